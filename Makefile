@@ -1,0 +1,57 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer with venv, and network access the first time.
+PYTHON ?= python3
+VENV := .venv
+INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
+
+EXAMPLE ?= balancing
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make test    install with everything the tests need, then run them"
+	@echo "make lint    check style and formatting"
+	@echo "make format  correct style and formatting"
+	@echo "make clean   remove the environment and the demo's output"
+
+demo: $(VENV)/.installed-core
+	$(VENV)/bin/mcdiff generate examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json --seed 0 \
+		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4
+	$(VENV)/bin/python examples/contact_sheet.py demo/$(EXAMPLE).mp4 --image examples/$(EXAMPLE).jpg \
+		--strokes examples/$(EXAMPLE).json --output demo/$(EXAMPLE).png
+	@echo
+	@echo "The video:                        demo/$(EXAMPLE).mp4"
+	@echo "Its motion, as colours:           demo/$(EXAMPLE)-flow.mp4"
+	@echo "Strokes and frames on one sheet:  demo/$(EXAMPLE).png"
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) demo
+
+# A stamp is written only after an installation that went through, and is stale once the requirements change.
+$(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	@echo "Installing mcdiff-pipeline into $(VENV) (the first time downloads PyTorch, several gigabytes) ..."
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
+	$(INSTALL) -e ".[annotation,training,dev]"
+	@touch $@ $(VENV)/.installed-core
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: name another with 'make PYTHON=python3.12 ...'."; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(VENV)/bin/python -m ensurepip
+	$(VENV)/bin/python -m pip install --quiet uv

@@ -1,0 +1,24 @@
+"""Which marked tests this machine can run; the others are skipped with the reason."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {}
+    if not torch.cuda.is_available():
+        reasons["gpu"] = "needs a CUDA device, and there is none here"
+    if os.environ.get("MCDIFF_TEST_HUB") != "1":
+        reasons["hub"] = "talks to the Hugging Face Hub: set MCDIFF_TEST_HUB=1 to run it"
+    if not (EMBEDDED_MODEL / "model_index.json").is_file():
+        reasons["weights"] = "needs the embedded model, and checkpoints/mcdiff-small-128 is not there"
+    for item in items:
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
