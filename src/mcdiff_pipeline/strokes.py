@@ -1,0 +1,502 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Strokes: what the user wants to move, and their rasterisation to sparse flow.
+
+A *stroke* is a polyline with time, in pixels of the picture it was drawn on: origin at the top left corner of the
+image, x right, y down, pixel (0, 0) covers [0, 1) x [0, 1). Between the frames i and i + 1 it contributes one
+displacement, `p(i + 1) - p(i)`, written at the latent cell that holds `p(i)`. A *stroke sheet* is a list of strokes
+with the size of that picture, the number of frames and the frame rate, and is what a file holds; every field of the
+file is described in `docs/stroke-format.md`.
+
+This file stands alone (torch and the standard library), so that a pipeline repository can carry it as remote code.
+"""
+
+import json
+import math
+import os
+import reprlib
+from bisect import bisect_right
+from dataclasses import KW_ONLY, dataclass, replace
+from itertools import accumulate, pairwise
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+
+
+SHEET_VERSION = 1
+STROKE_KINDS = ("move", "hold")
+STROKE_FIELDS = ("kind", "points", "start_frame", "end_frame", "frames")
+SHEET_FIELDS = ("version", "width", "height", "num_frames", "fps", "strokes")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether `value` is a finite real number; a bool is none, an integer too large for a float is none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_whole(value: Any, minimum: int) -> bool:
+    """Whether `value` is a whole number of at least `minimum`; 3.0 counts as 3, as it does in JSON Schema."""
+    return _is_number(value) and value == int(value) and value >= minimum
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A handle on the picture and the way it goes: a polyline with time, or one point that stays.
+
+    Without `frames` the handle runs along the polyline at even speed (by arc length) from `start_frame` to
+    `end_frame`; with `frames` it is at `points[k]` at frame `frames[k]` and moves linearly between. Outside its time a
+    stroke says nothing, which leaves the model free there. That is not what a hold says: a hold says *zero
+    displacement*.
+
+    Args:
+        points (`Sequence[tuple[float, float]]`):
+            The polyline, (x, y) in pixels of the picture: two points or more for a move, one for a hold. Stored as a
+            tuple of pairs of floats.
+        start_frame (`int`, defaults to 0):
+            The frame at which the handle is at the first point. Left at 0 when `frames` is given.
+        end_frame (`int`, *optional*):
+            The frame at which the handle is at the last point; None is the last frame of the clip. Left at None when
+            `frames` is given.
+        frames (`Sequence[float]`, *optional*):
+            The time of each point of a move, in frames, one number per point, increasing.
+        kind (`"move"` or `"hold"`, defaults to `"move"`):
+            A hold takes one point and says zero displacement from `start_frame` to `end_frame`.
+
+    Raises:
+        ValueError: If a field is not as described; the message starts with the field's name.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    _: KW_ONLY
+    start_frame: int = 0
+    end_frame: int | None = None
+    frames: tuple[float, ...] | None = None
+    kind: Literal["move", "hold"] = "move"
+
+    def __post_init__(self):
+        points, start_frame, end_frame, frames = self.points, self.start_frame, self.end_frame, self.frames
+        kind = self.kind
+        if not (isinstance(kind, str) and kind in STROKE_KINDS):
+            raise ValueError(f"kind is {reprlib.repr(kind)}; it must be one of {', '.join(map(repr, STROKE_KINDS))}.")
+
+        try:
+            points = list(points)
+        except TypeError:
+            raise ValueError(f"points is {reprlib.repr(points)}; it must be a list of [x, y] pairs.") from None
+        for index, point in enumerate(points):
+            try:
+                x, y = point
+            except (TypeError, ValueError):
+                x = y = None
+            if not (_is_number(x) and _is_number(y)):
+                raise ValueError(
+                    f"points[{index}] is {reprlib.repr(point)}; it must be a pair [x, y] of finite numbers in pixels."
+                )
+        points = tuple((float(x), float(y)) for x, y in points)
+        if kind == "hold" and len(points) != 1:
+            raise ValueError(
+                f"points holds {len(points)} points; a hold has exactly one: give the others holds of their own, or "
+                "make the stroke a move."
+            )
+        if kind == "move" and len(points) < 2:
+            raise ValueError(
+                f"points holds {len(points)} point{'s' * (len(points) != 1)}; a move needs at least two: add where it "
+                "goes, or make the stroke a hold."
+            )
+        if kind == "move" and len(set(points)) == 1:
+            raise ValueError(
+                f"points are all {list(points[0])}, a move of length zero; make the stroke a hold to keep that point "
+                "still."
+            )
+
+        if not _is_whole(start_frame, 0):
+            raise ValueError(f"start_frame is {reprlib.repr(start_frame)}; it must be a whole number from 0.")
+        start_frame = int(start_frame)
+        if end_frame is not None:
+            if not _is_whole(end_frame, 0):
+                raise ValueError(
+                    f"end_frame is {reprlib.repr(end_frame)}; it must be a whole number, or left out for the last "
+                    "frame."
+                )
+            end_frame = int(end_frame)
+            if end_frame <= start_frame:
+                raise ValueError(
+                    f"end_frame is {end_frame}, not after start_frame, which is {start_frame}; a stroke lasts at "
+                    "least from one frame to the next."
+                )
+
+        if frames is not None:
+            if kind == "hold":
+                raise ValueError(
+                    "frames is given for a hold, which has no way to time; use start_frame and end_frame."
+                )
+            if start_frame != 0 or end_frame is not None:
+                raise ValueError(
+                    "frames is given beside start_frame or end_frame; give either the time of every point or the time "
+                    "of both ends."
+                )
+            try:
+                frames = list(frames)
+            except TypeError:
+                raise ValueError(f"frames is {reprlib.repr(frames)}; it must be a list of numbers.") from None
+            for index, frame in enumerate(frames):
+                if not (_is_number(frame) and frame >= 0):
+                    raise ValueError(f"frames[{index}] is {reprlib.repr(frame)}; it must be a number from 0.")
+            if len(frames) != len(points):
+                raise ValueError(f"frames holds {len(frames)} numbers for {len(points)} points; give one per point.")
+            for index, (before, after) in enumerate(pairwise(frames), start=1):
+                if after <= before:
+                    raise ValueError(
+                        f"frames[{index}] is {after}, not above frames[{index - 1}], which is {before}; frames must "
+                        "increase from point to point."
+                    )
+            if frames[-1] - frames[0] < 1:
+                raise ValueError(
+                    f"frames run from {frames[0]} to {frames[-1]}; a stroke lasts at least from one frame to the next."
+                )
+            frames = tuple(float(frame) for frame in frames)
+
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "start_frame", start_frame)
+        object.__setattr__(self, "end_frame", end_frame)
+        object.__setattr__(self, "frames", frames)
+
+    def span(self, num_frames: int | None = None) -> tuple[float, float]:
+        """
+        The first and the last frame of the stroke's time.
+
+        Args:
+            num_frames (`int`, *optional*):
+                The length of the clip, which decides where a stroke without an end stops, at frame `num_frames - 1`.
+
+        Returns:
+            `tuple[float, float]`: (start, end); the end is infinite for a hold without an end in a clip without one.
+
+        Raises:
+            ValueError: If a move has no end and `num_frames` is None: its speed is not known then.
+        """
+        if self.frames is not None:
+            return self.frames[0], self.frames[-1]
+        if self.end_frame is not None:
+            return self.start_frame, self.end_frame
+        if num_frames is not None:
+            return self.start_frame, num_frames - 1
+        if self.kind == "hold":
+            return self.start_frame, math.inf
+        raise ValueError(
+            "end_frame is None and num_frames is None, so the speed of the stroke is not known; give the stroke an "
+            "end_frame or the clip a num_frames."
+        )
+
+    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """
+        The handle's position at a frame.
+
+        Args:
+            frame (`float`): The time in frames; fractions are allowed.
+            num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
+
+        Returns:
+            `tuple[float, float]` or `None`: (x, y) in pixels of the picture, None outside the stroke's time.
+
+        Raises:
+            ValueError: If a move has no end and `num_frames` is None.
+        """
+        start, end = self.span(num_frames)
+        if not start <= frame <= end or start >= end:
+            return None
+        if self.kind == "hold":
+            return self.points[0]
+        # knots: where along the way each point lies, and how far along it the handle is, both in the same measure
+        if self.frames is not None:
+            knots, way = self.frames, frame
+        else:
+            knots = (0.0, *accumulate(math.dist(a, b) for a, b in pairwise(self.points)))
+            way = knots[-1] * ((frame - start) / (end - start))
+        if way >= knots[-1]:
+            return self.points[-1]
+        segment = bisect_right(knots, way) - 1
+        (x0, y0), (x1, y1) = self.points[segment : segment + 2]
+        share = (way - knots[segment]) / (knots[segment + 1] - knots[segment])
+        return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+
+    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """
+        What the stroke says about the step from `frame` to `frame + 1`.
+
+        Args:
+            frame (`float`): The frame the step starts from.
+            num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
+
+        Returns:
+            `tuple[float, float]` or `None`: `at(frame + 1) - at(frame)` in pixels, (right, down); None where the step
+            is not wholly inside the stroke's time.
+
+        Raises:
+            ValueError: If a move has no end and `num_frames` is None.
+        """
+        here, there = self.at(frame, num_frames), self.at(frame + 1, num_frames)
+        if here is None or there is None:
+            return None
+        return there[0] - here[0], there[1] - here[1]
+
+    def scaled(self, x_factor: float, y_factor: float) -> Self:
+        """
+        The same stroke on a picture `x_factor` times as wide and `y_factor` times as high.
+
+        Even speed is measured on the new picture, so with unequal factors a bent stroke passes its corners at other
+        times than before; give `frames` where that matters.
+
+        Raises:
+            ValueError: If a factor is not above 0.
+        """
+        if not (_is_number(x_factor) and _is_number(y_factor) and x_factor > 0 and y_factor > 0):
+            raise ValueError(f"The factors are {x_factor!r} and {y_factor!r}; both must be numbers above 0.")
+        return replace(self, points=tuple((x * x_factor, y * y_factor) for x, y in self.points))
+
+
+@dataclass(frozen=True)
+class StrokeSheet:
+    """Strokes, with the picture they were drawn on and the clip they were drawn for.
+
+    Args:
+        strokes (`Sequence[Stroke]`):
+            The strokes, in pixels of the picture; an empty list leaves all motion to the model. Stored as a tuple.
+        width (`int`): Width of the picture in pixels.
+        height (`int`): Height of the picture in pixels.
+        num_frames (`int`): Length of the clip, the given picture included; at least 2.
+        fps (`float`, defaults to 8.0): Frames per second when the clip is shown.
+
+    Raises:
+        ValueError: If a field is not as described, a point lies more than one picture's size away from the picture,
+            or a stroke starts too late for any step of the clip; the message names the stroke's index and the field.
+    """
+
+    strokes: tuple[Stroke, ...]
+    width: int
+    height: int
+    num_frames: int
+    fps: float = 8.0
+
+    def __post_init__(self):
+        for name, minimum in (("width", 1), ("height", 1), ("num_frames", 2)):
+            value = getattr(self, name)
+            if not _is_whole(value, minimum):
+                raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {minimum}.")
+            object.__setattr__(self, name, int(value))
+        if not (_is_number(self.fps) and self.fps > 0):
+            raise ValueError(f"fps is {reprlib.repr(self.fps)}; it must be a number above 0.")
+        object.__setattr__(self, "fps", float(self.fps))
+        object.__setattr__(self, "strokes", tuple(self.strokes))
+
+        for index, stroke in enumerate(self.strokes):
+            for point_index, (x, y) in enumerate(stroke.points):
+                # the small margin forgives the rounding of `scaled`
+                if abs(x / self.width - 0.5) > 1.5 + 1e-9 or abs(y / self.height - 0.5) > 1.5 + 1e-9:
+                    raise ValueError(
+                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one picture's size away "
+                        f"from the picture of {self.width} x {self.height} pixels; x must be between {-self.width} "
+                        f"and {2 * self.width}, y between {-self.height} and {2 * self.height}."
+                    )
+            if stroke.frames is not None:
+                field, start = "frames[0]", stroke.frames[0]
+            else:
+                field, start = "start_frame", stroke.start_frame
+            if start > self.num_frames - 2:
+                raise ValueError(
+                    f"strokes[{index}].{field} is {start:g}, too late for a clip of {self.num_frames} frames; it must "
+                    f"be at most {self.num_frames - 2}, for the last step starts there."
+                )
+
+    def scaled(self, width: int, height: int) -> Self:
+        """
+        The same sheet on the same picture at another size.
+
+        Args:
+            width (`int`): The new width in pixels.
+            height (`int`): The new height in pixels.
+
+        Returns:
+            `StrokeSheet`: With every point scaled along each axis.
+        """
+        factors = width / self.width, height / self.height
+        return replace(self, strokes=tuple(s.scaled(*factors) for s in self.strokes), width=width, height=height)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sheet as the JSON object that a file holds; fields at their default `None` are left out."""
+        strokes = []
+        for stroke in self.strokes:
+            fields = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
+            if stroke.frames is not None:
+                fields["frames"] = list(stroke.frames)
+            else:
+                fields["start_frame"] = stroke.start_frame
+                if stroke.end_frame is not None:
+                    fields["end_frame"] = stroke.end_frame
+            strokes.append(fields)
+        return {
+            "version": SHEET_VERSION,
+            "width": self.width,
+            "height": self.height,
+            "num_frames": self.num_frames,
+            "fps": self.fps,
+            "strokes": strokes,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """
+        The inverse of [`to_dict`], checking every field.
+
+        Raises:
+            ValueError: If a field is missing, unknown or not as `docs/stroke-format.md` says; the message names the
+                stroke's index and the field, shows the value, and says what is allowed.
+        """
+        if not isinstance(fields, dict):
+            raise ValueError(f"The stroke sheet is {reprlib.repr(fields)}; it must be an object.")
+        if "version" not in fields:
+            raise ValueError(f"version is missing; this program reads version {SHEET_VERSION}.")
+        if not (_is_whole(fields["version"], 0) and fields["version"] == SHEET_VERSION):
+            raise ValueError(
+                f"version is {reprlib.repr(fields['version'])}; this program reads version {SHEET_VERSION}."
+            )
+        for name in fields:
+            if name not in SHEET_FIELDS:
+                raise ValueError(
+                    f"{reprlib.repr(name)} is no field of a stroke sheet; these are: {', '.join(SHEET_FIELDS)}."
+                )
+        for name in ("width", "height", "num_frames", "strokes"):
+            if name not in fields:
+                raise ValueError(f"{name} is missing; a stroke sheet needs it.")
+        if not isinstance(fields["strokes"], list):
+            raise ValueError(f"strokes is {reprlib.repr(fields['strokes'])}; it must be a list of strokes.")
+
+        strokes = []
+        for index, stroke in enumerate(fields["strokes"]):
+            where = f"strokes[{index}]"
+            if not isinstance(stroke, dict):
+                raise ValueError(f"{where} is {reprlib.repr(stroke)}; it must be an object with at least 'points'.")
+            for name, value in stroke.items():
+                if name not in STROKE_FIELDS:
+                    raise ValueError(
+                        f"{where}.{name[:40]} is no field of a stroke; these are: {', '.join(STROKE_FIELDS)}."
+                    )
+                if value is None:
+                    raise ValueError(f"{where}.{name} is null; give it a value or leave it out.")
+            if "points" not in stroke:
+                raise ValueError(f"{where}.points is missing; a stroke needs a list of [x, y] pairs.")
+            if "frames" in stroke and ("start_frame" in stroke or "end_frame" in stroke):
+                raise ValueError(
+                    f"{where}.frames is given beside start_frame or end_frame; give either the time of every point or "
+                    "the time of both ends."
+                )
+            try:
+                strokes.append(Stroke(**stroke))
+            except ValueError as error:
+                raise ValueError(f"{where}.{error}") from None
+        return cls(strokes, **{name: fields[name] for name in fields if name not in ("version", "strokes")})
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the sheet to a JSON file, one stroke a line: under a temporary name first, so never half a file."""
+        fields = self.to_dict()
+        strokes = fields.pop("strokes")
+        head = "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in fields.items())
+        body = ",\n".join("    " + json.dumps(stroke) for stroke in strokes)
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text("{\n" + head + '  "strokes": [\n' + body + "\n  ]\n}\n", encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """
+        Reads a stroke sheet from a JSON file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not JSON, or not a stroke sheet; the message names the file, the stroke and the field.
+        """
+        content = Path(path).read_bytes()
+        try:
+            # utf-8-sig: editors on Windows put a byte order mark before JSON
+            fields = json.loads(content.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not JSON, which a stroke sheet must be: {error}.") from None
+        try:
+            return cls.from_dict(fields)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def sparse_flow(
+    strokes: list[list[Stroke]],
+    frame: int,
+    *,
+    image_size: tuple[int, int],
+    latent_size: tuple[int, int],
+    num_frames: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Rasterises what the strokes say about one step onto the latent grid.
+
+    Each stroke writes its displacement at the cell that holds its position at `frame`; several in one cell are
+    averaged; one that is outside its time, or outside the picture, says nothing. A set mask with zero flow (hold
+    still) is not the same as an unset mask (free).
+
+    Args:
+        strokes (`list[list[Stroke]]`):
+            One list per image of the batch, in pixels of `image_size`.
+        frame (`int`):
+            The step from `frame` to `frame + 1`.
+        image_size (`tuple[int, int]`):
+            (height, width) in pixels.
+        latent_size (`tuple[int, int]`):
+            (height, width) in latent cells.
+        num_frames (`int`, *optional*):
+            The length of the clip, needed for moves without an end.
+        device (`torch.device`, *optional*):
+            Where the result goes.
+        dtype (`torch.dtype`, defaults to `torch.float32`):
+            The type of the flow.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: The flow `[B, 2, h, w]` in pixels of `image_size`, channel 0 right,
+        channel 1 down, zero where nothing is said; and the mask `[B, 1, h, w]`, bool, True where something is said.
+
+    Raises:
+        ValueError: If a move has no end and `num_frames` is None.
+    """
+    image_height, image_width = image_size
+    height, width = latent_size
+    cells, displacements = [], []
+    for sample, sample_strokes in enumerate(strokes):
+        for stroke in sample_strokes:
+            displacement = stroke.displacement(frame, num_frames)
+            if displacement is None:
+                continue
+            x, y = stroke.at(frame, num_frames)
+            if not (0 <= x < image_width and 0 <= y < image_height):
+                continue
+            row, column = int(y * height / image_height), int(x * width / image_width)
+            # a point less than one rounding step inside the border may round onto it
+            row, column = min(row, height - 1), min(column, width - 1)
+            cells.append((sample * height + row) * width + column)
+            displacements.append(displacement)
+
+    # [B * h * w, (u, v, count)]
+    total = torch.zeros(len(strokes) * height * width, 3, dtype=torch.float64)
+    if cells:
+        values = torch.nn.functional.pad(torch.tensor(displacements, dtype=torch.float64), (0, 1), value=1.0)
+        total.index_add_(0, torch.tensor(cells), values)
+    total = total.view(len(strokes), height, width, 3).permute(0, 3, 1, 2)
+    flow, count = total[:, :2], total[:, 2:]
+    return (flow / count.clamp(min=1)).to(device, dtype), (count > 0).to(device)
