@@ -1,0 +1,448 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Optical flow as tensors, pictures and files.
+
+Flow is forward flow in the Middlebury/KITTI convention: `flow[:, 0]` is the displacement `u` to the right and
+`flow[:, 1]` the displacement `v` downwards, so the thing at pixel `(x, y)` of one frame is at
+`(x + flow[:, 0, y, x], y + flow[:, 1, y, x])` in the next. Displacements are measured in cells of the grid on which a
+function works.
+
+Tensor functions are batched, run on any device in any floating dtype (half precision is computed in float32),
+are differentiable and can be compiled without graph breaks. This file uses torch, numpy and the standard library; only
+the KITTI functions also want PyAV, because no other core dependency knows 16-bit RGB PNG.
+"""
+
+import os
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+# A cell that receives less than this share of one pixel is a hole: its average would be made of rounding errors.
+MIN_COVERAGE = 1e-3
+# exp(-60) * MIN_COVERAGE is far above the smallest float32, so even the least important pixel keeps its weight.
+MIN_LOG_IMPORTANCE = -60.0
+# Middlebury marks pixels of unknown flow with 1e10 and reads everything above 1e9 as unknown.
+UNKNOWN_FLOW = 1e9
+
+
+def _check_flow(flow: torch.Tensor, name: str = "flow") -> None:
+    if flow.ndim != 4 or flow.shape[1] != 2 or not flow.is_floating_point():
+        raise ValueError(
+            f"`{name}` has shape {tuple(flow.shape)} and dtype {flow.dtype}, but a floating point tensor of shape "
+            "[batch, 2, height, width] is needed."
+        )
+
+
+def _check_same_grid(input: torch.Tensor, flow: torch.Tensor) -> None:
+    _check_flow(flow)
+    if input.ndim != 4 or input.shape[0] != flow.shape[0] or input.shape[2:] != flow.shape[2:]:
+        raise ValueError(
+            f"`input` of shape {tuple(input.shape)} does not fit `flow` of shape {tuple(flow.shape)}: batch, height "
+            "and width must be equal; resize one of them first."
+        )
+    if not input.is_floating_point():
+        raise ValueError(f"`input` has dtype {input.dtype}, but a floating point tensor is needed.")
+
+
+def _targets(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Column and row that each cell of the grid is displaced to, as float tensors `[B, H, W]`."""
+    height, width = flow.shape[2:]
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    return columns + flow[:, 0], rows + flow[:, 1]
+
+
+def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resizes a flow field together with its displacements, so that they are measured in cells of the new grid.
+
+    An axis that shrinks takes the mean of what each new cell covers, an axis that grows is interpolated linearly.
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of its own grid.
+        size (`tuple[int, int]`): `(height, width)` of the new grid.
+
+    Returns:
+        `torch.Tensor`: `[B, 2, height, width]`, displacements in cells of the new grid, dtype of `flow`.
+
+    Raises:
+        ValueError: if `flow` is not `[B, 2, H, W]` or `size` is not two positive numbers.
+    """
+    _check_flow(flow)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"`size` is {tuple(size)}, but (height, width), both at least 1, is needed.")
+    old_height, old_width = flow.shape[2:]
+    height, width = size
+    resized = flow.to(torch.promote_types(flow.dtype, torch.float32))
+    if height < old_height or width < old_width:
+        resized = F.interpolate(resized, size=(min(height, old_height), min(width, old_width)), mode="area")
+    if height > old_height or width > old_width:
+        resized = F.interpolate(resized, size=(height, width), mode="bilinear", align_corners=False)
+    resized = torch.stack([resized[:, 0] * (width / old_width), resized[:, 1] * (height / old_height)], dim=1)
+    return resized.to(flow.dtype)
+
+
+def forward_splat(
+    input: torch.Tensor, flow: torch.Tensor, importance: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moves every cell of `input` along its flow and shares it bilinearly among the four cells that it lands on.
+
+    Where several cells land on one, the result is their average weighted by `exp(importance)` times the bilinear
+    weight ("softmax splatting", Niklaus & Liu, CVPR 2020, equation 9): a cell in front says so with a larger
+    importance. Differentiable with respect to all three arguments.
+
+    Args:
+        input (`torch.Tensor`): `[B, C, H, W]`, what to move.
+        flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in cells of this grid. Cells that leave the grid (and cells
+            whose flow is not finite) are dropped.
+        importance (`torch.Tensor`, *optional*): `[B, 1, H, W]`, logarithm of each cell's weight. Only differences
+            within one sample matter, and differences above 60 count as 60. None weighs all cells alike.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: the moved `input` `[B, C, H, W]`, exactly 0 in holes, and the coverage
+        `[B, 1, H, W]`: the sum of the bilinear weights that landed on each cell without their importance. It is 0 in a
+        hole, 1 under a translation and above 1 where the flow converges. A cell covered by less than 0.001 counts as a
+        hole. Both have the dtype of `input`.
+
+    Raises:
+        ValueError: if shapes or dtypes do not fit together.
+    """
+    _check_same_grid(input, flow)
+    batch, channels, height, width = input.shape
+    if importance is not None and importance.shape != (batch, 1, height, width):
+        raise ValueError(
+            f"`importance` has shape {tuple(importance.shape)}, but this input needs {(batch, 1, height, width)}."
+        )
+    dtype = torch.promote_types(input.dtype, torch.float32)
+    values = input.to(dtype)
+    ones = torch.ones_like(values[:, :1])
+    if importance is None:
+        payload = torch.cat([values, ones], dim=1)
+    else:
+        importance = importance.to(dtype)
+        largest = importance.detach().amax(dim=(2, 3), keepdim=True)
+        weight = (importance - largest).clamp(min=MIN_LOG_IMPORTANCE).exp()
+        payload = torch.cat([values * weight, weight, ones], dim=1)
+
+    x, y = _targets(flow.to(dtype))
+    left, top = x.detach().floor(), y.detach().floor()
+    right_share, bottom_share = x - left, y - top
+    weights, indices = [], []
+    for column, column_weight in ((left, 1 - right_share), (left + 1, right_share)):
+        for row, row_weight in ((top, 1 - bottom_share), (top + 1, bottom_share)):
+            # Compared as floats: a displacement beyond the range of integers, or NaN, is outside like any other.
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            weights.append(torch.where(inside, column_weight * row_weight, 0.0))
+            indices.append(torch.where(inside, row * width + column, 0.0).long())
+    weights = torch.stack(weights, dim=1).flatten(2)  # [B, 4, H * W]
+    indices = torch.stack(indices, dim=1).reshape(batch, 1, -1)  # [B, 1, 4 * H * W]
+    splats = (payload.flatten(2)[:, :, None] * weights[:, None]).flatten(2)  # [B, C + 1 or C + 2, 4 * H * W]
+    sums = splats.new_zeros(batch, splats.shape[1], height * width)
+    sums = sums.scatter_add(2, indices.expand(-1, splats.shape[1], -1), splats).unflatten(2, (height, width))
+
+    coverage, total_weight = sums[:, -1:], sums[:, channels : channels + 1]
+    covered = coverage >= MIN_COVERAGE
+    output = torch.where(covered, sums[:, :channels] / torch.where(covered, total_weight, 1.0), 0.0)
+    return output.to(input.dtype), coverage.to(input.dtype)
+
+
+def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Looks up `input` at the end of every flow vector: `output[y, x] = input[y + v, x + u]`, bilinearly.
+
+    Positions outside the grid take the value of the nearest border cell. A displacement by whole cells is exact.
+
+    Args:
+        input (`torch.Tensor`): `[B, C, H, W]`, what to look up.
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
+
+    Returns:
+        `torch.Tensor`: `[B, C, H, W]`, dtype of `input`.
+
+    Raises:
+        ValueError: if shapes or dtypes do not fit together.
+    """
+    _check_same_grid(input, flow)
+    channels, height, width = input.shape[1:]
+    dtype = torch.promote_types(input.dtype, torch.float32)
+    values = input.to(dtype).flatten(2)
+    # Gathered here and not with `grid_sample`, whose coordinates in -1..1 turn whole cells into almost whole cells.
+    x, y = _targets(flow.to(dtype))
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.detach().floor(), y.detach().floor()
+    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
+
+    def look_up(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        # Clamped as integers, so that NaN, which survives the clamp above, cannot point outside the memory.
+        index = row.long().clamp(0, height - 1) * width + column.long().clamp(0, width - 1)
+        index = index.flatten(1)[:, None].expand(-1, channels, -1)
+        return values.gather(2, index).unflatten(2, (height, width))
+
+    upper = look_up(top, left) * (1 - right_share) + look_up(top, left + 1) * right_share
+    lower = look_up(top + 1, left) * (1 - right_share) + look_up(top + 1, left + 1) * right_share
+    return (upper * (1 - bottom_share) + lower * bottom_share).to(input.dtype)
+
+
+def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Chains two flow fields: from frame a to b, then from b to c, gives a to c.
+
+    `accumulated(p) = first(p) + second(p + first(p))`; what has left the picture goes on with the flow at its border.
+
+    Args:
+        first (`torch.Tensor`): `[B, 2, H, W]`, forward flow from frame a to frame b in cells of this grid.
+        second (`torch.Tensor`): `[B, 2, H, W]`, forward flow from frame b to frame c in cells of this grid.
+
+    Returns:
+        `torch.Tensor`: `[B, 2, H, W]`, forward flow from frame a to frame c, dtype of `first`.
+
+    Raises:
+        ValueError: if the two are not flow fields of one shape.
+    """
+    _check_flow(first, "first")
+    _check_flow(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(
+            f"`first` of shape {tuple(first.shape)} and `second` of shape {tuple(second.shape)} cannot be chained: "
+            "their shapes must be equal; resize one of them with `resize_flow`."
+        )
+    return first + backward_warp(second, first).to(first.dtype)
+
+
+def _color_wheel(device: torch.device) -> torch.Tensor:
+    """The 55 colours of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (ICCV 2007).
+
+    Returns:
+        `torch.Tensor`: `[55, 3]` float32, whole numbers from 0 to 255, starting at red.
+    """
+    # Each arc fades one channel of RGB in or out while the others rest: (cells, resting colour, channel, fades in).
+    arcs = (
+        (15, (255, 0, 0), 1, True),  # red to yellow
+        (6, (0, 255, 0), 0, False),  # yellow to green
+        (4, (0, 255, 0), 2, True),  # green to cyan
+        (11, (0, 0, 255), 1, False),  # cyan to blue
+        (13, (0, 0, 255), 0, True),  # blue to magenta
+        (6, (255, 0, 0), 2, False),  # magenta to red
+    )
+    colors = []
+    for cells, resting, channel, fades_in in arcs:
+        for cell in range(cells):
+            color = list(resting)
+            color[channel] = 255 * cell // cells if fades_in else 255 - 255 * cell // cells
+            colors.append(color)
+    return torch.tensor(colors, device=device, dtype=torch.float32)
+
+
+@torch.no_grad()
+def flow_to_image(flow: torch.Tensor, max_magnitude: float | None = None) -> torch.Tensor:
+    """Paints flow with the Middlebury colour wheel: hue is direction (red: right), saturation is magnitude.
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in any unit.
+        max_magnitude (`float`, *optional*): magnitude painted in full saturation; larger ones are darkened, as in the
+            Middlebury code. None takes the largest magnitude of the batch, so that a batch shares one scale.
+
+    Returns:
+        `torch.Tensor`: `[B, 3, H, W]` uint8, RGB. No motion is white; unknown flow (not finite, or above 1e9 as in
+        Middlebury's files) is black.
+
+    Raises:
+        ValueError: if `flow` is not `[B, 2, H, W]` or `max_magnitude` is not positive.
+    """
+    _check_flow(flow)
+    if max_magnitude is not None and not max_magnitude > 0:
+        raise ValueError(f"`max_magnitude` is {max_magnitude}, but a number above 0 (or None) is needed.")
+    flow = flow.float()
+    known = (flow.abs() < UNKNOWN_FLOW).all(dim=1, keepdim=True)
+    flow = torch.where(known, flow, 0.0)
+    if max_magnitude is None:
+        largest = flow.square().sum(dim=1).sqrt().amax() + torch.finfo(flow.dtype).eps
+    else:
+        largest = max_magnitude
+    flow = flow / largest
+    magnitude = flow.square().sum(dim=1).sqrt()  # [B, H, W]
+    wheel = _color_wheel(flow.device)
+    angle = torch.atan2(-flow[:, 1], -flow[:, 0]) / torch.pi
+    position = (angle + 1) / 2 * (len(wheel) - 1)
+    cell = position.floor().long()
+    share = (position - cell)[..., None]
+    color = (1 - share) * (wheel[cell] / 255) + share * (wheel[(cell + 1) % len(wheel)] / 255)  # [B, H, W, 3]
+    magnitude = magnitude[..., None]
+    color = torch.where(magnitude <= 1, 1 - magnitude * (1 - color), color * 0.75)
+    image = (255 * color).floor().to(torch.uint8).permute(0, 3, 1, 2)
+    return torch.where(known, image, torch.zeros_like(image))
+
+
+def _read_bytes(source: str | os.PathLike | BinaryIO, suffix: str) -> tuple[str, bytes]:
+    """Name for messages and the whole content of a file, given by path or opened for binary reading."""
+    if hasattr(source, "read"):
+        return "The given file", source.read()
+    path = Path(source)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"'{path}' does not end in {suffix}, which is the only suffix of this format.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file '{path}'.")
+    return f"'{path}'", path.read_bytes()
+
+
+def _write_bytes(target: str | os.PathLike | BinaryIO, suffix: str, content: bytes) -> None:
+    """Writes a whole file; under a path it appears complete or not at all."""
+    if hasattr(target, "write"):
+        target.write(content)
+        return
+    path = Path(target)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"'{path}' does not end in {suffix}, which is the only suffix of this format.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder '{path.parent}' to write '{path.name}' to; make it first.")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_single_flow(flow: torch.Tensor) -> None:
+    if flow.ndim != 3 or flow.shape[0] != 2 or 0 in flow.shape or not flow.is_floating_point():
+        raise ValueError(
+            f"`flow` has shape {tuple(flow.shape)} and dtype {flow.dtype}, but one floating point flow field of shape "
+            "[2, height, width] is needed; write the fields of a batch one by one."
+        )
+
+
+def write_flo(target: str | os.PathLike | BinaryIO, flow: torch.Tensor) -> None:
+    """Writes a Middlebury `.flo` file: "PIEH", width and height as int32, then u and v interleaved as float32.
+
+    Args:
+        target (`str`, `os.PathLike` or binary file): where to write. Under a path the file appears complete or not at
+            all.
+        flow (`torch.Tensor`): `[2, H, W]` in pixels.
+
+    Raises:
+        ValueError: if `flow` is not `[2, H, W]` or the path does not end in `.flo`.
+        FileNotFoundError: if the folder does not exist.
+    """
+    _check_single_flow(flow)
+    height, width = flow.shape[1:]
+    interleaved = flow.detach().float().cpu().permute(1, 2, 0).contiguous().numpy().astype("<f4")
+    _write_bytes(target, ".flo", struct.pack("<4sii", b"PIEH", width, height) + interleaved.tobytes())
+
+
+def read_flo(source: str | os.PathLike | BinaryIO) -> torch.Tensor:
+    """Reads a Middlebury `.flo` file.
+
+    Args:
+        source (`str`, `os.PathLike` or binary file): the file.
+
+    Returns:
+        `torch.Tensor`: `[2, H, W]` float32 in pixels; values above 1e9 mean unknown.
+
+    Raises:
+        ValueError: if the file is no `.flo` file or is truncated.
+        FileNotFoundError: if there is no such file.
+    """
+    name, content = _read_bytes(source, ".flo")
+    if len(content) < 12 or content[:4] != b"PIEH":
+        raise ValueError(f"{name} is not a Middlebury .flo file: it does not start with PIEH, a width and a height.")
+    width, height = struct.unpack("<ii", content[4:12])
+    if width < 1 or height < 1 or len(content) != 12 + 8 * width * height:
+        raise ValueError(
+            f"{name} is damaged: its header says {width} x {height} pixels, which takes {12 + 8 * width * height} "
+            f"bytes, but the file has {len(content)}."
+        )
+    interleaved = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
+    return torch.from_numpy(interleaved).permute(2, 0, 1).contiguous()
+
+
+def write_kitti_png(
+    target: str | os.PathLike | BinaryIO, flow: torch.Tensor, valid: torch.Tensor | None = None
+) -> None:
+    """Writes flow as a 16-bit RGB PNG in the format of the KITTI flow benchmark, rounded to 1/64 pixel.
+
+    Red is `64 u + 32768`, green `64 v + 32768`, blue 1 where the flow is valid. Flow is stored where it is not valid,
+    too, as far as the format can hold it; KITTI's own readers ignore it there.
+
+    Args:
+        target (`str`, `os.PathLike` or binary file): where to write. Under a path the file appears complete or not at
+            all.
+        flow (`torch.Tensor`): `[2, H, W]` in pixels, from -512 to 511.98 where it is valid.
+        valid (`torch.Tensor`, *optional*): `[H, W]` bool; None says that all of it is valid.
+
+    Raises:
+        ValueError: if shapes do not fit, a valid displacement is out of range or the path does not end in `.png`.
+        FileNotFoundError: if the folder does not exist.
+        ImportError: if PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ImportError("Writing KITTI flow needs PyAV, the Python package 'av': `pip install av`.") from None
+
+    _check_single_flow(flow)
+    if valid is None:
+        valid = torch.ones(flow.shape[1:], dtype=torch.bool)
+    elif valid.shape != flow.shape[1:] or valid.dtype != torch.bool:
+        raise ValueError(
+            f"`valid` has shape {tuple(valid.shape)} and dtype {valid.dtype}, but bool of shape "
+            f"{tuple(flow.shape[1:])} is needed for this flow."
+        )
+    valid = valid.cpu()
+    stored = (flow.detach().float().cpu() * 64 + 2**15).round()
+    in_range = (stored >= 0) & (stored <= 2**16 - 1)
+    if not in_range[:, valid].all():
+        displacement = flow.detach().float().cpu()[:, valid][~in_range[:, valid]][0].item()
+        raise ValueError(
+            f"`flow` holds a displacement of {displacement:g} pixels, but KITTI's format ends at -512 and 511.98; "
+            "mark it as not valid or write a .flo file."
+        )
+    stored = stored.nan_to_num(nan=2.0**15).clamp(0, 2**16 - 1)
+    pixels = torch.cat([stored, valid[None].float()]).permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb48le").reformat(format="rgb48be")
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
+    encoder.time_base = Fraction(1, 25)  # required by the encoder, not stored in a picture
+    content = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+    _write_bytes(target, ".png", content)
+
+
+def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reads flow from a 16-bit RGB PNG in the format of the KITTI flow benchmark.
+
+    Args:
+        source (`str`, `os.PathLike` or binary file): the file.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: flow `[2, H, W]` float32 in pixels and `[H, W]` bool, True where it is
+        valid. In KITTI's own files flow that is not valid reads -512.
+
+    Raises:
+        ValueError: if the file is no 16-bit RGB PNG or is damaged.
+        FileNotFoundError: if there is no such file.
+        ImportError: if PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ImportError("Reading KITTI flow needs PyAV, the Python package 'av': `pip install av`.") from None
+
+    name, content = _read_bytes(source, ".png")
+    # A PNG ends with this chunk; the decoder would fill the missing rows of a truncated file without a word.
+    if not content.startswith(b"\x89PNG\r\n\x1a\n") or b"IEND" not in content[-12:]:
+        raise ValueError(f"{name} is not a PNG file, or is truncated.")
+    decoder = av.CodecContext.create("png", "r")
+    decoder.options = {"err_detect": "crccheck+explode"}  # by default checksums are not looked at
+    try:
+        frames = [*decoder.decode(av.Packet(content)), *decoder.decode(None)]
+    except av.FFmpegError as error:
+        raise ValueError(f"{name} is a damaged PNG file: {error.strerror}.") from error
+    if len(frames) != 1 or frames[0].format.name != "rgb48be":
+        found = frames[0].format.name if frames else "nothing"
+        raise ValueError(
+            f"{name} holds {found}, but flow in KITTI's format is a PNG of 16 bits in each of R, G and B."
+        )
+    pixels = frames[0].reformat(format="rgb48le").to_ndarray().astype(np.float32)
+    pixels = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return (pixels[:2] - 2**15) / 64, pixels[2] > 0
