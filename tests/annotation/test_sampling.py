@@ -55,12 +55,12 @@ def test_keypoints_are_drawn_by_how_far_they_move():
     assert fast == pytest.approx(0.75, abs=0.04)
 
 
-def test_at_most_a_third_of_the_keypoints_is_drawn_by_default():
+def test_the_number_of_strokes_varies_from_one_to_twelve():
     flow, masks, keypoints = scene()
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        points, _ = sample_strokes(flow, masks, keypoints, rng=rng, num_general=0, num_holds=0)
-        assert len(points) <= 3
+    numbers = [len(sample_strokes(flow, masks, keypoints, rng=rng, num_holds=0)[0]) for _ in range(2000)]
+    assert min(numbers) == 1 and max(numbers) == 12
+    assert numbers.count(1) > 2 * numbers.count(12) > 0
 
 
 def test_hidden_absent_and_covered_keypoints_are_never_drawn():

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 
-# The share of a person's keypoints that is drawn at most (the paper's 30 %).
-KEYPOINT_SHARE = 0.3
+# The paper draws 30 % of a person's keypoints and a fixed number of general points. Users draw one stroke or many, and
+# the paper is weakest at one, so the number varies here, and with it the share of the keypoints.
 MAX_STROKES = 12
 # A stroke is a keypoint with this probability, as far as there are keypoints, else a general point.
 KEYPOINT_PROBABILITY = 0.7
@@ -33,8 +33,8 @@ def sample_strokes(
     Keypoints are drawn with a probability proportional to how far they move. Half of the general points are drawn
     evenly over the picture and half by magnitude, so that background, objects and camera can be steered, too. Holds
     are points that stay within 0.25 pixels; their displacement is exactly zero. The numbers that are not given are
-    drawn: 1 to 12 keypoints and general points together, n of them with probability proportional to 1 / n, at most
-    30 % of the keypoints; no hold in half of the draws, else 1 to 3.
+    drawn: 1 to 12 keypoints and general points together, n of them with probability proportional to 1 / sqrt(n); no
+    hold in half of the draws, else 1 to 3.
 
     Args:
         flow (`np.ndarray`): float `[2, H, W]`, forward flow in pixels.
@@ -51,11 +51,10 @@ def sample_strokes(
     height, width = flow.shape[1:]
     visible = _visible_keypoints(keypoints, (height, width), masks)
     if num_keypoints is None or num_general is None:
-        odds = 1 / np.arange(1, MAX_STROKES + 1)
+        odds = np.arange(1, MAX_STROKES + 1) ** -0.5
         total = 1 + int(np.searchsorted(np.cumsum(odds / odds.sum()), rng.random()))
-        limit = min(len(visible), max(1, round(KEYPOINT_SHARE * len(visible))))
         if num_keypoints is None:
-            num_keypoints = min(limit, int(rng.binomial(total, KEYPOINT_PROBABILITY)))
+            num_keypoints = min(len(visible), int(rng.binomial(total, KEYPOINT_PROBABILITY)))
         if num_general is None:
             num_general = max(0, total - num_keypoints)
     if num_holds is None:
