@@ -1,0 +1,24 @@
+"""MCDiff (arXiv 2304.14404) as a diffusers pipeline: one picture and a few strokes in, a video out."""
+
+import diffusers.pipelines
+
+from . import flow_completion_unet
+from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
+from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+from .strokes import Stroke, StrokeSheet
+
+
+# diffusers loads a component of a Hub repository only from modules that it knows under `diffusers.pipelines`; this
+# makes `MCDiffPipeline.from_pretrained("org/repo")` work without a trust flag once the package is imported.
+setattr(diffusers.pipelines, flow_completion_unet.__name__, flow_completion_unet)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FlowCompletionOutput",
+    "FlowCompletionUNet",
+    "MCDiffPipeline",
+    "MCDiffPipelineOutput",
+    "Stroke",
+    "StrokeSheet",
+]

@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests."""
+
+import numpy as np
+import PIL.Image
+import pytest
+from tiny_models import make_pipeline
+
+from mcdiff_pipeline import MCDiffPipeline
+
+
+@pytest.fixture
+def tiny_pipeline() -> MCDiffPipeline:
+    return make_pipeline()
+
+
+@pytest.fixture
+def tiny_model_dir(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "tiny-model")
+    return tmp_path / "tiny-model"
+
+
+@pytest.fixture
+def picture() -> PIL.Image.Image:
+    """48 x 40 pixels of smooth colour with some detail."""
+    y, x = np.mgrid[0:40, 0:48] / 48
+    pixels = np.stack([x, y, (np.sin(20 * x) * np.cos(20 * y) + 1) / 2], axis=-1)
+    return PIL.Image.fromarray((pixels * 255).astype(np.uint8))

@@ -1,0 +1,72 @@
+"""Tiny models with random weights, shared by all tests: milliseconds to build and to run."""
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels
+
+
+FULL_CONDITIONING = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
+
+
+def make_vae(**overrides) -> AutoencoderKL:
+    """f = 4, four latent channels."""
+    torch.manual_seed(0)
+    settings = {
+        "block_out_channels": (8, 8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**(settings | overrides)).eval()
+
+
+def make_flow_completion(**overrides) -> FlowCompletionUNet:
+    torch.manual_seed(1)
+    settings = {
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    return FlowCompletionUNet(**(settings | overrides)).eval()
+
+
+def make_unet(in_channels: int, **overrides) -> UNet2DConditionModel:
+    """Self-attention only, as the embedded model's."""
+    torch.manual_seed(2)
+    settings = {
+        "in_channels": in_channels,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "mid_block_type": "UNetMidBlock2D",
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**(settings | overrides)).eval()
+
+
+def make_pipeline(conditioning=FULL_CONDITIONING, **overrides) -> MCDiffPipeline:
+    components = {
+        "vae": make_vae(),
+        "flow_completion": make_flow_completion(),
+        "unet": make_unet(4 + conditioning_channels(conditioning, 4)),
+        "scheduler": DDIMScheduler(prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing"),
+        "conditioning": conditioning,
+        "default_height": 32,
+        "default_width": 32,
+        "default_num_frames": 4,
+        "default_num_inference_steps": 2,
+    }
+    pipe = MCDiffPipeline(**(components | overrides))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
