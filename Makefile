@@ -15,10 +15,9 @@ help:
 	@echo "make clean   remove the environment and the demo's output"
 
 demo: $(VENV)/.installed-core
+	@mkdir -p demo
 	$(VENV)/bin/mcdiff generate examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json --seed 0 \
-		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4
-	$(VENV)/bin/python examples/contact_sheet.py demo/$(EXAMPLE).mp4 --image examples/$(EXAMPLE).jpg \
-		--strokes examples/$(EXAMPLE).json --output demo/$(EXAMPLE).png
+		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4 --contact-sheet demo/$(EXAMPLE).png
 	@echo
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
 	@echo "Its motion, as colours:           demo/$(EXAMPLE)-flow.mp4"
