@@ -1,0 +1,386 @@
+"""Trains tiny models on tiny clips through the scripts' own command lines."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import latent_cache
+import numpy as np
+import pytest
+import torch
+import train_autoencoder
+import train_flow_completion
+import train_future_frame
+from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from torch.nn import functional as F
+from training_loop import SeededDraws, learning_rate_factor, write_folder
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+from mcdiff_pipeline.annotation import Clip, ShardWriter
+from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+
+
+TRAINING = Path(train_autoencoder.__file__).parent
+SIZE = 32
+
+VAE_CONFIG = {
+    "latent_channels": 4,
+    "encoder_block_out_channels": [8, 8, 8],
+    "decoder_block_out_channels": [8, 8, 8],
+    "encoder_layers_per_block": [0, 1, 1],
+    "decoder_layers_per_block": [0, 1, 1],
+    "encoder_qkv_multiscales": [[], [], []],
+    "decoder_qkv_multiscales": [[], [], []],
+}
+UNET_CONFIG = {
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [8, 16],
+    "layers_per_block": 1,
+    "attention_head_dim": 8,
+    "norm_num_groups": 4,
+}
+
+
+def sliding_square(number: int, num_frames: int) -> Clip:
+    """A square that slides over a background that stays."""
+    rng = np.random.default_rng(number)
+    background = np.kron(rng.integers(0, 255, (SIZE // 8, SIZE // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    colour, (u, v) = rng.integers(0, 255, 3), rng.integers(1, 4, 2)
+    frames = np.repeat(background[None], num_frames, axis=0)
+    masks = np.zeros((num_frames, SIZE, SIZE), np.uint8)
+    flow = np.zeros((num_frames - 1, 2, SIZE, SIZE), np.float32)
+    keypoints = np.zeros((num_frames, 1, 2, 3), np.float32)
+    for t in range(num_frames):
+        x, y = 4 + u * t, 4 + v * t
+        masks[t, y : y + 12, x : x + 12] = 1
+        frames[t][masks[t] > 0] = colour
+        keypoints[t, 0] = [[x + 3, y + 3, 2], [x + 9, y + 9, 2]]
+        if t < num_frames - 1:
+            flow[t][:, masks[t] > 0] = np.array([[u], [v]])
+    return Clip(f"clip_{number}", frames, flow, np.zeros(flow[:, 0].shape, bool), masks, keypoints)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Clips, a photograph, model configs and an untrained autoencoder."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 4), ("validation", 2)):
+        with ShardWriter(root / "clips", split, clips_per_shard=2) as writer:
+            for number in range(count):
+                writer.write(sliding_square(number, num_frames=3 + number % 2))
+    (root / "photographs").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(root / "photographs/one.jpg")
+    (root / "vae.json").write_text(json.dumps({"_class_name": "AutoencoderDC", **VAE_CONFIG}))
+    (root / "train_flow_completion.json").write_text(json.dumps(UNET_CONFIG))
+    (root / "train_future_frame.json").write_text(json.dumps({**UNET_CONFIG, "mid_block_type": "UNetMidBlock2D"}))
+    torch.manual_seed(0)
+    AutoencoderDC(**VAE_CONFIG, scaling_factor=1.5).save_pretrained(root / "vae")
+    return root
+
+
+def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]:
+    """The command line of a short run; `changes` are arguments with their values, None leaves one out."""
+    common = {"output_dir": output_dir, "train_batch_size": 2, "max_train_steps": 4, "learning_rate": 1e-3}
+    common |= {"lr_warmup_steps": 0, "use_ema": True, "logging_steps": 1, "checkpointing_steps": 2, "seed": 7}
+    if script == "train_autoencoder":
+        own = {"photographs_dir": data / "photographs", "train_data_dir": data / "clips", "patch_size": 32}
+        own |= {"model_config": data / "vae.json", "validation_data_dir": data / "clips", "resolution": SIZE}
+    else:
+        own = {
+            "train_data_dir": data / "clips",
+            "validation_data_dir": data / "clips",
+            "model_config": data / f"{script}.json",
+        }
+        own |= {"pretrained_vae": data / "vae", "cache_dir": data / "cache"}
+    result = []
+    for name, value in (common | own | changes).items():
+        if value is not None:
+            result += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return result
+
+
+def launch(script: str, command_line: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(TRAINING / f"{script}.py"), *command_line],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def logged(output_dir: Path, name: str) -> dict[int, float]:
+    """Step → value of what a run logged under a name; a later line replaces an earlier one of the same step."""
+    lines = [json.loads(line) for line in Path(output_dir, "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line[name] for line in lines if name in line}
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Output folders of four steps of each script, run as a user would."""
+    outputs = {}
+    for script in ("train_autoencoder", "train_flow_completion", "train_future_frame"):
+        outputs[script] = tmp_path_factory.mktemp(script)
+        process = launch(script, arguments(data, script, outputs[script]))
+        text, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, text
+    return outputs
+
+
+def test_outputs_load_and_make_a_pipeline(data, trained):
+    unet = trained["train_future_frame"]
+    pipe = MCDiffPipeline(
+        vae=AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae"),
+        flow_completion=FlowCompletionUNet.from_pretrained(
+            trained["train_flow_completion"], subfolder="flow_completion"
+        ),
+        unet=UNet2DConditionModel.from_pretrained(unet, subfolder="unet"),
+        scheduler=DDIMScheduler.from_pretrained(unet, subfolder="scheduler"),
+        conditioning=json.loads((unet / "training_arguments.json").read_text())["conditioning"],
+    )
+    pipe.set_progress_bar_config(disable=True)
+    output = pipe(
+        Image.new("RGB", (SIZE, SIZE)),
+        [Stroke([(4, 4), (20, 20)])],
+        num_frames=2,
+        num_inference_steps=2,
+        height=SIZE,
+        width=SIZE,
+    )
+    assert len(output.frames[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "model_class"),
+    [
+        ("train_autoencoder", "vae", AutoencoderDC),
+        ("train_flow_completion", "flow_completion", FlowCompletionUNet),
+        ("train_future_frame", "unet", UNet2DConditionModel),
+    ],
+)
+def test_checkpoint_holds_model_and_average_and_the_average_is_the_result(trained, script, name, model_class):
+    checkpoint = trained[script] / "checkpoint-4"
+    model = model_class.from_pretrained(checkpoint, subfolder=name)
+    average = model_class.from_pretrained(checkpoint, subfolder=f"{name}_ema")
+    result = model_class.from_pretrained(trained[script], subfolder=name)
+    same_as_model = []
+    for key, tensor in result.state_dict().items():
+        torch.testing.assert_close(tensor, average.state_dict()[key])
+        same_as_model.append(torch.equal(tensor, model.state_dict()[key]))
+    assert not all(same_as_model)
+
+
+def test_autoencoder_scales_latents_to_unit_variance(data, trained):
+    vae = AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae")
+    picture = train_autoencoder.read_photographs([str(data / "photographs")])[0]
+    rng = np.random.default_rng(0)
+    patches = torch.stack([train_autoencoder.random_patch(picture, 32, rng) for _ in range(64)])
+    with torch.no_grad():
+        latents = vae.encode(patches).latent * vae.config.scaling_factor
+    assert latents.std() == pytest.approx(1, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    "script", [train_autoencoder, train_flow_completion, train_future_frame], ids=lambda module: module.__name__
+)
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(data, trained, tmp_path, script):
+    shutil.copytree(trained[script.__name__] / "checkpoint-2", tmp_path / "checkpoint-2")
+    assert script.main(arguments(data, script.__name__, tmp_path, resume_from_checkpoint="latest")) == 0
+    expected, losses = logged(trained[script.__name__], "loss"), logged(tmp_path, "loss")
+    assert list(losses) == [3, 4]
+    assert losses == pytest.approx({step: expected[step] for step in (3, 4)}, rel=1e-6)
+
+
+def test_validation_compares_with_the_simple_rivals_and_shows_pictures(trained):
+    flow, frames = trained["train_flow_completion"], trained["train_future_frame"]
+    assert logged(flow, "epe_body_zero")[4] > 1  # the squares move by at least one pixel each way
+    assert logged(flow, "epe_body_nearest")[4] < 0.5  # and rigidly: any stroke tells it all
+    assert logged(flow, "epe_off_body_zero")[4] < 0.2
+    assert logged(frames, "psnr_still_repeat")[4] > 40
+    assert logged(frames, "psnr_moving_model")[4] > 0
+    for folder in (flow, frames):
+        with Image.open(folder / "validation_000004.png") as picture:
+            assert picture.width == 4 * SIZE
+
+
+def test_run_ends_in_time_and_keeps_few_checkpoints(data, tmp_path):
+    changes = {"max_train_steps": None, "max_train_minutes": 0.03, "checkpoints_total_limit": 1, "use_ema": None}
+    changes |= {"validation_data_dir": None, "checkpointing_steps": 1}
+    started = time.monotonic()
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0
+    assert time.monotonic() - started < 60
+    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    rates = logged(tmp_path, "learning_rate")
+    assert checkpoint.name == f"checkpoint-{max(rates)}"
+    assert rates[max(rates)] < rates[1]  # the schedule followed the clock
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(data, tmp_path):
+    changes = {"learning_rate": 1e30, "max_grad_norm": 1e30, "validation_data_dir": None, "max_train_steps": 50}
+    with pytest.raises(FloatingPointError, match=r"Step \d+: loss .* lower --learning_rate"):
+        train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes))
+
+
+def test_terminated_run_leaves_a_checkpoint(data, tmp_path):
+    changes = {"max_train_steps": 100000, "checkpointing_steps": 100000, "validation_data_dir": None}
+    process = launch("train_flow_completion", arguments(data, "train_flow_completion", tmp_path, **changes))
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "log.jsonl").exists() or not (tmp_path / "log.jsonl").read_text():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, text
+    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    assert json.loads((checkpoint / "progress.json").read_text())["step"] == int(checkpoint.name.split("-")[1])
+
+
+def test_run_without_an_end_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="--max_train_steps, --max_train_minutes"):
+        train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, max_train_steps=None))
+
+
+def test_unknown_checkpoint_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="no folder"):
+        train_flow_completion.main(
+            arguments(data, "train_flow_completion", tmp_path, resume_from_checkpoint="checkpoint-9")
+        )
+
+
+def test_decoder_alone_can_be_trained_on(data, trained, tmp_path):
+    before = AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae")
+    changes = {"pretrained_model_name_or_path": trained["train_autoencoder"] / "vae", "freeze_encoder": True}
+    assert train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path, **changes)) == 0
+    after = AutoencoderDC.from_pretrained(tmp_path, subfolder="vae")
+    assert after.config.scaling_factor == before.config.scaling_factor
+    changed = {
+        key.split(".")[0]
+        for key, tensor in after.state_dict().items()
+        if not torch.equal(tensor, before.state_dict()[key])
+    }
+    assert changed == {"decoder"}
+
+
+def test_variational_autoencoder_trains_too(data, tmp_path):
+    config = {
+        "_class_name": "AutoencoderKL",
+        "latent_channels": 4,
+        "block_out_channels": [8, 8, 8],
+        "norm_num_groups": 4,
+    }
+    config |= {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+    (tmp_path / "vae.json").write_text(json.dumps(config))
+    changes = {"model_config": tmp_path / "vae.json", "max_train_steps": 2, "validation_data_dir": None}
+    assert train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path / "out", **changes)) == 0
+    assert latent_cache.load_vae(tmp_path / "out/vae", "cpu").config.latent_channels == 4
+
+
+def test_cache_encodes_each_shard_once_for_each_encoder(data, tmp_path):
+    shutil.copytree(data / "clips", tmp_path / "clips")
+    shutil.move(tmp_path / "clips/train-00001.tar", tmp_path / "later.tar")
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+    first = latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
+    assert len(first) == 2 + 3
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/*/*/*.npy")}
+
+    shutil.move(tmp_path / "later.tar", tmp_path / "clips/train-00001.tar")
+    with torch.no_grad():
+        next(vae.decoder.parameters()).add_(1)
+    assert len(latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")) == 10
+    assert len(list(tmp_path.glob("cache/*/*/*.npy"))) == 2 * len(written)
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
+
+    with torch.no_grad():
+        next(vae.encoder.parameters()).add_(1)
+    latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
+    assert len(list(tmp_path.glob("cache/*"))) == 2
+
+
+def test_cached_pair_is_what_the_clip_holds(data):
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+    clips = latent_cache.open_latent_clips([data / "clips"], "train", vae, data / "cache")
+    clip, pair = sliding_square(1, num_frames=4), clips[2 + 1]  # the second pair of the second clip
+    np.testing.assert_array_equal(pair["flow"], clip.flow[1])
+    np.testing.assert_array_equal(pair["mask"], clip.masks[1])
+    np.testing.assert_array_equal(pair["keypoints"], clip.keypoints[1])
+    np.testing.assert_array_equal(clips.frames(2 + 1), clip.frames[1:3])
+    pictures = torch.from_numpy(clip.frames[1:3]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        latents = vae.encode(pictures).latent * vae.config.scaling_factor
+    cached = torch.from_numpy(np.stack([pair["latent"], pair["next_latent"]]))
+    assert (cached - latents).norm() < 0.02 * latents.norm()
+
+
+def test_draws_visit_every_item_once_in_each_pass_and_repeat_by_number():
+    draws = SeededDraws(5, lambda index, rng: {"index": index, "value": rng.random()}, seed=1)
+    passes = [[draws[5 * epoch + i]["index"] for i in range(5)] for epoch in range(3)]
+    assert all(sorted(order) == list(range(5)) for order in passes) and passes[0] != passes[1]
+    again = SeededDraws(5, draws.load, seed=1)
+    assert again[12] == draws[12] and again[12]["value"] != again[13]["value"]
+
+
+def test_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
+    write_folder(tmp_path / "model", lambda folder: (folder / "weights").write_text("old"))
+
+    def fail(folder):
+        (folder / "weights").write_text("new")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError):
+        write_folder(tmp_path / "model", fail)
+    assert (tmp_path / "model/weights").read_text() == "old"
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    assert learning_rate_factor("constant", 4, 10, 0.9) == 0.5
+    assert learning_rate_factor("linear", 100, 10, 0.25) == 0.75
+    assert learning_rate_factor("cosine", 100, 10, 0.5) == pytest.approx(0.5)
+    assert learning_rate_factor("cosine", 100, 10, 1.0) == 0
+
+
+def test_flow_loss_counts_errors_where_things_move():
+    target = torch.zeros(1, 2, 1, 2)
+    target[0, 0, 0, 0] = 4.0  # one cell moves, one is still
+    moving_missed, still_missed = target.clone(), target.clone()
+    moving_missed[0, 0, 0, 0] = 3.0
+    still_missed[0, 1, 0, 1] = 1.0
+    loss = train_flow_completion.flow_completion_loss
+    assert loss(moving_missed, target, 0.1, "norm") == pytest.approx((0.1 + 1) * 1 / 2, abs=2e-3)
+    assert loss(still_missed, target, 0.1, "norm") == pytest.approx(0.1 * 1 / 2, abs=2e-3)
+    assert loss(2 * target, target, 0.1, "squared") == pytest.approx((0.1 + 1) * 16 / 2)
+
+
+def test_nearest_stroke_rival_copies_the_nearest_displacement():
+    flow = train_flow_completion.nearest_stroke_flow(
+        np.array([[2.0, 2.0], [30.0, 2.0]]), np.array([[1.0, 0.0], [0.0, -3.0]]), (8, 8), cell=4
+    )
+    assert flow[:, 7, 0].tolist() == [1, 0] and flow[:, 0, 7].tolist() == [0, -3]
+
+
+def test_latent_and_picture_move_alike():
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    picture = (3 * x + 5 * y)[None, None]
+    latent, moved = train_autoencoder.shift_latent_and_picture(F.avg_pool2d(picture, 4), picture, (1, 3), 4)
+    torch.testing.assert_close(F.avg_pool2d(moved, 4), latent)
+
+
+def test_moving_pixels_are_left_and_reached():
+    flow = torch.zeros(1, 2, 4, 8)
+    flow[0, 0, 1, 2] = 3.0
+    moving = train_future_frame.moving_pixels(flow)
+    assert moving.nonzero().tolist() == [[0, 1, 2], [0, 1, 5]]
+
+
+def test_psnr_is_ten_for_an_error_of_a_tenth_in_square():
+    target = torch.zeros(1, 3, 2, 2)
+    output = target + 2 * math.sqrt(0.1)
+    assert train_autoencoder.psnr(output, target) == pytest.approx(10, abs=1e-4)

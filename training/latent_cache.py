@@ -1,0 +1,185 @@
+"""Encodes clips once, so that training flow completion and future frames reads latents instead of pictures.
+
+    python latent_cache.py --train_data_dir clips --pretrained_vae runs/autoencoder/vae --cache_dir cache
+
+Each shard becomes a folder of arrays, named by what it depends on: the weights of the encoder and the shard. So a
+pass that was interrupted goes on where it stopped, new shards are added to what is there, and an autoencoder never
+meets the latents of another. The training scripts call `open_latent_clips`, which does this pass where it is needed.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL
+from tqdm.auto import tqdm
+from training_loop import write_folder
+
+from mcdiff_pipeline.annotation.clips import ClipDataset
+from mcdiff_pipeline.flow import accumulate_flow
+from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents
+
+
+# Part of every folder's name: another layout of the arrays gets another name.
+CACHE_VERSION = 1
+
+
+def load_vae(folder: str, device: torch.device | str) -> AutoencoderDC | AutoencoderKL:
+    """The trained autoencoder of a folder, frozen, of the class that its config names."""
+    vae_classes = {"AutoencoderDC": AutoencoderDC, "AutoencoderKL": AutoencoderKL}
+    class_name = AutoencoderKL.load_config(folder)["_class_name"]
+    if class_name not in vae_classes:
+        raise ValueError(f"{folder} holds a {class_name}, but training knows {' and '.join(vae_classes)} only.")
+    vae = vae_classes[class_name].from_pretrained(folder)
+    return vae.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+
+
+class LatentClips:
+    """Pairs of consecutive frames with latents, from the folders that `open_latent_clips` wrote; memory-mapped.
+
+    Item `i` is one pair (t, t + 1), a dict of arrays:
+        latent, next_latent: float32 `[C, h, w]`, scaled by the autoencoder's `scaling_factor`.
+        start_latent: float32 `[C, h, w]` of frame 0 of the clip.
+        flow: float32 `[2, H, W]`, forward flow in pixels, rounded to float16.
+        start_flow: float32 `[2, H, W]`, the same from frame 0 to frame t.
+        mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
+        keypoints: float32 `[P, K, 3]` of frame t; padded with visibility 0.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Path, Path]]):
+        self.shards = [shard for shard, _ in parts]
+        self.parts = []
+        self.pairs = []  # (part, clip, t)
+        for number, (_, folder) in enumerate(parts):
+            names = ("latents", "flow", "masks", "keypoints", "num_frames")
+            self.parts.append({name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+            for clip, num_frames in enumerate(self.parts[-1]["num_frames"]):
+                self.pairs.extend((number, clip, t) for t in range(num_frames - 1))
+        self.pairs = np.array(self.pairs, dtype=np.int32).reshape(-1, 3)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        part, clip, t = self.pairs[index]
+        arrays = self.parts[part]
+        start_flow = torch.zeros(1, 2, *arrays["flow"].shape[-2:])
+        for step in arrays["flow"][clip, :t]:
+            start_flow = accumulate_flow(start_flow, torch.from_numpy(step.astype(np.float32))[None])
+        return {
+            "latent": arrays["latents"][clip, t].astype(np.float32),
+            "next_latent": arrays["latents"][clip, t + 1].astype(np.float32),
+            "start_latent": arrays["latents"][clip, 0].astype(np.float32),
+            "start_flow": start_flow[0].numpy(),
+            "flow": arrays["flow"][clip, t].astype(np.float32),
+            "mask": np.array(arrays["masks"][clip, t]),
+            "keypoints": np.array(arrays["keypoints"][clip, t]),
+        }
+
+    def frames(self, index: int) -> np.ndarray:
+        """The two pictures of a pair from its shard, uint8 `[2, H, W, 3]`; slow, for validation."""
+        part, clip, t = (int(number) for number in self.pairs[index])
+        return ClipDataset([self.shards[part]]).read(clip, (t, t + 1)).frames
+
+
+def encode_frames(vae: AutoencoderDC | AutoencoderKL, frames: np.ndarray, batch_size: int = 32) -> torch.Tensor:
+    """Scaled latents `[T, C, h, w]` (posterior mean, as in the pipeline) of uint8 frames `[T, H, W, 3]`.
+
+    In bfloat16, which is twice as fast; its rounding is far below what the autoencoder itself loses.
+    """
+    device = next(vae.parameters()).device
+    latents = []
+    for batch in torch.from_numpy(frames).split(batch_size):
+        pictures = batch.permute(0, 3, 1, 2).to(device).float().div(127.5).sub(1)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            latents.append(retrieve_latents(vae.encode(pictures)).float() * vae.config.scaling_factor)
+    return torch.cat(latents)
+
+
+def write_part(folder: Path, shard: Path, vae: AutoencoderDC | AutoencoderKL) -> None:
+    """Encodes one shard into the arrays that `LatentClips` reads; shorter clips are padded with zeros."""
+    dataset = ClipDataset([shard])
+    clips = [dataset[index] for index in range(len(dataset))]
+    num_clips, num_frames = len(clips), max(len(clip.frames) for clip in clips)
+    height, width = clips[0].frames.shape[1:3]
+    people, points = (max(clip.keypoints.shape[axis] for clip in clips) for axis in (1, 2))
+    arrays = {
+        "flow": np.zeros((num_clips, num_frames - 1, 2, height, width), np.float16),
+        "masks": np.zeros((num_clips, num_frames, height, width), np.uint8),
+        "keypoints": np.zeros((num_clips, num_frames, people, points, 3), np.float32),
+        "num_frames": np.array([len(clip.frames) for clip in clips], np.int32),
+    }
+    for number, clip in enumerate(clips):
+        latents = encode_frames(vae, clip.frames).cpu().numpy().astype(np.float16)
+        if number == 0:
+            arrays["latents"] = np.zeros((num_clips, num_frames, *latents.shape[1:]), np.float16)
+        arrays["latents"][number, : len(latents)] = latents
+        arrays["flow"][number, : len(clip.flow)] = clip.flow
+        arrays["masks"][number, : len(clip.masks)] = clip.masks
+        arrays["keypoints"][number, : len(clip.frames), : clip.keypoints.shape[1], : clip.keypoints.shape[2]] = (
+            clip.keypoints
+        )
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def open_latent_clips(
+    data_dirs: Sequence[str], split: str, vae: AutoencoderDC | AutoencoderKL, cache_dir: str, *, write: bool = True
+) -> LatentClips:
+    """Opens the latents of a split of the given folders of shards, after encoding the shards that are not cached yet.
+
+    Args:
+        write: False for processes that only wait for the main one; a missing part is then an error.
+
+    Raises:
+        ValueError: if the folders hold no shard of the split, or its frames are not of one size.
+    """
+    weights = hashlib.sha256(json.dumps(vae.config.scaling_factor).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        if not name.startswith(("encoder.", "quant_conv.")):
+            continue  # a better decoder reads the same latents
+        weights.update(name.encode())
+        weights.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    vae_folder = Path(cache_dir, f"v{CACHE_VERSION}-{weights.hexdigest()[:16]}")
+
+    parts = []
+    for data_dir in data_dirs:
+        for shard in ClipDataset(data_dir, split).shards:
+            state = shard.stat()
+            identity = f"{shard.resolve()} {state.st_size} {state.st_mtime_ns}"
+            name = f"{shard.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+            parts.append((shard, vae_folder / name))
+    missing = [(shard, folder) for shard, folder in parts if not folder.is_dir()] if write else []
+    for shard, folder in tqdm(missing, desc=f"encoding {split} shards", disable=not missing):
+        write_folder(folder, lambda unfinished, shard=shard: write_part(unfinished, shard, vae))
+
+    clips = LatentClips(parts)
+    sizes = {part["flow"].shape[-2:] for part in clips.parts}
+    if len(sizes) > 1:
+        raise ValueError(f"The clips have frames of {sorted(sizes)} pixels; train on folders of one size.")
+    return clips
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards.")
+    parser.add_argument("--splits", nargs="+", default=["train", "validation"])
+    parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
+    parser.add_argument("--cache_dir", required=True)
+    args = parser.parse_args(arguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    vae = load_vae(args.pretrained_vae, device)
+    for split in args.splits:
+        clips = open_latent_clips(args.train_data_dir, split, vae, args.cache_dir)
+        print(f"{split}: {len(clips)} pairs of frames.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Trains flow completion, F: from the latent of one frame and a few strokes to dense flow, by regression.
+
+    python train_flow_completion.py --train_data_dir clips --validation_data_dir clips \\
+        --pretrained_vae runs/autoencoder/vae --cache_dir cache --output_dir runs/flow_completion \\
+        --max_train_minutes 60 --mixed_precision bf16 --use_ema
+
+The trained model is the folder `output_dir/flow_completion`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from latent_cache import load_vae, open_latent_clips
+from PIL import Image
+from training_loop import (
+    SeededDraws,
+    add_training_arguments,
+    check_training_arguments,
+    make_accelerator,
+    train,
+    write_folder,
+)
+
+from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points, sample_strokes
+from mcdiff_pipeline.flow import flow_to_image, resize_flow
+from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from mcdiff_pipeline.pipeline_mcdiff import vae_scale_factor
+
+
+CONFIGS = Path(__file__).parent / "configs/small-128"
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
+    parser.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
+    parser.add_argument("--validation_split", default="validation")
+    parser.add_argument("--num_validation_samples", type=int, default=256)
+    parser.add_argument("--num_validation_strokes", type=int, default=5, help="Keypoint strokes in validation.")
+    parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
+    parser.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
+    parser.add_argument("--model_config", default=str(CONFIGS / "flow_completion.json"))
+    parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this model folder instead.")
+    parser.add_argument(
+        "--flow_weight_floor",
+        type=float,
+        default=0.1,
+        help="λ in the weight λ + ‖d̂‖ / max ‖d̂‖ of a cell: what an error counts where nothing moves.",
+    )
+    parser.add_argument("--flow_norm", choices=("norm", "squared"), default="norm", help="‖d - d̂‖ or its square.")
+    add_training_arguments(parser)
+    args = parser.parse_args(arguments)
+    check_training_arguments(args)
+    return args
+
+
+def flow_completion_loss(
+    prediction: torch.Tensor, target: torch.Tensor, weight_floor: float, norm: str
+) -> torch.Tensor:
+    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖` with `w = λ + ‖d̂‖ / max ‖d̂‖`, d̂ the true flow.
+
+    The weight keeps the model from answering "nothing moves" (most cells do not). Both flows are `[B, 2, h, w]`; the
+    loss is in their unit.
+    """
+    magnitude = target.norm(dim=1)
+    weight = weight_floor + magnitude / magnitude.amax(dim=(1, 2), keepdim=True).clamp_min(1e-3)
+    squared = (prediction.float() - target).square().sum(dim=1)
+    # The small constant makes the root differentiable where the prediction is exact.
+    return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
+
+
+def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
+    """The simple rival: every cell of the grid `[2, h, w]` moves like the stroke that is nearest to its centre."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    centres = (np.stack([columns, rows], axis=-1) + 0.5) * cell  # [h, w, 2] pixels
+    distances = np.linalg.norm(centres[:, :, None] - points, axis=-1)
+    return displacements[distances.argmin(axis=-1)].transpose(2, 0, 1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    accelerator = make_accelerator(args)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    vae = load_vae(args.pretrained_vae, accelerator.device)
+    with accelerator.main_process_first():
+        write = accelerator.is_main_process
+        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
+        validation = None
+        if args.validation_data_dir:
+            validation = open_latent_clips(
+                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
+            )
+    accelerator.print(f"{len(clips)} pairs of frames to train on.")
+
+    torch.manual_seed(args.seed)
+    if args.pretrained_model_name_or_path:
+        model = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
+    else:
+        config = FlowCompletionUNet.load_config(args.model_config)
+        config["in_channels"] = vae.config.latent_channels
+        config["vae_scale_factor"] = vae_scale_factor(vae)
+        model = FlowCompletionUNet.from_config(config)
+    cell = model.config.vae_scale_factor
+    pixels_per_unit = cell * model.config.flow_scale
+    accelerator.print(f"Flow completion with {model.num_parameters() / 1e6:.2f} M parameters.")
+
+    def load(index, rng):
+        pair = clips[index]
+        points, displacements = sample_strokes(pair["flow"], pair["mask"], pair["keypoints"], rng=rng)
+        size = pair["latent"].shape[1:]
+        sparse_flow, mask = rasterise_points(points, displacements, size, pair["flow"].shape[1:])
+        return {"latent": pair["latent"], "flow": pair["flow"], "sparse_flow": sparse_flow, "mask": mask}
+
+    def compute_loss(model, batch):
+        size = tuple(batch["latent"].shape[2:])
+        target = resize_flow(batch["flow"], size) * (cell / pixels_per_unit)  # cells -> units of the network
+        dense_flow = model(batch["latent"], batch["sparse_flow"], batch["mask"], return_dict=False)[0]
+        loss = flow_completion_loss(dense_flow / pixels_per_unit, target, args.flow_weight_floor, args.flow_norm)
+        with torch.no_grad():
+            error = (dense_flow.float() - target * pixels_per_unit).norm(dim=1).mean()
+        return loss, {"end_point_error": error}
+
+    # Fixed samples with keypoint strokes; clips without a visible keypoint have no such strokes and are left out.
+    chosen = []
+    if validation is not None:
+        for index in np.random.default_rng(1).permutation(len(validation)):
+            pair = validation[int(index)]
+            points, displacements = keypoint_strokes(
+                pair["flow"], pair["keypoints"], args.num_validation_strokes, np.random.default_rng([2, int(index)])
+            )
+            if len(points) and (pair["mask"] > 0).any():
+                size = pair["latent"].shape[1:]
+                sparse_flow, mask = rasterise_points(points, displacements, size, pair["flow"].shape[1:])
+                body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
+                chosen.append(
+                    {
+                        "latent": torch.from_numpy(pair["latent"]),
+                        "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0] * cell,
+                        "body": F.interpolate(body, size, mode="area")[0] > 0.5,
+                        "sparse_flow": sparse_flow,
+                        "mask": mask,
+                        "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, cell)),
+                        "index": int(index),
+                    }
+                )
+            if len(chosen) == args.num_validation_samples:
+                break
+
+    def validate(model, step):
+        predictions = []
+        for start in range(0, len(chosen), 32):
+            batch = torch.utils.data.default_collate(chosen[start : start + 32])
+            inputs = [batch[name].to(accelerator.device) for name in ("latent", "sparse_flow", "mask")]
+            with accelerator.autocast():
+                predictions.append(model(*inputs, return_dict=False)[0].float().cpu())
+        predictions = torch.cat(predictions)
+        samples = torch.utils.data.default_collate(chosen)
+        values = {}
+        for place, where in (("body", samples["body"][:, 0]), ("off_body", ~samples["body"][:, 0])):
+            flows = {"model": predictions, "zero": 0, "nearest": samples["nearest"]}
+            for name, flow in flows.items():
+                values[f"epe_{place}_{name}"] = float((flow - samples["flow"]).norm(dim=1)[where].mean())
+            for name in ("zero", "nearest"):
+                rival = max(values[f"epe_{place}_{name}"], 1e-6)
+                values[f"epe_{place}_over_{name}"] = values[f"epe_{place}_model"] / rival
+
+        # One row a sample: the frame, its strokes, the true flow, the predicted flow.
+        rows = []
+        for number in range(min(6, len(chosen))):
+            height, width = (size * cell for size in predictions.shape[2:])
+            flows = torch.stack([samples["sparse_flow"][number], samples["flow"][number], predictions[number]])
+            colours = flow_to_image(flows, max_magnitude=float(samples["flow"][number].norm(dim=0).max().clamp_min(1)))
+            colours = F.interpolate(colours, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
+            rows.append(np.concatenate([validation.frames(chosen[number]["index"])[0], *colours], axis=1))
+        Image.fromarray(np.concatenate(rows)).save(Path(args.output_dir, f"validation_{step:06d}.png"))
+        return values
+
+    status = train(
+        accelerator=accelerator,
+        args=args,
+        name="flow_completion",
+        model=model,
+        draws=SeededDraws(len(clips), load, args.seed),
+        compute_loss=compute_loss,
+        validate=validate if chosen else None,
+    )
+    if accelerator.is_main_process:
+        write_folder(Path(args.output_dir, "flow_completion"), model.save_pretrained)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

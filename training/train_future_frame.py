@@ -1,0 +1,235 @@
+"""Trains future-frame prediction, G: latent diffusion of the next frame, given the current frame and its true flow.
+
+    python train_future_frame.py --train_data_dir clips --validation_data_dir clips \\
+        --pretrained_vae runs/autoencoder/vae --cache_dir cache --output_dir runs/future_frame \\
+        --max_train_minutes 60 --mixed_precision bf16 --use_ema
+
+The trained model is the folders `output_dir/unet` and `output_dir/scheduler`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
+from latent_cache import load_vae, open_latent_clips
+from PIL import Image
+from training_loop import (
+    SeededDraws,
+    add_training_arguments,
+    check_training_arguments,
+    make_accelerator,
+    train,
+    write_folder,
+)
+
+from mcdiff_pipeline.flow import accumulate_flow, forward_splat, resize_flow
+from mcdiff_pipeline.pipeline_mcdiff import (
+    CONDITIONING_CHANNELS,
+    conditioning_channels,
+    frame_condition,
+    splat_importance,
+    vae_scale_factor,
+)
+
+
+CONFIGS = Path(__file__).parent / "configs/small-128"
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
+    parser.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
+    parser.add_argument("--validation_split", default="validation")
+    parser.add_argument("--num_validation_samples", type=int, default=64)
+    parser.add_argument("--validation_inference_steps", type=int, default=5)
+    parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
+    parser.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
+    parser.add_argument("--model_config", default=str(CONFIGS / "unet.json"))
+    parser.add_argument("--scheduler_config", default=str(CONFIGS / "scheduler.json"))
+    parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this unet folder instead.")
+    parser.add_argument(
+        "--conditioning",
+        nargs="+",
+        default=list(CONDITIONING_CHANNELS),
+        choices=list(CONDITIONING_CHANNELS),
+        help="What the model is given beside the noise; the plain form of the paper is previous_frame dense_flow.",
+    )
+    parser.add_argument("--flow_scale", type=float, default=1.0, help="Displacement in cells that is 1 for the model.")
+    parser.add_argument("--prediction_type", choices=("epsilon", "v_prediction"), default="v_prediction")
+    parser.add_argument(
+        "--noise_augmentation",
+        type=float,
+        default=0.1,
+        help="The previous frame gets noise of a standard deviation drawn from 0 to this, so that the model learns to "
+        "go on from its own imperfect frames.",
+    )
+    parser.add_argument("--snr_gamma", type=float, default=None, help="Min-SNR weighting (Hang et al. 2023), e.g. 5.")
+    add_training_arguments(parser)
+    args = parser.parse_args(arguments)
+    check_training_arguments(args)
+    return args
+
+
+def moving_pixels(flow: torch.Tensor) -> torch.Tensor:
+    """Bool `[B, H, W]`: pixels that something moves away from or to, by the flow `[B, 2, H, W]` in pixels."""
+    moving = (flow.norm(dim=1, keepdim=True) > 0.5).float()
+    arrived, _ = forward_splat(moving, flow, splat_importance(flow))
+    return ((moving > 0) | (arrived > 0.5))[:, 0]
+
+
+def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
+    """PSNR in dB over the pixels `where` `[B, H, W]` of all pictures together; `[B, 3, H, W]` in [-1, 1]."""
+    error = (output.clamp(-1, 1) - target).div(2).square().mean(dim=1)
+    return float(-10 * error[where].mean().clamp_min(1e-10).log10())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    accelerator = make_accelerator(args)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    vae = load_vae(args.pretrained_vae, accelerator.device)
+    with accelerator.main_process_first():
+        write = accelerator.is_main_process
+        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
+        validation = None
+        if args.validation_data_dir:
+            validation = open_latent_clips(
+                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
+            )
+    accelerator.print(f"{len(clips)} pairs of frames to train on.")
+
+    scheduler_config = DDIMScheduler.load_config(args.scheduler_config)
+    scheduler_config["prediction_type"] = args.prediction_type
+    # At zero signal the noise says nothing about the picture, so only v-prediction can start there (Lin et al. 2024).
+    scheduler_config["rescale_betas_zero_snr"] = args.prediction_type == "v_prediction"
+    scheduler = DDIMScheduler.from_config(scheduler_config)
+
+    torch.manual_seed(args.seed)
+    channels = vae.config.latent_channels
+    in_channels = channels + conditioning_channels(args.conditioning, channels)
+    if args.pretrained_model_name_or_path:
+        model = UNet2DConditionModel.from_pretrained(args.pretrained_model_name_or_path)
+        if model.config.in_channels != in_channels:
+            raise ValueError(
+                f"The unet in {args.pretrained_model_name_or_path} takes {model.config.in_channels} channels, but "
+                f"--conditioning {' '.join(args.conditioning)} makes {in_channels}; name what it was trained with."
+            )
+    else:
+        config = UNet2DConditionModel.load_config(args.model_config)
+        model = UNet2DConditionModel.from_config({**config, "in_channels": in_channels, "out_channels": channels})
+    cell = vae_scale_factor(vae)
+    accelerator.print(f"Future-frame prediction with {model.num_parameters() / 1e6:.2f} M parameters.")
+
+    def load(index, rng):
+        pair = clips[index]
+        return {name: pair[name] for name in ("latent", "next_latent", "flow", "start_latent", "start_flow")}
+
+    def condition(previous, batch):
+        cells = resize_flow(batch["flow"], tuple(previous.shape[2:]))  # [B, 2, h, w]
+        start_cells = accumulate_flow(resize_flow(batch["start_flow"], tuple(previous.shape[2:])), cells)
+        return frame_condition(
+            args.conditioning,
+            previous,
+            cells * cell,
+            vae_scale_factor=cell,
+            flow_scale=args.flow_scale,
+            start_frame=batch["start_latent"],
+            accumulated_flow=start_cells * cell,
+        )
+
+    def compute_loss(model, batch):
+        latent, target = batch["latent"], batch["next_latent"]
+        amount = args.noise_augmentation * torch.rand(len(latent), 1, 1, 1, device=latent.device)
+        conditions = condition(latent + amount * torch.randn_like(latent), batch)
+        noise = torch.randn_like(target)
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(target),), device=target.device)
+        noisy = scheduler.add_noise(target, noise, timesteps)
+        model_input = torch.cat([noisy, conditions], dim=1).contiguous(memory_format=torch.channels_last)
+        prediction = model(model_input, timesteps, encoder_hidden_states=None, return_dict=False)[0]
+        wanted = noise if args.prediction_type == "epsilon" else scheduler.get_velocity(target, noise, timesteps)
+        error = F.mse_loss(prediction.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
+        if args.snr_gamma is not None:
+            snr = compute_snr(scheduler, timesteps)
+            divisor = snr if args.prediction_type == "epsilon" else snr + 1
+            error = error * snr.clamp(max=args.snr_gamma) / divisor
+        return error.mean(), {}
+
+    chosen = {}
+    if validation is not None:
+        indices = np.random.default_rng(1).permutation(len(validation))
+        indices = [index for index in indices if np.linalg.norm(validation[index]["flow"], axis=0).max() > 1]
+        indices = indices[: args.num_validation_samples]
+        samples = torch.utils.data.default_collate([validation[index] for index in indices])
+        pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
+        chosen = {
+            "latent": samples["latent"].to(accelerator.device),
+            "next_latent": samples["next_latent"].to(accelerator.device),
+            "flow": samples["flow"].to(accelerator.device),
+            "start_latent": samples["start_latent"].to(accelerator.device),
+            "start_flow": samples["start_flow"].to(accelerator.device),
+            "pictures": pictures.permute(1, 0, 4, 2, 3).float().div(127.5).sub(1).to(accelerator.device),
+        }
+
+    def decode(latents):
+        parts = (latents / vae.config.scaling_factor).split(16)
+        with accelerator.autocast():
+            return torch.cat([vae.decode(part).sample.float() for part in parts])
+
+    def validate(model, step):
+        latent, flow = chosen["latent"], chosen["flow"]
+        current, target = chosen["pictures"]
+        generator = torch.Generator("cpu").manual_seed(3)
+        sample = torch.randn(latent.shape, generator=generator).to(latent.device)
+        sampler = DDIMScheduler.from_config(scheduler.config)
+        sampler.set_timesteps(args.validation_inference_steps, device=latent.device)
+        conditions = condition(latent, chosen)
+        for timestep in sampler.timesteps:
+            model_input = torch.cat([sample, conditions], dim=1).contiguous(memory_format=torch.channels_last)
+            with accelerator.autocast():
+                parts = [model(part, timestep, encoder_hidden_states=None).sample for part in model_input.split(32)]
+            prediction = torch.cat(parts).float()
+            sample = sampler.step(prediction, timestep, sample).prev_sample
+
+        cells = resize_flow(flow, tuple(latent.shape[2:]))
+        splatted, coverage = forward_splat(latent, cells, splat_importance(cells))
+        coverage = coverage.clamp(max=1)
+        pictures = {
+            "model": decode(sample),
+            "repeat": current,
+            "splat": decode(coverage * splatted + (1 - coverage) * latent),  # holes keep what was there
+            "autoencoder": decode(chosen["next_latent"]),
+        }
+        moving = moving_pixels(flow)
+        values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in pictures.items()}
+        values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in pictures.items()}
+        # One row a sample: the frame, the true next frame, the predicted one, the splatted one.
+        columns = torch.stack([current, target, *(pictures[name] for name in ("model", "splat"))])[:, :8]
+        sheet = columns.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().permute(1, 3, 0, 4, 2)
+        Image.fromarray(sheet.flatten(0, 1).flatten(1, 2).numpy()).save(
+            Path(args.output_dir, f"validation_{step:06d}.png")
+        )
+        return values
+
+    status = train(
+        accelerator=accelerator,
+        args=args,
+        name="unet",
+        model=model,
+        draws=SeededDraws(len(clips), load, args.seed),
+        compute_loss=compute_loss,
+        validate=validate if chosen else None,
+    )
+    if accelerator.is_main_process:
+        write_folder(Path(args.output_dir, "unet"), model.save_pretrained)
+        write_folder(Path(args.output_dir, "scheduler"), scheduler.save_pretrained)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

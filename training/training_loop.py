@@ -1,0 +1,368 @@
+"""The training loop that the three scripts share: budget, learning rate, EMA, checkpoints, resuming, logs.
+
+A script builds its model and its data and hands over one function that turns a batch into a loss. Everything random
+in a step follows from `--seed` and the step's number, never from what ran before, so a run that is resumed from
+`checkpoint-N` sees the same data and the same noise as one that was never interrupted.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that all scripts share, named as in the training scripts of diffusers."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--output_dir", required=True, help="Folder for checkpoints, logs and the trained model.")
+    group.add_argument("--seed", type=int, default=0, help="Everything random follows from it.")
+    group.add_argument("--train_batch_size", type=int, default=16, help="Samples per process and step.")
+    group.add_argument("--gradient_accumulation_steps", type=int, default=1)
+    group.add_argument("--gradient_checkpointing", action="store_true", help="Slower, with less memory.")
+    group.add_argument("--max_train_steps", type=int, default=None, help="Stop after this many optimizer steps.")
+    group.add_argument(
+        "--max_train_minutes",
+        type=float,
+        default=None,
+        help="Stop after this much training time, summed over resumed runs. The learning rate follows whichever "
+        "budget is spent further, so only a run limited by steps alone repeats bit by bit.",
+    )
+    group.add_argument("--learning_rate", type=float, default=1e-4)
+    group.add_argument("--lr_scheduler", choices=("constant", "linear", "cosine"), default="cosine")
+    group.add_argument("--lr_warmup_steps", type=int, default=100)
+    group.add_argument("--adam_beta1", type=float, default=0.9)
+    group.add_argument("--adam_beta2", type=float, default=0.99)
+    group.add_argument("--adam_weight_decay", type=float, default=1e-2)
+    group.add_argument("--adam_epsilon", type=float, default=1e-8)
+    group.add_argument("--max_grad_norm", type=float, default=1.0)
+    group.add_argument("--use_ema", action="store_true", help="Average the weights; the average is what is saved.")
+    group.add_argument("--ema_decay", type=float, default=0.999)
+    group.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="no")
+    group.add_argument("--dataloader_num_workers", type=int, default=0)
+    group.add_argument("--checkpointing_steps", type=int, default=1000)
+    group.add_argument("--checkpoints_total_limit", type=int, default=2, help="Older checkpoints are removed.")
+    group.add_argument(
+        "--resume_from_checkpoint", default=None, help='Path or name of a checkpoint, or "latest" (none yet: start).'
+    )
+    group.add_argument("--validation_steps", type=int, default=1000)
+    group.add_argument("--logging_steps", type=int, default=10)
+    group.add_argument("--report_to", default=None, help='Tracker of accelerate, such as "tensorboard".')
+
+
+def check_training_arguments(args: argparse.Namespace) -> None:
+    """Raises `ValueError` for a run without an end, before any slow work starts."""
+    if args.max_train_steps is None and args.max_train_minutes is None:
+        raise ValueError("The run has no end: give --max_train_steps, --max_train_minutes or both.")
+    for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "logging_steps"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+
+
+def make_accelerator(args: argparse.Namespace) -> Accelerator:
+    """Accelerate's entry point for these arguments; logs go to `output_dir/logs`."""
+    return Accelerator(
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        mixed_precision=args.mixed_precision,
+        log_with=args.report_to,
+        project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir, "logs")),
+    )
+
+
+class SeededDraws(Dataset):
+    """The endless training set: draw number `n` is a function of the seed and of `n` alone.
+
+    Each pass over `num_items` items is in a new order. `load(index, rng)` makes the sample of item `index` with all
+    randomness taken from the `numpy.random.Generator` it is given.
+    """
+
+    def __init__(self, num_items: int, load: Callable[[int, np.random.Generator], dict], seed: int):
+        if num_items < 1:
+            raise ValueError("The training set is empty: check the folder and the split that were given.")
+        self.num_items, self.load, self.seed = num_items, load, seed
+        self.epoch, self.order = -1, None
+
+    def __getitem__(self, draw: int) -> dict:
+        epoch, position = divmod(draw, self.num_items)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.num_items)
+        return self.load(int(self.order[position]), np.random.default_rng([self.seed, 1, draw]))
+
+
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
+    """Fills a folder under a temporary name and renames it, so that a folder of this name is always complete."""
+    folder = Path(folder)
+    unfinished, replaced = folder.with_name(f".{folder.name}.unfinished"), folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    write(unfinished)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def learning_rate_factor(scheduler: str, step: int, warmup_steps: int, progress: float) -> float:
+    """Factor on the learning rate at a step; `progress` in [0, 1] is the part of the budget already spent."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
+    if scheduler == "constant":
+        return warmup
+    if scheduler == "linear":
+        return warmup * max(0.0, 1.0 - progress)
+    return warmup * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def train(
+    *,
+    accelerator: Accelerator,
+    args: argparse.Namespace,
+    name: str,
+    model: torch.nn.Module,
+    draws: SeededDraws,
+    compute_loss: Callable[[torch.nn.Module, dict], tuple[torch.Tensor, dict[str, torch.Tensor]]],
+    validate: Callable[[torch.nn.Module, int], dict[str, float]] | None = None,
+) -> int:
+    """Trains `model` in place; at the end it carries the averaged weights if `--use_ema` is given.
+
+    Args:
+        name: Name of the component; a checkpoint holds it as the diffusers folders `name/` and `name_ema/`.
+        draws: Training set; sample `n` of the run is `draws[n]`.
+        compute_loss: Takes the model and a collated batch, returns the loss and further values to log.
+        validate: Takes the averaged model in evaluation mode and the step; returns the numbers to log.
+
+    Returns:
+        0, or 128 + the number of the signal (SIGINT, SIGTERM) that ended the run after its checkpoint was written.
+
+    Raises:
+        FloatingPointError: The loss or the gradient is not a finite number; the last checkpoint is untouched.
+    """
+    device = accelerator.device
+    # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with.
+    model = model.to(device=device, memory_format=torch.channels_last).train()
+    if args.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        weight_decay=args.adam_weight_decay,
+        eps=args.adam_epsilon,
+        fused=True,
+    )
+    model_class, trained = type(model), model
+    model, optimizer = accelerator.prepare(model, optimizer)
+    ema = None
+    if args.use_ema:
+        ema = EMAModel(trained.parameters(), decay=args.ema_decay, foreach=True)
+
+    @contextlib.contextmanager
+    def averaged_weights():
+        trained.eval()
+        if ema is not None:
+            ema.store(trained.parameters())
+            ema.copy_to(trained.parameters())
+        yield trained
+        if ema is not None:
+            ema.restore(trained.parameters())
+        trained.train()
+
+    def save_hook(models, weights, folder):
+        if accelerator.is_main_process:
+            trained.save_pretrained(Path(folder, name))
+            if ema is not None:
+                with averaged_weights():
+                    trained.save_pretrained(Path(folder, f"{name}_ema"))
+            weights.clear()
+
+    def load_hook(models, folder):
+        models.clear()
+        trained.load_state_dict(model_class.from_pretrained(folder, subfolder=name).state_dict())
+        if ema is not None:
+            average = model_class.from_pretrained(folder, subfolder=f"{name}_ema")
+            shadow = [parameter.detach() for parameter in average.parameters()]
+            ema.load_state_dict({"shadow_params": shadow, "optimization_step": step})
+            ema.to(device)
+
+    if accelerator.is_main_process:
+        # What a run that was killed while it wrote a checkpoint left behind.
+        for leftover in Path(args.output_dir).glob(".checkpoint-*"):
+            shutil.rmtree(leftover)
+        Path(args.output_dir, "training_arguments.json").write_text(json.dumps(vars(args), indent=2) + "\n")
+    accelerator.register_save_state_pre_hook(save_hook)
+    accelerator.register_load_state_pre_hook(load_hook)
+
+    step, spent_minutes = 0, 0.0
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint == "latest":
+        checkpoint = next(reversed(checkpoints(args.output_dir)), None)
+    elif checkpoint is not None:
+        checkpoint = Path(checkpoint) if Path(checkpoint).is_dir() else Path(args.output_dir, checkpoint)
+        if not checkpoint.is_dir():
+            raise ValueError(
+                f'--resume_from_checkpoint {args.resume_from_checkpoint!r} is no folder; use "latest" or one of '
+                f"{[path.name for path in checkpoints(args.output_dir)]}."
+            )
+    if checkpoint is not None:
+        progress = json.loads(Path(checkpoint, "progress.json").read_text())
+        step, spent_minutes = progress["step"], progress["minutes"]
+        accelerator.load_state(str(checkpoint))
+        accelerator.print(f"Resumed from {checkpoint} at step {step}.")
+
+    def save_checkpoint():
+        accelerator.wait_for_everyone()
+        folder = Path(args.output_dir, f"checkpoint-{step}")
+
+        def write(unfinished):
+            accelerator.save_state(str(unfinished))
+            Path(unfinished, "progress.json").write_text(json.dumps({"step": step, "minutes": minutes}))
+
+        if accelerator.is_main_process:
+            write_folder(folder, write)
+            for old in checkpoints(args.output_dir)[: -args.checkpoints_total_limit]:
+                shutil.rmtree(old)
+        else:
+            accelerator.save_state(str(folder.with_name(f".{folder.name}.unfinished")))
+        accelerator.wait_for_everyone()
+
+    if args.report_to and accelerator.is_main_process:
+        plain = {key: value for key, value in vars(args).items() if isinstance(value, (int, float, str))}
+        accelerator.init_trackers(name, config=plain)
+    log_file = open(Path(args.output_dir, "log.jsonl"), "a") if accelerator.is_main_process else None
+
+    def log(values):
+        accelerator.log(values, step=step)
+        if log_file is not None:
+            log_file.write(json.dumps({"step": step, **values}) + "\n")
+            log_file.flush()
+
+    received = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    # The sampler of the draws is a plain range that starts where the resumed run stopped.
+    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+    last_step = args.max_train_steps if args.max_train_steps is not None else 2**31
+    loader = DataLoader(
+        draws,
+        batch_size=args.train_batch_size,
+        sampler=range(step * samples_per_step, last_step * samples_per_step),
+        num_workers=args.dataloader_num_workers,
+        persistent_workers=args.dataloader_num_workers > 0,
+        drop_last=True,
+    )
+    batches = iter(accelerator.prepare(loader)) if step < last_step else iter(())
+    bar = tqdm(
+        total=args.max_train_steps,
+        initial=step,
+        desc=name,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
+        disable=not accelerator.is_local_main_process,
+    )
+    started, minutes, sums, count = time.monotonic(), spent_minutes, {}, 0
+    waiting, mark, marked_step = 0.0, started, step
+    while step < last_step:
+        # Ranks must agree on the clock and on the signals, or they would stop at different steps.
+        minutes = spent_minutes + (time.monotonic() - started) / 60
+        if accelerator.num_processes > 1:
+            minutes, *received[:] = broadcast_object_list([[minutes, *received]])[0]
+        if received or (args.max_train_minutes is not None and minutes >= args.max_train_minutes):
+            break
+        progress = max(
+            step / args.max_train_steps if args.max_train_steps else 0.0,
+            minutes / args.max_train_minutes if args.max_train_minutes else 0.0,
+        )
+        factor = learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = args.learning_rate * factor
+
+        for part in range(args.gradient_accumulation_steps):
+            before = time.monotonic()
+            batch = next(batches)
+            waiting += time.monotonic() - before
+            torch.manual_seed(
+                int(np.random.default_rng([args.seed, 2, step, part, accelerator.process_index]).integers(2**63))
+            )
+            with accelerator.accumulate(model):
+                with accelerator.autocast():
+                    loss, values = compute_loss(model, batch)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm)
+                    # With fp16 an infinite gradient is the grad scaler's business: it skips the step.
+                    if not math.isfinite(loss.item()) or not (math.isfinite(norm) or args.mixed_precision == "fp16"):
+                        raise FloatingPointError(
+                            f"Step {step}: loss {loss.item()}, gradient norm {float(norm)}; lower --learning_rate "
+                            f"(now {args.learning_rate * factor:g}) and resume from the last checkpoint."
+                        )
+                optimizer.step()
+                optimizer.zero_grad()
+            for key, value in {"loss": loss, **values}.items():
+                sums[key] = sums.get(key, 0.0) + float(value.detach())
+            count += 1
+        if ema is not None:
+            ema.step(trained.parameters())
+        step += 1
+        bar.update()
+
+        if step % args.logging_steps == 0 or step == last_step:
+            now = time.monotonic()
+            log(
+                {key: value / count for key, value in sums.items()}
+                | {
+                    "learning_rate": args.learning_rate * factor,
+                    "gradient_norm": float(norm),
+                    "samples_per_second": (step - marked_step) * samples_per_step / (now - mark),
+                    "waiting_for_data": waiting / (now - mark),
+                }
+            )
+            bar.set_postfix(loss=f"{sums['loss'] / count:.4f}", refresh=False)
+            sums, count, waiting, mark, marked_step = {}, 0, 0.0, now, step
+        if validate is not None and step % args.validation_steps == 0 and step < last_step:
+            with averaged_weights() as averaged, torch.no_grad():
+                values = validate(averaged, step)
+            log(values)
+            bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+        if step % args.checkpointing_steps == 0:
+            save_checkpoint()
+    bar.close()
+
+    if checkpoints(args.output_dir)[-1:] != [Path(args.output_dir, f"checkpoint-{step}")]:
+        save_checkpoint()
+    if ema is not None:
+        ema.copy_to(trained.parameters())
+    if validate is not None and not received:
+        trained.eval()
+        with torch.no_grad():
+            values = validate(trained, step)
+        log(values)
+        accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+    if log_file is not None:
+        log_file.close()
+    accelerator.end_training()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return 128 + received[0] if received else 0
