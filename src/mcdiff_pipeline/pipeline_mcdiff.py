@@ -42,8 +42,10 @@ CONDITIONING_CHANNELS = {
 }
 
 # Log-weight of one latent cell of motion in forward splatting: where two things land on one cell, the one that moves
-# more is taken to be in front (it is the dragged object, the rest is scenery).
-OCCLUSION_SHARPNESS = 10.0
+# more is taken to be in front (it is the dragged object, the rest is scenery). Measured on rendered people, splatting
+# latents by the true flow, PSNR on moving pixels: 20.8 dB at 0, 20.9 at 1, 20.6 at 2, 20.0 at 5, 19.5 at 10, since the
+# flow of a cell on an outline is a mixture of both sides.
+OCCLUSION_SHARPNESS = 1.0
 
 # The value of white in pictures of whole numbers.
 INTEGER_WHITE = {torch.uint8: 255, torch.uint16: 65535}
@@ -95,7 +97,7 @@ class MCDiffRollout:
 
 
 def vae_scale_factor(vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel) -> int:
-    """Pixels along one side of a latent cell: the autoencoder halves the picture once for each level after the first."""
+    """Pixels along one side of a latent cell: the autoencoder halves the picture at each level after the first."""
     if isinstance(vae, AutoencoderDC):
         return vae.spatial_compression_ratio
     return 2 ** (len(vae.config.block_out_channels) - 1)

@@ -1,0 +1,296 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Saving, loading, sharing, casting and offloading, as diffusers' own tests demand them of a pipeline."""
+
+import ast
+import inspect
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import diffusers.pipelines
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.utils.dynamic_modules_utils import get_relative_imports
+from tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+
+import mcdiff_pipeline
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
+
+
+SOURCES = Path(mcdiff_pipeline.__file__).parent
+STROKES = [Stroke([(10, 10), (34, 26)])]
+NETWORKS = ("vae", "flow_completion", "unet")
+
+
+def video_of(pipe, picture, **arguments) -> torch.Tensor:
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    return pipe(picture, STROKES, num_frames=3, generator=generator, output_type="pt", **arguments).frames
+
+
+def assert_same_video(found, expected):
+    """But for the last bit: how weights lie in memory decides which kernels run."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def warnings_of_diffusers():
+    """What diffusers logs as a warning or worse during the test."""
+    records = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+# Saving and loading
+
+
+def test_saving_and_loading_gives_the_same_video(tiny_pipeline, picture, tmp_path, warnings_of_diffusers):
+    tiny_pipeline.save_pretrained(tmp_path)
+    loaded = MCDiffPipeline.from_pretrained(tmp_path)
+    assert_same_video(video_of(loaded, picture), video_of(tiny_pipeline, picture))
+    assert not any(getattr(loaded, name).training for name in NETWORKS)
+    assert [record.getMessage() for record in warnings_of_diffusers] == []
+
+
+def test_configuration_survives_saving(tmp_path):
+    settings = {
+        "conditioning": ["dense_flow", "previous_frame"],
+        "flow_scale": 2.5,
+        "default_height": 40,
+        "default_width": 48,
+        "default_num_frames": 7,
+        "default_num_inference_steps": 9,
+        "default_guidance_scale": 1.5,
+    }
+    make_pipeline(**settings).save_pretrained(tmp_path)
+    loaded = MCDiffPipeline.from_pretrained(tmp_path)
+    assert {name: loaded.config[name] for name in settings} == settings
+
+
+def test_model_index_names_our_module_and_leaves_optional_components_null(tiny_model_dir):
+    index = json.loads((tiny_model_dir / "model_index.json").read_text())
+    assert index["_class_name"] == "MCDiffPipeline"
+    assert index["flow_completion"] == ["mcdiff_pipeline.flow_completion_unet", "FlowCompletionUNet"]
+    assert index["text_encoder"] == index["tokenizer"] == [None, None]
+    folders = {path.name for path in tiny_model_dir.iterdir() if path.is_dir()}
+    assert folders == {*NETWORKS, "scheduler"}
+
+
+def test_our_module_is_registered_where_hub_repositories_are_resolved():
+    module = getattr(diffusers.pipelines, "mcdiff_pipeline.flow_completion_unet")
+    assert module.FlowCompletionUNet is FlowCompletionUNet
+
+
+def test_half_precision_variant_is_saved_and_loaded(tiny_pipeline, picture, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    tiny_pipeline.to(torch.float16)
+    tiny_pipeline.save_pretrained(tmp_path, variant="fp16")
+    for name in NETWORKS:
+        assert (tmp_path / name / "diffusion_pytorch_model.fp16.safetensors").exists()
+    loaded = MCDiffPipeline.from_pretrained(tmp_path, variant="fp16", dtype=torch.float16)
+    assert all(getattr(loaded, name).dtype == torch.float16 for name in NETWORKS)
+    torch.testing.assert_close(video_of(loaded, picture), video_of(tiny_pipeline, picture), rtol=0, atol=0.02)
+    assert MCDiffPipeline.from_pretrained(tmp_path).dtype == torch.float32
+
+
+def test_models_are_saved_in_shards(tiny_pipeline, picture, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert all(len(list((tmp_path / name).glob("*.safetensors"))) > 1 for name in NETWORKS)
+    loaded = MCDiffPipeline.from_pretrained(tmp_path)
+    assert_same_video(video_of(loaded, picture), video_of(tiny_pipeline, picture))
+
+
+def test_components_may_be_loaded_in_several_dtypes(tiny_model_dir, picture):
+    dtypes = {"unet": torch.bfloat16, "flow_completion": torch.float16, "default": torch.float32}
+    pipe = MCDiffPipeline.from_pretrained(tiny_model_dir, dtype=dtypes)
+    assert {name: getattr(pipe, name).dtype for name in NETWORKS} == {
+        "vae": torch.float32,
+        "flow_completion": torch.float16,
+        "unet": torch.bfloat16,
+    }
+    assert video_of(pipe, picture).isfinite().all()
+    # both see the same latents, rounded as `unet` has them
+    assert torch.equal(pipe.predict_flow(picture, STROKES), pipe(picture, STROKES).dense_flow[:, 0])
+
+
+def test_components_and_settings_may_be_replaced_on_loading(tiny_model_dir):
+    scheduler = EulerDiscreteScheduler()
+    pipe = MCDiffPipeline.from_pretrained(tiny_model_dir, scheduler=scheduler, default_num_frames=7)
+    assert pipe.scheduler is scheduler
+    assert pipe.config.default_num_frames == 7
+
+
+def test_unet_that_does_not_fit_the_conditions_is_refused_on_loading(tiny_model_dir):
+    with pytest.raises(ValueError, match="`unet` takes 5 channels"):
+        MCDiffPipeline.from_pretrained(tiny_model_dir, unet=make_unet(5))
+
+
+# Sharing components
+
+
+def test_components_rebuild_the_pipeline(picture):
+    pipe = make_pipeline(("previous_frame", "dense_flow"))
+    settings = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
+    rebuilt = MCDiffPipeline(**pipe.components, **settings)
+    assert set(pipe.components) == {*NETWORKS, "scheduler", "text_encoder", "tokenizer"}
+    assert torch.equal(video_of(rebuilt, picture), video_of(pipe, picture))
+
+
+def test_from_pipe_shares_models_and_keeps_settings(tiny_pipeline, picture):
+    shared = MCDiffPipeline.from_pipe(tiny_pipeline)
+    assert all(getattr(shared, name) is getattr(tiny_pipeline, name) for name in NETWORKS)
+    assert shared.config.conditioning == list(FULL_CONDITIONING)
+    assert torch.equal(video_of(shared, picture), video_of(tiny_pipeline, picture))
+    scheduler = EulerDiscreteScheduler()
+    assert MCDiffPipeline.from_pipe(tiny_pipeline, scheduler=scheduler).scheduler is scheduler
+    assert MCDiffPipeline.from_pipe(tiny_pipeline, default_num_frames=7).config.default_num_frames == 7
+
+
+def test_call_has_the_arguments_that_every_pipeline_has():
+    parameters = inspect.signature(MCDiffPipeline.__call__).parameters
+    names = list(parameters)
+    assert names[:3] == ["self", "image", "strokes"]
+    for name in ("num_inference_steps", "generator", "latents", "output_type", "return_dict"):
+        assert parameters[name].default is not inspect.Parameter.empty
+    assert all(parameters[name].default is not inspect.Parameter.empty for name in names[3:])
+    assert all(f"\n            {name} (`" in MCDiffPipeline.__call__.__doc__ for name in names[1:])
+
+
+# Dtypes, casting and offloading
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_half_precision_runs(tiny_pipeline, picture, dtype, guidance_scale):
+    expected = video_of(tiny_pipeline, picture, guidance_scale=guidance_scale)
+    tiny_pipeline.to(dtype)
+    assert {getattr(tiny_pipeline, name).dtype for name in NETWORKS} == {dtype}
+    output = tiny_pipeline(picture, STROKES, output_type="latent")
+    assert output.frames.dtype == dtype and output.dense_flow.dtype == torch.float32
+    frames = video_of(tiny_pipeline, picture, guidance_scale=guidance_scale)
+    assert frames.dtype == torch.float32
+    assert torch.equal(frames[:, 0], expected[:, 0])  # the picture itself is not rounded
+    torch.testing.assert_close(frames, expected, rtol=0, atol=0.15)
+
+
+@pytest.mark.parametrize("storage", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_layerwise_casting_runs(tiny_pipeline, picture, storage):
+    expected = video_of(tiny_pipeline, picture)
+    for name in NETWORKS:
+        getattr(tiny_pipeline, name).enable_layerwise_casting(storage_dtype=storage, compute_dtype=torch.bfloat16)
+    assert tiny_pipeline.unet.conv_in.weight.dtype == storage
+    frames = video_of(tiny_pipeline, picture)
+    assert frames.isfinite().all()
+    assert (frames - expected).abs().mean() < 0.1
+
+
+def test_model_offload_gives_the_same_video_and_frees_the_models(tiny_pipeline, picture):
+    expected = video_of(tiny_pipeline, picture)
+    flow = tiny_pipeline.predict_flow(picture, STROKES)
+    tiny_pipeline.enable_model_cpu_offload(device="cpu")
+    assert len(tiny_pipeline._all_hooks) == 3
+    for use in (lambda: video_of(tiny_pipeline, picture), lambda: tiny_pipeline.predict_flow(picture, STROKES)):
+        hooks = list(tiny_pipeline._all_hooks)
+        found = use()
+        assert torch.equal(found, expected if found.ndim == 5 else flow)
+        # models are brought back to the CPU, and get new hooks for the next call
+        assert not set(map(id, tiny_pipeline._all_hooks)) & set(map(id, hooks))
+
+
+@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
+def test_group_offload_gives_the_same_video(tiny_pipeline, picture, tmp_path, offload_type):
+    expected = video_of(tiny_pipeline, picture)
+    cpu = torch.device("cpu")
+    for name in NETWORKS:
+        settings = {"offload_type": offload_type, "offload_to_disk_path": str(tmp_path / name)}
+        if offload_type == "block_level":
+            settings["num_blocks_per_group"] = 1
+        getattr(tiny_pipeline, name).enable_group_offload(cpu, cpu, **settings)
+    for _ in range(2):
+        assert_same_video(video_of(tiny_pipeline, picture), expected)
+
+
+# Code that travels with a model
+
+
+FLAT = ("flow", "flow_completion_unet", "strokes")
+
+
+def imported_names(path: Path) -> set[str]:
+    """Absolute modules that a file imports anywhere, by their first part."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_pipeline_names_every_file_that_it_needs_as_diffusers_looks_for_them():
+    # diffusers finds relative imports by a regular expression, and copies only what the pipeline itself names
+    assert sorted(get_relative_imports(SOURCES / "pipeline_mcdiff.py")) == sorted(FLAT)
+    for name in FLAT:
+        assert get_relative_imports(SOURCES / f"{name}.py") == []
+
+
+@pytest.mark.parametrize("name", ["pipeline_mcdiff", *FLAT])
+def test_files_that_travel_need_no_package_of_ours_and_only_core_dependencies(name):
+    core = {"av", "diffusers", "numpy", "PIL", "torch", "transformers"}
+    assert imported_names(SOURCES / f"{name}.py") <= core | set(sys.stdlib_module_names)
+
+
+def test_library_needs_neither_torchvision_nor_mediapipe():
+    # diffusers and transformers may import torchvision where it is installed, so the sources are looked at
+    for path in SOURCES.glob("*.py"):
+        assert not imported_names(path) & {"torchvision", "mediapipe", "mcdiff_pipeline"}, path.name
+
+
+def test_folder_with_the_code_beside_the_weights_needs_no_installation(
+    tiny_pipeline, tiny_model_dir, picture, tmp_path
+):
+    shutil.copy(SOURCES / "pipeline_mcdiff.py", tiny_model_dir / "pipeline.py")
+    for name in FLAT:
+        shutil.copy(SOURCES / f"{name}.py", tiny_model_dir)
+    component = "mcdiff_pipeline.flow_completion_unet.py"
+    shutil.copy(SOURCES / "flow_completion_unet.py", tiny_model_dir / "flow_completion" / component)
+    picture.save(tmp_path / "picture.png")
+
+    program = """
+import sys
+sys.modules["mcdiff_pipeline"] = None  # an import of the package fails
+import torch
+from diffusers import DiffusionPipeline
+folder, picture, output = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+strokes = [sys.modules[type(pipe).__module__].Stroke([(10, 10), (34, 26)])]
+frames = pipe(picture, strokes, num_frames=3, generator=torch.Generator().manual_seed(0), output_type="pt").frames
+torch.save(frames, output)
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, tiny_model_dir, tmp_path / "picture.png", tmp_path / "frames.pt"],
+        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_MODULES_CACHE": str(tmp_path / "cache/modules")},
+        check=True,
+    )
+    assert_same_video(torch.load(tmp_path / "frames.pt"), video_of(tiny_pipeline, picture))
+
+
+def test_folder_with_code_is_not_run_without_trust(tiny_model_dir):
+    shutil.copy(SOURCES / "pipeline_mcdiff.py", tiny_model_dir / "pipeline.py")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        DiffusionPipeline.from_pretrained(tiny_model_dir, custom_pipeline=str(tiny_model_dir))
+
+
+def test_scheduler_of_the_tiny_model_is_loaded_as_saved(tiny_pipeline, tiny_model_dir):
+    loaded = MCDiffPipeline.from_pretrained(tiny_model_dir).scheduler
+    assert isinstance(loaded, DDIMScheduler)
+    assert loaded.config.prediction_type == tiny_pipeline.scheduler.config.prediction_type

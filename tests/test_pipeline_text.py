@@ -1,0 +1,223 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Models whose UNet attends to text, as Stable Diffusion's does."""
+
+import json
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+
+
+STROKES = [Stroke([(10, 10), (34, 26)])]
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """Reads letter by letter: the 256 byte characters, the same at a word's end, two special tokens, no merges."""
+    characters = list(bytes_to_unicode().values())
+    words = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77)
+
+
+def make_text_encoder() -> CLIPTextModel:
+    torch.manual_seed(3)
+    config = CLIPTextConfig(
+        vocab_size=514,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+    )
+    return CLIPTextModel(config).eval()
+
+
+def make_cross_attention_unet() -> UNet2DConditionModel:
+    return make_unet(
+        4 + 15,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+    )
+
+
+def make_text_pipeline(**overrides) -> MCDiffPipeline:
+    components = {
+        "unet": make_cross_attention_unet(),
+        "text_encoder": make_text_encoder(),
+        "tokenizer": make_tokenizer(),
+        "default_num_frames": 2,
+    }
+    return make_pipeline(FULL_CONDITIONING, **(components | overrides))
+
+
+@pytest.fixture
+def pipe() -> MCDiffPipeline:
+    return make_text_pipeline()
+
+
+def latents_of(pipe, picture, **arguments):
+    arguments = {"generator": torch.Generator().manual_seed(0), "output_type": "latent"} | arguments
+    return pipe(picture, STROKES, **arguments).frames
+
+
+def test_prompt_steers_the_video(pipe, picture):
+    dog, cat = latents_of(pipe, picture, prompt="a dog"), latents_of(pipe, picture, prompt="a cat")
+    assert torch.equal(dog, latents_of(pipe, picture, prompt="a dog"))
+    assert not torch.equal(dog, cat)
+
+
+def test_no_prompt_is_the_empty_prompt(pipe, picture):
+    assert torch.equal(latents_of(pipe, picture), latents_of(pipe, picture, prompt=""))
+
+
+def test_one_prompt_serves_all_images_and_each_may_have_its_own(pipe, picture):
+    pictures = [picture, picture]
+    noise = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1, -1)
+    same = latents_of(pipe, pictures, latents=noise, prompt="a dog")
+    each = latents_of(pipe, pictures, latents=noise, prompt=["a dog", "a cat"])
+    torch.testing.assert_close(same[0], same[1])
+    torch.testing.assert_close(each[0], same[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(each[1], same[1], atol=1e-5)
+    assert torch.equal(latents_of(pipe, pictures, latents=noise, prompt=["a dog"]), same)
+
+
+def test_guidance_keeps_the_text_on_both_sides(pipe, picture):
+    # one DDIM step is affine in the prediction, and the text is the same in both parts of it
+    def next_frame(scale, **arguments):
+        arguments = {"guidance_scale": scale, "num_inference_steps": 1, "prompt": "a dog"} | arguments
+        return latents_of(pipe, picture, **arguments)[:, 1]
+
+    still, moving = next_frame(1.0, dense_flow=torch.zeros(1, 1, 2, 8, 8)), next_frame(1.0)
+    torch.testing.assert_close(next_frame(3.0), still + 3 * (moving - still), rtol=0, atol=1e-4)
+
+
+def test_callback_is_given_the_encoded_text(pipe, picture):
+    seen = []
+    pipe(
+        picture,
+        STROKES,
+        prompt="a dog",
+        callback_on_step_end=lambda *arguments: seen.append(arguments[3]["prompt_embeds"]),
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
+    )
+    assert len(seen) == 2 and torch.equal(seen[0], pipe.encode_prompt("a dog", 1))
+
+
+def test_stream_reads_text_too(pipe, picture):
+    found = pipe.stream(
+        picture,
+        STROKES,
+        num_frames=2,
+        prompt="a dog",
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+    )
+    assert torch.equal(torch.stack(list(found)), latents_of(pipe, picture, prompt="a dog")[0])
+
+
+@pytest.mark.parametrize("prompt", [None, "a dog", ["a dog", "a cat"]])
+def test_text_can_be_encoded_in_isolation(pipe, picture, prompt):
+    only_text = MCDiffPipeline(
+        vae=None,
+        flow_completion=None,
+        unet=None,
+        scheduler=None,
+        text_encoder=pipe.text_encoder,
+        tokenizer=pipe.tokenizer,
+    )
+    with torch.no_grad():
+        prompt_embeds = only_text.encode_prompt(prompt, 2)
+    assert prompt_embeds.shape == (2, 77, 16)
+    without_text = make_text_pipeline(text_encoder=None, tokenizer=None)
+    expected = latents_of(pipe, [picture] * 2, prompt=prompt)
+    assert torch.equal(latents_of(without_text, [picture] * 2, prompt_embeds=prompt_embeds), expected)
+
+
+def test_encoded_text_is_brought_to_the_dtype_of_the_unet(pipe, picture):
+    prompt_embeds = pipe.encode_prompt("a dog", 1)
+    pipe.unet.to(torch.bfloat16)
+    assert pipe.encode_prompt(None, 1, prompt_embeds).dtype == torch.bfloat16
+    assert latents_of(pipe, picture, prompt_embeds=prompt_embeds).isfinite().all()
+    assert latents_of(pipe, picture, prompt="a dog").isfinite().all()
+
+
+def test_models_without_text_encode_none(tiny_pipeline):
+    assert tiny_pipeline.encode_prompt(None, 1) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompt": "a", "prompt_embeds": torch.zeros(1, 77, 16)}, "`prompt` and `prompt_embeds` say the same thing"),
+        ({"prompt": ["a", "b"]}, "`prompt` is a list of 2, but there are 1 images"),
+        ({"prompt": []}, "`prompt` is a list of 0, but there are 1 images"),
+        ({"prompt_embeds": torch.zeros(2, 77, 16)}, r"`prompt_embeds` has the shape \(2, 77, 16\).* \(1, tokens"),
+        ({"prompt_embeds": torch.zeros(77, 16)}, r"`prompt_embeds` has the shape \(77, 16\)"),
+    ],
+)
+def test_text_that_does_not_fit_is_refused(pipe, picture, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(picture, STROKES, **arguments)
+    with pytest.raises(ValueError, match=message):
+        pipe.stream(picture, STROKES, **arguments)  # at once
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")},
+        {"mid_block_type": "UNetMidBlock2DCrossAttn"},
+        {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")},
+    ],
+    ids=["down", "mid", "up"],
+)
+def test_unet_that_attends_to_text_anywhere_needs_text(picture, blocks):
+    pipe = make_pipeline(unet=make_unet(4 + 15, cross_attention_dim=16, **blocks))
+    with pytest.raises(ValueError, match="no text encoder: load the pipeline with one, or give `prompt_embeds`"):
+        pipe(picture, STROKES)
+    assert latents_of(pipe, picture, prompt_embeds=torch.zeros(1, 77, 16)).isfinite().all()
+
+
+def test_text_encoder_beside_a_unet_that_does_not_attend_to_text_takes_no_prompt(picture):
+    pipe = make_pipeline(text_encoder=make_text_encoder(), tokenizer=make_tokenizer())
+    with pytest.raises(ValueError, match="`prompt` is 'a dog', but this model takes no text"):
+        pipe(picture, STROKES, prompt="a dog")
+
+
+def test_text_components_are_saved_and_loaded(pipe, picture, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = MCDiffPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    expected = latents_of(pipe, picture, prompt="a dog")
+    torch.testing.assert_close(latents_of(loaded, picture, prompt="a dog"), expected, rtol=0, atol=1e-5)
+
+
+def test_text_components_are_optional_and_saved_as_null(pipe, picture, tmp_path):
+    without_text = make_text_pipeline(text_encoder=None, tokenizer=None)
+    without_text.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["text_encoder"] == index["tokenizer"] == [None, None]
+    loaded = MCDiffPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.text_encoder is None and loaded.tokenizer is None
+    with torch.no_grad():
+        prompt_embeds = pipe.encode_prompt("a dog", 1)
+    expected = latents_of(without_text, picture, prompt_embeds=prompt_embeds)
+    found = latents_of(loaded, picture, prompt_embeds=prompt_embeds)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert torch.equal(expected, latents_of(pipe, picture, prompt="a dog"))
+
+
+def test_offloaded_text_encoder_runs(pipe, picture):
+    expected = latents_of(pipe, picture, prompt="a dog")
+    pipe.enable_model_cpu_offload(device="cpu")
+    assert torch.equal(latents_of(pipe, picture, prompt="a dog"), expected)
