@@ -3,11 +3,9 @@
 
     python training/assemble_pipeline.py --vae runs/autoencoder/vae \\
         --flow_completion runs/flow_completion/flow_completion --unet runs/future_frame/unet \\
-        --scheduler runs/future_frame/scheduler --output_dir checkpoints/mcdiff-small-128 \\
-        --conditioning previous_frame dense_flow splatted_frame hole_mask --default_size 128 --default_steps 5
+        --scheduler runs/future_frame/scheduler --output_dir runs/mcdiff-small-128
 
-Weights are stored in half precision, which is what their rounding in training deserves and half the download; loading
-gives them in the precision that is asked for.
+Weights are stored in half precision, which halves the download; loading gives them in the precision that is asked for.
 """
 
 import argparse
@@ -31,9 +29,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--conditioning",
         nargs="+",
-        required=True,
+        default=list(CONDITIONING_CHANNELS),
         choices=list(CONDITIONING_CHANNELS),
-        help="What G was trained with, in the same order.",
+        help="What G was trained with, in the same order; by default what train_future_frame.py takes by default.",
     )
     parser.add_argument("--flow_scale", type=float, default=1.0, help="What G was trained with.")
     parser.add_argument("--default_size", type=int, default=128, help="Side of the square with the default area.")

@@ -29,13 +29,22 @@ from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents
 CACHE_VERSION = 1
 
 
+def vae_class(config: str) -> type[AutoencoderDC] | type[AutoencoderKL]:
+    """The class of autoencoder that a config names, by the config's file or the folder of a model.
+
+    Raises:
+        ValueError: if training does not know the class.
+    """
+    classes = {"AutoencoderDC": AutoencoderDC, "AutoencoderKL": AutoencoderKL}
+    name = AutoencoderKL.load_config(config).get("_class_name")
+    if name not in classes:
+        raise ValueError(f"{config} names the class {name}; give an autoencoder of class {' or '.join(classes)}.")
+    return classes[name]
+
+
 def load_vae(folder: str, device: torch.device | str) -> AutoencoderDC | AutoencoderKL:
     """The trained autoencoder of a folder, frozen, of the class that its config names."""
-    vae_classes = {"AutoencoderDC": AutoencoderDC, "AutoencoderKL": AutoencoderKL}
-    class_name = AutoencoderKL.load_config(folder)["_class_name"]
-    if class_name not in vae_classes:
-        raise ValueError(f"{folder} holds a {class_name}, but training knows {' and '.join(vae_classes)} only.")
-    vae = vae_classes[class_name].from_pretrained(folder)
+    vae = vae_class(folder).from_pretrained(folder)
     return vae.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
 
 

@@ -491,13 +491,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     folders = {"photographs_dir": args.photographs_dir, "cutouts_dir": args.cutouts_dir}
     jobs = [((args.seed, i), args.split, args.resolution, args.num_frames) for i in range(args.num_clips)]
+    # Here, too: a pool starts workers that fail to start again and again, instead of raising their error.
+    _start_worker(args.split, folders)
     if args.num_workers > 1:
         # A forked process could inherit a lock that another thread holds.
         context = multiprocessing.get_context("spawn")
         with context.Pool(args.num_workers, _start_worker, (args.split, folders)) as pool:
             _write(pool.imap(_render, jobs, chunksize=4), args)
     else:
-        _start_worker(args.split, folders)
         _write(map(_render, jobs), args)
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Render short clips of moving people over photographs, with exact flow, occlusion, masks and keypoints.
 
-    pip download --no-deps pybullet && unzip -q pybullet-*.whl -d pybullet
+    pip download --no-deps --only-binary :all: --python-version 3.11 pybullet==3.2.7
+    python -m zipfile -e pybullet-*.whl pybullet
     python training/render_people.py --output_dir clips/people --split train --num_clips 2000 --seed 0 \\
         --motions_dir pybullet/pybullet_data/data/motions --photographs_dir photographs
 
@@ -621,6 +622,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     where = {"motions_dir": args.motions_dir, "photographs_dir": args.photographs_dir, "bodies": args.bodies}
     jobs = [((args.seed, i), args.split, args.resolution, args.num_frames) for i in range(args.num_clips)]
+    # Here, too: a pool starts workers that fail to start again and again, instead of raising their error.
     _start_worker(args.split, where)
     start = time.perf_counter()
     with ShardWriter(args.output_dir, args.split, clips_per_shard=args.clips_per_shard) as writer:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL
+from latent_cache import vae_class
 from PIL import Image
 from training_loop import (
     SeededDraws,
@@ -207,20 +208,20 @@ def main(arguments: list[str] | None = None) -> int:
             validation[name] = torch.stack(chosen).to(accelerator.device)
 
     torch.manual_seed(args.seed)
-    config = AutoencoderKL.load_config(args.pretrained_model_name_or_path or args.model_config)
-    vae_class = {"AutoencoderDC": AutoencoderDC, "AutoencoderKL": AutoencoderKL}[config["_class_name"]]
     if args.pretrained_model_name_or_path:
-        vae = vae_class.from_pretrained(args.pretrained_model_name_or_path)
+        folder = args.pretrained_model_name_or_path
+        vae = vae_class(folder).from_pretrained(folder)
     else:
+        config = AutoencoderKL.load_config(args.model_config)
         if args.latent_channels is not None:
             config["latent_channels"] = args.latent_channels
-        vae = vae_class.from_config(config)
+        vae = vae_class(args.model_config).from_config(config)
     if args.freeze_encoder:
         vae.encoder.requires_grad_(False)
         if hasattr(vae, "quant_conv"):
             vae.quant_conv.requires_grad_(False)
     scale_factor = vae_scale_factor(vae)
-    accelerator.print(f"{vae_class.__name__} with {vae.num_parameters() / 1e6:.2f} M parameters.")
+    accelerator.print(f"{type(vae).__name__} with {vae.num_parameters() / 1e6:.2f} M parameters.")
 
     def compute_loss(model, batch):
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
