@@ -11,6 +11,7 @@ from tiny_models import make_flow_completion
 
 from mcdiff_pipeline import FlowCompletionOutput, FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet as FlowCompletionUNetOfModule
+from mcdiff_pipeline.flow_completion_unet import spread_strokes
 
 
 def make_inputs(batch_size=2, height=8, width=12, in_channels=4):
@@ -409,3 +410,20 @@ def test_the_module_is_what_remote_code_needs():
 
     assert FlowCompletionUNetOfModule is FlowCompletionUNet
     assert module.ModelMixin is ModelMixin
+
+
+def test_strokes_are_spread_over_wider_and_wider_windows():
+    displacement = torch.zeros(1, 2, 8, 8)
+    displacement[:, :, 1, 1] = torch.tensor([3.0, -2.0])
+    displacement[:, :, 1, 6] = torch.tensor([5.0, 0.0])
+    mask = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    mask[:, :, 1, 1] = mask[:, :, 1, 6] = True
+    spread = spread_strokes(displacement, mask, num_levels=3).unflatten(1, (3, 3))  # [B, level, (u, v, number), h, w]
+    torch.testing.assert_close(spread[0, 0, :, 0, 0], torch.tensor([3.0, -2.0, 1.0]), rtol=0.02, atol=0)
+    assert (spread[0, 0, :, 4:, :] == 0).all()  # two cells are too narrow to reach the lower half
+    torch.testing.assert_close(spread[0, 2, :2, 7, 7], torch.tensor([4.0, -1.0]), rtol=0.02, atol=0)  # their mean
+
+
+def test_without_spreading_the_input_is_the_papers():
+    model = make_flow_completion(num_spread_levels=0)
+    assert model.conv_in.in_channels == model.config.in_channels + 2 + 1

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -24,6 +25,39 @@ class FlowCompletionOutput(BaseOutput):
     """
 
     dense_flow: torch.Tensor
+
+
+def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: int) -> torch.Tensor:
+    """
+    What the strokes say in ever wider neighbourhoods, on every cell of the grid.
+
+    A stroke is one cell in a thousand; without this a UNet needs thousands of steps to notice that it is there.
+    Level by level, displacements are averaged over the specified cells of windows of 2, 4, 8, ... cells (normalized
+    averaging, Knutsson and Westin 1993) and interpolated between the windows.
+
+    Args:
+        displacement (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Displacements; read only where `mask` is set.
+        mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
+            True where a stroke specifies the displacement.
+        num_levels (`int`):
+            Number of window sizes.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 3 * num_levels, height, width)`, float32: for each level the mean
+        displacement, 0 where no stroke is near, and the number of strokes near by, at most 1.
+    """
+    height, width = mask.shape[2:]
+    total = torch.cat([torch.where(mask, displacement.float(), 0.0), mask.float()], dim=1)  # [B, 2 + 1, h, w]
+    levels = []
+    for level in range(1, num_levels + 1):
+        window = 2**level
+        near = F.avg_pool2d(total, window, ceil_mode=True, divisor_override=1)
+        near = F.interpolate(near, scale_factor=window, mode="bilinear")[:, :, :height, :width]
+        number = near[:, 2:]
+        # far from a stroke its interpolated weight fades out; the small constant fades its displacement with it
+        levels += [near[:, :2] / (number + 1e-2), number.clamp(max=1)]
+    return torch.cat(levels, dim=1)
 
 
 class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
@@ -58,6 +92,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             Pixels along one side of a latent cell.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 inside the network.
+        num_spread_levels (`int`, defaults to 5):
+            Window sizes over which the strokes are spread as further input, see [`spread_strokes`]; 0 is the paper's
+            plain form.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length.
@@ -81,6 +118,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         dropout: float = 0.0,
         vae_scale_factor: int = 4,
         flow_scale: float = 1.0,
+        num_spread_levels: int = 5,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
@@ -92,7 +130,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         # what an unspecified cell holds in place of its displacement (section 3 of the paper)
         self.unspecified = nn.Parameter(torch.randn(2))
-        self.conv_in = nn.Conv2d(in_channels + 2 + 1, block_out_channels[0], kernel_size=3, padding=1)
+        num_input_channels = in_channels + 2 + 1 + 3 * num_spread_levels
+        self.conv_in = nn.Conv2d(num_input_channels, block_out_channels[0], kernel_size=3, padding=1)
 
         block_arguments = {
             "temb_channels": None,
@@ -176,8 +215,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         displacement = (sparse_flow / pixels_per_unit).to(sample.dtype)
         unspecified = self.unspecified.to(sample.dtype)[None, :, None, None]
-        displacement = torch.where(mask, displacement, unspecified)
-        hidden_states = torch.cat([sample, displacement, mask.to(sample.dtype)], dim=1)  # [B, C + 2 + 1, h, w]
+        inputs = [sample, torch.where(mask, displacement, unspecified), mask.to(sample.dtype)]
+        if self.config.num_spread_levels > 0:
+            inputs.append(spread_strokes(displacement, mask, self.config.num_spread_levels).to(sample.dtype))
+        hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels, h, w]
         hidden_states = self.conv_in(hidden_states)
 
         residuals = (hidden_states,)
