@@ -18,12 +18,8 @@ from tqdm.auto import tqdm
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
-from mcdiff_pipeline.flow import flow_to_image, forward_splat, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import splat_importance
-
-
-# A pixel that moves less than this is still; the same bound separates holds from strokes in training.
-MOVING = 0.25
+from mcdiff_pipeline.evaluation.rivals import moving_pixels, nearest_stroke_flow, splat_frame
+from mcdiff_pipeline.flow import flow_to_image, resize_flow
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,13 +34,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", default=None, help="Write the figures to this JSON file, too.")
     parser.add_argument("--picture", default=None, help="Write a contact sheet of the first clips to this PNG file.")
     return parser.parse_args(arguments)
-
-
-def nearest_stroke(points: np.ndarray, displacements: np.ndarray, grid: tuple[int, int], cell: int) -> torch.Tensor:
-    """Flow `[2, h, w]` in pixels that copies to every cell the displacement of the stroke nearest to its centre."""
-    y, x = np.mgrid[0 : grid[0], 0 : grid[1]] * float(cell) + cell / 2
-    distance = np.hypot(x[..., None] - points[:, 0], y[..., None] - points[:, 1])  # [h, w, N]
-    return torch.from_numpy(displacements[distance.argmin(-1)]).movedim(-1, 0).float()
 
 
 def decibels(squared_error: float, count: int) -> float:
@@ -84,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         reconstruction += [-10 * error.square().mean().log10().item() for error in decoded - frames]
 
         person = torch.from_numpy(clip.masks[0] > 0).float()[None, None]
-        person = torch.nn.functional.avg_pool2d(person, cell)[0, 0] >= 0.5  # [h, w]
+        person = torch.nn.functional.avg_pool2d(person, cell)[0, 0] > 0.5  # [h, w]
         for number in args.strokes:
             points, displacements = keypoint_strokes(clip.flow[0], clip.keypoints[0], number, rng)
             if len(points) == 0:
@@ -93,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
             answers = {
                 "F": pipe.flow_completion(latents[:1], sparse[None], mask[None]).dense_flow,
                 "zero flow": torch.zeros_like(true_flow),
-                "nearest stroke": nearest_stroke(points, displacements, grid, cell)[None],
+                "nearest stroke": torch.from_numpy(nearest_stroke_flow(points, displacements, grid, cell))[None],
             }
             for name, answer in answers.items():
                 error = (answer - true_flow).norm(dim=1)[0]  # [h, w]
@@ -104,17 +93,12 @@ def main(arguments: list[str] | None = None) -> None:
         rollout = pipe.start_rollout(frames[:1])
         noise = torch.randn(latents[:1].shape, generator=torch.Generator().manual_seed(args.seed + index))
         following = pipe.next_frame(rollout, true_flow, noise, num_inference_steps=args.steps)
-        cells = true_flow / cell
-        splatted, _ = forward_splat(latents[:1], cells, splat_importance(cells))
         pictures = {
             "G": pipe.decode_latents(following.latents),
             "repeat the last frame": frames[:1],
-            "splat the last frame": pipe.decode_latents(splatted),
+            "splat the last frame": pipe.decode_latents(splat_frame(latents[:1], true_flow / cell)),
         }
-        # where something moves away or something moves to
-        leaves = (flow.norm(dim=1, keepdim=True) > MOVING).float()
-        arrives, _ = forward_splat(leaves, flow, splat_importance(flow))
-        moving = ((leaves + arrives) > 0.5)[0, 0]
+        moving = moving_pixels(flow)[0]
         for name, picture in pictures.items():
             error = (picture[0] - frames[1])[:, moving]
             next_frame[name][0] += error.square().sum().item()

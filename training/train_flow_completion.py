@@ -26,6 +26,7 @@ from training_loop import (
 )
 
 from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points, sample_strokes
+from mcdiff_pipeline.evaluation.rivals import nearest_stroke_flow
 from mcdiff_pipeline.flow import flow_to_image, resize_flow
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from mcdiff_pipeline.pipeline_mcdiff import vae_scale_factor
@@ -71,14 +72,6 @@ def flow_completion_loss(
     squared = (prediction.float() - target).square().sum(dim=1)
     # The small constant makes the root differentiable where the prediction is exact.
     return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
-
-
-def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
-    """The simple rival: every cell of the grid `[2, h, w]` moves like the stroke that is nearest to its centre."""
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    centres = (np.stack([columns, rows], axis=-1) + 0.5) * cell  # [h, w, 2] pixels
-    distances = np.linalg.norm(centres[:, :, None] - points, axis=-1)
-    return displacements[distances.argmin(axis=-1)].transpose(2, 0, 1)
 
 
 def main(arguments: list[str] | None = None) -> int:

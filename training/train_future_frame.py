@@ -27,12 +27,12 @@ from training_loop import (
     write_folder,
 )
 
-from mcdiff_pipeline.flow import accumulate_flow, forward_splat, resize_flow
+from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
+from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import (
     CONDITIONING_CHANNELS,
     conditioning_channels,
     frame_condition,
-    splat_importance,
     vae_scale_factor,
 )
 
@@ -73,13 +73,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     return args
-
-
-def moving_pixels(flow: torch.Tensor) -> torch.Tensor:
-    """Bool `[B, H, W]`: pixels that something moves away from or to, by the flow `[B, 2, H, W]` in pixels."""
-    moving = (flow.norm(dim=1, keepdim=True) > 0.5).float()
-    arrived, _ = forward_splat(moving, flow, splat_importance(flow))
-    return ((moving > 0) | (arrived > 0.5))[:, 0]
 
 
 def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
@@ -197,12 +190,10 @@ def main(arguments: list[str] | None = None) -> int:
             sample = sampler.step(prediction, timestep, sample).prev_sample
 
         cells = resize_flow(flow, tuple(latent.shape[2:]))
-        splatted, coverage = forward_splat(latent, cells, splat_importance(cells))
-        coverage = coverage.clamp(max=1)
         pictures = {
             "model": decode(sample),
             "repeat": current,
-            "splat": decode(coverage * splatted + (1 - coverage) * latent),  # holes keep what was there
+            "splat": decode(splat_frame(latent, cells)),
             "autoencoder": decode(chosen["next_latent"]),
         }
         moving = moving_pixels(flow)
