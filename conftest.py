@@ -1,6 +1,7 @@
-"""Which marked tests this machine can run; the others are skipped with the reason."""
+"""Which marked tests this machine can run, the others being skipped with the reason, and Ctrl-C for all of them."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import torch
 
 
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
+
+
+def pytest_configure() -> None:
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that; the tests of Ctrl-C send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -226,8 +226,10 @@ class TestInterruption:
             with VideoWriter(path, fps=8) as writer:
                 for _ in range(8):  # H.264 looks ahead, so all of them are encoded when the file is finished
                     writer.write(noise)
-                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
-            time.sleep(10)
+                timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+                timer.start()
+            timer.join()  # where the file was finished first, Ctrl-C comes here
+            time.sleep(1)
         assert len(read_video(path).frames) == 8
 
     def test_a_writer_works_in_any_thread(self, path):

@@ -36,7 +36,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--flow_scale", type=float, default=1.0, help="What G was trained with.")
     parser.add_argument("--default_size", type=int, default=128, help="Side of the square with the default area.")
     parser.add_argument("--default_frames", type=int, default=16)
-    parser.add_argument("--default_steps", type=int, default=5)
+    parser.add_argument("--default_steps", type=int, default=2)
     return parser.parse_args(arguments)
 
 
