@@ -1,14 +1,23 @@
 """A photograph before a moving camera, and occlusion between layers that move over it, both with exact flow.
 
+An affine map is a `[2, 3]` array, (x, y) -> `map @ (x, y, 1)`.
 Positions are in pixels of the rendered frame, x right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+
+# Seconds from frame to frame for which the speeds of cameras and things, which are drawn per frame, are meant.
+FRAME_GAP = 1 / 12
+# Nothing moves further in a clip than in this many such frames (4 seconds): photographs end, and things leave.
+LONGEST_MOTION = 48
+SMALLEST_SIDE = 8
 
 # How the camera moves, and how often. Speeds are in parts of the frame's short side per frame.
 CAMERAS = {"static": 0.6, "pan": 0.2, "zoom": 0.1, "handheld": 0.1}
@@ -17,16 +26,48 @@ ZOOM_SPEED = (0.003, 0.025)
 HANDHELD = {"shift": 0.012, "angle": 0.01, "zoom": 0.01}
 
 
-def load_photographs(photographs_dir: Path, split: str) -> list[Image.Image]:
+def frame_size(resolution: int | Sequence[int]) -> tuple[int, int]:
+    """(H, W) of frames, from one number for both or from height and width.
+
+    Raises:
+        ValueError: if these are not one or two whole numbers of at least 8 pixels.
+    """
+    size = (resolution, resolution) if isinstance(resolution, int | np.integer) else tuple(resolution)
+    if len(size) != 2 or any(side != int(side) or side < SMALLEST_SIDE for side in size):
+        raise ValueError(
+            f"A resolution of {resolution} is not possible; give one number of at least {SMALLEST_SIDE} pixels for "
+            "square frames, or two, height and width."
+        )
+    return int(size[0]), int(size[1])
+
+
+def motion_factor(time_gap: float | None, num_frames: int) -> float:
+    """How many times as far as drawn a camera or a thing moves between two frames `time_gap` seconds apart.
+
+    1 where no gap is given, and proportional to the gap, 1 at `FRAME_GAP`, until the whole clip shows what
+    `LONGEST_MOTION` frames would at that gap.
+
+    Raises:
+        ValueError: if the gap is not a positive number.
+    """
+    if time_gap is None:
+        return 1.0
+    if not 0 < time_gap < math.inf:
+        raise ValueError(f"A time gap of {time_gap} s is not possible; give a positive number of seconds, or none.")
+    return min(time_gap / FRAME_GAP, LONGEST_MOTION / max(num_frames - 1, 1))
+
+
+def list_photographs(photographs_dir: str | Path, split: str) -> list[Path]:
     """The pictures in `photographs_dir/split`, as `collect_photographs.py` leaves them, in the order of their names.
 
     Raises:
-        ValueError: if there are none.
+        FileNotFoundError: if there are none.
     """
-    paths = sorted(path for path in (photographs_dir / split).glob("*") if path.suffix in (".jpg", ".png"))
+    folder = Path(photographs_dir) / split
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not paths:
-        raise ValueError(f"There are no photographs in {photographs_dir / split}; run collect_photographs.py first.")
-    return [Image.open(path).convert("RGB") for path in paths]
+        raise FileNotFoundError(f"There are no photographs in {folder}; run collect_photographs.py first.")
+    return paths
 
 
 @dataclass(frozen=True)
@@ -46,11 +87,20 @@ class Background:
 
     @classmethod
     def random(
-        cls, photograph: Image.Image, rng: np.random.Generator, *, size: tuple[int, int], num_frames: int
+        cls,
+        photograph: Image.Image,
+        rng: np.random.Generator,
+        *,
+        size: tuple[int, int],
+        num_frames: int,
+        factor: float,
     ) -> "Background":
-        """A random crop of the photograph under a random camera path that never leaves it."""
+        """A random crop of the photograph under a random camera path that never leaves it.
+
+        `factor` multiplies the camera's speeds, see `motion_factor`.
+        """
         height, width = size
-        views = camera_path(rng, size=size, num_frames=num_frames)
+        views = camera_path(rng, size=size, num_frames=num_frames, factor=factor)
         corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], dtype=np.float64)
         seen = views @ corners  # [T, 2, 4]
         lowest, highest = seen.min(axis=(0, 2)) - 2, seen.max(axis=(0, 2)) + 2  # room for the filter
@@ -94,11 +144,14 @@ class Background:
         return np.moveaxis(centres @ matrix[:, :2].T + matrix[:, 2] - centres, -1, 0).astype(np.float32)
 
 
-def camera_path(rng: np.random.Generator, *, size: tuple[int, int], num_frames: int) -> np.ndarray:
-    """float64 `[T, 2, 3]`: the similarity that takes points of frame t to the world, which frame 0 shows upright."""
+def camera_path(rng: np.random.Generator, *, size: tuple[int, int], num_frames: int, factor: float) -> np.ndarray:
+    """float64 `[T, 2, 3]`: the similarity that takes points of frame t to the world, which frame 0 shows upright.
+
+    `factor` multiplies all speeds, those of a shaking hand included.
+    """
     height, width = size
     short = min(height, width)
-    time = np.arange(num_frames, dtype=np.float64)
+    time = factor * np.arange(num_frames, dtype=np.float64)
     shift, angle, zoom = np.zeros((num_frames, 2)), np.zeros(num_frames), np.ones(num_frames)
     kind = rng.choice(list(CAMERAS), p=list(CAMERAS.values()))
     if kind == "pan":
@@ -108,13 +161,24 @@ def camera_path(rng: np.random.Generator, *, size: tuple[int, int], num_frames: 
     elif kind == "zoom":
         zoom = np.exp(time * rng.choice([-1, 1]) * np.exp(rng.uniform(*np.log(ZOOM_SPEED))))
     elif kind == "handheld":
-        shake = np.cumsum(smooth_noise(rng, num_frames, 4), axis=0)
+        shake = factor * np.cumsum(smooth_noise(rng, num_frames, 4), axis=0)
         shift, angle = short * HANDHELD["shift"] * shake[:, :2], HANDHELD["angle"] * shake[:, 2]
         zoom = np.exp(HANDHELD["zoom"] * shake[:, 3])
     rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
     linear = rotation * zoom[:, None, None]
     centre = np.array([width / 2, height / 2])
     return np.concatenate([linear, (centre + shift - linear @ centre)[:, :, None]], axis=2)
+
+
+def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The affine map that applies `first`, then `second`."""
+    return np.concatenate([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2:] + second[:, 2:]], axis=1)
+
+
+def inverse_affine(matrix: np.ndarray) -> np.ndarray:
+    """The affine map that undoes `matrix`."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
 
 
 def smooth_noise(rng: np.random.Generator, num_frames: int, channels: int) -> np.ndarray:

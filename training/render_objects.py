@@ -8,29 +8,38 @@
 A thing is a photographic cut-out with an alpha channel, or a random shape textured with a piece of a photograph. Some
 have two or three hinged parts, some bend like cloth, some stand still. Photographs and cut-outs are divided into
 train, validation and test; without `--cutouts_dir` there are random shapes only. A clip depends on nothing but its
-seed, its split and the files given.
+seed, its split, its size and time gap and the files given.
+
+Speeds are drawn for frames 1/12 s apart. `--time_gap` multiplies them, so the same things take the same way, only
+further from frame to frame; over a clip of more than 4 s they slow down to what 4 s would show.
 """
 
-import argparse
 import fnmatch
-import multiprocessing
-import sys
-import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from collect_photographs import split_of
-from compositing import Background, load_photographs, occlusion_from_layers, smooth_noise
+from compositing import (
+    FRAME_GAP,
+    Background,
+    compose,
+    frame_size,
+    inverse_affine,
+    list_photographs,
+    motion_factor,
+    occlusion_from_layers,
+    smooth_noise,
+)
 from numba import njit
 from PIL import Image, ImageDraw
+from rendering_loop import SPLITS, clip_parser, parse_clip_arguments, write_shards
 
-from mcdiff_pipeline.annotation.clips import Clip, ShardWriter
+from mcdiff_pipeline.annotation.clips import Clip
 
 
-SPLITS = ("train", "validation", "test")
 # Folders of tuxpaint's stamps that hold drawings or signs, by glob on the path inside the folder.
 DRAWN_CUTOUTS = (
     "*cartoon*",
@@ -68,11 +77,12 @@ def load_assets(split: str, *, photographs_dir: str | Path, cutouts_dir: str | P
         cutouts_dir: folder of PNG pictures with an alpha channel, at any depth; None for random shapes only.
 
     Raises:
-        ValueError: if the split is unknown, or there is no photograph or no cut-out for it.
+        ValueError: if the split is unknown.
+        FileNotFoundError: if there is no photograph or no cut-out for it.
     """
     if split not in SPLITS:
         raise ValueError(f"Split {split!r} is unknown, it must be one of {', '.join(SPLITS)}.")
-    photographs = load_photographs(Path(photographs_dir), split)
+    photographs = [Image.open(path).convert("RGB") for path in list_photographs(photographs_dir, split)]
     cutouts = []
     if cutouts_dir is not None:
         for path in sorted(Path(cutouts_dir).rglob("*.png")):
@@ -88,7 +98,7 @@ def load_assets(split: str, *, photographs_dir: str | Path, cutouts_dir: str | P
             if min(image.size) >= SMALLEST_CUTOUT and 0.1 < covered.mean() < 0.98:
                 cutouts.append(image)
         if not cutouts:
-            raise ValueError(
+            raise FileNotFoundError(
                 f"There are no cut-outs of the split {split!r} in {cutouts_dir}; leave it out or add some."
             )
     return Assets(photographs, cutouts)
@@ -113,7 +123,12 @@ class Piece:
 
 
 def render_clip(
-    seed: int | Sequence[int], split: str, assets: Assets, resolution: int = 128, num_frames: int = 4
+    seed: int | Sequence[int],
+    split: str,
+    assets: Assets,
+    resolution: int | tuple[int, int] = 128,
+    num_frames: int = 4,
+    time_gap: float | None = None,
 ) -> Clip:
     """Render one clip.
 
@@ -121,26 +136,36 @@ def render_clip(
         seed: number, or numbers, that everything random follows from.
         split: name of the split the assets belong to; part of the seed and of the clip's key.
         assets: from `load_assets(split, ...)`.
-        resolution: height and width in pixels.
+        resolution: pixels; one number for height and width, or (height, width).
         num_frames: number of frames, at least 1.
+        time_gap: seconds between two frames; None for the 1/12 s that speeds are drawn for. Things and cameras keep
+            their way, and move in proportion to it; see `compositing.motion_factor`.
 
     Returns:
         A clip, the same bit for bit whenever the arguments are the same. Its keypoints are points spread over each
         thing, the same ones in all frames.
+
+    Raises:
+        ValueError: if the resolution or the time gap is not possible.
     """
+    size = height, width = frame_size(resolution)
+    factor = motion_factor(time_gap, num_frames)
     numbers = [seed] if isinstance(seed, int | np.integer) else list(seed)
     # The word keeps the clips apart from those of another renderer under the same seed.
     rng = np.random.default_rng([*numbers, SPLITS.index(split), zlib.crc32(b"objects")])
-    size = (resolution, resolution)
     background = Background.random(
-        assets.photographs[rng.integers(len(assets.photographs))], rng, size=size, num_frames=num_frames
+        assets.photographs[rng.integers(len(assets.photographs))],
+        rng,
+        size=size,
+        num_frames=num_frames,
+        factor=factor,
     )
     camera = np.stack([background.motion(0, t) for t in range(num_frames)])
 
     number = int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))
     pieces: list[Piece] = []
     for thing in range(1, number + 1):
-        pieces += random_thing(rng, assets, camera, resolution=resolution, thing=thing)
+        pieces += random_thing(rng, assets, camera, size=size, factor=factor, thing=thing)
     noise = rng.uniform(0.5, 2.5) if rng.random() < 0.4 else 0.0
 
     points = [spread_points(rng, [piece for piece in pieces if piece.thing == k + 1]) for k in range(number)]
@@ -166,7 +191,7 @@ def render_clip(
             for j in range(KEYPOINTS_PER_THING):
                 i = first_piece[k] + part[j]
                 x, y = matrices[t, i] @ [*bend(*places[j], controls[t, i], *extents[i]), 1]
-                if 0 <= x < resolution and 0 <= y < resolution:
+                if 0 <= x < width and 0 <= y < height:
                     keypoints[t, k, j] = x, y, 2 if layers[t, int(y), int(x)] == i + 1 else 1
 
     flow = np.zeros((num_frames - 1, 2, *size), np.float32)
@@ -182,16 +207,30 @@ def render_clip(
         occlusion=occlusion,
         masks=owner[layers],
         keypoints=keypoints,
-        meta={"source": "objects", "seed": [int(n) for n in numbers], "split": split},
+        meta={
+            "source": "objects",
+            "seed": [int(n) for n in numbers],
+            "split": split,
+            "seconds_per_frame": FRAME_GAP if time_gap is None else float(time_gap),
+        },
     )
 
 
 def random_thing(
-    rng: np.random.Generator, assets: Assets, camera: np.ndarray, *, resolution: int, thing: int
+    rng: np.random.Generator,
+    assets: Assets,
+    camera: np.ndarray,
+    *,
+    size: tuple[int, int],
+    factor: float,
+    thing: int,
 ) -> list[Piece]:
-    """The pieces of one random thing, farthest first, on a random way through the clip."""
-    num_frames = len(camera)
-    length = resolution * np.exp(rng.uniform(np.log(0.25), np.log(0.8)))  # pixels, of the longer side
+    """The pieces of one random thing, farthest first, on a random way through the clip.
+
+    `size` is (H, W) of the frames; `factor` multiplies all speeds.
+    """
+    num_frames, short = len(camera), min(size)
+    length = short * np.exp(rng.uniform(np.log(0.25), np.log(0.8)))  # pixels, of the longer side
     texture_length = max(8, round(TEXTURE_DENSITY * length))
     if assets.cutouts and rng.random() < 0.6:
         image = assets.cutouts[rng.integers(len(assets.cutouts))]
@@ -205,20 +244,20 @@ def random_thing(
         angle = rng.uniform(-np.pi, np.pi)
 
     # Where the thing is, how it is turned and how large it is at each frame, before the camera moves.
-    time = np.arange(num_frames, dtype=np.float64)
+    time = factor * np.arange(num_frames, dtype=np.float64)
     still = thing > 1 and rng.random() < 0.2
     path, turn, growth = np.zeros((num_frames, 2)), np.zeros(num_frames), np.zeros(num_frames)
     if not still:
-        direction, speed = rng.uniform(0, 2 * np.pi), resolution * np.exp(rng.uniform(np.log(0.003), np.log(0.06)))
+        direction, speed = rng.uniform(0, 2 * np.pi), short * np.exp(rng.uniform(np.log(0.003), np.log(0.06)))
         path = speed * (
             time[:, None] * [np.cos(direction), np.sin(direction)]
-            + 0.3 * np.cumsum(smooth_noise(rng, num_frames, 2), axis=0)
+            + 0.3 * factor * np.cumsum(smooth_noise(rng, num_frames, 2), axis=0)
         )
         if rng.random() < 0.6:
-            turn = time * rng.normal(0, 0.07) + 0.02 * np.cumsum(smooth_noise(rng, num_frames, 1)[:, 0])
+            turn = time * rng.normal(0, 0.07) + 0.02 * factor * np.cumsum(smooth_noise(rng, num_frames, 1)[:, 0])
         if rng.random() < 0.4:
             growth = time * rng.normal(0, 0.02)
-    path += rng.uniform(0.1, 0.9, 2) * resolution - path[num_frames // 2]
+    path += rng.uniform(0.1, 0.9, 2) * size[::-1] - path[num_frames // 2]
     fixed_to_world = rng.random() < 0.6  # else only the background moves with the camera
 
     textures, joints = [image], [np.zeros(2)]
@@ -358,16 +397,6 @@ def affine(angle: float, scale: float, source: np.ndarray, target: np.ndarray) -
     return np.concatenate([linear, (target - linear @ source)[:, None]], axis=1)
 
 
-def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The affine map `[2, 3]` that applies `first`, then `second`."""
-    return np.concatenate([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2:] + second[:, 2:]], axis=1)
-
-
-def inverse_affine(matrix: np.ndarray) -> np.ndarray:
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
-
-
 @njit(cache=True)
 def spline(controls, position, extent):
     """Uniform cubic B-spline of the control points along [0, extent]; constant beyond."""
@@ -465,51 +494,12 @@ def flow_of_pieces(flow, layers, inverses, controls, next_matrices, next_control
             flow[1, row, column] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - v
 
 
-def _start_worker(split: str, folders: dict[str, Path | None]) -> None:
-    global _assets
-    _assets = load_assets(split, **folders)
-
-
-def _render(job: tuple[tuple[int, int], str, int, int]) -> Clip:
-    seed, split, resolution, num_frames = job
-    return render_clip(seed, split, _assets, resolution, num_frames)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the shards {split}-00000.tar …")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--num_clips", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="Different seeds give different clips.")
-    parser.add_argument("--resolution", type=int, default=128, help="Height and width in pixels.")
-    parser.add_argument("--num_frames", type=int, default=4)
-    parser.add_argument("--photographs_dir", type=Path, required=True, help="Folder with train/ validation/ test/.")
+    parser = clip_parser(__doc__, default_gap="default: the 1/12 s that speeds are drawn for")
     parser.add_argument("--cutouts_dir", type=Path, help="Folder of PNG pictures with alpha; default: shapes only.")
-    parser.add_argument("--num_workers", type=int, default=1, help="Processes; the clips do not depend on it.")
-    parser.add_argument("--clips_per_shard", type=int, default=256)
-    args = parser.parse_args(arguments)
-
-    folders = {"photographs_dir": args.photographs_dir, "cutouts_dir": args.cutouts_dir}
-    jobs = [((args.seed, i), args.split, args.resolution, args.num_frames) for i in range(args.num_clips)]
-    # Here, too: a pool starts workers that fail to start again and again, instead of raising their error.
-    _start_worker(args.split, folders)
-    if args.num_workers > 1:
-        # A forked process could inherit a lock that another thread holds.
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(args.num_workers, _start_worker, (args.split, folders)) as pool:
-            _write(pool.imap(_render, jobs, chunksize=4), args)
-    else:
-        _write(map(_render, jobs), args)
-
-
-def _write(clips: Iterable[Clip], args: argparse.Namespace) -> None:
-    start = time.perf_counter()
-    with ShardWriter(args.output_dir, args.split, clips_per_shard=args.clips_per_shard) as writer:
-        for number, clip in enumerate(clips, 1):
-            writer.write(clip)
-            if number % 100 == 0 or number == args.num_clips:
-                rate = number * args.num_frames / (time.perf_counter() - start)
-                print(f"{number} / {args.num_clips} clips, {rate:.0f} frames/s", file=sys.stderr)
+    args = parse_clip_arguments(parser, arguments)
+    sources = {"photographs_dir": args.photographs_dir, "cutouts_dir": args.cutouts_dir}
+    write_shards(args, render_clip, load_assets, sources)
 
 
 if __name__ == "__main__":

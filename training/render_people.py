@@ -8,21 +8,21 @@
 
 Bodies, motions and photographs are divided into train, validation and test. Test motions (`dance_b`, `spinkick`,
 `getup_facedown`) are never used elsewhere; validation uses the last quarter of five training motions
-(`VALIDATION_MOTIONS`), of which training sees the first 70 % only. A clip depends on nothing but its seed, its split
-and the files given.
+(`VALIDATION_MOTIONS`), of which training sees the first 70 % only. A clip depends on nothing but its seed, its split,
+its size and time gap and the files given.
+
+The time between two frames is drawn for each clip, from 1/30 to 1/6 s, and shortened where people move too far for the
+picture. `--time_gap` sets it for all clips: the first frames stay as they are, and the rest follows that much later.
 """
 
-import argparse
 import functools
-import multiprocessing
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from bodies import Body, Skeleton, read_bodies
+from compositing import compose, frame_size, inverse_affine, list_photographs, motion_factor
 from humanoid_motion import JOINTS, UPPER_BODY, Motion, pose_transforms, read_motion
 from PIL import Image
 from rasteriser import (
@@ -33,13 +33,13 @@ from rasteriser import (
     to_pixels,
     vertex_normals,
 )
+from rendering_loop import SPLITS, clip_parser, parse_clip_arguments, write_shards
 from scipy.ndimage import gaussian_filter
 from wardrobe import Actor, dress, shade
 
-from mcdiff_pipeline.annotation.clips import Clip, ShardWriter
+from mcdiff_pipeline.annotation.clips import Clip
 
 
-SPLITS = ("train", "validation", "test")
 TEST_MOTIONS = ("dance_b", "spinkick", "getup_facedown")
 VALIDATION_MOTIONS = ("punch", "kick", "dance_a", "jump", "getup_faceup")
 BODIES_FILE = Path(__file__).parent / "data" / "bodies.npz"
@@ -100,16 +100,18 @@ def load_assets(
             f"{motions_dir} holds no motion for the split {split!r}: unpack the wheel that `pip download pybullet` "
             "fetches and give its folder pybullet_data/data/motions."
         )
-    folder = Path(photographs_dir) / split
-    photographs = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not photographs:
-        raise FileNotFoundError(f"{folder} holds no photographs: fill it with training/collect_photographs.py.")
+    photographs = list_photographs(photographs_dir, split)
     skeleton, people = read_bodies(bodies, split)
     return Assets(skeleton, people, motions, photographs)
 
 
 def render_clip(
-    seed: int | Sequence[int], split: str, assets: Assets, resolution: int = 128, num_frames: int = 4
+    seed: int | Sequence[int],
+    split: str,
+    assets: Assets,
+    resolution: int | tuple[int, int] = 128,
+    num_frames: int = 4,
+    time_gap: float | None = None,
 ) -> Clip:
     """Render one clip.
 
@@ -117,12 +119,19 @@ def render_clip(
         seed: number, or numbers, that everything random follows from.
         split: name of the split the assets belong to; part of the seed and of the clip's key.
         assets: from `load_assets(split, ...)`.
-        resolution: height and width in pixels.
+        resolution: pixels; one number for height and width, or (height, width).
         num_frames: number of frames, at least 1.
+        time_gap: seconds between two frames; None for a random time that keeps quick people in reach. All gaps start
+            from the same first frame.
 
     Returns:
         A clip, the same bit for bit whenever the arguments are the same.
+
+    Raises:
+        ValueError: If the resolution or the time gap is not possible.
     """
+    size = height, width = frame_size(resolution)
+    factor = motion_factor(time_gap, num_frames)
     numbers = [seed] if isinstance(seed, int | np.integer) else list(seed)
     rng = np.random.default_rng([*numbers, SPLITS.index(split)])
     photograph = _read_photograph(str(assets.photographs[rng.integers(len(assets.photographs))]))
@@ -134,48 +143,50 @@ def render_clip(
     acts = [_Act(rng, assets, assets.bodies[i], first=n == 0) for n, i in enumerate(chosen)]
     gap = float(np.exp(rng.uniform(np.log(1 / 30), np.log(1 / 6))))
 
-    camera, focal, centre = _aim_camera(rng, acts, gap, num_frames, resolution)
-    pictures, drift = _move_background(rng, num_frames, resolution)
+    camera, focal, centre = _aim_camera(rng, acts, gap, num_frames, size)
+    pictures, drift = _move_background(rng, num_frames, size, factor)
     follow = drift and rng.random() < 0.6  # the camera moves, or only what is behind the people does
     identity = np.tile(np.eye(3)[:2], (num_frames, 1, 1))
     views = np.zeros((num_frames, 9))
     views[:, 0], views[:, 1:3] = focal, centre
     views[:, 3:] = (pictures if follow else identity).reshape(num_frames, 6)
 
-    # People in quick motion slow down until the bulk of a body moves by at most a twelfth of the picture.
-    speed = max(_displacement(act, gap, num_frames, camera, views) for act in acts)
-    gap *= min(1.0, 0.085 * resolution / max(speed, 1e-6))
+    if time_gap is None:
+        # People in quick motion slow down until the bulk of a body moves by at most a twelfth of the picture.
+        speed = max(_displacement(act, gap, num_frames, camera, views) for act in acts)
+        gap *= min(1.0, 0.085 * min(size) / max(speed, 1e-6))
+    else:
+        gap = float(time_gap)
     transforms = [act.transforms(gap, num_frames) for act in acts]
 
-    scene = _Scene(actors, transforms, camera, views, resolution)
-    photo, to_photo = _crop(rng, photograph, resolution)
+    scene = _Scene(actors, transforms, camera, views, size)
+    photo, to_photo = _crop(rng, photograph, size)
     light, sun = _random_light(rng, camera, photo)
     shadow_strength = rng.uniform(0.2, 0.55) if rng.random() < 0.85 else 0.0
     blur = rng.uniform(0.2, 0.65) if rng.random() < 0.25 else 0.0
     noise = rng.uniform(0.5, 2.5) if rng.random() < 0.4 else 0.0
 
-    size = resolution
-    frames = np.zeros((num_frames, size, size, 3), np.uint8)
-    flow = np.zeros((num_frames - 1, 2, size, size), np.float32)
-    occlusion = np.zeros((num_frames - 1, size, size), bool)
-    masks = np.zeros((num_frames, size, size), np.uint8)
+    frames = np.zeros((num_frames, *size, 3), np.uint8)
+    flow = np.zeros((num_frames - 1, 2, *size), np.float32)
+    occlusion = np.zeros((num_frames - 1, *size), bool)
+    masks = np.zeros((num_frames, *size), np.uint8)
     keypoints = np.zeros((num_frames, count, 17, 3), np.float32)
     for t in range(num_frames):
-        samples = np.empty((2 * size + 1, 2 * size + 1, 3), np.float32)
-        background = _compose(to_photo, _invert(pictures[t]))
-        shade_map = scene.shadow(t, sun, size // 2) if shadow_strength else np.zeros((2, 2), np.float32)
+        samples = np.empty((2 * height + 1, 2 * width + 1, 3), np.float32)
+        background = compose(to_photo, inverse_affine(pictures[t]))
+        shade_map = scene.shadow(t, sun) if shadow_strength else np.zeros((2, 2), np.float32)
         draw_background(photo, background, shade_map, shadow_strength, samples)
         scene.shade(t, samples, light)
-        pixels = np.empty((size, size, 3), np.float32)
+        pixels = np.empty((*size, 3), np.float32)
         to_pixels(samples, pixels)
         if blur:
             pixels = gaussian_filter(pixels, (blur, blur, 0))
         if noise:
             pixels += noise * rng.standard_normal(pixels.shape, np.float32)
         frames[t] = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
-        keypoints[t] = scene.keypoints(t, size)
+        keypoints[t] = scene.keypoints(t)
         if t + 1 < num_frames:
-            motion = _compose(pictures[t + 1], _invert(pictures[t]))
+            motion = compose(pictures[t + 1], inverse_affine(pictures[t]))
             scene.flow(t, motion, flow[t], occlusion[t], masks[t])
         else:
             centres = scene.drawn(t)[1][1::2, 1::2]
@@ -322,8 +333,9 @@ def _heading(root: np.ndarray) -> float:
     return float(np.arctan2(2 * (w * y + x * z), 1 - 2 * (y * y + z * z)))
 
 
-def _aim_camera(rng, acts, gap, num_frames, resolution):
+def _aim_camera(rng, acts, gap, num_frames, size):
     """Place the camera: returns world-to-camera `[3, 4]`, focal length and principal point in pixels."""
+    height, width = size
     points = [act.landmarks(act.transforms(gap, num_frames)) for act in acts]
     subject = points[0] if len(points) == 1 or rng.random() < 0.5 else np.concatenate(points, 1)
     middle = subject[num_frames // 2]
@@ -343,13 +355,14 @@ def _aim_camera(rng, acts, gap, num_frames, resolution):
     flat = seen[:, :2] / seen[:, 2:]
     low, high = flat.min(0), flat.max(0)
     # People lying down or crouching fill the picture's width, and are not blown up to its height.
-    extent = max(high[1] - low[1], 0.8 * (high[0] - low[0]), 0.75 / distance)
+    extent = max(high[1] - low[1], 0.8 * (high[0] - low[0]) * (height / width), 0.75 / distance)
     share = {"far": (0.2, 0.38), "full": (0.38, 0.65), "large": (0.65, 0.98), "upper": (1.1, 2.3)}[framing]
     share = rng.uniform(*share)
-    focal = share * resolution / extent
+    focal = share * height / extent
     aim = 0.5 * (low + high)
-    spread = np.maximum(0.5 - 0.5 * focal * (high - low) / resolution, 0.12)
-    wanted = resolution * (0.5 + rng.uniform(-1, 1, 2) * np.minimum(spread, 0.3))
+    picture = np.array([width, height])
+    spread = np.maximum(0.5 - 0.5 * focal * (high - low) / picture, 0.12)
+    wanted = picture * (0.5 + rng.uniform(-1, 1, 2) * np.minimum(spread, 0.3))
     if framing == "upper":
         # Somewhere from the chest to the head comes to the middle of the picture.
         body = acts[0].body
@@ -358,7 +371,7 @@ def _aim_camera(rng, acts, gap, num_frames, resolution):
         chest, top = first[names["chest"]], first[len(body.joints)]
         mix = chest + rng.uniform(-0.2, 0.9) * (top - chest)
         aim = mix[:2] / max(mix[2], 0.3)
-        wanted = resolution * np.array([rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.6)])
+        wanted = picture * np.array([rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.6)])
     return camera, focal, wanted - focal * aim
 
 
@@ -371,15 +384,18 @@ def _displacement(act, gap, num_frames, camera, views) -> float:
     return float(np.quantile(np.linalg.norm(np.diff(flat, axis=0), axis=-1), 0.9))
 
 
-def _move_background(rng, num_frames, resolution):
-    """Affine maps `[T, 2, 3]` from the first frame's picture to each frame's, and whether they move at all."""
+def _move_background(rng, num_frames, size, factor):
+    """Affine maps `[T, 2, 3]` from the first frame's picture to each frame's, and whether they move at all.
+
+    `factor` multiplies the speeds; the shape of the way stays.
+    """
     pictures = np.tile(np.eye(3)[:2], (num_frames, 1, 1))
     if rng.random() < 0.6:
         return pictures, False
     kinds = rng.random(3) < [0.75, 0.45, 0.3]
     if not kinds.any():
         kinds[rng.integers(3)] = True
-    scale = resolution / 128
+    scale = min(size) / 128
     pan = np.zeros(2)
     if kinds[0]:
         angle, length = rng.uniform(0, 2 * np.pi), scale * np.exp(rng.uniform(np.log(0.3), np.log(5)))
@@ -387,23 +403,14 @@ def _move_background(rng, num_frames, resolution):
     zoom = rng.normal(0, 0.015) if kinds[1] else 0.0
     roll = np.deg2rad(rng.normal(0, 0.8)) if kinds[2] else 0.0
     bend = rng.normal(0, 0.15 * np.linalg.norm(pan) + 1e-9, 2)
-    pivot = resolution * rng.uniform(0.3, 0.7, 2)
+    pivot = rng.uniform(0.3, 0.7, 2) * size[::-1]
+    zoom, roll, pan, bend = factor * zoom, factor * roll, factor * pan, factor * bend
     for t in range(num_frames):
         c, s = np.exp(zoom * t) * np.cos(roll * t), np.exp(zoom * t) * np.sin(roll * t)
         linear = np.array([[c, -s], [s, c]])
         pictures[t, :, :2] = linear
         pictures[t, :, 2] = pivot - linear @ pivot + pan * t + 0.5 * bend * t * t
     return pictures, True
-
-
-def _compose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The affine map `[2, 3]` that applies `b`, then `a`."""
-    return np.concatenate([a[:, :2] @ b[:, :2], (a[:, :2] @ b[:, 2] + a[:, 2])[:, None]], 1)
-
-
-def _invert(a: np.ndarray) -> np.ndarray:
-    inverse = np.linalg.inv(a[:, :2])
-    return np.concatenate([inverse, (-inverse @ a[:, 2])[:, None]], 1)
 
 
 @functools.lru_cache(maxsize=512)
@@ -414,21 +421,22 @@ def _read_photograph(path: str) -> np.ndarray:
         return np.asarray(image)
 
 
-def _crop(rng, photograph, resolution):
+def _crop(rng, photograph, size):
     """Choose a part of a photograph: returns it at twice the resolution, float32, and the map from picture to it."""
     height, width = photograph.shape[:2]
-    side = min(height, width) * rng.uniform(0.55, 1.0)
-    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    down, across = size[0] / min(size), size[1] / min(size)
+    side = min(height / down, width / across) * rng.uniform(0.55, 1.0)  # the short one
+    left, top = rng.uniform(0, width - side * across), rng.uniform(0, height - side * down)
     # Moving pictures look a little beyond the crop; beyond the photograph it is mirrored.
     margin = 0.25 * side
     box = [
         max(0, left - margin),
         max(0, top - margin),
-        min(width, left + side + margin),
-        min(height, top + side + margin),
+        min(width, left + side * across + margin),
+        min(height, top + side * down + margin),
     ]
     box = [int(round(edge)) for edge in box]
-    scale = 2 * resolution / side
+    scale = 2 * min(size) / side
     size = (max(2, round((box[2] - box[0]) * scale)), max(2, round((box[3] - box[1]) * scale)))
     image = Image.fromarray(photograph).resize(size, Image.Resampling.BICUBIC, box=box)
     to_photo = np.array([[2.0, 0.0, (left - box[0]) * scale], [0.0, 2.0, (top - box[1]) * scale]])
@@ -460,9 +468,14 @@ class _Scene:
     """The people of a clip in camera space, drawn one frame at a time."""
 
     def __init__(
-        self, actors: list[Actor], transforms: list[np.ndarray], camera: np.ndarray, views: np.ndarray, resolution: int
+        self,
+        actors: list[Actor],
+        transforms: list[np.ndarray],
+        camera: np.ndarray,
+        views: np.ndarray,
+        size: tuple[int, int],
     ) -> None:
-        self.resolution = resolution
+        self.size = size
         offsets = np.cumsum([0] + [len(actor.rest) for actor in actors])
         self.actors, self.transforms, self.camera, self.views, self.offsets = (
             actors,
@@ -501,8 +514,8 @@ class _Scene:
     def drawn(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Nearness and triangle of every sample."""
         if t not in self._drawn:
-            side = 2 * self.resolution + 1
-            nearness, triangle_of = np.zeros((side, side)), np.full((side, side), -1, np.int32)
+            shape = tuple(2 * side + 1 for side in self.size)
+            nearness, triangle_of = np.zeros(shape), np.full(shape, -1, np.int32)
             rasterise(self.screen(t)[1], self.triangles, self.two_sided, nearness, triangle_of)
             self._drawn[t] = nearness, triangle_of
         return self._drawn[t]
@@ -526,8 +539,9 @@ class _Scene:
             light,
         )
 
-    def shadow(self, t: int, sun: np.ndarray, side: int) -> np.ndarray:
-        """Soft shadow of the people on the ground, `[side, side]` from 0 to 1, stretched over the picture."""
+    def shadow(self, t: int, sun: np.ndarray) -> np.ndarray:
+        """Soft shadow of the people on the ground, `[H // 2, W // 2]` from 0 to 1, stretched over the picture."""
+        (height, width), rows, columns = self.size, self.size[0] // 2, self.size[1] // 2
         points = self.world(t)[::3]
         heights = np.maximum(points[:, 2:], 0)
         # Long shadows look odd on photographs without a plane: they are cut to 0.8 times the height.
@@ -537,15 +551,15 @@ class _Scene:
         camera = ground @ self.camera[:, :3].T + self.camera[:, 3]
         screen = np.empty(camera.shape)
         project_all(camera, self.views[t], screen)
-        cells = np.floor(screen[:, :2] * (side / (2.0 * self.resolution))).astype(int)
-        inside = (cells >= 0).all(1) & (cells < side).all(1) & (screen[:, 2] > 0)
+        cells = np.floor(screen[:, :2] * [columns / (2.0 * width), rows / (2.0 * height)]).astype(int)
+        inside = (cells >= 0).all(1) & (cells < [columns, rows]).all(1) & (screen[:, 2] > 0)
         # The nearer to the ground, the sharper and darker.
-        shadow = np.zeros((side, side), np.float32)
+        shadow = np.zeros((rows, columns), np.float32)
         for low, high, softness in ((0.0, 0.25, 0.012), (0.25, 1.0, 0.02), (1.0, 9.0, 0.035)):
-            layer = np.zeros((side, side), np.float32)
+            layer = np.zeros((rows, columns), np.float32)
             chosen = inside & (heights[:, 0] >= low) & (heights[:, 0] < high)
             layer[cells[chosen, 1], cells[chosen, 0]] = 1
-            shadow = np.maximum(shadow, np.minimum(1.5 * gaussian_filter(layer, softness * side), 1.0))
+            shadow = np.maximum(shadow, np.minimum(1.5 * gaussian_filter(layer, softness * min(rows, columns)), 1.0))
         return shadow
 
     def flow(self, t: int, background: np.ndarray, flow: np.ndarray, occlusion: np.ndarray, mask: np.ndarray) -> None:
@@ -570,7 +584,7 @@ class _Scene:
             OCCLUSION_TOLERANCE,
         )
 
-    def keypoints(self, t: int, resolution: int) -> np.ndarray:
+    def keypoints(self, t: int) -> np.ndarray:
         """COCO keypoints `[people, 17, 3]`: x, y in pixels; 0 out of the picture, 1 hidden, 2 visible."""
         camera, _ = self.screen(t)
         nearness, triangle_of = self.drawn(t)
@@ -582,7 +596,7 @@ class _Scene:
             project_all(points, self.views[t], screen)
             for k in range(17):
                 x, y = screen[k, :2] / 2
-                if screen[k, 2] == 0 or not (0 <= x < resolution and 0 <= y < resolution):
+                if screen[k, 2] == 0 or not (0 <= x < self.size[1] and 0 <= y < self.size[0]):
                     continue
                 row, column = 2 * int(y) + 1, 2 * int(x) + 1
                 seen = triangle_of[row, column]
@@ -594,53 +608,13 @@ class _Scene:
         return result
 
 
-def _work(job):
-    """Render one clip in a worker process."""
-    (seed, index), split, resolution, num_frames = job
-    return render_clip((seed, index), split, _worker_assets, resolution, num_frames)
-
-
-def _start_worker(split, arguments):
-    global _worker_assets
-    _worker_assets = load_assets(split, **arguments)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the shards {split}-00000.tar …")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--num_clips", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="Different seeds give different clips.")
-    parser.add_argument("--resolution", type=int, default=128, help="Height and width in pixels.")
-    parser.add_argument("--num_frames", type=int, default=4)
+    parser = clip_parser(__doc__, default_gap="default: drawn for each clip, from 1/30 to 1/6, less for quick people")
     parser.add_argument("--motions_dir", type=Path, required=True, help="Folder of humanoid3d_*.txt motion files.")
-    parser.add_argument("--photographs_dir", type=Path, required=True, help="Folder with train/ validation/ test/.")
     parser.add_argument("--bodies", type=Path, default=BODIES_FILE, help="File made by export_bodies.py.")
-    parser.add_argument("--num_workers", type=int, default=1, help="Processes; the clips do not depend on it.")
-    parser.add_argument("--clips_per_shard", type=int, default=256)
-    args = parser.parse_args(arguments)
-
-    where = {"motions_dir": args.motions_dir, "photographs_dir": args.photographs_dir, "bodies": args.bodies}
-    jobs = [((args.seed, i), args.split, args.resolution, args.num_frames) for i in range(args.num_clips)]
-    # Here, too: a pool starts workers that fail to start again and again, instead of raising their error.
-    _start_worker(args.split, where)
-    start = time.perf_counter()
-    with ShardWriter(args.output_dir, args.split, clips_per_shard=args.clips_per_shard) as writer:
-        if args.num_workers > 1:
-            pool = multiprocessing.get_context("spawn").Pool(args.num_workers, _start_worker, (args.split, where))
-            with pool:
-                clips = pool.imap(_work, jobs, chunksize=4)
-                _write(clips, writer, args, start)
-        else:
-            _write(map(_work, jobs), writer, args, start)
-
-
-def _write(clips, writer, args, start) -> None:
-    for n, clip in enumerate(clips, 1):
-        writer.write(clip)
-        if n % 100 == 0 or n == args.num_clips:
-            rate = n * args.num_frames / (time.perf_counter() - start)
-            print(f"{n} / {args.num_clips} clips, {rate:.0f} frames/s", file=sys.stderr)
+    args = parse_clip_arguments(parser, arguments)
+    sources = {"motions_dir": args.motions_dir, "photographs_dir": args.photographs_dir, "bodies": args.bodies}
+    write_shards(args, render_clip, load_assets, sources)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,11 @@ def test_a_clip_follows_from_its_seed_and_split(folders, clips):
     assert not np.array_equal(render_clip((7, 0), "test", assets, 64, 4).frames, clips[0].frames)
 
 
-def test_flow_leads_to_the_same_colours_in_the_next_frame(clips):
+@pytest.mark.parametrize("resolution", [64, (48, 80), (81, 47)])
+def test_flow_leads_to_the_same_colours_in_the_next_frame(folders, clips, resolution):
+    if resolution != 64:
+        assets = load_assets("train", **folders)
+        clips = [render_clip((7, i), "train", assets, resolution, num_frames=4) for i in range(16)]
     warped_error, unwarped_error = [], []
     for clip in clips:
         following = torch.from_numpy(clip.frames[1:].copy()).permute(0, 3, 1, 2).float()
@@ -100,11 +104,40 @@ def test_clips_hold_things_hidden_keypoints_and_still_backgrounds(clips):
     assert min(fastest) > 0.1 and max(fastest) < 0.3 * 64
 
 
-@pytest.mark.parametrize("resolution, num_frames", [(32, 1), (96, 8)])
-def test_any_size_and_length(folders, resolution, num_frames):
-    clip = render_clip(3, "test", load_assets("test", **folders), resolution, num_frames)
-    assert clip.frames.shape == (num_frames, resolution, resolution, 3)
-    assert clip.flow.shape == (num_frames - 1, 2, resolution, resolution)
+@pytest.mark.parametrize("resolution, num_frames, time_gap", [(32, 1, None), (96, 8, 1.0), ((40, 72), 3, 0.01)])
+def test_any_size_length_and_time_gap(folders, resolution, num_frames, time_gap):
+    clip = render_clip(3, "test", load_assets("test", **folders), resolution, num_frames, time_gap)
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    assert clip.frames.shape == (num_frames, height, width, 3)
+    assert clip.flow.shape == (num_frames - 1, 2, height, width)
+    assert np.isfinite(clip.flow).all()
+
+
+def test_things_and_cameras_move_in_proportion_to_the_time_gap(folders):
+    assets = load_assets("train", **folders)
+    moved = 0
+    for seed in range(12):
+        lengths = [
+            np.linalg.norm(render_clip(seed, "train", assets, 64, num_frames=2, time_gap=gap).flow)
+            for gap in (0.02, 0.024)
+        ]
+        if lengths[0] > 1:
+            moved += 1
+            assert lengths[1] / lengths[0] == pytest.approx(1.2, abs=0.06)
+    assert moved > 8
+
+
+def test_without_a_time_gap_frames_are_a_twelfth_of_a_second_apart(folders, clips):
+    clip = render_clip((7, 0), "train", load_assets("train", **folders), 64, 4, time_gap=1 / 12)
+    np.testing.assert_array_equal(clip.frames, clips[0].frames)
+    assert clip.meta == clips[0].meta
+    assert clip.meta["seconds_per_frame"] == 1 / 12
+
+
+@pytest.mark.parametrize("wrong", [{"resolution": 4}, {"resolution": (64, 64, 3)}, {"time_gap": -1.0}])
+def test_impossible_sizes_and_gaps_are_named(folders, wrong):
+    with pytest.raises(ValueError, match=r"not possible; give"):
+        render_clip(0, "train", load_assets("train", **folders), **wrong)
 
 
 def test_splits_share_no_picture(folders):
@@ -117,9 +150,9 @@ def test_splits_share_no_picture(folders):
 def test_missing_sources_are_named(folders, tmp_path):
     with pytest.raises(ValueError, match="training"):
         load_assets("training", **folders)
-    with pytest.raises(ValueError, match="no photographs"):
+    with pytest.raises(FileNotFoundError, match="no photographs"):
         load_assets("train", photographs_dir=tmp_path)
-    with pytest.raises(ValueError, match="no cut-outs"):
+    with pytest.raises(FileNotFoundError, match="no cut-outs"):
         load_assets("train", photographs_dir=folders["photographs_dir"], cutouts_dir=tmp_path)
 
 
@@ -127,14 +160,16 @@ def test_the_command_writes_shards_without_cutouts_too(folders, tmp_path):
     main(
         [
             *("--output_dir", str(tmp_path), "--split", "validation", "--num_clips", "3", "--clips_per_shard", "2"),
-            *("--seed", "5", "--resolution", "32", "--num_frames", "2"),
+            *("--seed", "5", "--resolution", "32", "48", "--num_frames", "2"),
+            *("--time_gap", "0.1"),
             *("--photographs_dir", str(folders["photographs_dir"])),
         ]
     )
     dataset = ClipDataset(tmp_path, "validation")
     assert dataset.keys == [f"objects-validation-000005-{i:06d}" for i in range(3)]
     assets = load_assets("validation", photographs_dir=folders["photographs_dir"])
-    expected = render_clip((5, 2), "validation", assets, 32, 2)
+    expected = render_clip((5, 2), "validation", assets, (32, 48), 2, 0.1)
+    assert dataset[2].meta["seconds_per_frame"] == 0.1
     np.testing.assert_array_equal(dataset[2].frames, expected.frames)
     np.testing.assert_allclose(dataset[2].flow, expected.flow, atol=1 / 100)
 

@@ -83,10 +83,15 @@ def test_same_seed_gives_the_same_clip_bit_for_bit(assets, folders, clips):
     assert not np.array_equal(again.frames, clips[4].frames)
 
 
-def test_next_frame_sampled_along_the_flow_is_this_frame(clips):
+@pytest.mark.parametrize("resolution", [96, (72, 128), (129, 63)])
+def test_next_frame_sampled_along_the_flow_is_this_frame(assets, clips, resolution):
+    if resolution != 96:
+        clips = [render_clip(seed, "train", assets, resolution, num_frames=2) for seed in range(16)]
+    height, width = clips[0].frames.shape[1:3]
+    assert resolution in (height, (height, width))
     warped, repeated, background = [], [], []
     for clip in clips:
-        y, x = np.mgrid[:96, :96] + 0.5
+        y, x = np.mgrid[:height, :width] + 0.5
         moved = sample(clip.frames[1].astype(float), x + clip.flow[0, 0], y + clip.flow[0, 1])
         visible = binary_erosion(~clip.occlusion[0], iterations=2)
         people = binary_erosion(clip.masks[0] > 0, iterations=2) & visible
@@ -189,6 +194,39 @@ def test_displacements_stay_within_the_reach_of_a_stroke_and_are_not_all_zero(cl
     assert 0.2 < np.median(medians) < 8
 
 
+def test_people_stand_in_frames_of_any_shape(assets):
+    for height, width in ((64, 160), (160, 64)):
+        masks = [render_clip(seed, "train", assets, (height, width), 1).masks[0] for seed in range(12)]
+        columns = [np.flatnonzero((mask == 1).any(0)).mean() / width for mask in masks if (mask == 1).any()]
+        rows = [np.ptp(np.flatnonzero((mask == 1).any(1))) / height for mask in masks if (mask == 1).any()]
+        assert len(rows) == 12
+        assert 0.3 < np.median(columns) < 0.7
+        assert 0.15 < np.min(rows) and np.median(rows) > 0.35
+
+
+def test_all_time_gaps_start_from_the_same_frame_and_move_in_proportion(assets):
+    for seed in range(6):
+        gaps = 0.005, 0.006, 0.3
+        short, longer, long = (render_clip(seed, "train", assets, 96, 2, time_gap=gap) for gap in gaps)
+        assert [clip.meta["seconds_per_frame"] for clip in (short, longer, long)] == list(gaps)
+        drawn = render_clip(seed, "train", assets, 96, 2)
+        for clip in (longer, long, drawn):
+            np.testing.assert_array_equal(clip.frames[0], short.frames[0])
+            np.testing.assert_array_equal(clip.masks[0], short.masks[0])
+        for place in (short.masks[0] > 0, short.masks[0] == 0):
+            before, after = short.flow[0][:, place], longer.flow[0][:, place]
+            if np.abs(before).max() > 0.02:
+                ratio = np.sum(before * after) / np.sum(before**2)
+                assert ratio == pytest.approx(1.2, abs=0.03)
+                assert np.linalg.norm(after - 1.2 * before) < 0.1 * np.linalg.norm(after)
+
+
+@pytest.mark.parametrize("wrong", [{"resolution": 4}, {"resolution": (64, 64, 3)}, {"time_gap": 0.0}])
+def test_impossible_sizes_and_gaps_are_named(assets, wrong):
+    with pytest.raises(ValueError, match=r"not possible; give"):
+        render_clip(0, "train", assets, **wrong)
+
+
 def test_splits_share_no_motion_body_or_photograph(folders):
     assets = {split: load_assets(split, **folders) for split in ("train", "validation", "test")}
     assert [m.name for m in assets["test"].motions] == ["dance_b"]
@@ -229,6 +267,20 @@ def test_script_writes_shards_that_the_dataset_reads(folders, tmp_path):
     np.testing.assert_array_equal(dataset[1].frames, expected.frames)
     visible = ~expected.occlusion[0]
     np.testing.assert_allclose(dataset[1].flow[0][:, visible], expected.flow[0][:, visible], atol=1 / 64)
+
+
+def test_script_takes_height_width_and_time_gap(folders, tmp_path, capsys):
+    arguments = (
+        f"--output_dir {tmp_path} --num_clips 1 --num_frames 2 --time_gap 0.05 "
+        f"--motions_dir {folders['motions_dir']} --photographs_dir {folders['photographs_dir']} --resolution"
+    ).split()
+    render_people.main([*arguments, "40", "64"])
+    clip = ClipDataset(tmp_path, "train")[0]
+    assert clip.frames.shape == (2, 40, 64, 3)
+    assert clip.meta["seconds_per_frame"] == 0.05
+    with pytest.raises(SystemExit):
+        render_people.main([*arguments, "40", "64", "3"])
+    assert "height and width" in capsys.readouterr().err
 
 
 def test_folder_without_motions_says_where_to_get_them(folders, tmp_path):
