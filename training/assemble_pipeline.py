@@ -9,6 +9,7 @@ Weights are stored in half precision, which halves the download; loading gives t
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         default_num_frames=args.default_frames,
         default_num_inference_steps=args.default_steps,
     )
+    for component in (pipe.vae, pipe.flow_completion, pipe.unet):
+        component.register_to_config(_name_or_path=Path(args.output_dir).name)  # not the folder it was trained in
     write_folder(args.output_dir, pipe.to(torch.float16).save_pretrained)
     for name, component in pipe.components.items():
         if isinstance(component, torch.nn.Module):
