@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         person = torch.from_numpy(clip.masks[0] > 0).float()[None, None]
         person = torch.nn.functional.avg_pool2d(person, cell)[0, 0] > 0.5  # [h, w]
+        shown = torch.zeros_like(true_flow)  # where no keypoint is visible, there are no strokes to complete
         for number in args.strokes:
             points, displacements = keypoint_strokes(clip.flow[0], clip.keypoints[0], number, rng)
             if len(points) == 0:
@@ -84,6 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "zero flow": torch.zeros_like(true_flow),
                 "nearest stroke": torch.from_numpy(nearest_stroke_flow(points, displacements, grid, cell))[None],
             }
+            shown = answers["F"]
             for name, answer in answers.items():
                 error = (answer - true_flow).norm(dim=1)[0]  # [h, w]
                 for region, cells in (("body", person), ("off the body", ~person)):
@@ -108,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
             wheel = flow.norm(dim=1).max().item() + 1e-6
             flows = [
                 flow_to_image(flow, max_magnitude=wheel),
-                torch.nn.functional.interpolate(flow_to_image(answers["F"], max_magnitude=wheel), size=size),
+                torch.nn.functional.interpolate(flow_to_image(shown, max_magnitude=wheel), size=size),
             ]
             tiles = [frames[0], flows[0][0] / 255, flows[1][0] / 255, frames[1], pictures["G"][0], decoded[1]]
             rows.append(torch.cat([*tiles, pictures["splat the last frame"][0]], dim=2))
