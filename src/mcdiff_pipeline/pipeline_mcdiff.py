@@ -769,6 +769,7 @@ class MCDiffPipeline(DiffusionPipeline):
         if "generator" in accepted:
             step_arguments["generator"] = generator
 
+        dtype = self.unet.dtype  # diffusers walks through all parameters to find it: not in every step
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
             progress_bar.set_description(f"Frame {rollout.frame + 1}")
             progress_bar.leave = False
@@ -780,7 +781,7 @@ class MCDiffPipeline(DiffusionPipeline):
                 if guided:
                     model_input = torch.cat([model_input, model_input])
                     embeds = torch.cat([embeds, embeds]) if embeds is not None else None
-                model_input = torch.cat([model_input, conditions], dim=1).to(self.unet.dtype)  # [B, C + C', h, w]
+                model_input = torch.cat([model_input, conditions], dim=1).to(dtype)  # [B, C + C', h, w]
                 prediction = self.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
                 if guided:
                     still, moving = prediction.chunk(2)
