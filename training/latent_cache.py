@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
 from tqdm.auto import tqdm
 from training_loop import write_folder
@@ -53,9 +54,7 @@ class LatentClips:
 
     Item `i` is one pair (t, t + 1), a dict of arrays:
         latent, next_latent: float32 `[C, h, w]`, scaled by the autoencoder's `scaling_factor`.
-        start_latent: float32 `[C, h, w]` of frame 0 of the clip.
         flow: float32 `[2, H, W]`, forward flow in pixels, rounded to float16.
-        start_flow: float32 `[2, H, W]`, the same from frame 0 to frame t.
         mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
         keypoints: float32 `[P, K, 3]` of frame t; padded with visibility 0.
     """
@@ -77,18 +76,22 @@ class LatentClips:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         part, clip, t = self.pairs[index]
         arrays = self.parts[part]
-        start_flow = torch.zeros(1, 2, *arrays["flow"].shape[-2:])
-        for step in arrays["flow"][clip, :t]:
-            start_flow = accumulate_flow(start_flow, torch.from_numpy(step.astype(np.float32))[None])
         return {
             "latent": arrays["latents"][clip, t].astype(np.float32),
             "next_latent": arrays["latents"][clip, t + 1].astype(np.float32),
-            "start_latent": arrays["latents"][clip, 0].astype(np.float32),
-            "start_flow": start_flow[0].numpy(),
             "flow": arrays["flow"][clip, t].astype(np.float32),
             "mask": np.array(arrays["masks"][clip, t]),
             "keypoints": np.array(arrays["keypoints"][clip, t]),
         }
+
+    def start(self, index: int) -> dict[str, np.ndarray]:
+        """Where the clip of a pair starts: `start_latent` of frame 0 and `start_flow` from it to frame t, as above."""
+        part, clip, t = self.pairs[index]
+        arrays = self.parts[part]
+        flow = torch.zeros(1, 2, *arrays["flow"].shape[-2:])
+        for step in arrays["flow"][clip, :t]:
+            flow = accumulate_flow(flow, torch.from_numpy(step.astype(np.float32))[None])
+        return {"start_latent": arrays["latents"][clip, 0].astype(np.float32), "start_flow": flow[0].numpy()}
 
     def frames(self, index: int) -> np.ndarray:
         """The two pictures of a pair from its shard, uint8 `[2, H, W, 3]`; slow, for validation."""
@@ -173,6 +176,33 @@ def open_latent_clips(
     if len(sizes) > 1:
         raise ValueError(f"The clips have frames of {sorted(sizes)} pixels; train on folders of one size.")
     return clips
+
+
+def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that `open_training_clips` reads."""
+    group = parser.add_argument_group("clips")
+    group.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
+    group.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
+    group.add_argument("--validation_split", default="validation")
+    group.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
+    group.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
+
+
+def open_training_clips(
+    args: argparse.Namespace, accelerator: Accelerator
+) -> tuple[AutoencoderDC | AutoencoderKL, LatentClips, LatentClips | None]:
+    """The autoencoder, the training clips and, where folders are given, the validation clips of a training script."""
+    vae = load_vae(args.pretrained_vae, accelerator.device)
+    with accelerator.main_process_first():
+        write = accelerator.is_main_process
+        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
+        validation = None
+        if args.validation_data_dir:
+            validation = open_latent_clips(
+                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
+            )
+    accelerator.print(f"{len(clips)} pairs of frames to train on.")
+    return vae, clips, validation
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from latent_cache import load_vae, open_latent_clips
+from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
 from training_loop import (
     SeededDraws,
@@ -37,13 +37,9 @@ CONFIGS = Path(__file__).parent / "configs/small-128"
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
-    parser.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
-    parser.add_argument("--validation_split", default="validation")
+    add_clip_arguments(parser)
     parser.add_argument("--num_validation_samples", type=int, default=256)
     parser.add_argument("--num_validation_strokes", type=int, default=5, help="Keypoint strokes in validation.")
-    parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
-    parser.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
     parser.add_argument("--model_config", default=str(CONFIGS / "flow_completion.json"))
     parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this model folder instead.")
     parser.add_argument(
@@ -79,16 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     accelerator = make_accelerator(args)
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
-    vae = load_vae(args.pretrained_vae, accelerator.device)
-    with accelerator.main_process_first():
-        write = accelerator.is_main_process
-        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
-        validation = None
-        if args.validation_data_dir:
-            validation = open_latent_clips(
-                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
-            )
-    accelerator.print(f"{len(clips)} pairs of frames to train on.")
+    vae, clips, validation = open_training_clips(args, accelerator)
 
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.training_utils import compute_snr
-from latent_cache import load_vae, open_latent_clips
+from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
 from training_loop import (
     SeededDraws,
@@ -42,13 +42,9 @@ CONFIGS = Path(__file__).parent / "configs/small-128"
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
-    parser.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
-    parser.add_argument("--validation_split", default="validation")
+    add_clip_arguments(parser)
     parser.add_argument("--num_validation_samples", type=int, default=64)
     parser.add_argument("--validation_inference_steps", type=int, default=5)
-    parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
-    parser.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
     parser.add_argument("--model_config", default=str(CONFIGS / "unet.json"))
     parser.add_argument("--scheduler_config", default=str(CONFIGS / "scheduler.json"))
     parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this unet folder instead.")
@@ -86,16 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     accelerator = make_accelerator(args)
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
-    vae = load_vae(args.pretrained_vae, accelerator.device)
-    with accelerator.main_process_first():
-        write = accelerator.is_main_process
-        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
-        validation = None
-        if args.validation_data_dir:
-            validation = open_latent_clips(
-                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
-            )
-    accelerator.print(f"{len(clips)} pairs of frames to train on.")
+    vae, clips, validation = open_training_clips(args, accelerator)
 
     scheduler_config = DDIMScheduler.load_config(args.scheduler_config)
     scheduler_config["prediction_type"] = args.prediction_type
@@ -121,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def load(index, rng):
         pair = clips[index]
-        return {name: pair[name] for name in ("latent", "next_latent", "flow", "start_latent", "start_flow")}
+        return {name: pair[name] for name in ("latent", "next_latent", "flow")} | clips.start(index)
 
     def condition(previous, batch):
         cells = resize_flow(batch["flow"], tuple(previous.shape[2:]))  # [B, 2, h, w]
@@ -158,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         indices = np.random.default_rng(1).permutation(len(validation))
         indices = [index for index in indices if np.linalg.norm(validation[index]["flow"], axis=0).max() > 1]
         indices = indices[: args.num_validation_samples]
-        samples = torch.utils.data.default_collate([validation[index] for index in indices])
+        samples = torch.utils.data.default_collate([validation[index] | validation.start(index) for index in indices])
         pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
         chosen = {
             "latent": samples["latent"].to(accelerator.device),
