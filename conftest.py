@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mcdiff_pipeline.annotation.people import find_pose_model
+
 
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
 
@@ -24,6 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons["hub"] = "talks to the Hugging Face Hub: set MCDIFF_TEST_HUB=1 to run it"
     if not (EMBEDDED_MODEL / "model_index.json").is_file():
         reasons["weights"] = "needs the embedded model, and checkpoints/mcdiff-small-128 is not there"
+    try:
+        find_pose_model()
+    except FileNotFoundError:
+        reasons["pose_model"] = "needs the pose model: `make test` makes it, or name one by MCDIFF_POSE_MODEL"
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
