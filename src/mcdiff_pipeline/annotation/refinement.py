@@ -1,0 +1,253 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Keypoint flow in place of dense flow on the body, where the dense flow fails.
+
+MCDiff (arXiv 2304.14404) replaces dense flow by the displacement of body keypoints, "since it describes the human body
+better", and leaves open which pixels a keypoint owns. Here a pixel of a person belongs to the nearest of ten *parts*:
+upper and lower arms, thighs, shins, torso and head. A part moves as its keypoints do, and it takes over only where
+the dense flow contradicts itself.
+
+All positions and displacements are in pixels, x right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from .people import HEAD, LIMBS, TORSO, Person
+
+
+# A joint counts where the detector is at least so sure of it, in both frames.
+MIN_KEYPOINT_CONFIDENCE = 0.5
+# A part keeps its dense flow when at least this share of its pixels is consistent forward and backward. Chosen among
+# 0.5, 0.7, 0.85 and 0.95 on the validation split of the rendered people (`benchmarks/refinement.py`).
+MIN_AGREEMENT = 0.7
+# A part keeps its dense flow, too, when keypoint flow finds colours in the second frame that fit the first worse by
+# more than this factor. On that split anything from 1.1 to 1.5 gave the same error, and no such check a larger one.
+MAX_MISFIT = 1.2
+# Half widths of parts: a share of the part's own length, but never less than a share of the torso's length, for limbs
+# that point at the camera. Measured by eye on people standing upright; a part is rather too wide, as the mask and the
+# nearest part bound it as well.
+LIMB_RADIUS, SHORT_LIMB_RADIUS, TORSO_RADIUS, HEAD_RADIUS = 0.3, 0.14, 0.25, 0.45
+# Hands and feet: the last limbs reach beyond wrist and ankle by this share of the torso's length.
+EXTREMITY = 0.1
+# The outer share of a part's radius, over which keypoint flow fades into dense flow.
+RIM = 0.35
+
+
+PARTS = (
+    "left upper arm",
+    "left lower arm",
+    "right upper arm",
+    "right lower arm",
+    "left thigh",
+    "left shin",
+    "right thigh",
+    "right shin",
+    "torso",
+    "head",
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a body: how far pixels are from it, in its radii, and how it moves.
+
+    Args:
+        name (`str`): one of `PARTS`.
+        distance (`np.ndarray`): float `[N]`, 0 on the part's axis or area, 1 at its rim.
+        flow (`np.ndarray`): float `[N, 2]`, its displacement at each pixel.
+    """
+
+    name: str
+    distance: np.ndarray
+    flow: np.ndarray
+
+
+def refine_flow(
+    frames: np.ndarray,
+    flow: np.ndarray,
+    confidence: np.ndarray,
+    people: Sequence[tuple[Person, Person]],
+    *,
+    min_agreement: float = MIN_AGREEMENT,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replaces dense flow by keypoint flow on those parts of bodies where dense flow is not to be trusted.
+
+    A pixel inside a person's mask belongs to the part nearest to it, measured in the part's radius. Along a limb the
+    displacement is interpolated linearly between its two joints; the torso moves by the affine map that fits its three
+    or four joints best; the head moves by the mean of its keypoints.
+
+    Dense flow stays on a part whose pixels mostly agree with the backward flow, on a part that keypoint flow carries
+    to other colours, on a part with a joint that is not seen in both frames, on single pixels that agree with the
+    backward flow, beyond every part's radius, and off the people. Towards the rim of a part and of the mask the two
+    flows blend.
+
+    Args:
+        frames (`np.ndarray`): uint8 `[2, H, W, 3]`, the two frames.
+        flow (`np.ndarray`): float32 `[2, H, W]`, forward flow from the first frame to the second.
+        confidence (`np.ndarray`): float32 `[H, W]` in [0, 1], from `forward_backward_consistency`; above 0.5 counts as
+            consistent.
+        people (sequence of pairs of [`Person`]): the same person in the first and in the second frame; persons that
+            were not found in both are left out by the caller and keep dense flow. May be empty.
+        min_agreement (`float`, defaults to 0.7): a part keeps its dense flow when at least this share of its pixels
+            is consistent; 0 keeps it everywhere.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: the refined flow, float32 `[2, H, W]`, and the weight of keypoint flow in it,
+        float32 `[H, W]` in [0, 1].
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    height, width = flow.shape[1:]
+    shapes = {"frames": frames.shape[1:3], "confidence": confidence.shape}
+    shapes |= {f"mask {k}": first.mask.shape for k, (first, _) in enumerate(people)}
+    for name, shape in shapes.items():
+        if shape != (height, width):
+            raise ValueError(
+                f"{name} has {shape[0]} x {shape[1]} pixels, but the flow has {height} x {width}; compute all of "
+                "them from the same frames."
+            )
+    refined = flow.copy()
+    total_weight = np.zeros((height, width), dtype=np.float32)
+    doubtful = confidence <= 0.5
+    for first, second in people:
+        rows, columns = np.nonzero(first.mask > 0.5)
+        parts = _moving_parts(first, second, np.stack([columns, rows], axis=1) + 0.5)
+        if not parts or len(rows) == 0:
+            continue
+        distances = np.stack([part.distance for part in parts])  # [P, N]
+        nearest = distances.argmin(axis=0)
+        distance = np.take_along_axis(distances, nearest[None], axis=0)[0]
+        part_flow = np.stack([part.flow for part in parts])[nearest, np.arange(len(nearest))]  # [N, 2]
+        dense_flow = flow[:, rows, columns].T
+        misfit, dense_misfit = (_misfit(frames, rows, columns, candidate) for candidate in (part_flow, dense_flow))
+
+        fading = np.clip((1 - distance) / RIM, 0, 1)
+        weight = fading * fading * (3 - 2 * fading)  # smoothstep: no edge where the fading begins or ends
+        weight *= np.clip(2 * first.mask[rows, columns] - 1, 0, 1) * doubtful[rows, columns]
+        for index in range(len(parts)):
+            own = (nearest == index) & (distance < 1)
+            changed = own & (weight > 0)
+            if (
+                not changed.any()
+                or 1 - doubtful[rows[own], columns[own]].mean() >= min_agreement
+                or misfit[changed].mean() > MAX_MISFIT * dense_misfit[changed].mean()
+            ):
+                weight[own] = 0
+        weight = np.maximum(weight - total_weight[rows, columns], 0)  # where two people overlap, the first has it
+        total_weight[rows, columns] += weight
+        refined[:, rows, columns] += (weight[:, None] * (part_flow - dense_flow)).T
+    return refined.astype(np.float32), total_weight
+
+
+def label_parts(person: Person) -> np.ndarray:
+    """Which part of the body each pixel belongs to, by the rule of `refine_flow`.
+
+    Args:
+        person ([`Person`]): in one frame.
+
+    Returns:
+        `np.ndarray`: int8 `[H, W]`, an index into `PARTS`, or -1 off the person and beyond every part's radius.
+    """
+    labels = np.full(person.mask.shape, -1, dtype=np.int8)
+    rows, columns = np.nonzero(person.mask > 0.5)
+    parts = _moving_parts(person, person, np.stack([columns, rows], axis=1) + 0.5)
+    if parts:
+        distances = np.stack([part.distance for part in parts])
+        names = np.array([PARTS.index(part.name) for part in parts], dtype=np.int8)
+        labels[rows, columns] = np.where(distances.min(axis=0) < 1, names[distances.argmin(axis=0)], -1)
+    return labels
+
+
+def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Part]:
+    """The parts whose joints are seen in both frames, evaluated at `pixels`, float `[N, 2]` (x, y)."""
+    confidence = np.minimum(first.keypoints[:, 2], second.keypoints[:, 2])
+    position = first.keypoints[:, :2].astype(np.float64)
+    displacement = second.keypoints[:, :2].astype(np.float64) - position
+    seen = confidence >= MIN_KEYPOINT_CONFIDENCE
+    torso_length = _torso_length(position, seen)
+    if torso_length is None:
+        return []
+    parts = []
+    for name, (start, end) in zip(PARTS, LIMBS):
+        if seen[start] and seen[end]:
+            reach = EXTREMITY * torso_length if name.endswith(("lower arm", "shin")) else 0.0
+            along, offset = _project(pixels, position[start], position[end], reach)
+            length = np.linalg.norm(position[end] - position[start])
+            radius = max(LIMB_RADIUS * length, SHORT_LIMB_RADIUS * torso_length)
+            flow = displacement[start] + along[:, None] * (displacement[end] - displacement[start])
+            parts.append(_Part(name, offset / radius, flow))
+    corners = [joint for joint in TORSO if seen[joint]]
+    if len(corners) >= 3:
+        # Affine and not bilinear: well defined also where the four corners make no convex quad, as in a twisted body.
+        matrix = np.concatenate([position[corners], np.ones((len(corners), 1))], axis=1)
+        affine, *_ = np.linalg.lstsq(matrix, displacement[corners], rcond=None)
+        flow = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ affine
+        distance = _distance_to_polygon(pixels, position[corners])
+        parts.append(_Part("torso", distance / (TORSO_RADIUS * torso_length), flow))
+    face = [joint for joint in HEAD if seen[joint]]
+    if face:
+        distance = np.linalg.norm(pixels - position[face].mean(axis=0), axis=1)
+        flow = np.broadcast_to(displacement[face].mean(axis=0), pixels.shape)
+        parts.append(_Part("head", distance / (HEAD_RADIUS * torso_length), flow))
+    return parts
+
+
+def _misfit(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Difference in colour to where flow, float `[N, 2]`, leads: mean of RGB in levels of 255, float `[N]`."""
+    height, width = frames.shape[1:3]
+    x, y = np.clip(columns + flow[:, 0], 0, width - 1), np.clip(rows + flow[:, 1], 0, height - 1)
+    left, top = x.astype(int), y.astype(int)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
+    second = frames[1].astype(np.float32)
+    upper = second[top, left] * (1 - right_share) + second[top, right] * right_share
+    lower = second[bottom, left] * (1 - right_share) + second[bottom, right] * right_share
+    found = upper * (1 - bottom_share) + lower * bottom_share  # [N, 3]
+    return np.abs(found - frames[0, rows, columns]).mean(axis=1)
+
+
+def _torso_length(position: np.ndarray, seen: np.ndarray) -> float | None:
+    """From shoulders to hips in pixels, the unit of all widths; guessed from other joints where these are not seen."""
+    left_shoulder, right_shoulder, right_hip, left_hip = TORSO
+    sides = [(left_shoulder, left_hip), (right_shoulder, right_hip)]
+    lengths = [np.linalg.norm(position[a] - position[b]) for a, b in sides if seen[a] and seen[b]]
+    if seen[left_shoulder] and seen[right_shoulder]:
+        # a bust, or a body bent towards the camera: shoulders are about as far apart as 0.8 of the torso is long
+        lengths.append(np.linalg.norm(position[left_shoulder] - position[right_shoulder]) / 0.8)
+    if lengths:
+        return float(max(lengths))
+    if seen.sum() >= 2:
+        extent = position[seen].max(axis=0) - position[seen].min(axis=0)
+        return float(np.linalg.norm(extent) / 2)
+    return None
+
+
+def _project(
+    pixels: np.ndarray, start: np.ndarray, end: np.ndarray, reach: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest point of a segment that goes on for `reach` pixels beyond its end.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: float `[N]` each: where it lies, 0 at the start and 1 at the end, and its
+        distance in pixels.
+    """
+    axis = end - start
+    length = max(float(np.linalg.norm(axis)), 1e-6)
+    along = np.clip((pixels - start) @ axis / length**2, 0, 1 + reach / length)
+    return along, np.linalg.norm(pixels - start - along[:, None] * axis, axis=1)
+
+
+def _distance_to_polygon(pixels: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Distance in pixels from the convex hull of three or four points, float `[N]`; 0 inside."""
+    distance = np.min([_project(pixels, a, b)[1] for a, b in combinations(corners, 2)], axis=0)
+    for triangle in combinations(corners, 3):  # together they cover the hull
+        sides = [
+            (b[0] - a[0]) * (pixels[:, 1] - a[1]) - (b[1] - a[1]) * (pixels[:, 0] - a[0])
+            for a, b in zip(triangle, (*triangle[1:], triangle[0]))
+        ]
+        distance[(np.min(sides, axis=0) >= 0) | (np.max(sides, axis=0) <= 0)] = 0
+    return distance
