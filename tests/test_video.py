@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -280,6 +281,115 @@ class TestReader:
         assert turned[0].shape == (64, 48, 3)
 
 
+class TestTimedFrames:
+    def test_they_are_the_frames_with_numbers_and_times(self, path):
+        write_video(moving_square(), path, fps=10)
+        with VideoReader(path) as reader:
+            timed = [(frame.number, frame.seconds, frame.pixels()) for frame in reader.timed_frames()]
+            assert reader.seconds == pytest.approx(0.6, abs=0.11)  # a GIF's last frame has no end
+        assert [number for number, _, _ in timed] == list(range(6))
+        assert [seconds for _, seconds, _ in timed] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-3)
+        assert all(np.array_equal(a, b) for (_, _, a), b in zip(timed, read_video(path).frames, strict=True))
+
+    def test_uneven_times_are_those_of_the_file(self, tmp_path):
+        times = [0, 40, 50, 200]
+        with av.open(str(tmp_path / "a.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for milliseconds, frame in zip(times, moving_square(4), strict=True):
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+                picture.pts, picture.time_base = milliseconds, Fraction(1, 1000)
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        with VideoReader(tmp_path / "a.mkv") as reader:
+            assert [frame.seconds for frame in reader.timed_frames()] == pytest.approx([0, 0.04, 0.05, 0.2])
+
+    def test_frames_can_be_kept_and_looked_at_later(self, path):
+        write_video(moving_square(), path)
+        with VideoReader(path) as reader:
+            kept = list(reader.timed_frames())
+        frames = [frame.pixels() for frame in reversed(kept)][::-1]
+        assert all(np.array_equal(a, b) for a, b in zip(frames, read_video(path).frames, strict=True))
+
+    @pytest.mark.parametrize("size", [(96, 128), (128, 95), (97, 131)])
+    def test_a_reduced_frame_is_the_mean_over_areas(self, path, size):
+        write_video(moving_square(3, *size), path, fps=8)
+        with VideoReader(path) as reader:
+            reduced = [frame.pixels(24) for frame in reader.timed_frames()]
+        height, width = (round(length * 24 / min(size)) for length in size)
+        assert all(frame.shape == (height, width, 3) for frame in reduced)
+        expected = [
+            np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
+            for frame in moving_square(3, *size)
+        ]
+        assert mean_error(reduced, expected) < tolerance(path) + 2
+
+    def test_every_pixel_has_its_share_in_a_reduced_frame(self, tmp_path):
+        noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        write_video([noise], tmp_path / "a.mkv")
+        with VideoReader(tmp_path / "a.mkv") as reader:
+            (reduced,) = [frame.pixels(24) for frame in reader.timed_frames()]
+        assert mean_error([reduced], [noise.reshape(24, 4, 32, 4, 3).mean(axis=(1, 3))]) < 3
+
+    def test_a_frame_is_never_enlarged(self, path):
+        write_video(moving_square(1), path)
+        with VideoReader(path) as reader:
+            (frame,) = reader.timed_frames()
+            assert np.array_equal(frame.pixels(1000), frame.pixels())
+
+    def test_grey_is_the_brightness(self, path):
+        write_video(moving_square(2), path)
+        with VideoReader(path) as reader:
+            for frame in reader.timed_frames():
+                grey = frame.pixels(grey=True).astype(float)
+                assert grey.shape == (48, 64)
+                brightness = frame.pixels() @ [0.2126, 0.7152, 0.0722]
+                assert np.corrcoef(grey.ravel(), brightness.ravel())[0, 1] > 0.98
+
+    def test_one_thread_reads_the_same_frames(self, path):
+        write_video(moving_square(), path)
+        with VideoReader(path, num_threads=1) as reader:
+            assert all(np.array_equal(a, b) for a, b in zip(reader, read_video(path).frames, strict=True))
+
+    def test_ten_bits_are_rounded_to_eight(self, tmp_path):
+        ramp = np.broadcast_to(np.linspace(0, 1, 256)[None, :, None], (64, 256, 3))
+        with av.open(str(tmp_path / "a.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+            stream.width, stream.height, stream.pix_fmt = 256, 64, "yuv420p10le"
+            picture = av.VideoFrame.from_ndarray((ramp * 65535).astype(np.uint16), format="rgb48le")
+            container.mux(stream.encode(picture.reformat(format="yuv420p10le")))
+            container.mux(stream.encode(None))
+        (frame,) = read_video(tmp_path / "a.mp4").frames
+        assert frame.dtype == np.uint8
+        assert mean_error([frame], [255 * ramp]) < 2
+
+    @pytest.mark.parametrize(("transfer", "hdr"), [(16, "PQ"), (18, "HLG"), (14, None), (1, None)])
+    def test_brightness_coded_for_hdr_screens_is_told(self, tmp_path, transfer, hdr):
+        with av.open(str(tmp_path / "a.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+            stream.codec_context.color_trc = transfer
+            picture = av.VideoFrame.from_ndarray(next(moving_square()), format="rgb24")
+            container.mux(stream.encode(picture.reformat(format="yuv420p10le")))
+            container.mux(stream.encode(None))
+        with VideoReader(tmp_path / "a.mp4") as reader:
+            assert reader.hdr == hdr
+
+    def test_frames_before_a_cut_off_end_are_read(self, path):
+        noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+        write_video(noise, path, fps=8)
+        whole = read_video(path).frames
+        content = path.read_bytes()
+        path.write_bytes(content[: int(0.7 * len(content))])
+        found = []
+        with VideoReader(path) as reader, pytest.raises(ValueError, match="clip.*truncated"):
+            found.extend(frame.pixels() for frame in reader.timed_frames())
+        assert 0 < len(found) < 12
+        # What is left of the last one may be incomplete.
+        assert all(np.array_equal(a, b) for a, b in zip(found[:-1], whole))
+
+
 class TestErrors:
     @pytest.mark.parametrize("name", ["clip.avi", "clip", "clip.mp4.txt"])
     def test_unknown_suffix(self, tmp_path, name):
@@ -341,6 +451,22 @@ class TestErrors:
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(ValueError, match="clip.*truncated"):
             read_video(path)
+
+    def test_an_mp4_cut_off_between_two_frames(self, tmp_path):
+        write_video(moving_square(), tmp_path / "clip.mp4")
+        with av.open(str(tmp_path / "clip.mp4")) as container:
+            starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+        content = (tmp_path / "clip.mp4").read_bytes()
+        (tmp_path / "clip.mp4").write_bytes(content[: starts[3]])
+        with pytest.raises(ValueError, match="clip.*truncated"):
+            read_video(tmp_path / "clip.mp4")
+
+    @pytest.mark.parametrize("name", ["-a.mp4", "two\nlines.mp4", "http:a.mp4", "%03d.mp4", "a?b#c|d.mp4"])
+    def test_a_name_is_never_taken_for_anything_else(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        write_video(moving_square(2), "clip.mp4")
+        os.rename("clip.mp4", name)
+        assert len(read_video(name).frames) == 2
 
     def test_no_video_stream(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:

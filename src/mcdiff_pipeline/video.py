@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
 
@@ -48,6 +49,7 @@ _FORMATS = {
 _TRUE_VALUES = "mcdiff_video"
 # ITU-T H.273: 1 is BT.709 in each of the three. Without these tags players guess, and red turns orange.
 _BT709 = 1
+_HDR_TRANSFERS = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
 
 class VideoWriter:
@@ -247,46 +249,110 @@ class Video:
     metadata: dict[str, Any]
 
 
+class TimedFrame:
+    """One frame of a video that is being read: decoded, but turned into pixels only when asked, and as large as asked.
+
+    Attributes:
+        number (`int`): its place in the video, from 0.
+        seconds (`float`): when it is shown.
+        height, width (`int`): size of the upright picture in pixels.
+        pixel_aspect (`float`): width of a pixel over its height, as they are meant to be shown.
+        interlaced (`bool`): whether its odd and even rows were taken at different times.
+    """
+
+    def __init__(self, picture: av.VideoFrame, number: int, seconds: float, reader: "VideoReader"):
+        self.number = number
+        self.seconds = seconds
+        self.interlaced = picture.interlaced_frame
+        self._picture = picture
+        self._reader = reader
+        self._quarter_turns = round(picture.rotation / 90)
+        self._stored_size = reader._crop[0] or picture.height, reader._crop[1] or picture.width
+        turned = self._quarter_turns % 2 == 1
+        self.height, self.width = self._stored_size[:: -1 if turned else 1]
+        self.pixel_aspect = 1 / reader._pixel_aspect if turned else reader._pixel_aspect
+
+    def pixels(self, shorter_side: int | None = None, *, grey: bool = False) -> np.ndarray:
+        """The upright picture.
+
+        Args:
+            shorter_side (`int`, *optional*): size of the shorter side in pixels; the other follows. Pixels are
+                averaged over their areas, in the same pass that converts the colours, which is much cheaper than to
+                convert first. A picture that is smaller stays as it is.
+            grey (`bool`, defaults to `False`): only the brightness.
+
+        Returns:
+            `np.ndarray`: uint8 `[height, width, 3]` in RGB, or `[height, width]` if grey.
+        """
+        scale = min(1, shorter_side / min(self._stored_size)) if shorter_side else 1
+        height, width = (max(1, round(size * scale)) for size in self._stored_size)
+        picture = self._reader._reformatters[height, width, grey].reformat(
+            self._picture,
+            max(width, round(self._picture.width * scale)),
+            max(height, round(self._picture.height * scale)),
+            "gray" if grey else "rgb24",
+            interpolation=Interpolation.AREA if scale < 1 else Interpolation.BILINEAR,
+            threads=self._reader._num_threads,
+        )
+        array = picture.to_ndarray()[:height, :width]
+        return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
+
+
 class VideoReader:
     """Reads any video that FFmpeg knows frame by frame; opening it is enough to know all but the frames.
 
     Use it as a context manager and iterate over it, once: frames are uint8 `[height, width, 3]` in RGB, upright also
-    where the camera was not.
+    where the camera was not. `timed_frames` yields the same frames with their times, and at reduced size.
 
     Args:
         path (`str` or `os.PathLike`): the file.
+        num_threads (`int`, defaults to 0): threads that decode and convert; 0 leaves it to FFmpeg. Where as many
+            videos are read at a time as there are cores, 1 is fastest.
 
     Attributes:
-        fps (`float`): frames per second; the average where the file's rate varies.
+        fps (`float`): frames per second; the average where the file's rate varies, 0 if it is not known.
+        seconds (`float`): how long the file says it is; 0 if it does not say.
         metadata (`dict`): the JSON object of the file's comment; empty if it has none.
+        hdr (`str`, *optional*): "PQ" or "HLG" (ITU-R BT.2100) if the brightness is coded for HDR screens; the frames
+            are then as coded, too flat and grey for any other. None for all other videos.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no video, or is truncated; also while iterating, if it is damaged.
+        ValueError: if it is no video; also while iterating, after the last frame before the damage, if it is damaged
+            or truncated.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, num_threads: int = 0):
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"There is no video '{self.path}'.")
         try:
-            self._container = av.open(str(self.path))
+            # "file:" keeps FFmpeg from taking a name such as "http:a.mp4" for an address.
+            self._container = av.open(f"file:{self.path}")
         except av.FFmpegError as error:
             raise ValueError(f"'{self.path}' is not a video, or is truncated: {error.strerror}.") from error
         try:
             if not self._container.streams.video:
                 raise ValueError(f"'{self.path}' holds no pictures, so it is not a video, or it is truncated.")
-            stream = self._container.streams.video[0]
-            if _is_truncated(self.path, self._container.format.name):
-                raise ValueError(f"'{self.path}' is truncated; copy or make it again.")
+            self._truncated = _is_truncated(self.path, self._container.format.name)
             comment = _read_comment(self.path, self._container)
         except ValueError:
             self._container.close()
             raise
+        stream = self._container.streams.video[0]
+        stream.codec_context.thread_count = num_threads
         true_values = comment.pop(_TRUE_VALUES, {})
         self.metadata = comment
         self.fps = float(true_values.get("fps") or stream.average_rate or stream.guessed_rate or 0)
+        self.seconds = float(
+            stream.duration * stream.time_base if stream.duration else (self._container.duration or 0) / av.time_base
+        )
+        self.hdr = _HDR_TRANSFERS.get(stream.codec_context.color_trc)
+        self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
         self._crop = true_values.get("height"), true_values.get("width")
+        self._num_threads = num_threads
+        # Setting up a conversion takes longer than a small picture does, so each size keeps its own.
+        self._reformatters: defaultdict[tuple[int, int, bool], VideoReformatter] = defaultdict(VideoReformatter)
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -295,13 +361,24 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        height, width = self._crop
+        for frame in self.timed_frames():
+            yield frame.pixels()
+
+    def timed_frames(self) -> Iterator[TimedFrame]:
+        """Yields the frames with their times, not yet turned into pixels; a frame may be kept as long as it is needed.
+
+        Raises:
+            ValueError: after the last frame before the damage, if the file is damaged or truncated.
+        """
         try:
-            for picture in self._container.decode(video=0):
-                frame = picture.to_ndarray(format="rgb24")[:height, :width]
-                yield np.ascontiguousarray(np.rot90(frame, round(picture.rotation / 90)))
+            for number, picture in enumerate(self._container.decode(video=0)):
+                # Some raw streams carry no times.
+                seconds = number / (self.fps or 1) if picture.time is None else picture.time
+                yield TimedFrame(picture, number, seconds, self)
         except av.FFmpegError as error:
             raise ValueError(f"'{self.path}' is damaged or truncated: {error.strerror}.") from error
+        if self._truncated:
+            raise ValueError(f"'{self.path}' is truncated; copy or make it again.")
 
 
 def read_video(path: str | os.PathLike) -> Video:
@@ -378,8 +455,11 @@ def _insert_gif_comment(path: Path, comment: str) -> None:
 def _read_comment(path: Path, container: av.container.InputContainer) -> dict[str, Any]:
     """The JSON object in the container's comment; empty if there is none, or another program's."""
     if container.format.name == "gif":
-        with Image.open(path) as picture:
-            comment = picture.info.get("comment", b"").decode("utf-8", errors="replace")
+        try:
+            with Image.open(path) as picture:
+                comment = picture.info.get("comment", b"").decode("utf-8", errors="replace")
+        except OSError:  # cut off before its first picture; reading on will say so
+            return {}
     else:
         comment = {name.lower(): value for name, value in container.metadata.items()}.get("comment", "")
     try:
@@ -390,12 +470,24 @@ def _read_comment(path: Path, container: av.container.InputContainer) -> dict[st
 
 
 def _is_truncated(path: Path, container: str) -> bool:
-    """Whether a GIF lacks its end, or a Matroska or WebM file is shorter than it says; FFmpeg itself reads on."""
+    """Whether a GIF lacks its end, or an MP4, Matroska or WebM file is shorter than it says; FFmpeg only reads on."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         if container == "gif":
             file.seek(-1, io.SEEK_END)
             return file.read() != b"\x3b"
+        if "mp4" in container:
+            end = 0
+            while end + 8 <= size:  # ISO 14496-12: boxes one after another, each with its length in front
+                file.seek(end)
+                length = int.from_bytes(file.read(4), "big")
+                if length == 1:  # the true length, of 64 bits, follows the box's name
+                    file.seek(4, io.SEEK_CUR)
+                    length = int.from_bytes(file.read(8), "big")
+                if length < 8:  # 0: as long as the file is; else no box, and what other programs append is no matter
+                    return False
+                end += length
+            return end > size
         if "matroska" not in container:
             return False
         for _ in range(2):  # RFC 8794: the EBML header, then one segment that holds all the rest
