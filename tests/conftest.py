@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 from tiny_models import make_pipeline
 
-from mcdiff_pipeline import MCDiffPipeline
+from mcdiff_pipeline import MCDiffPipeline, cli
 
 
 @pytest.fixture
@@ -25,3 +25,18 @@ def picture() -> PIL.Image.Image:
     y, x = np.mgrid[0:40, 0:48] / 48
     pixels = np.stack([x, y, (np.sin(20 * x) * np.cos(20 * y) + 1) / 2], axis=-1)
     return PIL.Image.fromarray((pixels * 255).astype(np.uint8))
+
+
+@pytest.fixture
+def mcdiff(capsys):
+    """Runs the command in this process; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

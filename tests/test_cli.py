@@ -29,21 +29,6 @@ def place(tmp_path, tiny_model_dir, picture, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def mcdiff(capsys):
-    """Runs the command in this process; returns exit code, stdout and stderr."""
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def frames_equal(first, second):
     return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -140,16 +125,6 @@ def test_contact_sheet_shows_strokes_and_frames(place, mcdiff):
     assert changed[56:62, 60:95].any()  # the arrow, five times as large as on the picture
     assert changed[155:165, 205:220].any()  # the hold
     assert not changed[100:140, 150:190].any()
-
-
-def test_strokes_are_drawn_where_they_are():
-    blank = Image.new("RGB", (60, 40), "black")
-    sheet = StrokeSheet([Stroke([(30, 60), (90, 60), (90, 60)], frames=[0, 1, 2])], 120, 80, num_frames=3)
-    drawn = np.asarray(cli.draw_strokes(blank, sheet)).sum(axis=-1)
-    rows, columns = np.nonzero(drawn)
-    assert rows.min() >= 26 and rows.max() <= 34
-    assert columns.min() >= 11 and columns.max() <= 48
-    assert drawn[30, 15:45].all()
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------

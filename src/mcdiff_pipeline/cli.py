@@ -27,8 +27,6 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CLIP_FORMAT = "mcdiff clip"
 CLIP_VERSION = 1
 
-MOVE_COLOR = (255, 70, 40)
-HOLD_COLOR = (60, 160, 255)
 # The pictures of strokes and flow keep the given picture's size up to this many pixels on the longer side.
 LONGEST_SIDE = 1024
 
@@ -96,6 +94,8 @@ def size(text: str) -> int | tuple[int, int]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command; `run` of its result is the function to call with it."""
+    from .annotation.arguments import add_annotation_arguments
+
     parser = OneSentenceParser(
         prog="mcdiff",
         description="From one picture and a few strokes to a video.",
@@ -217,6 +217,36 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"folder or Hub repository (default: ${MODEL_VARIABLE}, else the one in this checkout)",
     )
     info_parser.set_defaults(run=info)
+
+    annotate_parser = commands.add_parser(
+        "annotate",
+        help="turn videos into training data",
+        description="Turns videos into clips with dense flow, people and keypoints: shards that the training scripts "
+        "read, a report and a dataset card. Killed and started again, it goes on.",
+        epilog="example: mcdiff annotate holiday.mp4 videos/ --output-dir clips",
+    )
+    add_annotation_arguments(annotate_parser)
+    annotate_parser.set_defaults(run=annotate)
+
+    dataset_parser = commands.add_parser("dataset", help="look at training data", description="Looks at clips.")
+    actions = dataset_parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show_parser = actions.add_parser(
+        "show",
+        help="draw a clip",
+        description="Draws frames, people, flow and strokes sampled from the flow as one picture.",
+        epilog="example: mcdiff dataset show clips/train-00000.tar --output clip.png",
+    )
+    show_parser.add_argument("shard", metavar="SHARD", type=Path, help="a shard, or a folder of shards")
+    show_parser.add_argument("--clip", metavar="N|KEY", default="0", help="number or key of the clip (default: 0)")
+    show_parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=number(int, 1),
+        help="draw N samples of strokes from the first flow instead",
+    )
+    show_parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the strokes (default: 0)")
+    show_parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the picture to write")
+    show_parser.set_defaults(run=show_clip)
     return parser
 
 
@@ -368,77 +398,6 @@ def to_image(picture):
     return Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def draw_strokes(image, sheet):
-    """
-    The picture with the strokes over it: an arrow for a move, a ring for a hold.
-
-    Args:
-        image (`PIL.Image.Image`): The picture, RGB, at any size.
-        sheet (`StrokeSheet`): The strokes; they are scaled to the picture's size.
-
-    Returns:
-        `PIL.Image.Image`: A new RGB picture of the same size.
-    """
-    from PIL import Image, ImageDraw
-
-    smooth = 4  # drawn larger and shrunk, for smooth edges
-    layer = Image.new("RGBA", (image.width * smooth, image.height * smooth))
-    canvas = ImageDraw.Draw(layer)
-    unit = max(image.width, image.height) * smooth / 150
-    for stroke in sheet.scaled(*layer.size).strokes:
-        if stroke.kind == "hold":
-            x, y = stroke.points[0]
-            for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
-                canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
-            continue
-        x1, y1 = stroke.points[-1]
-        x0, y0 = next(point for point in reversed(stroke.points) if point != stroke.points[-1])
-        angle = math.atan2(y1 - y0, x1 - x0)
-        for grow, color in ((0.4 * unit, "white"), (0, MOVE_COLOR)):
-            x, y = stroke.points[0]
-            radius = unit + grow
-            canvas.line(stroke.points, fill=color, width=round(unit + 2 * grow), joint="curve")
-            canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
-            head = [
-                (x1 + (reach + 2 * grow) * math.cos(angle + turn), y1 + (reach + 2 * grow) * math.sin(angle + turn))
-                for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
-            ]
-            canvas.polygon(head, fill=color)
-    layer = layer.resize(image.size, Image.Resampling.LANCZOS)
-    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
-
-
-def contact_sheet(picture, sheet, frames: dict, *, columns: int = 4, tile_width: int = 256, gap: int = 4):
-    """
-    The picture with its strokes, then frames of the video with their numbers, on one page.
-
-    Args:
-        picture (`PIL.Image.Image`): The given picture.
-        sheet (`StrokeSheet`): Its strokes.
-        frames (`dict[int, PIL.Image.Image]`): Frames by their index.
-        columns (`int`, defaults to 4): Tiles in a row.
-        tile_width (`int`, defaults to 256): Width of a tile in pixels.
-        gap (`int`, defaults to 4): Pixels between tiles.
-
-    Returns:
-        `PIL.Image.Image`: The page, RGB.
-    """
-    from PIL import Image, ImageDraw
-
-    tile_size = tile_width, max(1, round(tile_width * picture.height / picture.width))
-    tiles = [draw_strokes(picture.resize(tile_size, Image.Resampling.LANCZOS), sheet)]
-    for index, frame in frames.items():
-        tile = frame.resize(tile_size, Image.Resampling.LANCZOS)
-        ImageDraw.Draw(tile).text((6, 4), str(index), fill="white", stroke_width=2, stroke_fill="black")
-        tiles.append(tile)
-    step_x, step_y = tile_size[0] + gap, tile_size[1] + gap
-    rows, columns = math.ceil(len(tiles) / columns), min(columns, len(tiles))
-    page = Image.new("RGB", (columns * step_x - gap, rows * step_y - gap), "white")
-    for place, tile in enumerate(tiles):
-        page.paste(tile, (place % columns * step_x, place // columns * step_y))
-    return page
-
-
 @contextlib.contextmanager
 def stopping_once():
     """Lets only the first Ctrl-C through: a second one must not tear the file that is being finished."""
@@ -452,16 +411,6 @@ def stopping_once():
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def save_picture(image, path: Path) -> None:
-    """Writes a PIL picture under a temporary name first, so that there is never half a file."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        image.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_clip(path: Path) -> tuple[dict, "StrokeSheet", "torch.Tensor"]:  # noqa: F821
@@ -525,6 +474,7 @@ def generate(args: argparse.Namespace) -> int:
     import torch
 
     from . import __version__
+    from .drawing import contact_sheet, save_picture
     from .flow import flow_to_image, resize_flow
     from .video import VideoWriter
 
@@ -665,6 +615,7 @@ def flow(args: argparse.Namespace) -> int:
     import torch
     from PIL import Image
 
+    from .drawing import draw_strokes, save_picture
     from .flow import flow_to_image, resize_flow
 
     check_output(args.output, PICTURE_SUFFIXES)
@@ -736,6 +687,48 @@ def info(args: argparse.Namespace) -> int:
             line += f" {count:>12,} {count * 4 / 1e6:>8.1f} MB"
         print(line.rstrip())
     print(f"{'together':45} {total:>12,} {total * 4 / 1e6:>8.1f} MB")
+    return 0
+
+
+def annotate(args: argparse.Namespace) -> int:
+    """`mcdiff annotate`: returns the exit code."""
+    from .annotation.arguments import run_annotation
+
+    try:
+        return run_annotation(args)
+    except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures
+        raise InputError(first_line(error)) from error
+
+
+def show_clip(args: argparse.Namespace) -> int:
+    """`mcdiff dataset show`: returns the exit code."""
+    from .annotation.clip_picture import clip_picture, samples_picture
+    from .annotation.clips import ClipDataset
+    from .drawing import save_picture
+
+    check_output(args.output, PICTURE_SUFFIXES)
+    with checking_input():
+        dataset = ClipDataset(args.shard)
+    if args.clip in dataset.keys:
+        index = dataset.keys.index(args.clip)
+    elif args.clip.isdecimal() and int(args.clip) < len(dataset):
+        index = int(args.clip)
+    else:
+        raise InputError(
+            f"--clip {args.clip}: {args.shard} has no such clip; give a key, such as {dataset.keys[0]}, or a number "
+            f"from 0 to {len(dataset) - 1}."
+        )
+    with checking_input():
+        clip = dataset[index]
+    if len(clip.flow) == 0:
+        raise InputError(f"clip {clip.key} has one frame and no flow, so there is nothing to draw.")
+    if args.samples is None:
+        picture = clip_picture(clip, seed=args.seed)
+    else:
+        picture = samples_picture(clip, args.samples, seed=args.seed)
+    save_picture(picture, args.output)
+    time, height, width = clip.frames.shape[:3]
+    print(f"{args.output}: clip {clip.key}, {time} frames of {width} x {height}, {clip.keypoints.shape[1]} people")
     return 0
 
 

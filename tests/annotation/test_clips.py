@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import io
 import pickle
+import resource
 import tarfile
 
 import numpy as np
@@ -105,6 +107,46 @@ def test_writers_of_one_split_can_share_a_folder(tmp_path):
     assert ClipDataset(tmp_path, "train").keys == ["clip_0000", "clip_0001", "clip_0002"]
     with pytest.raises(FileExistsError, match="first_shard"):
         write(tmp_path, [make_clip(3)])
+
+
+@pytest.mark.parametrize("frame_format", ["png", "jpg"])
+def test_copied_clips_are_stored_as_they_were(tmp_path, frame_format):
+    clips = [make_clip(number, num_frames=2 + number) for number in range(5)]
+    write(tmp_path / "once", clips, frame_format=frame_format)
+    write(tmp_path / "parts", clips, frame_format=frame_format, clips_per_shard=2)
+    parts = ClipDataset(tmp_path / "parts")
+    with ShardWriter(tmp_path / "copied", "train") as writer:
+        for index in range(len(parts)):
+            writer.copy(parts, index)
+    shards = [tmp_path / folder / "train-00000.tar" for folder in ("once", "copied")]
+    assert shards[0].read_bytes() == shards[1].read_bytes()
+
+
+def test_copying_minds_keys_and_numbers(tmp_path):
+    write(tmp_path / "a", [make_clip(0)])
+    dataset = ClipDataset(tmp_path / "a")
+    with ShardWriter(tmp_path / "b", "train") as writer:
+        writer.copy(dataset, 0)
+        with pytest.raises(ValueError, match="unique"):
+            writer.copy(dataset, -1)
+        with pytest.raises(IndexError, match="1 clips"):
+            writer.copy(dataset, 1)
+    assert ClipDataset(tmp_path / "b").keys == dataset.keys
+
+
+@pytest.mark.parametrize("limit", [100, 20_000, 51_000])  # first and second clip, and the end of the 51,200 bytes
+def test_a_full_disk_leaves_the_finished_shards_and_nothing_half(tmp_path, limit):
+    clips = [make_clip(number) for number in range(3)]
+    write(tmp_path, clips[:1])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            write(tmp_path, clips[1:], first_shard=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert [path.name for path in tmp_path.iterdir()] == ["train-00000.tar"]
 
 
 def test_splits_and_lists_of_shards_are_told_apart(tmp_path):

@@ -5,6 +5,7 @@ One clip is one sample; its members share a key. `docs/dataset-format.md` docume
     KEY.frame_00.png …  KEY.flow_00.png …  KEY.mask_00.png …  KEY.keypoints.npy  KEY.meta.json
 """
 
+import contextlib
 import io
 import json
 import mmap
@@ -116,10 +117,7 @@ class ShardWriter:
         first_shard: int = 0,
         frame_format: Literal["png", "jpg"] = "png",
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-            raise ValueError(f"`split` is {split!r}, but only letters, digits and '_' are allowed, e.g. 'train'.")
-        if clips_per_shard < 1:
-            raise ValueError(f"`clips_per_shard` is {clips_per_shard}, but a shard holds at least 1 clip.")
+        check_shard_arguments(split, clips_per_shard)
         if frame_format not in ("png", "jpg"):
             raise ValueError(f"`frame_format` is {frame_format!r}, but only 'png' and 'jpg' are known.")
         self.folder = Path(folder)
@@ -139,30 +137,58 @@ class ShardWriter:
                 beyond 512 pixels where it is not occluded).
             FileExistsError: if the shard that the clip belongs to is there already.
         """
-        if clip.key in self._keys:
-            raise ValueError(f"A clip with the key {clip.key!r} is in {self._path.name} already; keys are unique.")
-        members = _encode(clip, self.frame_format)  # before anything is written: a bad clip leaves no trace
+        # All is encoded before anything is written: a bad clip leaves no trace.
+        self._append(clip.key, _encode(clip, self.frame_format))
+
+    def copy(self, dataset: "ClipDataset", index: int) -> None:
+        """Appends a clip of another dataset as it is stored there, so that packing anew loses nothing.
+
+        Args:
+            dataset (`ClipDataset`): where the clip is.
+            index (`int`): which one it is there.
+
+        Raises:
+            IndexError: if there is no clip of that index.
+            ValueError: if the key was written before into this shard.
+            FileExistsError: if the shard that the clip belongs to is there already.
+        """
+        members = dataset.stored(index)
+        self._append(dataset.keys[index], members)
+
+    def _append(self, key: str, members: dict[str, bytes]) -> None:
+        if key in self._keys:
+            raise ValueError(f"A clip with the key {key!r} is in {self._path.name} already; keys are unique.")
         if self._tar is None:
             if self._path.exists():
                 raise FileExistsError(f"{self._path} exists; remove it or start at another `first_shard`.")
             self._tar = tarfile.open(self._partial, "w", format=tarfile.USTAR_FORMAT)
         for suffix, content in members.items():
             # A new TarInfo has mtime, uid and gid 0, so the bytes depend on nothing but the clip.
-            information = tarfile.TarInfo(f"{clip.key}.{suffix}")
+            information = tarfile.TarInfo(f"{key}.{suffix}")
             information.size = len(content)
             self._tar.addfile(information, io.BytesIO(content))
-        self._keys.add(clip.key)
+        self._keys.add(key)
         if len(self._keys) == self.clips_per_shard:
             self.close()
 
     def close(self) -> None:
         """Finishes the shard that is being written, if any."""
         if self._tar is not None:
-            self._tar.close()
+            try:
+                self._tar.close()
+            except OSError:  # a full disk; half a shard would keep it full
+                self._discard()
+                raise
             os.replace(self._partial, self._path)
             self._tar = None
             self._keys.clear()
             self._shard += 1
+
+    def _discard(self) -> None:
+        with contextlib.suppress(OSError):  # the disk may be full; what stopped the writer is what has to be known
+            self._tar.close()
+        self._partial.unlink()
+        self._tar = None
 
     @property
     def _path(self) -> Path:
@@ -179,9 +205,7 @@ class ShardWriter:
         if exception_type is None:
             self.close()
         elif self._tar is not None:
-            self._tar.close()
-            self._partial.unlink()
-            self._tar = None
+            self._discard()
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -242,6 +266,12 @@ class ClipDataset(torch.utils.data.Dataset):
     def num_frames(self, index: int) -> int:
         """Number of frames of a clip, without reading it."""
         return sum(suffix.startswith("frame_") for suffix in self._members(index))
+
+    def stored(self, index: int) -> dict[str, bytes]:
+        """The members of a clip as they are in the file, suffix -> content, in their order."""
+        members = self._members(index)
+        file = self._file(self._shard_of[index])
+        return {suffix: os.pread(file, size, offset) for suffix, (offset, size) in members.items()}
 
     def read(self, index: int, frames: Sequence[int] | None = None) -> Clip:
         """Reads a clip, or a piece of it, decoding nothing but what is asked for.
@@ -337,6 +367,18 @@ class ClipDataset(torch.utils.data.Dataset):
     def __del__(self) -> None:
         for file in self.__dict__.get("_open_shards", {}).values():
             os.close(file)
+
+
+def check_shard_arguments(split: str, clips_per_shard: int) -> None:
+    """Raises what [`ShardWriter`] would, for those who write only after long work.
+
+    Raises:
+        ValueError: if one of its arguments is impossible.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]+", split):
+        raise ValueError(f"`split` is {split!r}, but only letters, digits and '_' are allowed, e.g. 'train'.")
+    if clips_per_shard < 1:
+        raise ValueError(f"`clips_per_shard` is {clips_per_shard}, but a shard holds at least 1 clip.")
 
 
 def _encode(clip: Clip, frame_format: str) -> dict[str, bytes]:

@@ -1,0 +1,132 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Annotating videos on many machines, with Ray Data: the same parts as on one, in a folder that all of them share."""
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .annotation_workers import WRITING, Part, Worker, WorkerDied, write_crash
+from .found_videos import FoundVideo
+from .settings import AnnotationSettings
+
+
+# An actor for each CPU books half of it: Ray Data's own tasks need CPUs as well, and a pool of actors that books all
+# of them never starts.
+CPUS_PER_ACTOR = 0.5
+# Videos are handed out one by one, or in blocks of several where there are more than so many: each block costs Ray
+# some milliseconds and kilobytes.
+MAX_BLOCKS = 10_000
+
+
+def annotate_on_ray(
+    videos: Sequence[FoundVideo],
+    settings: AnnotationSettings,
+    folder: Path,
+    num_workers: int | None,
+    address: str,
+) -> Iterator[FoundVideo]:
+    """Annotates videos into parts on a Ray cluster.
+
+    The videos of a machine that fails are annotated on another one. A part that was written twice is the same both
+    times.
+
+    Args:
+        videos (sequence of `FoundVideo`): in the order in which they are begun.
+        settings (`AnnotationSettings`): what the clips are like.
+        folder (`Path`): of the parts, which all machines share.
+        num_workers (`int`, *optional*): processes at a time; one a CPU if None.
+        address (`str`): of the cluster, as `ray.init` takes it. Where Ray runs already, that is used and left running.
+
+    Yields:
+        [`FoundVideo`]: each when it is done.
+
+    Raises:
+        ImportError: if Ray Data is missing.
+        ConnectionError: if there is no cluster.
+        ValueError: if the folder is not shared.
+        Exception: what `VideoAnnotator` raises, or writing a part.
+    """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ImportError(
+            "Ray Data, which runs the annotation on a cluster, is missing: pip install 'mcdiff-pipeline[distributed]'."
+        ) from error
+
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        resources = ray.cluster_resources()
+        cpus = int(resources.get("CPU", 1))
+        num_actors = min(num_workers or cpus, len(videos))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False  # the caller counts videos
+        context.execution_no_progress_timeout_s = -1  # a film of two hours is no failure
+        rows = (
+            ray.data.from_items(
+                [{"video": pickle.dumps(video)} for video in videos],
+                override_num_blocks=min(len(videos), MAX_BLOCKS),
+            )
+            .map(
+                _Actor,
+                fn_constructor_args=(settings, folder, max(1, cpus // num_actors)),
+                compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
+                num_cpus=CPUS_PER_ACTOR,
+                num_gpus=_gpus_per_actor(settings, resources, num_actors),
+            )
+            .iter_rows()
+        )
+        for row in rows:
+            if row["error"]:
+                raise pickle.loads(row["error"])
+            yield pickle.loads(row["video"])
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _gpus_per_actor(settings: AnnotationSettings, resources: Mapping[str, float], num_actors: int) -> float:
+    """A share of the cluster's GPUs; what books none sees none."""
+    if settings.flow == "dis" or settings.device == "cpu":
+        return 0
+    return min(1, resources.get("GPU", 0) / num_actors)
+
+
+class _Actor:
+    """Keeps one worker. That it is a process of its own tells a video that crashes from a machine that fails."""
+
+    def __init__(self, settings: AnnotationSettings, folder: Path, num_threads: int) -> None:
+        self._settings, self._folder, self._num_threads = settings, folder, num_threads
+        self._worker: Worker | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._annotate(pickle.loads(row["video"]))
+        except Exception as error:
+            return {"video": row["video"], "error": pickle.dumps(error)}
+        return {"video": row["video"], "error": b""}
+
+    def _annotate(self, video: FoundVideo) -> None:
+        if not (self._folder / WRITING).is_dir():
+            raise ValueError(
+                f"A machine of the cluster does not see '{self._folder}', but all need the output folder and the "
+                "videos under the same paths: put both on storage that they share."
+            )
+        if Part.read(video, self._folder) is not None:
+            return  # done by a machine that failed before it could say so
+        for attempt in range(2):
+            if self._worker is None:
+                self._worker = Worker(self._settings, self._folder, self._num_threads)
+                self._worker.answer()
+            self._worker.give(video)
+            try:
+                self._worker.answer()
+                return
+            except WorkerDied as death:
+                self._worker.stop()
+                self._worker = None
+                reason = str(death)
+        write_crash(video, self._folder, reason)

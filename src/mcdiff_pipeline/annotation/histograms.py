@@ -1,0 +1,101 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Histograms as one picture, drawn with Pillow: a plotting library would be a large dependency for four of them."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+# Sizes in pixels.
+PANEL_SIZE = (800, 520)
+LEFT, RIGHT, TOP, BOTTOM = 90, 30, 90, 90
+TITLE_FONT, FONT = ImageFont.load_default(26), ImageFont.load_default(18)
+INK, GRID, BAR = (40, 40, 40), (228, 228, 228), (62, 110, 176)
+
+
+def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple[str, float]]) -> Image.Image:
+    """A histogram with upright columns.
+
+    Args:
+        title (`str`): what is counted.
+        x_label, y_label (`str`): units of the two axes.
+        columns (`Sequence[tuple[str, float]]`): name and value, 0 or more, of each, from left to right; at least one.
+
+    Returns:
+        `PIL.Image.Image`: RGB, of `PANEL_SIZE`.
+    """
+    panel, canvas = _empty_panel(title)
+    right, bottom = panel.width - RIGHT, panel.height - BOTTOM
+    canvas.text((LEFT, TOP - 14), y_label, fill=INK, font=FONT, anchor="ls")
+    top_value = _round_up(max(value for _, value in columns))
+    for step in range(5):
+        y = bottom - (bottom - TOP) * step // 4
+        canvas.line((LEFT, y, right, y), fill=GRID, width=2)
+        canvas.text((LEFT - 10, y), f"{top_value * step / 4:,g}", fill=INK, font=FONT, anchor="rm")
+    pitch = (right - LEFT) / len(columns)
+    widest = max(canvas.textlength(name, font=FONT) for name, _ in columns)
+    labelled_every = math.ceil((widest + 10) / pitch)
+    for index, (name, value) in enumerate(columns):
+        centre = LEFT + pitch * (index + 0.5)
+        height = round((bottom - TOP) * value / top_value)
+        if value > 0:
+            # What is there at all is seen.
+            canvas.rectangle((centre - 0.38 * pitch, bottom - max(height, 2), centre + 0.38 * pitch, bottom), fill=BAR)
+        if index % labelled_every == 0:
+            canvas.text((centre, bottom + 10), name, fill=INK, font=FONT, anchor="ma")
+    canvas.line((LEFT, bottom, right, bottom), fill=INK, width=2)
+    canvas.text(((LEFT + right) / 2, bottom + 44), x_label, fill=INK, font=FONT, anchor="ma")
+    return panel
+
+
+def bar_panel(title: str, bars: Sequence[tuple[str, int]]) -> Image.Image:
+    """A lying bar for each name, with its count written out.
+
+    Args:
+        title (`str`): what is counted.
+        bars (`Sequence[tuple[str, int]]`): name and count of each, from top to bottom; at least one.
+
+    Returns:
+        `PIL.Image.Image`: RGB, of `PANEL_SIZE`.
+    """
+    panel, canvas = _empty_panel(title)
+    left, right = RIGHT, panel.width - RIGHT
+    pitch = min(60, (panel.height - TOP) / len(bars))
+    most = max(1, *(count for _, count in bars))
+    for index, (name, count) in enumerate(bars):
+        y = TOP - 20 + pitch * index
+        canvas.text((left, y + 0.45 * pitch), f"{name}: {count:,}", fill=INK, font=FONT, anchor="ls")
+        canvas.rectangle((left, y + 0.57 * pitch, right, y + 0.82 * pitch), fill=GRID)
+        if count > 0:
+            end = left + max(2, (right - left) * count / most)
+            canvas.rectangle((left, y + 0.57 * pitch, end, y + 0.82 * pitch), fill=BAR)
+    return panel
+
+
+def page_of(panels: Sequence[Image.Image]) -> Image.Image:
+    """The panels on one page, two in a row."""
+    width, height = PANEL_SIZE
+    page = Image.new("RGB", (2 * width, -(-len(panels) // 2) * height), "white")
+    for index, panel in enumerate(panels):
+        page.paste(panel, (index % 2 * width, index // 2 * height))
+    return page
+
+
+def _empty_panel(title: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    panel = Image.new("RGB", PANEL_SIZE, "white")
+    canvas = ImageDraw.Draw(panel)
+    canvas.text((RIGHT, 20), title, fill=INK, font=TITLE_FONT)
+    return panel, canvas
+
+
+def _round_up(value: float) -> float:
+    """The next of 4, 8, 20, 40, 80, 200, ... from `value` on: a fourth of each is a round number."""
+    if value <= 4:
+        return 4
+    magnitude = 10 ** math.floor(math.log10(value))
+    return next(
+        factor * magnitude
+        for factor in (1, 2, 4, 8, 20)
+        if factor * magnitude >= value and factor * magnitude % 4 == 0
+    )
