@@ -18,7 +18,8 @@ from mcdiff_pipeline.video import write_video
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # The displacements asked for are 0.5 to 6 pixels at this size, their geometric mean is 1.7.
-SETTINGS = SelectionSettings(resolution=64, num_frames=5)
+RANGE = (2.0, 24.0)  # pixels at a resolution of 256; half a pixel to six at 64
+SETTINGS = SelectionSettings(resolution=64, num_frames=5, displacement_range=RANGE)
 
 
 @cache
@@ -164,7 +165,7 @@ class TestGap:
 
     @pytest.mark.parametrize("resolution", [64, 128])
     def test_displacements_lie_in_the_range_at_any_resolution(self, tmp_path, resolution):
-        settings = SelectionSettings(resolution, num_frames=5)
+        settings = SelectionSettings(resolution, num_frames=5, displacement_range=RANGE)
         for speed in (0.5, 2, 5):
             write_video(walk(40, speed), tmp_path / "clip.mp4", fps=25)
             clips, _ = select(tmp_path / "clip.mp4", settings)

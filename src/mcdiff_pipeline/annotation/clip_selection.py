@@ -237,7 +237,7 @@ class _Motion:
 
 
 def _percentile(values: np.ndarray, percent: int) -> float:
-    """One of the values; `np.percentile` takes twenty times as long for so few, most of it not for finding them."""
+    """One of the values; `np.percentile` takes ten times as long for so few."""
     place = (values.size - 1) * percent // 100
     return float(np.partition(values, place, axis=None)[place])
 

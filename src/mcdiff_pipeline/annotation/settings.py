@@ -20,7 +20,7 @@ class SelectionSettings:
         resolution (`int` or `tuple[int, int]`, defaults to 256): the clips' height and width in pixels; one number is
             a square.
         num_frames (`int`, defaults to 4): frames of a clip.
-        displacement_range (`tuple[float, float]`, defaults to (2.0, 24.0)): how far things move between two frames of
+        displacement_range (`tuple[float, float]`, defaults to (1.0, 16.0)): how far things move between two frames of
             a clip: pixels at a resolution of 256, scaled with the shorter side of other resolutions. The 95th
             percentile over the picture has to lie in this range from each frame to the next; the gap between them is
             chosen for it.
@@ -34,7 +34,7 @@ class SelectionSettings:
 
     resolution: int | tuple[int, int] = 256
     num_frames: int = 4
-    displacement_range: tuple[float, float] = (2.0, 24.0)
+    displacement_range: tuple[float, float] = (1.0, 16.0)
     max_gap: int = 12
     max_seconds: float = 0.25
 
@@ -51,7 +51,7 @@ class SelectionSettings:
         if not 0 < least < most < math.inf:
             raise ValueError(
                 f"`displacement_range` is {self.displacement_range}, but two numbers above 0 are needed, the smaller "
-                "one first, e.g. (2.0, 24.0)."
+                "one first, e.g. (1.0, 16.0)."
             )
         if self.max_gap < 1:
             raise ValueError(f"`max_gap` is {self.max_gap}, but it has to be at least 1, every frame.")
