@@ -69,7 +69,9 @@ class Errors:
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     dataset = ClipDataset(args.data, args.split)
-    estimators = {name: load_flow_estimator(name, weights=args.flow_weights) for name in args.flow}
+    estimators = {
+        name: load_flow_estimator(name, weights=None if name == "dis" else args.flow_weights) for name in args.flow
+    }
     errors = Errors()
     found = shown_clips = 0
     rows = []

@@ -9,8 +9,8 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from mcdiff_pipeline.annotation.annotation_report import CLIP_COUNTS, Report, add_counts
-from mcdiff_pipeline.annotation.clip_selection import DISPLACEMENT_BINS, SelectedClip, SelectionSettings, VideoOutcome
-from mcdiff_pipeline.annotation.video_annotation import AnnotationSettings
+from mcdiff_pipeline.annotation.clip_selection import DISPLACEMENT_BINS, SelectedClip, VideoOutcome
+from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 
 
 def outcome_of(video: str, gaps=(), dropped=(), num_people: int = 1, **fields) -> VideoOutcome:
@@ -86,8 +86,11 @@ def test_json_holds_the_whole_report():
     values = json.loads(TYPICAL.files()["report.json"])
     assert Report.from_dict(values, TYPICAL.folder) == TYPICAL
     assert values["total"]["clips"] == 5 and values["total"]["videos"] == 3 and values["shards"] == 3
-    values["version"] += 1
-    with pytest.raises(ValueError, match="version 2"):
+
+
+@pytest.mark.parametrize("values", [[], {}, {"version": 2}])
+def test_json_of_other_programs_and_versions_is_refused(values):
+    with pytest.raises(ValueError, match=r"'here' holds a report\.json.*name another folder"):
         Report.from_dict(values, TYPICAL.folder)
 
 

@@ -130,6 +130,14 @@ def test_a_joint_that_is_not_seen_in_both_frames_moves_nothing(frame):
     assert np.abs(flow).max() == 0
 
 
+def test_joints_that_the_detector_may_have_swapped_move_nothing():
+    left, right = POSE["left_wrist"], POSE["right_wrist"]
+    swap = {"left_wrist": (right[0] - left[0], 0), "right_wrist": (left[0] - right[0], 0), "left_knee": (0, 5)}
+    flow, weight = refined(person(), person(swap))
+    assert weight[49, 99] == 0 and np.abs(flow[:, :60]).max() == 0
+    np.testing.assert_allclose(flow[:, 110, 68], (0, 5), atol=0.5)
+
+
 def test_two_people_move_on_their_own():
     left, right = person(), person()
     for someone, shift in ((left, -30), (right, 30)):

@@ -3,6 +3,8 @@
 
 import logging
 import pickle
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,10 @@ def annotate_on_ray(
 
     is_ours = not ray.is_initialized()
     if is_ours:
+        at_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_sigterm)  # Ray's own would end the program without a word
     try:
         resources = ray.cluster_resources()
         cpus = int(resources.get("CPU", 1))

@@ -80,16 +80,15 @@ class Report:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], folder: Path, *, was_finished: bool = False) -> Self:
+    def from_dict(cls, values: dict[str, Any], folder: Path, *, was_finished: bool = False) -> Self:
         """The report that `as_dict` gave these values for.
 
         Raises:
-            ValueError: if they were written by another version of the package.
+            ValueError: if another version of the package, or another program, wrote them.
         """
-        if values["version"] != REPORT_VERSION:
+        if not isinstance(values, dict) or values.get("version") != REPORT_VERSION:
             raise ValueError(
-                f"The report in {folder} has version {values['version']}, but this version of the package reads "
-                f"{REPORT_VERSION}; name another folder, or use the version that wrote it."
+                f"'{folder}' holds a {REPORT_JSON} that is not of this version of the package; name another folder."
             )
         return cls(
             folder=folder,

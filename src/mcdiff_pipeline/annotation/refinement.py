@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .people import HEAD, LIMBS, TORSO, Person
+from .people import COCO_KEYPOINTS, HEAD, LIMBS, TORSO, Person
 
 
 # A joint counts where the detector is at least so sure of it, in both frames.
@@ -80,9 +80,9 @@ def refine_flow(
     or four joints best; the head moves by the mean of its keypoints.
 
     Dense flow stays on a part whose pixels mostly agree with the backward flow, on a part that keypoint flow carries
-    to other colours, on a part with a joint that is not seen in both frames, on single pixels that agree with the
-    backward flow, beyond every part's radius, and off the people. Towards the rim of a part and of the mask the two
-    flows blend.
+    to other colours, on a part with a joint that is not seen in both frames or may be the other side's, on single
+    pixels that agree with the backward flow, beyond every part's radius, and off the people. Towards the rim of a part
+    and of the mask the two flows blend.
 
     Args:
         frames (`np.ndarray`): uint8 `[2, H, W, 3]`, the two frames.
@@ -167,7 +167,7 @@ def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Pa
     confidence = np.minimum(first.keypoints[:, 2], second.keypoints[:, 2])
     position = first.keypoints[:, :2].astype(np.float64)
     displacement = second.keypoints[:, :2].astype(np.float64) - position
-    seen = confidence >= MIN_KEYPOINT_CONFIDENCE
+    seen = (confidence >= MIN_KEYPOINT_CONFIDENCE) & ~_maybe_swapped(first, second)
     torso_length = _torso_length(position, seen)
     if torso_length is None:
         return []
@@ -194,6 +194,22 @@ def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Pa
         flow = np.broadcast_to(displacement[face].mean(axis=0), pixels.shape)
         parts.append(_Part("head", distance / (HEAD_RADIUS * torso_length), flow))
     return parts
+
+
+def _maybe_swapped(first: Person, second: Person) -> np.ndarray:
+    """bool `[17]`: joints that would move less if left and right were swapped in one of the frames.
+
+    Detectors do swap them: MediaPipe in one of 15 to 20 pairs of frames. Legs that truly pass each other are taken for
+    swapped as well, which costs no more than their refinement.
+    """
+    swapped = np.zeros(len(COCO_KEYPOINTS), dtype=bool)
+    for left, name in enumerate(COCO_KEYPOINTS):
+        if name.startswith("left_"):
+            pair = [left, COCO_KEYPOINTS.index(name.replace("left_", "right_"))]
+            before, after = first.keypoints[pair, :2], second.keypoints[pair, :2]
+            straight, crossed = (np.linalg.norm(end - before, axis=1).sum() for end in (after, after[::-1]))
+            swapped[pair] = crossed < straight
+    return swapped
 
 
 def _misfit(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray, flow: np.ndarray) -> np.ndarray:
