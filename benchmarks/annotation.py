@@ -3,6 +3,9 @@
     python benchmarks/annotation.py videos/ --flow dis
     python benchmarks/annotation.py videos/ --flow raft_small
 
+A few short videos last no longer than the start of the processes: `--variants` adds each of them mirrored, upside down
+and both, encoded again beforehand.
+
 Time is a ratio: the whole job (finding, decoding, selecting, estimating, writing, merging, reporting, the start of its
 processes included) over the bare estimators on the same frames: flow in both directions for every pair that was
 written and, with people, the pose detector on every frame. Both take the same number of processes.
@@ -23,6 +26,7 @@ import torch
 from mcdiff_pipeline.annotation.annotation_run import annotate_videos
 from mcdiff_pipeline.annotation.clip_selection import VideoOutcome
 from mcdiff_pipeline.annotation.clips import ClipDataset
+from mcdiff_pipeline.annotation.found_videos import find_videos
 from mcdiff_pipeline.annotation.optical_flow import ESTIMATORS
 from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
@@ -37,9 +41,22 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--flow_weights", default=None)
     parser.add_argument("--keypoints", action="store_true", help="Look for people, too.")
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--variants", action="store_true", help="Add mirrored variants of the videos.")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count())
     parser.add_argument("--lengths", type=int, nargs=2, default=(300, 3000), help="Frames of the videos for memory.")
     return parser.parse_args(arguments)
+
+
+def add_variants(videos: list[Path], folder: Path) -> list[Path]:
+    """The videos, and each of them mirrored, upside down and both."""
+    variants = []
+    for number, video in enumerate(find_videos(videos)):
+        for name, flip in {"mirrored": np.s_[:, ::-1], "upside_down": np.s_[::-1], "both": np.s_[::-1, ::-1]}.items():
+            variants.append(folder / f"{name}_{number}.mp4")
+            with VideoReader(video.path) as reader, VideoWriter(variants[-1], reader.fps) as writer:
+                for frame in reader:
+                    writer.write(np.ascontiguousarray(frame[flip]))
+    return [*videos, *variants]
 
 
 annotator: VideoAnnotator | None = None
@@ -61,10 +78,10 @@ def run_estimators(frames: np.ndarray) -> None:
             annotator.detector(frame)
 
 
-def measure_time(args: argparse.Namespace, settings: AnnotationSettings) -> None:
+def measure_time(videos: list[Path], args: argparse.Namespace, settings: AnnotationSettings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        annotate_videos(args.videos, folder, settings, num_workers=args.num_workers, progress=False)
+        annotate_videos(videos, folder, settings, num_workers=args.num_workers, progress=False)
         whole = time.perf_counter() - start
         dataset = ClipDataset(folder)
         clips = [dataset[index].frames for index in range(len(dataset))]
@@ -97,9 +114,7 @@ def peak_memory(settings: AnnotationSettings, path: str) -> float:
 def measure_memory(args: argparse.Namespace, settings: AnnotationSettings) -> None:
     """Loops the first video's first frames into a short and a long one, and annotates each in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
-        first = next(
-            path for given in args.videos for path in ([given] if given.is_file() else sorted(given.rglob("*.*")))
-        )
+        first = next(iter(find_videos(args.videos))).path
         with VideoReader(first) as reader:
             loop = [frame for frame, _ in zip(reader, range(60))]
             rate = reader.fps
@@ -128,7 +143,9 @@ def main(arguments: list[str] | None = None) -> None:
         flow_weights=args.flow_weights,
         pose_model=str(find_pose_model()) if args.keypoints else None,
     )
-    measure_time(args, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        videos = add_variants(args.videos, Path(folder)) if args.variants else args.videos
+        measure_time(videos, args, settings)
     measure_memory(args, settings)
 
 

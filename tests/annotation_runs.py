@@ -16,8 +16,7 @@ from PIL import Image
 
 from mcdiff_pipeline.annotation.annotation_report import Report
 from mcdiff_pipeline.annotation.annotation_run import annotate_videos
-from mcdiff_pipeline.annotation.clip_selection import SelectionSettings
-from mcdiff_pipeline.annotation.video_annotation import AnnotationSettings
+from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.video import write_video
 
 
@@ -104,13 +103,13 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def meanwhile(action):
-    """Runs `action()` in a thread beside the block, again and again until it returns True or the block has ended."""
+def meanwhile(action, every: float = 0.003):
+    """Runs `action()` in a thread beside the block, every so many seconds, until it returns True or the block ends."""
     over = threading.Event()
 
     def repeat():
         while not over.is_set() and not action():
-            time.sleep(0.003)
+            time.sleep(every)
 
     thread = threading.Thread(target=repeat)
     thread.start()

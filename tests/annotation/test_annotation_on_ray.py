@@ -27,7 +27,8 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     machine = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=machine)
+    noticed_sooner = {"_system_config": {"health_check_period_ms": 1000}}  # that a machine fails
+    cluster = Cluster(initialize_head=True, head_node_args=machine | noticed_sooner)
     cluster.add_node(**machine)
     yield cluster
     cluster.shutdown()
@@ -60,10 +61,10 @@ def test_a_machine_that_fails_and_a_video_that_crashes_make_no_other_bytes_than_
             elif not killed["machine"] and raylet in ancestors_of(reader):
                 killed["machine"] += kill(raylet)
 
-    with meanwhile(disturb):
+    with meanwhile(disturb, every=0.03):
         report = annotate([videos], tmp_path / "many", ray_address=cluster.address)
     assert killed["machine"] == 1 and killed["worker"] >= 2
     assert [outcome.video for outcome in report.videos if outcome.error] == [crashing]
-    with meanwhile(disturb):
+    with meanwhile(disturb, every=0.03):
         annotate([videos], tmp_path / "one", num_workers=2)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")

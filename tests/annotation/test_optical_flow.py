@@ -9,7 +9,6 @@ from torchvision.models.optical_flow import raft_large, raft_small
 from torchvision.transforms._presets import OpticalFlow
 
 from mcdiff_pipeline.annotation.optical_flow import (
-    EMBEDDED_RAFT_SMALL,
     forward_backward_consistency,
     load_flow_estimator,
 )
@@ -240,11 +239,3 @@ def test_the_threshold_grows_with_the_motion_and_confidence_crosses_one_half_the
 def test_flows_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match=r"`backward` has shape \(1, 2, 8, 8\)"):
         forward_backward_consistency(constant_flow(0, 0), constant_flow(0, 0, size=8))
-
-
-@pytest.mark.weights
-@pytest.mark.skipif(not EMBEDDED_RAFT_SMALL.is_dir(), reason="checkpoints/raft-small-people is missing")
-def test_the_embedded_raft_is_found_and_finds_a_shift():
-    flow = load_flow_estimator("raft_small")(*shifted(1, 5, -3))
-    inside = flow[0, :, 16:-16, 16:-16]
-    assert np.linalg.norm(inside - np.array([5, -3])[:, None, None], axis=0).mean() < 1

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from .optical_flow import EMBEDDED_RAFT_SMALL, ESTIMATORS
+from .optical_flow import ESTIMATORS
 from .people import find_pose_model
 from .settings import AnnotationSettings, SelectionSettings
 
@@ -20,7 +20,6 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         separator (`str`, defaults to `"-"`): between the words of a name; `"_"` in training scripts.
     """
     selection = SelectionSettings()
-    default_flow = "raft_small" if EMBEDDED_RAFT_SMALL.is_dir() else "dis"
 
     def add(target, name: str, **keywords) -> None:
         target.add_argument("--" + name.replace("-", separator), **keywords)
@@ -88,8 +87,8 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         flow,
         "flow",
         choices=ESTIMATORS,
-        default=default_flow,
-        help=f"the estimator (default here: {default_flow})",
+        default="dis",
+        help="the estimator (default: dis)",
     )
     add(
         flow,

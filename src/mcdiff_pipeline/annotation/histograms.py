@@ -37,11 +37,11 @@ def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple
     widest = max(canvas.textlength(name, font=FONT) for name, _ in columns)
     labelled_every = math.ceil((widest + 10) / pitch)
     for index, (name, value) in enumerate(columns):
-        centre = LEFT + pitch * (index + 0.5)
+        centre, half = LEFT + pitch * (index + 0.5), min(0.38 * pitch, 60)
         height = round((bottom - TOP) * value / top_value)
         if value > 0:
             # What is there at all is seen.
-            canvas.rectangle((centre - 0.38 * pitch, bottom - max(height, 2), centre + 0.38 * pitch, bottom), fill=BAR)
+            canvas.rectangle((centre - half, bottom - max(height, 2), centre + half, bottom), fill=BAR)
         if index % labelled_every == 0:
             canvas.text((centre, bottom + 10), name, fill=INK, font=FONT, anchor="ma")
     canvas.line((LEFT, bottom, right, bottom), fill=INK, width=2)
@@ -90,7 +90,7 @@ def _empty_panel(title: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 4, 8, 20, 40, 80, 200, ... from `value` on: a fourth of each is a round number."""
+    """The next of 4, 8, 20, 40, 80, 100, 200, 400, ... from `value` on: a fourth of each is a whole number."""
     if value <= 4:
         return 4
     magnitude = 10 ** math.floor(math.log10(value))

@@ -17,7 +17,7 @@ FINGERPRINT_LENGTH = 2 * THUMBNAIL_SIDE**2
 # A copy differs from a clip by at most this share of the change within the clip. On the same 13 videos, encoded again
 # at half and three quarters of their size with H.264 and VP9 at low quality, a copy with the same crop lay at 0.03 to
 # 0.32 in the median, and the nearest different clip of the same video at 0.55 to 1.36.
-MAX_RELATIVE_DISTANCE = 0.4
+MAX_RELATIVE_DISTANCE = 0.5
 # Clips that are compared at once: the matrices of distances stay below a megabyte.
 BATCH_SIZE = 256
 

@@ -21,7 +21,6 @@ from ..flow import backward_warp, resize_flow
 
 
 ESTIMATORS = ("raft_large", "raft_small", "dis")
-EMBEDDED_RAFT_SMALL = Path(__file__).resolve().parents[3] / "checkpoints" / "raft-small-people"
 # RAFT works at an eighth of the picture's size, and its coarsest correlations need two values there.
 RAFT_MULTIPLE, RAFT_SMALLEST = 8, 128
 # OpenCV finds no scale to start from in pictures that are smaller (it needs 12; this keeps a margin for its patches).
@@ -68,8 +67,7 @@ def load_flow_estimator(
         name (`str`): `raft_large` or `raft_small` (torchvision), or `dis` (OpenCV).
         weights (`str` or `os.PathLike`, *optional*): of RAFT: a member of torchvision's `Raft_Large_Weights` or
             `Raft_Small_Weights`, such as `C_T_V2` or `DEFAULT`, which torchvision downloads; or a state dict, as a
-            `.safetensors` or `.pth` file or as the folder that `training/train_optical_flow.py` wrote. None takes the
-            embedded checkpoint of `raft_small`.
+            `.safetensors` or `.pth` file or as the folder that `training/train_optical_flow.py` wrote.
         device (`str` or `torch.device`, *optional*): where RAFT runs, the CPU if None. DIS runs on the CPU.
         dtype (`torch.dtype`, *optional*): `torch.float16` or `torch.bfloat16` for RAFT's convolutions (autocast);
             None computes in float32. DIS has one way to compute.
@@ -108,8 +106,6 @@ class RaftFlow:
     ) -> None:
         torchvision = _import("torchvision", f"'{name}'")
         known = torchvision.models.get_model_weights(name).__members__
-        if weights is None and name == "raft_small" and EMBEDDED_RAFT_SMALL.is_dir():
-            weights = EMBEDDED_RAFT_SMALL
         if weights is None:
             raise ValueError(
                 f"'{name}' needs `weights`: give one of {', '.join(known)}, which is downloaded, or the path of a "
@@ -184,8 +180,9 @@ class RaftFlow:
 class DisFlow:
     """DIS of OpenCV, on enlarged frames.
 
-    The defaults had the least end-point error on the body among all presets and factors from 1 to 8, on rendered
-    people of the validation split at 128 and at 256 pixels (`benchmarks/optical_flow.py`).
+    Among all presets and the factors 1, 2, 3, 4, 6 and 8, the defaults came within 1 % of the least end-point error on
+    the body (0.86 pixels at 128, 1.49 at 256, rendered people of the validation split) in little more than half the
+    time of the best; `benchmarks/optical_flow.py` has the command.
 
     Args:
         preset: `ultrafast`, `fast` or `medium`, OpenCV's names.
