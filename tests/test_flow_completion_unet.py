@@ -427,3 +427,41 @@ def test_strokes_are_spread_over_wider_and_wider_windows():
 def test_without_spreading_the_input_is_the_papers():
     model = make_flow_completion(num_spread_levels=0)
     assert model.conv_in.in_channels == model.config.in_channels + 2 + 1
+
+
+# A foreground of its own
+
+
+@pytest.mark.parametrize("logit, share", [(0.0, 0.5), (30.0, 1.0), (-30.0, 0.0)])
+def test_dense_flow_is_mixed_of_two_flows_by_the_foreground(logit, share):
+    model, inputs = make_flow_completion(separate_foreground=True, flow_scale=2.0), make_inputs()
+    with torch.no_grad():
+        model.conv_out.weight.zero_()
+        model.conv_out.bias.copy_(torch.tensor([3.0, 0.0, 0.0, 5.0, logit]))
+        output = model(**inputs)
+        dense_flow, foreground = model(**inputs, return_dict=False)
+    torch.testing.assert_close(output.foreground, torch.full((2, 1, 8, 12), share))
+    expected = torch.tensor([3.0 * share, 5.0 * (1 - share)]) * 8  # 4 pixels a cell, 2 cells a unit
+    torch.testing.assert_close(output.dense_flow, expected[None, :, None, None].expand(2, 2, 8, 12))
+    assert torch.equal(dense_flow, output.dense_flow) and torch.equal(foreground, output.foreground)
+
+
+def test_every_parameter_of_two_flows_learns():
+    found = gradients(make_flow_completion(separate_foreground=True).train(), make_inputs())
+    assert [name for name, gradient in found.items() if not gradient.abs().max() > 0] == []
+
+
+def test_two_flows_compile_without_graph_breaks(fresh_compiler):
+    model, inputs = make_flow_completion(separate_foreground=True), make_inputs()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.equal(complete(compiled, inputs), complete(model, inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_two_flows_are_mixed_in_half_precision(dtype):
+    model, inputs = make_flow_completion(separate_foreground=True), make_inputs()
+    expected = complete(model, inputs)
+    inputs["sample"] = inputs["sample"].to(dtype)
+    flow = complete(model.to(dtype), inputs)
+    assert flow.dtype == dtype
+    torch.testing.assert_close(flow.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())

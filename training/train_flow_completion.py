@@ -40,13 +40,29 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_clip_arguments(parser)
     parser.add_argument("--num_validation_samples", type=int, default=256)
     parser.add_argument("--num_validation_strokes", type=int, default=5, help="Keypoint strokes in validation.")
-    parser.add_argument("--model_config", default=str(CONFIGS / "flow_completion.json"))
-    parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this model folder instead.")
     parser.add_argument(
-        "--flow_weight_floor",
+        "--model_config",
+        default=None,
+        help=f"Layout of the model; {CONFIGS.name}/flow_completion.json, or that of the pretrained model, if absent.",
+    )
+    parser.add_argument(
+        "--pretrained_model_name_or_path",
+        default=None,
+        help="Start from this model folder. With --model_config its weights go into a larger model that answers as "
+        "it does at first.",
+    )
+    parser.add_argument(
+        "--flow_weight",
+        choices=("magnitude", "mask"),
+        default="magnitude",
+        help="Weight of a cell: λ + ‖d̂‖ / max ‖d̂‖, or λ + the share of the cell that people and things cover.",
+    )
+    parser.add_argument("--flow_weight_floor", type=float, default=0.1, help="λ in the weight of a cell.")
+    parser.add_argument(
+        "--foreground_weight",
         type=float,
-        default=0.1,
-        help="λ in the weight λ + ‖d̂‖ / max ‖d̂‖ of a cell: what an error counts where nothing moves.",
+        default=0.25,
+        help="Weight of the squared error of the foreground, for a model that separates it.",
     )
     parser.add_argument("--flow_norm", choices=("norm", "squared"), default="norm", help="‖d - d̂‖ or its square.")
     add_training_arguments(parser)
@@ -56,18 +72,55 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def flow_completion_loss(
-    prediction: torch.Tensor, target: torch.Tensor, weight_floor: float, norm: str
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    weight_floor: float,
+    norm: str,
+    foreground: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖` with `w = λ + ‖d̂‖ / max ‖d̂‖`, d̂ the true flow.
+    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖`, d̂ the true flow.
 
-    The weight keeps the model from answering "nothing moves" (most cells do not). Both flows are `[B, 2, h, w]`; the
-    loss is in their unit.
+    The weight keeps the model from answering "nothing moves" (most cells do not). The paper's is
+    `w = λ + ‖d̂‖ / max ‖d̂‖`. It counts a background that moves far more than one that is still, so that a model which
+    cannot know moves it. With `w = λ + foreground`, which does not depend on the flow, the best answer under
+    uncertainty is the most plausible one.
+
+    Both flows are `[B, 2, h, w]`; the loss is in their unit. `foreground` is the covered share of each cell,
+    `[B, 1, h, w]`.
     """
-    magnitude = target.norm(dim=1)
-    weight = weight_floor + magnitude / magnitude.amax(dim=(1, 2), keepdim=True).clamp_min(1e-3)
+    if foreground is None:
+        magnitude = target.norm(dim=1)
+        weight = weight_floor + magnitude / magnitude.amax(dim=(1, 2), keepdim=True).clamp_min(1e-3)
+    else:
+        weight = weight_floor + foreground[:, 0]
     squared = (prediction.float() - target).square().sum(dim=1)
     # The small constant makes the root differentiable where the prediction is exact.
     return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
+
+
+def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
+    """Puts the weights of a model into one with more parts, which then answers as the smaller one does.
+
+    New attention adds nothing at first, and a foreground and a background that are new both move like the one flow.
+
+    Raises:
+        ValueError: if the larger model lacks or resizes a part of the smaller one, but for the last layer.
+    """
+    weights, given = model.state_dict(), pretrained.state_dict()
+    is_new_output = model.config.separate_foreground and not pretrained.config.separate_foreground
+    for name, tensor in given.items():
+        if is_new_output and name.startswith("conv_out."):
+            tensor = torch.cat([tensor, tensor, torch.zeros_like(tensor[:1])])
+        if name not in weights or weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"{name} of the pretrained model does not fit the model of --model_config: only attention and a "
+                "separate foreground can be added; leave one of the two arguments out."
+            )
+        weights[name] = tensor
+    for name, tensor in weights.items():
+        if name not in given and ".to_out." in name:
+            weights[name] = torch.zeros_like(tensor)
+    model.load_state_dict(weights)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,13 +131,18 @@ def main(arguments: list[str] | None = None) -> int:
     vae, clips, validation = open_training_clips(args, accelerator)
 
     torch.manual_seed(args.seed)
+    pretrained = None
     if args.pretrained_model_name_or_path:
-        model = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
+        pretrained = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
+    if pretrained is not None and args.model_config is None:
+        model = pretrained
     else:
-        config = FlowCompletionUNet.load_config(args.model_config)
+        config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
         config["in_channels"] = vae.config.latent_channels
         config["vae_scale_factor"] = vae_scale_factor(vae)
         model = FlowCompletionUNet.from_config(config)
+        if pretrained is not None:
+            enlarge(model, pretrained)
     cell = model.config.vae_scale_factor
     pixels_per_unit = cell * model.config.flow_scale
     accelerator.print(f"Flow completion with {model.num_parameters() / 1e6:.2f} M parameters.")
@@ -94,16 +152,33 @@ def main(arguments: list[str] | None = None) -> int:
         points, displacements = sample_strokes(pair["flow"], pair["mask"], pair["keypoints"], rng=rng)
         size = pair["latent"].shape[1:]
         sparse_flow, mask = rasterise_points(points, displacements, size, pair["flow"].shape[1:])
-        return {"latent": pair["latent"], "flow": pair["flow"], "sparse_flow": sparse_flow, "mask": mask}
+        return {
+            "latent": pair["latent"],
+            "flow": pair["flow"],
+            "foreground": (pair["mask"] > 0)[None],
+            "sparse_flow": sparse_flow,
+            "mask": mask,
+        }
 
     def compute_loss(model, batch):
         size = tuple(batch["latent"].shape[2:])
         target = resize_flow(batch["flow"], size) * (cell / pixels_per_unit)  # cells -> units of the network
-        dense_flow = model(batch["latent"], batch["sparse_flow"], batch["mask"], return_dict=False)[0]
-        loss = flow_completion_loss(dense_flow / pixels_per_unit, target, args.flow_weight_floor, args.flow_norm)
+        foreground = F.interpolate(batch["foreground"].float(), size, mode="area")
+        dense_flow, *predicted = model(batch["latent"], batch["sparse_flow"], batch["mask"], return_dict=False)
+        loss = flow_completion_loss(
+            dense_flow / pixels_per_unit,
+            target,
+            args.flow_weight_floor,
+            args.flow_norm,
+            foreground if args.flow_weight == "mask" else None,
+        )
+        values = {"flow_loss": loss}
+        if predicted:
+            values["foreground_loss"] = F.mse_loss(predicted[0].float(), foreground)
+            loss = loss + args.foreground_weight * values["foreground_loss"]
         with torch.no_grad():
-            error = (dense_flow.float() - target * pixels_per_unit).norm(dim=1).mean()
-        return loss, {"end_point_error": error}
+            values["end_point_error"] = (dense_flow.float() - target * pixels_per_unit).norm(dim=1).mean()
+        return loss, values
 
     # Fixed samples with keypoint strokes; clips without a visible keypoint have no such strokes and are left out.
     chosen = []

@@ -22,9 +22,12 @@ class FlowCompletionOutput(BaseOutput):
         dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
             Forward flow in pixels of the working resolution, one vector for every latent cell; channel 0 points
             right, channel 1 points down.
+        foreground (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
+            How much of each cell people and things cover, from 0 to 1, by a model with `separate_foreground`.
     """
 
     dense_flow: torch.Tensor
+    foreground: torch.Tensor | None = None
 
 
 def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: int) -> torch.Tensor:
@@ -95,6 +98,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         num_spread_levels (`int`, defaults to 5):
             Window sizes over which the strokes are spread as further input, see [`spread_strokes`]; 0 is the paper's
             plain form.
+        separate_foreground (`bool`, defaults to `False`):
+            Whether to predict two flows, of people and things and of what is behind them, and the share of each cell
+            that the first covers, by which they are mixed (layers of motion, Wang and Adelson 1994). Flow can so be
+            smooth on a body and yet end at its outline.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length.
@@ -119,6 +126,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         vae_scale_factor: int = 4,
         flow_scale: float = 1.0,
         num_spread_levels: int = 5,
+        separate_foreground: bool = False,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
@@ -181,7 +189,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels, eps=1e-5)
         self.conv_act = nn.SiLU()
-        self.conv_out = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
+        self.conv_out = nn.Conv2d(channels, 5 if separate_foreground else 2, kernel_size=3, padding=1)
 
     def forward(
         self, sample: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, return_dict: bool = True
@@ -200,7 +208,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 Whether to return a [`FlowCompletionOutput`] instead of a tuple.
 
         Returns:
-            [`FlowCompletionOutput`] or `tuple`: the dense flow, `(batch_size, 2, height, width)` in pixels.
+            [`FlowCompletionOutput`] or `tuple`: the dense flow, `(batch_size, 2, height, width)` in pixels; with
+            `separate_foreground` also the foreground, `(batch_size, 1, height, width)`.
 
         Raises:
             ValueError: If the grid cannot be halved once for each level after the first.
@@ -235,8 +244,15 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         hidden_states = self.conv_norm_out(hidden_states)
         hidden_states = self.conv_act(hidden_states)
-        dense_flow = self.conv_out(hidden_states) * pixels_per_unit  # [B, 2, h, w] pixels
+        flow = self.conv_out(hidden_states)  # [B, 2 or 2 + 2 + 1, h, w]
+
+        foreground = None
+        if self.config.separate_foreground:
+            foreground_flow, background_flow, logit = flow.split((2, 2, 1), dim=1)
+            foreground = logit.sigmoid()
+            flow = foreground * foreground_flow + (1 - foreground) * background_flow
+        dense_flow = flow * pixels_per_unit  # [B, 2, h, w] pixels
 
         if not return_dict:
-            return (dense_flow,)
-        return FlowCompletionOutput(dense_flow=dense_flow)
+            return (dense_flow,) if foreground is None else (dense_flow, foreground)
+        return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)

@@ -19,6 +19,7 @@ import train_flow_completion
 import train_future_frame
 from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
+from tiny_models import make_flow_completion
 from torch.nn import functional as F
 from training_loop import SeededDraws, learning_rate_factor, write_folder
 
@@ -357,6 +358,50 @@ def test_flow_loss_counts_errors_where_things_move():
     assert loss(moving_missed, target, 0.1, "norm") == pytest.approx((0.1 + 1) * 1 / 2, abs=2e-3)
     assert loss(still_missed, target, 0.1, "norm") == pytest.approx(0.1 * 1 / 2, abs=2e-3)
     assert loss(2 * target, target, 0.1, "squared") == pytest.approx((0.1 + 1) * 16 / 2)
+
+
+def test_flow_loss_by_mask_counts_all_motion_of_the_background_alike():
+    target = torch.zeros(1, 2, 1, 3)
+    target[0, 0, 0, 1:] = 4.0  # a still background, one that moves, and a person
+    foreground = torch.tensor([0.0, 0.0, 1.0])[None, None, None]
+    loss = train_flow_completion.flow_completion_loss
+    for cell, weight in enumerate((0.2, 0.2, 0.2 + 1)):
+        missed = target.clone()
+        missed[0, 1, 0, cell] = 3.0
+        assert loss(missed, target, 0.2, "norm", foreground) == pytest.approx(weight * 3 / 3, abs=4e-3)
+
+
+def test_an_enlarged_model_answers_as_the_one_it_was_made_from():
+    small = make_flow_completion()
+    large = make_flow_completion(
+        down_block_types=("AttnDownBlock2D",) * 2,
+        up_block_types=("AttnUpBlock2D",) * 2,
+        separate_foreground=True,
+    )
+    train_flow_completion.enlarge(large, small)
+    generator = torch.Generator().manual_seed(0)
+    latent, sparse_flow = (torch.randn(2, channels, 8, 8, generator=generator) for channels in (4, 2))
+    mask = torch.rand(2, 1, 8, 8, generator=generator) < 0.1
+    with torch.no_grad():
+        expected = small(latent, sparse_flow, mask).dense_flow
+        torch.testing.assert_close(large(latent, sparse_flow, mask).dense_flow, expected)
+    with pytest.raises(ValueError, match="conv_in.weight of the pretrained model does not fit"):
+        train_flow_completion.enlarge(make_flow_completion(num_spread_levels=4), small)
+
+
+def test_flow_completion_goes_on_from_a_smaller_model(data, trained, tmp_path):
+    config = json.loads((data / "train_flow_completion.json").read_text())
+    config["separate_foreground"] = True
+    (tmp_path / "larger.json").write_text(json.dumps(config))
+    changes = {
+        "pretrained_model_name_or_path": trained["train_flow_completion"] / "flow_completion",
+        "model_config": tmp_path / "larger.json",
+        "flow_weight": "mask",
+    }
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
+    assert model.config.separate_foreground
+    assert len(logged(tmp_path / "run", "foreground_loss")) == 4
 
 
 def test_nearest_stroke_rival_copies_the_nearest_displacement():
