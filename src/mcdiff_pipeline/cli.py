@@ -739,8 +739,8 @@ def main(argv: list[str] | None = None) -> int:
         return args.run(args)
     except InputError as error:
         code, message = 2, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, "stopped."
+    except KeyboardInterrupt as error:
+        code, message = 130, str(error) or "stopped."
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
         code, message = 1, f"failed: {type(error).__name__}: {first_line(error)}"
     print(f"mcdiff {args.command}: {message}", file=sys.stderr)

@@ -2,7 +2,6 @@
 """The arguments of `mcdiff annotate` and of `training/annotate_videos.py`, declared once."""
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -120,13 +119,13 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
     add(people, "require-person", action="store_true", help="drop clips in which nobody is found")
 
     running = parser.add_argument_group("running")
-    add(running, "num-workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: one a core)")
+    add(running, "num-workers", type=int, metavar="N", help="processes (default: one a CPU of the machine or cluster)")
     add(
         running,
         "ray-address",
         metavar="ADDRESS",
-        help="run on this Ray cluster instead, e.g. auto or "
-        "ray://HOST:10001; all its machines must see the videos and the output under the same paths",
+        help="run on this Ray cluster instead, e.g. auto or HOST:6379; all its machines must see the videos and the "
+        "output under the same paths",
     )
 
 

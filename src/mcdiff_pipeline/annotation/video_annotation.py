@@ -77,7 +77,7 @@ class VideoAnnotator:
             [`Clip`]: with COCO keypoints of all people found; `docs/dataset-format.md` lists the fields of its meta.
         """
         slug = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:40]
-        identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for selected in select_clips(path, self.settings.selection, outcome):
             key = f"{slug}_{identity}_{selected.frame_numbers[0]:06d}"
             clip, reason = self.annotate_clip(selected, key, {"source": "video", "video": name})
