@@ -8,9 +8,7 @@ in one sentence before the model is loaded, or before the first frame where only
 import argparse
 import base64
 import contextlib
-import hashlib
 import io
-import json
 import math
 import os
 import re
@@ -301,22 +299,6 @@ def load_model(path: str, dtype: str, device: str | None):
     return pipe
 
 
-def model_fingerprint(pipe) -> str:
-    """A short digest of the components' configurations and of a sample of every weight: other model, other digest."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, component in sorted(pipe.components.items()):
-        if hasattr(component, "config"):
-            config = {key: value for key, value in dict(component.config).items() if not key.startswith("_")}
-            digest.update(f"{name}{json.dumps(config, sort_keys=True, default=str)}".encode())
-        if isinstance(component, torch.nn.Module):
-            for key, tensor in sorted(component.state_dict().items()):
-                digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
     """Raises an [`InputError`] unless a file (with one of the suffixes) can be written at `path`."""
     if suffixes is not None and path.suffix.lower() not in suffixes:
@@ -476,6 +458,7 @@ def generate(args: argparse.Namespace) -> int:
     from . import __version__
     from .drawing import contact_sheet, save_picture
     from .flow import flow_to_image, resize_flow
+    from .model_fingerprint import model_fingerprint
     from .video import VideoWriter
 
     targets = [path for path in (output, args.flow_video, args.contact_sheet) if path is not None]

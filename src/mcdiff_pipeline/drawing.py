@@ -2,11 +2,11 @@
 """Pictures for people to look at: strokes over a picture, and pages of many."""
 
 import math
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from .atomic_files import written_whole
 from .strokes import StrokeSheet
 
 
@@ -91,9 +91,5 @@ def contact_sheet(
 
 def save_picture(image: Image.Image, path: Path) -> None:
     """Writes a PIL picture under a temporary name first, so that there is never half a file."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        image.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as unfinished:
+        image.save(unfinished)

@@ -49,7 +49,7 @@ def sample_strokes(
         the numbers given say otherwise.
     """
     height, width = flow.shape[1:]
-    visible = _visible_keypoints(keypoints, (height, width), masks)
+    visible = visible_keypoints(keypoints, (height, width), masks)
     if num_keypoints is None or num_general is None:
         odds = np.arange(1, MAX_STROKES + 1) ** -0.5
         total = 1 + int(np.searchsorted(np.cumsum(odds / odds.sum()), rng.random()))
@@ -93,7 +93,7 @@ def keypoint_strokes(
         `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]`, N <= number; the displacement
         is that of the dense flow at the keypoint's pixel.
     """
-    return _draw_by_magnitude(flow, _visible_keypoints(keypoints, flow.shape[1:]), number, rng)
+    return _draw_by_magnitude(flow, visible_keypoints(keypoints, flow.shape[1:]), number, rng)
 
 
 def rasterise_points(
@@ -124,7 +124,7 @@ def rasterise_points(
     return torch.from_numpy((flow / np.maximum(count, 1)).astype(np.float32)), torch.from_numpy(count > 0)
 
 
-def _visible_keypoints(
+def visible_keypoints(
     keypoints: np.ndarray, image_size: tuple[int, int], masks: np.ndarray | None = None
 ) -> np.ndarray:
     """float32 `[N, 2]`: the keypoints that are visible, in the picture and, given masks, on their own person."""
