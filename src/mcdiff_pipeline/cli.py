@@ -502,6 +502,8 @@ def generate(args: argparse.Namespace) -> int:
     model_path, model_name = resolve_model(args.model or (clip and clip["model"]["name"]))
 
     pipe = load_model(model_path, settings["dtype"], args.device)
+    if args.flow_video is not None and pipe.flow_completion is None:
+        raise InputError(f"--flow-video: {model_path} has no flow completion and shows no flow; leave it out.")
     defaults = {
         "num_frames": pipe.config.default_num_frames,
         "num_inference_steps": pipe.config.default_num_inference_steps,

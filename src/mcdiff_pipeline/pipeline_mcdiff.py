@@ -39,7 +39,11 @@ CONDITIONING_CHANNELS = {
     "splatted_frame": "latent",
     "hole_mask": 1,
     "start_frame": "latent",
+    "sparse_flow": 3,
 }
+
+# Those that are made of dense flow; with none of them G takes the strokes as they are, and there need not be an F.
+DENSE_FLOW_CONDITIONS = ("dense_flow", "splatted_frame", "hole_mask", "start_frame")
 
 # Log-weight of one latent cell of motion in forward splatting: where two things land on one cell, the one that moves
 # more is taken to be in front (it is the dragged object, the rest is scenery). Measured on rendered people, splatting
@@ -62,12 +66,13 @@ class MCDiffPipelineOutput(BaseOutput):
             size. As array: `(batch_size, num_frames, height, width, 3)` in [0, 1]; as tensor:
             `(batch_size, num_frames, 3, height, width)` in [0, 1]; as latents:
             `(batch_size, num_frames, channels, height / f, width / f)`, scaled.
-        dense_flow (`torch.Tensor` of shape `(batch_size, num_frames - 1, 2, height / f, width / f)`):
-            The forward flow that drove each step, in pixels of the working size on the latent grid.
+        dense_flow (`torch.Tensor` of shape `(batch_size, num_frames - 1, 2, height / f, width / f)`, *optional*):
+            The forward flow that drove each step, in pixels of the working size on the latent grid; None from a model
+            without F.
     """
 
     frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
-    dense_flow: torch.Tensor
+    dense_flow: torch.Tensor | None
 
 
 @dataclass
@@ -86,7 +91,7 @@ class MCDiffRollout:
             Flow from frame 0 to the current frame, in pixels; kept up only where `start_frame` is a condition, else
             zero.
         dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
-            Flow from the frame before to the current frame, in pixels; None at frame 0.
+            Flow from the frame before to the current frame, in pixels; None at frame 0 and from a model without F.
     """
 
     frame: int
@@ -136,12 +141,13 @@ def conditioning_channels(names: Sequence[str], latent_channels: int) -> int:
 def frame_condition(
     names: Sequence[str],
     previous_frame: torch.Tensor,
-    dense_flow: torch.Tensor,
+    dense_flow: torch.Tensor | None,
     *,
     vae_scale_factor: int,
     flow_scale: float = 1.0,
     start_frame: torch.Tensor | None = None,
     accumulated_flow: torch.Tensor | None = None,
+    sparse_flow: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """
     What G is given beside the noise, concatenated in the order of `names`.
@@ -153,10 +159,12 @@ def frame_condition(
             - `splatted_frame`: the latent of the current frame, forward-splatted by the flow; 0 in holes.
             - `hole_mask`: 1 where nothing was splatted to, 0 where a whole cell or more was.
             - `start_frame`: the latent of frame 0, forward-splatted along the flow accumulated since; 0 in holes.
+            - `sparse_flow`: the strokes as they are: displacements in latent cells over `flow_scale`, 0 where nothing
+              is specified, and the mask, which is 1 where something is.
         previous_frame (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
             Scaled latent of the current frame.
-        dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
-            Flow from the current frame to the next, in pixels.
+        dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+            Flow from the current frame to the next, in pixels; needed for `DENSE_FLOW_CONDITIONS` only.
         vae_scale_factor (`int`):
             Pixels along one side of a latent cell.
         flow_scale (`float`, defaults to 1.0):
@@ -165,12 +173,20 @@ def frame_condition(
             Scaled latent of frame 0; needed for `start_frame` only.
         accumulated_flow (`torch.Tensor`, *optional*):
             Flow from frame 0 to the next frame, in pixels; needed for `start_frame` only.
+        sparse_flow (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+            Displacements `(batch_size, 2, height, width)` in pixels, zero where nothing is specified, and bool mask
+            `(batch_size, 1, height, width)`; needed for `sparse_flow` only.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, conditioning_channels(names, channels), height, width)`.
     """
-    cells = dense_flow / vae_scale_factor
-    conditions = {"previous_frame": previous_frame, "dense_flow": cells / flow_scale}
+    conditions = {"previous_frame": previous_frame}
+    if "sparse_flow" in names:
+        displacement, mask = sparse_flow
+        conditions["sparse_flow"] = torch.cat([displacement / (vae_scale_factor * flow_scale), mask], dim=1)
+    if dense_flow is not None:
+        cells = dense_flow / vae_scale_factor
+        conditions["dense_flow"] = cells / flow_scale
     if "splatted_frame" in names or "hole_mask" in names:
         conditions["splatted_frame"], coverage = forward_splat(previous_frame, cells, splat_importance(cells))
         conditions["hole_mask"] = 1 - coverage.clamp(max=1)
@@ -266,8 +282,10 @@ class MCDiffPipeline(DiffusionPipeline):
     Args:
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
             Autoencoder between pictures and latents.
-        flow_completion ([`FlowCompletionUNet`]):
-            F, which completes strokes to dense flow on the latent grid.
+        flow_completion ([`FlowCompletionUNet`], *optional*):
+            F, which completes strokes to dense flow on the latent grid. None for a `unet` that takes the strokes
+            themselves, in the condition `sparse_flow`, and nothing that is made of dense flow ("w/o flow completion"
+            in table 2 of the paper).
         unet ([`UNet2DConditionModel`]):
             G, which denoises the next frame; its input is the noisy latent and the conditions, channel by channel.
         scheduler ([`SchedulerMixin`]):
@@ -292,18 +310,18 @@ class MCDiffPipeline(DiffusionPipeline):
             Guidance on motion where a call names none.
 
     Raises:
-        ValueError: If `conditioning` does not add up to the input channels of `unet`, or the latents of `vae` are not
-            what `flow_completion` reads.
+        ValueError: If `conditioning` does not add up to the input channels of `unet`, the latents of `vae` are not
+            what `flow_completion` reads, or a condition needs dense flow and there is no `flow_completion`.
     """
 
     model_cpu_offload_seq = "text_encoder->flow_completion->unet->vae"
-    _optional_components = ["text_encoder", "tokenizer"]
+    _optional_components = ["flow_completion", "text_encoder", "tokenizer"]
     _callback_tensor_inputs = ["latents", "previous_latents", "dense_flow", "prompt_embeds"]
 
     def __init__(
         self,
         vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel,
-        flow_completion: FlowCompletionUNet,
+        flow_completion: FlowCompletionUNet | None,
         unet: UNet2DConditionModel,
         scheduler: KarrasDiffusionSchedulers,
         text_encoder: CLIPTextModel | None = None,
@@ -348,6 +366,12 @@ class MCDiffPipeline(DiffusionPipeline):
                 f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {self.latent_channels} "
                 f"and `conditioning` {list(conditioning)} has {channels}: give the `conditioning` that `unet` was "
                 f"trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
+            )
+        needing = [name for name in conditioning if name in DENSE_FLOW_CONDITIONS]
+        if unet is not None and flow_completion is None and needing:
+            raise ValueError(
+                f"`flow_completion` is None, but the conditions {needing} of `unet` are made of dense flow: give the "
+                "`flow_completion` that completes strokes to it, or a `unet` that was trained with `sparse_flow`."
             )
         if flow_completion is not None and (
             flow_completion.config.in_channels != self.latent_channels
@@ -419,6 +443,11 @@ class MCDiffPipeline(DiffusionPipeline):
                     f"`latents` has the shape {tuple(latents.shape)}, but the noise of all steps of this call has "
                     f"{expected}: (images, num_frames - 1, channels, height, width of the latent grid)."
                 )
+        if dense_flow is not None and not set(self.config.conditioning) & set(DENSE_FLOW_CONDITIONS):
+            raise ValueError(
+                f"`dense_flow` is given, but the conditions of this model, {list(self.config.conditioning)}, are not "
+                "made of dense flow: leave it out."
+            )
         if isinstance(dense_flow, torch.Tensor) and dense_flow.ndim != 5:
             raise ValueError(
                 f"`dense_flow` has the shape {tuple(dense_flow.shape)}, but a tensor for several steps has five "
@@ -663,6 +692,24 @@ class MCDiffPipeline(DiffusionPipeline):
         flow = torch.zeros(latents.shape[0], 2, *latents.shape[2:], device=latents.device)
         return MCDiffRollout(frame=0, latents=latents, start_latents=latents, accumulated_flow=flow)
 
+    def rasterise_strokes(
+        self, latents: torch.Tensor, strokes: list[list[Stroke]], frame: int, num_frames: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        What the strokes say about the step from `frame` to the next, on the grid of `latents`.
+
+        The arguments are those of [`MCDiffPipeline.complete_flow`].
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: displacements `(batch_size, 2, height, width)`, float32, in pixels,
+            and bool mask `(batch_size, 1, height, width)`; see [`~mcdiff_pipeline.strokes.sparse_flow`].
+        """
+        grid = tuple(latents.shape[2:])
+        image_size = (grid[0] * self.vae_scale_factor, grid[1] * self.vae_scale_factor)
+        return sparse_flow(
+            strokes, frame, image_size=image_size, latent_size=grid, num_frames=num_frames, device=latents.device
+        )
+
     def complete_flow(
         self, latents: torch.Tensor, strokes: list[list[Stroke]], frame: int, num_frames: int
     ) -> torch.Tensor:
@@ -682,20 +729,17 @@ class MCDiffPipeline(DiffusionPipeline):
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in pixels.
         """
-        grid = tuple(latents.shape[2:])
-        image_size = (grid[0] * self.vae_scale_factor, grid[1] * self.vae_scale_factor)
-        displacement, mask = sparse_flow(
-            strokes, frame, image_size=image_size, latent_size=grid, num_frames=num_frames, device=latents.device
-        )
+        displacement, mask = self.rasterise_strokes(latents, strokes, frame, num_frames)
         latents = latents.to(self.flow_completion.dtype)
         return self.flow_completion(latents, displacement, mask, return_dict=False)[0].float()
 
     def next_frame(
         self,
         rollout: MCDiffRollout,
-        dense_flow: torch.Tensor,
+        dense_flow: torch.Tensor | None,
         noise: torch.Tensor,
         *,
+        sparse_flow: tuple[torch.Tensor, torch.Tensor] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         prompt_embeds: torch.Tensor | None = None,
@@ -705,15 +749,18 @@ class MCDiffPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> MCDiffRollout | None:
         """
-        One step of G, the body of the loop: denoise the next frame from the current one and its flow.
+        One step of G, the body of the loop: denoise the next frame from the current one and its motion.
 
         Args:
             rollout (`MCDiffRollout`):
                 Where the roll-out stands; it is left as it is.
-            dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
-                Flow from the current frame to the next, in pixels on the latent grid.
+            dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+                Flow from the current frame to the next, in pixels on the latent grid; None in a model without F.
             noise (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
                 Standard normal noise.
+            sparse_flow (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+                What the strokes say about this step, from [`MCDiffPipeline.rasterise_strokes`]; needed where
+                `sparse_flow` is a condition.
             num_inference_steps (`int`, *optional*):
                 Denoising steps; the model's default where None.
             guidance_scale (`float`, *optional*):
@@ -739,7 +786,7 @@ class MCDiffPipeline(DiffusionPipeline):
         cells_per_pixel = 1 / self.vae_scale_factor
         previous_latents = rollout.latents
 
-        def condition(flow):
+        def condition(flow, strokes):
             accumulated = None
             if "start_frame" in self.config.conditioning:
                 accumulated = accumulate_flow(rollout.accumulated_flow * cells_per_pixel, flow * cells_per_pixel)
@@ -752,13 +799,16 @@ class MCDiffPipeline(DiffusionPipeline):
                 flow_scale=self.config.flow_scale,
                 start_frame=rollout.start_latents,
                 accumulated_flow=accumulated,
+                sparse_flow=strokes,
             )
 
-        accumulated_flow, conditions = condition(dense_flow)  # [B, C', h, w]
+        accumulated_flow, conditions = condition(dense_flow, sparse_flow)  # [B, C', h, w]
         guided = guidance_scale != 1.0
         if guided:
-            # the branch to move away from is the one in which nothing moves
-            conditions = torch.cat([condition(torch.zeros_like(dense_flow))[1], conditions])
+            # the branch to move away from is the one in which nothing moves, and no stroke says anything
+            still_flow = None if dense_flow is None else torch.zeros_like(dense_flow)
+            no_strokes = None if sparse_flow is None else tuple(torch.zeros_like(part) for part in sparse_flow)
+            conditions = torch.cat([condition(still_flow, no_strokes)[1], conditions])
 
         self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
         latents = noise * self.scheduler.init_noise_sigma
@@ -849,11 +899,14 @@ class MCDiffPipeline(DiffusionPipeline):
             while not self.interrupt and (num_frames is None or rollout.frame < num_frames - 1):
                 frame = rollout.frame
                 flow = given_flow[frame] if frame < len(given_flow) else None
-                if flow is None:
+                if flow is None and self.flow_completion is not None:
                     flow = self.complete_flow(rollout.latents, strokes, frame, stroke_frames)
-                else:
+                elif flow is not None:
                     flow = flow.to(device=rollout.latents.device, dtype=torch.float32)
                     flow = flow if flow.shape[2:] == grid else resize_flow(flow, grid) * self.vae_scale_factor
+                stroke_flow = None
+                if "sparse_flow" in self.config.conditioning:
+                    stroke_flow = self.rasterise_strokes(rollout.latents, strokes, frame, stroke_frames)
                 if latents is not None:
                     noise = latents[:, frame].to(rollout.latents)
                 else:
@@ -863,7 +916,9 @@ class MCDiffPipeline(DiffusionPipeline):
                         device=rollout.latents.device,
                         dtype=rollout.latents.dtype,
                     )
-                following = self.next_frame(rollout, flow, noise, generator=generator, **next_frame_arguments)
+                following = self.next_frame(
+                    rollout, flow, noise, sparse_flow=stroke_flow, generator=generator, **next_frame_arguments
+                )
                 if following is None:
                     return
                 rollout = following
@@ -927,8 +982,8 @@ class MCDiffPipeline(DiffusionPipeline):
                 Denoising steps of each frame. Where None, the model's default.
             guidance_scale (`float`, *optional*):
                 Classifier-free guidance (Ho and Salimans 2022) on motion: how far to go from the prediction for zero
-                flow to the prediction for the flow of this step, and beyond. 1.0 is no guidance and costs nothing.
-                Where None, the model's default.
+                flow and no strokes to the prediction for those of this step, and beyond. 1.0 is no guidance and costs
+                nothing. Where None, the model's default.
             prompt (`str` or `list[str]`, *optional*):
                 Text, for models with a text encoder.
             eta (`float`, defaults to 0.0):
@@ -955,7 +1010,8 @@ class MCDiffPipeline(DiffusionPipeline):
                 all frames. It may return a dict with new `latents`, and may set `pipeline._interrupt = True` to end
                 the video with the last frame that is finished.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`):
-                Tensors to hand to the callback, out of `latents`, `previous_latents`, `dense_flow`, `prompt_embeds`.
+                Tensors to hand to the callback, out of `latents`, `previous_latents`, `dense_flow`, `prompt_embeds`;
+                the last two are None in a model without F or text.
 
         Examples:
             ```py
@@ -1022,9 +1078,10 @@ class MCDiffPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         ):
             frame_latents.append(rollout.latents)
-            flows.append(rollout.dense_flow[:, None])
+            if rollout.dense_flow is not None:
+                flows.append(rollout.dense_flow[:, None])
         frame_latents = torch.stack(frame_latents, dim=1)  # [B, N, C, h, w]
-        flows = torch.cat(flows, dim=1)  # [B, N - 1, 2, h, w]
+        flows = torch.cat(flows, dim=1) if self.flow_completion is not None else None  # [B, N - 1, 2, h, w]
 
         # 3. Decode; the first frame is the picture itself
         if output_type == "latent":
@@ -1081,8 +1138,13 @@ class MCDiffPipeline(DiffusionPipeline):
             `torch.Tensor` of shape `(batch_size, 2, height / f, width / f)`, float32, in pixels of the working size.
 
         Raises:
-            ValueError: If an argument has a value that is not allowed.
+            ValueError: If an argument has a value that is not allowed, or the model has no F.
         """
+        if self.flow_completion is None:
+            raise ValueError(
+                "This model has no `flow_completion`, so there is no dense flow to predict: its `unet` takes the "
+                "strokes as they are; call the pipeline for frames."
+            )
         pictures, strokes, num_frames, _, _ = self._prepare_call(image, strokes, num_frames, height, width, None, None)
         if not 0 <= frame < max(num_frames - 1, 1):
             raise ValueError(
