@@ -55,6 +55,26 @@ def test_keypoints_are_drawn_by_how_far_they_move():
     assert fast == pytest.approx(0.75, abs=0.04)
 
 
+def test_uniform_sampling_draws_without_regard_to_motion():
+    flow, masks, keypoints = scene()
+    rng = np.random.default_rng(0)
+
+    def moved(**numbers):
+        drawn = [
+            sample_strokes(flow, masks, keypoints, rng=rng, num_holds=0, sampling="uniform", **numbers)[1]
+            for _ in range(500)
+        ]
+        return np.concatenate(drawn)[:, 0]
+
+    assert (moved(num_keypoints=1, num_general=0) == 6).mean() == pytest.approx(0.5, abs=0.06)
+    assert (moved(num_keypoints=0, num_general=4) > 0).mean() == pytest.approx((masks > 0).mean(), abs=0.04)
+
+
+def test_unknown_sampling_is_refused():
+    with pytest.raises(ValueError, match="`sampling` is 'even', but only 'magnitude' and 'uniform'"):
+        sample_strokes(*scene(), rng=np.random.default_rng(0), sampling="even")
+
+
 def test_the_number_of_strokes_varies_from_one_to_twelve():
     flow, masks, keypoints = scene()
     rng = np.random.default_rng(0)

@@ -3,6 +3,8 @@
 All positions and displacements are in pixels, x right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -27,6 +29,7 @@ def sample_strokes(
     num_keypoints: int | None = None,
     num_general: int | None = None,
     num_holds: int | None = None,
+    sampling: Literal["magnitude", "uniform"] = "magnitude",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws strokes for one step out of its dense flow.
 
@@ -43,11 +46,19 @@ def sample_strokes(
         keypoints (`np.ndarray`): float `[P, K, 3]`, x, y, visibility (2 = visible; others are never drawn).
         rng (`np.random.Generator`): source of all randomness.
         num_keypoints, num_general, num_holds (`int`, *optional*): how many of each, as far as there are so many.
+        sampling (`str`): `uniform` draws all keypoints and general points with the same probability, however far they
+            move.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]` (x, y). N is at least 1 unless
         the numbers given say otherwise.
+
+    Raises:
+        ValueError: if `sampling` is unknown.
     """
+    if sampling not in ("magnitude", "uniform"):
+        raise ValueError(f"`sampling` is {sampling!r}, but only 'magnitude' and 'uniform' are known.")
+    by_magnitude = sampling == "magnitude"
     height, width = flow.shape[1:]
     visible = visible_keypoints(keypoints, (height, width), masks)
     if num_keypoints is None or num_general is None:
@@ -60,14 +71,14 @@ def sample_strokes(
     if num_holds is None:
         num_holds = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
 
-    keypoint_positions, keypoint_displacements = _draw_by_magnitude(flow, visible, num_keypoints, rng)
+    keypoint_positions, keypoint_displacements = _draw(flow, visible, num_keypoints, rng, by_magnitude)
 
-    by_magnitude = int(rng.binomial(num_general, 0.5))
+    num_moving = int(rng.binomial(num_general, 0.5))
     anywhere = _pixel_centres(rng, CANDIDATES, height, width)
     still = np.hypot(*_flow_at(flow, anywhere).T) < STILL
-    even_positions = anywhere[: num_general - by_magnitude]
-    moving_positions, moving_displacements = _draw_by_magnitude(
-        flow, anywhere[num_general - by_magnitude :], by_magnitude, rng
+    even_positions = anywhere[: num_general - num_moving]
+    moving_positions, moving_displacements = _draw(
+        flow, anywhere[num_general - num_moving :], num_moving, rng, by_magnitude
     )
     hold_positions = anywhere[::-1][still[::-1]][:num_holds]
 
@@ -93,7 +104,7 @@ def keypoint_strokes(
         `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]`, N <= number; the displacement
         is that of the dense flow at the keypoint's pixel.
     """
-    return _draw_by_magnitude(flow, visible_keypoints(keypoints, flow.shape[1:]), number, rng)
+    return _draw(flow, visible_keypoints(keypoints, flow.shape[1:]), number, rng, by_magnitude=True)
 
 
 def rasterise_points(
@@ -138,14 +149,15 @@ def visible_keypoints(
     return positions[masks[rows, columns] == person + 1]
 
 
-def _draw_by_magnitude(
-    flow: np.ndarray, positions: np.ndarray, number: int, rng: np.random.Generator
+def _draw(
+    flow: np.ndarray, positions: np.ndarray, number: int, rng: np.random.Generator, by_magnitude: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`number` of the positions, none twice, with probability proportional to the flow's magnitude there."""
+    """`number` of the positions, none twice, with probability proportional to the flow's magnitude there or equal."""
     displacements = _flow_at(flow, positions)
+    weights = np.hypot(*displacements.T) + 1e-3 if by_magnitude else 1.0
     # Successive draws without replacement = the smallest of exponential variables over the weights (Efraimidis and
     # Spirakis 2006). The small constant lets still points be drawn when nothing else is left.
-    order = np.argsort(rng.standard_exponential(len(positions)) / (np.hypot(*displacements.T) + 1e-3))[:number]
+    order = np.argsort(rng.standard_exponential(len(positions)) / weights)[:number]
     return positions[order], displacements[order]
 
 
