@@ -93,6 +93,7 @@ def size(text: str) -> int | tuple[int, int]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command; `run` of its result is the function to call with it."""
     from .annotation.arguments import add_annotation_arguments
+    from .hub_arguments import add_export_arguments, add_push_arguments
 
     parser = OneSentenceParser(
         prog="mcdiff",
@@ -216,6 +217,35 @@ def build_parser() -> argparse.ArgumentParser:
     )
     info_parser.set_defaults(run=info)
 
+    export_parser = commands.add_parser(
+        "export",
+        help="make the folder of a Hub repository of a model",
+        description="Writes weights, code, model card, licence and an example into a folder that loads with and "
+        "without this package.",
+        epilog="example: mcdiff export mcdiff-small-128 exported --variant fp16",
+    )
+    add_export_arguments(export_parser)
+    export_parser.set_defaults(run=export)
+
+    push_parser = commands.add_parser(
+        "push",
+        help="upload such a folder to the Hub",
+        description="Uploads what `mcdiff export` wrote to the Hugging Face Hub, as one commit.",
+        epilog="example: mcdiff push exported owner/name --private",
+    )
+    add_push_arguments(push_parser)
+    push_parser.set_defaults(run=push)
+
+    annotate_parser = commands.add_parser(
+        "annotate",
+        help="turn videos into training data",
+        description="Turns videos into clips with dense flow, people and keypoints: shards that the training scripts "
+        "read, a report and a dataset card. Killed and started again, it goes on.",
+        epilog="example: mcdiff annotate holiday.mp4 videos/ --output-dir clips",
+    )
+    add_annotation_arguments(annotate_parser)
+    annotate_parser.set_defaults(run=annotate)
+
     annotate_parser = commands.add_parser(
         "annotate",
         help="turn videos into training data",
@@ -285,6 +315,7 @@ def load_model(path: str, dtype: str, device: str | None):
     import diffusers
     import torch
 
+    from .model_files import check_model_files
     from .pipeline_mcdiff import MCDiffPipeline
 
     try:
@@ -294,7 +325,11 @@ def load_model(path: str, dtype: str, device: str | None):
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
-    pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
+    if not Path(path).is_dir():
+        path = MCDiffPipeline.download(path, use_safetensors=True)
+    with checking_input():
+        check_model_files(Path(path))
+    pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipe
 
@@ -673,6 +708,33 @@ def info(args: argparse.Namespace) -> int:
         print(line.rstrip())
     print(f"{'together':45} {total:>12,} {total * 4 / 1e6:>8.1f} MB")
     return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """`mcdiff export`: returns the exit code."""
+    from .hub_arguments import run_export
+
+    model_path, name = resolve_model(args.model)
+    with checking_input():
+        return run_export(args, model_path, is_embedded=name == EMBEDDED_MODEL.name)
+
+
+def push(args: argparse.Namespace) -> int:
+    """`mcdiff push`: returns the exit code."""
+    from .hub_arguments import run_push
+
+    with checking_input():
+        return run_push(args)
+
+
+def annotate(args: argparse.Namespace) -> int:
+    """`mcdiff annotate`: returns the exit code."""
+    from .annotation.arguments import run_annotation
+
+    try:
+        return run_annotation(args)
+    except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures
+        raise InputError(first_line(error)) from error
 
 
 def annotate(args: argparse.Namespace) -> int:

@@ -1,0 +1,304 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""A model becomes a folder that holds everything a Hub repository needs, and nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_models import make_pipeline
+
+import mcdiff_pipeline
+from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
+from mcdiff_pipeline.hub import check_export, export_model, push_export
+from mcdiff_pipeline.video import read_video
+
+
+SOURCES = Path(mcdiff_pipeline.__file__).parent
+NETWORKS = ("vae", "flow_completion", "unet")
+CODE = {
+    "pipeline.py": "pipeline_mcdiff.py",
+    "flow.py": "flow.py",
+    "flow_completion_unet.py": "flow_completion_unet.py",
+    "strokes.py": "strokes.py",
+    "flow_completion/mcdiff_pipeline.flow_completion_unet.py": "flow_completion_unet.py",
+}
+
+
+@pytest.fixture
+def example(picture, tmp_path) -> Path:
+    """A picture with a stroke sheet beside it."""
+    picture.save(tmp_path / "dot.png")
+    sheet = StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, fps=5)
+    sheet.save(tmp_path / "dot.json")
+    return tmp_path / "dot.png"
+
+
+@pytest.fixture
+def exported(tiny_model_dir, example, tmp_path) -> Path:
+    export_model(tiny_model_dir, tmp_path / "exported", example=example)
+    return tmp_path / "exported"
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# The folder
+
+
+def test_export_is_the_saved_pipeline_with_code_card_licence_and_example(exported, tiny_model_dir):
+    added = {*CODE, "README.md", "LICENSE", "stroke_sheet.schema.json", "dot.jpg", "dot.json", "dot.mp4"}
+    assert files(exported) == files(tiny_model_dir) | added
+    assert "Apache License" in (exported / "LICENSE").read_text()
+    for name in files(tiny_model_dir):
+        if name.endswith(".json"):
+            assert json.loads((exported / name).read_text()) == json.loads((tiny_model_dir / name).read_text()), name
+        else:
+            found, expected = load_file(exported / name), load_file(tiny_model_dir / name)
+            assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_code_is_copied_byte_for_byte(exported):
+    for copy, source in CODE.items():
+        assert (exported / copy).read_bytes() == (SOURCES / source).read_bytes(), copy
+
+
+def test_example_is_what_the_model_makes_of_the_strokes(exported, tiny_pipeline, example):
+    assert Image.open(exported / "dot.jpg").size == (48, 40)
+    assert StrokeSheet.load(exported / "dot.json") == StrokeSheet.load(example.with_suffix(".json"))
+    video = read_video(exported / "dot.mp4")
+    expected = tiny_pipeline(example, example.with_suffix(".json")).frames[0]
+    assert (len(video.frames), video.fps) == (3, 5)
+    assert video.frames[0].shape == (expected[0].height, expected[0].width, 3)
+
+
+def test_model_without_flow_completion_has_no_code_for_it(tmp_path):
+    pipe = make_pipeline(("previous_frame", "sparse_flow"), flow_completion=None)
+    pipe.save_pretrained(tmp_path / "model")
+    export_model(tmp_path / "model", tmp_path / "exported")
+    assert not (tmp_path / "exported" / "flow_completion").exists()
+    check_export(tmp_path / "exported")
+
+
+def test_weights_keep_their_number_format_and_a_variant_lies_beside_them(tiny_pipeline, tmp_path):
+    tiny_pipeline.to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    export_model(tmp_path / "model", tmp_path / "exported", variant="fp16")
+    for variant, dtype in ((None, torch.bfloat16), ("fp16", torch.float16)):
+        for name in NETWORKS:
+            suffix = f"{variant}.safetensors" if variant else "safetensors"
+            weights = load_file(tmp_path / "exported" / name / f"diffusion_pytorch_model.{suffix}")
+            assert {tensor.dtype for tensor in weights.values()} == {dtype}
+        MCDiffPipeline.from_pretrained(tmp_path / "exported", variant=variant)
+    assert 'variant="fp16"' in (tmp_path / "exported" / "README.md").read_text()
+
+
+def test_weights_are_split_into_shards_of_the_given_size(tiny_model_dir, tmp_path):
+    export_model(tiny_model_dir, tmp_path / "exported", variant="fp16", max_shard_size="50KB")
+    for name in NETWORKS:
+        shards = list((tmp_path / "exported" / name).glob("*.safetensors"))
+        assert len(shards) > 2 and all(path.stat().st_size < 100_000 for path in shards)
+    for variant in (None, "fp16"):
+        MCDiffPipeline.from_pretrained(tmp_path / "exported", variant=variant)
+
+
+def test_nothing_tells_where_the_model_lay(exported, tmp_path):
+    for path in exported.rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_export_can_be_exported_again(exported, example, tmp_path):
+    export_model(exported, tmp_path / "again", example=example)
+    assert files(tmp_path / "again") == files(exported)
+    assert (tmp_path / "again" / "README.md").read_bytes() == (exported / "README.md").read_bytes()
+
+
+def test_existing_folder_is_refused_unless_it_is_empty(tiny_model_dir, tmp_path):
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    export_model(tiny_model_dir, folder)
+    before = files(folder)
+    with pytest.raises(ValueError, match="exists and is not empty"):
+        export_model(tiny_model_dir, folder)
+    assert files(folder) == before
+
+
+def test_failed_export_leaves_nothing_behind(tiny_model_dir, example, tmp_path):
+    example.write_bytes(b"no picture")
+    before = files(tmp_path)
+    with pytest.raises(OSError):
+        export_model(tiny_model_dir, tmp_path / "exported", example=example)
+    assert files(tmp_path) == before and not (tmp_path / "exported").exists()
+
+
+# The card
+
+
+def test_blank_card_has_what_the_hub_needs_and_says_what_is_not_known(exported):
+    card = ModelCard.load(exported / "README.md")
+    assert card.data.library_name == "diffusers"
+    assert card.data.pipeline_tag == "image-to-video"
+    assert "mcdiff" in card.data.tags
+    assert "| `flow_completion` | `FlowCompletionUNet` |" in card.text
+    assert "![The picture](dot.jpg)" in card.text
+    assert "Not stated" in card.text and "Not measured" in card.text
+
+
+def test_card_of_the_author_is_kept_but_for_the_marked_parts(tiny_model_dir, tmp_path):
+    tiny_model_dir.joinpath("README.md").write_text(
+        "---\nlicense: mit\ntags:\n- mine\n---\n"
+        "# Mine\n<!-- components -->\nold\n<!-- /components -->\nLimits: many.\n"
+    )
+    export_model(tiny_model_dir, tmp_path / "exported")
+    card = ModelCard.load(tmp_path / "exported" / "README.md")
+    assert card.data.license == "mit" and card.data.tags[0] == "mine"
+    assert "# Mine" in card.text and "Limits: many." in card.text and "old" not in card.text
+
+
+def test_figures_come_from_the_evaluation_only(tiny_model_dir, tmp_path):
+    rows = [{"row": "model", "strokes": 5, "psnr": 21.123456}, {"row": "repeat", "psnr": 16.0, "ade": None}]
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps({"model": "tiny", "data": "people, test split", "rows": rows}))
+    export_model(tiny_model_dir, tmp_path / "exported", metrics=metrics)
+    text = (tmp_path / "exported" / "README.md").read_text()
+    assert "Measured on people, test split." in text
+    assert "| row | strokes | psnr | ade |\n|---|---|---|---|\n| model | 5 | 21.12 |  |\n| repeat |  | 16 |  |" in text
+    assert "Not measured" not in text
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"rows": []}', '{"rows": 3}'])
+def test_metrics_of_another_shape_are_refused(tiny_model_dir, tmp_path, content):
+    tmp_path.joinpath("metrics.json").write_text(content)
+    with pytest.raises(ValueError, match="evaluation"):
+        export_model(tiny_model_dir, tmp_path / "exported", metrics=tmp_path / "metrics.json")
+    assert not (tmp_path / "exported").exists()
+
+
+# What is no export is not uploaded
+
+
+STRAY = {
+    "setup.py": b"import os",
+    "__init__.py": b"",
+    "flow_completion/pipeline.py": b"",
+    "unet/diffusion_pytorch_model.bin": b"\x80\x04.",
+    "notes.ipynb": b"{}",
+    ".env": b"TOKEN=1",
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_stray_file_is_refused(exported, name):
+    exported.joinpath(name).write_bytes(STRAY[name])
+    with pytest.raises(ValueError, match="is no part of an export"):
+        check_export(exported)
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_changed_code_is_refused(exported, name):
+    with exported.joinpath(name).open("a") as file:
+        file.write("print('hello')\n")
+    with pytest.raises(ValueError, match="not the file of this version"):
+        check_export(exported)
+
+
+@pytest.mark.parametrize("name", ["README.md", "pipeline.py", "model_index.json"])
+def test_folder_that_lacks_a_part_is_no_export(exported, name):
+    exported.joinpath(name).unlink()
+    with pytest.raises(ValueError, match=f"holds no {name}"):
+        push_export(exported, "owner/name")
+
+
+@pytest.mark.parametrize("name", ["name", "a/b/c", "owner/na me", "owner/"])
+def test_name_of_no_repository_is_refused(exported, name):
+    with pytest.raises(ValueError):
+        push_export(exported, name)
+
+
+# Models of strangers
+
+
+def test_pickled_weights_are_not_read(tiny_pipeline, mcdiff, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)
+    code, out, err = mcdiff("info", tmp_path / "model")
+    assert code == 1 and "only safetensors are read" in out
+    with pytest.raises(ValueError, match="only safetensors are read"):
+        export_model(tmp_path / "model", tmp_path / "exported")
+
+
+@pytest.mark.parametrize("shard", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", 3])
+def test_shard_outside_of_its_folder_is_refused(tiny_pipeline, tmp_path, shard):
+    tiny_pipeline.save_pretrained(tmp_path / "model", max_shard_size="50KB")
+    index = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    shutil.move(index.parent / content["weight_map"]["conv_in.weight"], tmp_path / "secret.safetensors")
+    content["weight_map"] = {key: shard for key in content["weight_map"]}
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="names the shard"):
+        export_model(tmp_path / "model", tmp_path / "exported")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model_index.json", b" " * 2**21, "has 2097152 bytes"),
+        ("unet/config.json", b"[" * 2**19, "is no JSON"),
+        ("unet/config.json", b"[]", "holds a list"),
+        ("scheduler/scheduler_config.json", b'{"a": "' + b"x" * 2**20 + b'"}', "bytes"),
+        ("unet/config.json", b'{"block_out_channels": [8, 1000000000000]}', "says block_out_channels = 1000000000000"),
+    ],
+)
+def test_huge_or_broken_configuration_is_refused_before_it_is_used(tiny_model_dir, mcdiff, name, content, message):
+    tiny_model_dir.joinpath(name).write_bytes(content)
+    code, out, _ = mcdiff("info", tiny_model_dir)
+    assert code == 1 and message in out
+
+
+# The command
+
+
+def test_command_exports_with_card_and_example(tiny_model_dir, mcdiff, example, tmp_path):
+    tmp_path.joinpath("card.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    arguments = ("--card", tmp_path / "card.md", "--example", example, "--variant", "fp16", "--max-shard-size", "1GB")
+    code, out, err = mcdiff("export", tiny_model_dir, tmp_path / "exported", *arguments)
+    assert (code, err) == (0, "") and str(tmp_path / "exported") in out
+    assert "# Mine" in (tmp_path / "exported" / "README.md").read_text()
+    assert (tmp_path / "exported" / "dot.mp4").is_file()
+    check_export(tmp_path / "exported")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "nowhere/at/all", "out"), "neither a folder nor the name"),
+        (("export", "owner/name", "out"), "fetch the repository first"),
+        (("export", "MODEL", "no/such/out"), "there is no folder"),
+        (("export", "MODEL", "MODEL"), "exists and is not empty"),
+        (("export", "MODEL", "out", "--card", "none.md"), "there is no such file"),
+        (("export", "MODEL", "out", "--example", "none.jpg"), "there is no such file"),
+        (("export", "MODEL", "out", "--metrics", "none.json"), "there is no such file"),
+        (("export", "MODEL", "out", "--variant", "fp8"), "invalid choice"),
+        (("export", "MODEL", "out", "--max-shard-size", "big"), "is no size"),
+        (("push", "MODEL", "owner/name"), "is no export"),
+        (("push", "MODEL", "name"), "write owner/name"),
+    ],
+)
+def test_wrong_input_is_said_in_one_sentence(tiny_model_dir, mcdiff, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = mcdiff(*(tiny_model_dir if argument == "MODEL" else argument for argument in arguments))
+    assert (code, out) == (2, "")
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.weights
+def test_embedded_model_is_exported_with_its_card(mcdiff, tmp_path):
+    assert mcdiff("export", "mcdiff-small-128", tmp_path / "exported")[0] == 0
+    card = ModelCard.load(tmp_path / "exported" / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert "mcdiff-small-128" in card.text
+    assert (tmp_path / "exported" / "cat.mp4").is_file()
