@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import torch
 
+from ..flow import backward_warp
 from .people import COCO_KEYPOINTS, HEAD, LIMBS, TORSO, Person
 
 
@@ -123,19 +125,22 @@ def refine_flow(
         distance = np.take_along_axis(distances, nearest[None], axis=0)[0]
         part_flow = np.stack([part.flow for part in parts])[nearest, np.arange(len(nearest))]  # [N, 2]
         dense_flow = flow[:, rows, columns].T
-        misfit, dense_misfit = (_misfit(frames, rows, columns, candidate) for candidate in (part_flow, dense_flow))
 
         fading = np.clip((1 - distance) / RIM, 0, 1)
         weight = fading * fading * (3 - 2 * fading)  # smoothstep: no edge where the fading begins or ends
         weight *= np.clip(2 * first.mask[rows, columns] - 1, 0, 1) * doubtful[rows, columns]
-        for index in range(len(parts)):
-            own = (nearest == index) & (distance < 1)
+        owned = [(nearest == index) & (distance < 1) for index in range(len(parts))]
+        for own in owned:
+            if own.any() and 1 - doubtful[rows[own], columns[own]].mean() >= min_agreement:
+                weight[own] = 0
+        if not weight.any():
+            continue  # most people: dense flow agrees with itself on all of their parts
+        candidate = flow.astype(np.float64)
+        candidate[:, rows, columns] = part_flow.T
+        misfit, dense_misfit = (_misfit(frames, field)[rows, columns] for field in (candidate, flow))
+        for own in owned:
             changed = own & (weight > 0)
-            if (
-                not changed.any()
-                or 1 - doubtful[rows[own], columns[own]].mean() >= min_agreement
-                or misfit[changed].mean() > MAX_MISFIT * dense_misfit[changed].mean()
-            ):
+            if changed.any() and misfit[changed].mean() > MAX_MISFIT * dense_misfit[changed].mean():
                 weight[own] = 0
         weight = np.maximum(weight - total_weight[rows, columns], 0)  # where two people overlap, the first has it
         total_weight[rows, columns] += weight
@@ -212,18 +217,11 @@ def _maybe_swapped(first: Person, second: Person) -> np.ndarray:
     return swapped
 
 
-def _misfit(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Difference in colour to where flow, float `[N, 2]`, leads: mean of RGB in levels of 255, float `[N]`."""
-    height, width = frames.shape[1:3]
-    x, y = np.clip(columns + flow[:, 0], 0, width - 1), np.clip(rows + flow[:, 1], 0, height - 1)
-    left, top = x.astype(int), y.astype(int)
-    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
-    second = frames[1].astype(np.float32)
-    upper = second[top, left] * (1 - right_share) + second[top, right] * right_share
-    lower = second[bottom, left] * (1 - right_share) + second[bottom, right] * right_share
-    found = upper * (1 - bottom_share) + lower * bottom_share  # [N, 3]
-    return np.abs(found - frames[0, rows, columns]).mean(axis=1)
+def _misfit(frames: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Difference in colour to where flow `[2, H, W]` leads: mean of RGB in levels of 255, float64 `[H, W]`."""
+    first, second = torch.from_numpy(frames).permute(0, 3, 1, 2).double()
+    found = backward_warp(second[None], torch.from_numpy(flow)[None].double())[0]
+    return (found - first).abs().mean(dim=0).numpy()
 
 
 def _torso_length(position: np.ndarray, seen: np.ndarray) -> float | None:
