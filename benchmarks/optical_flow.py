@@ -44,8 +44,7 @@ Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class ZeroFlow:
     """The answer that nothing moves."""
 
-    name = "zero flow"
-    description = {"name": name}
+    description = {"name": "zero flow"}
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         batch, height, width = first.shape[:3]

@@ -29,7 +29,7 @@ import numpy as np
 from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema
 from mediapipe.tasks.metadata import schema_py_generated as tflite_schema
 
-from mcdiff_pipeline.annotation.people import NETWORKS, cached_pose_model, download_pose_model
+from mcdiff_pipeline.annotation.people import NETWORKS, VENDOR_MODEL, cached_pose_model, download_pose_model
 
 
 WHEEL_VERSION = "0.10.21"
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     try:
         if args.from_vendor:
-            download_pose_model(args.output)
+            download_pose_model(args.output, VENDOR_MODEL)
         elif args.wheel is not None:
             build_pose_model(args.wheel, args.output)
         else:

@@ -49,12 +49,12 @@ def clip_picture(clip: Clip, *, seed: int = 0) -> Image.Image:
     return _page(rows, columns=3)
 
 
-def samples_picture(clip: Clip, number: int = 16, *, seed: int = 0) -> Image.Image:
+def samples_picture(clip: Clip, number: int, *, seed: int = 0) -> Image.Image:
     """Several draws of strokes from the first flow of a clip, as training makes them.
 
     Args:
         clip (`Clip`): the clip, of at least two frames.
-        number (`int`, defaults to 16): how many draws.
+        number (`int`): how many draws.
         seed (`int`, defaults to 0): draw k follows from the seed and k.
 
     Returns:

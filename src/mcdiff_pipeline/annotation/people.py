@@ -63,6 +63,10 @@ _LEFT_HIP, _RIGHT_HIP = 11, 12
 # 1.0 to 0.7 %; at 256 pixels it matters little. Bicubic beats linear interpolation; 768 and 1024 pixels add nothing.
 _SHORTER_SIDE = 512
 
+# How sure MediaPipe has to be that there is a person. At 0.3 it finds a tenth more people in rendered clips, and three
+# times as often a bird or a tower.
+_MIN_CONFIDENCE = 0.5
+
 # Two detections that share a larger part of the smaller one's mask are one person, or one is made of the limbs of two.
 # Masks of different people hardly overlap, however close they stand.
 _LARGEST_OVERLAP = 0.2
@@ -101,26 +105,22 @@ class PersonDetector:
     Args:
         model (`str` or `os.PathLike`): the `.task` file, as [`find_pose_model`] gives it.
         max_people (`int`, defaults to 4): at most so many people are found in a frame.
-        min_confidence (`float`, defaults to 0.5): how sure MediaPipe has to be that there is a person, in [0, 1]. At
-            0.3 it finds a tenth more people in rendered clips, and three times as often a bird or a tower.
 
     Attributes:
         description (`dict`): all that the people found depend on beside the frame. JSON.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a pose model, or a setting is out of its range.
+        ValueError: if it is not a pose model, or `max_people` is below 1.
         ImportError: if MediaPipe is missing.
     """
 
     description: dict[str, Any]
 
-    def __init__(self, model: str | os.PathLike, *, max_people: int = 4, min_confidence: float = 0.5) -> None:
+    def __init__(self, model: str | os.PathLike, *, max_people: int = 4) -> None:
         if max_people < 1:
             raise ValueError(f"`max_people` is {max_people}, but a detector looks for at least 1 person.")
-        if not 0 <= min_confidence <= 1:
-            raise ValueError(f"`min_confidence` is {min_confidence}, but it has to lie between 0 and 1.")
-        _check_bundle(model)
+        _check_bundle(find_pose_model(model))
         try:
             import cv2
             import mediapipe
@@ -137,10 +137,10 @@ class PersonDetector:
             "library": f"mediapipe {mediapipe.__version__}",
             "weights": f"sha256:{hashlib.sha256(Path(model).read_bytes()).hexdigest()[:16]}",
             "max_people": max_people,
-            "min_confidence": min_confidence,
+            "min_confidence": _MIN_CONFIDENCE,
         }
         with _silent_stderr():
-            self._landmarker = self._load(model, max_people, min_confidence)
+            self._landmarker = self._load(model, max_people, _MIN_CONFIDENCE)
             # MediaPipe's last message comes with the first person, whom a confidence of 0 sees even in the dark.
             with self._load(model, 1, 0.0) as first:
                 first.detect(self._image(np.zeros((64, 64, 3), dtype=np.uint8)))
@@ -279,21 +279,18 @@ def cached_pose_model() -> Path:
     return Path(cache) / "mcdiff-pipeline" / "pose_landmarker_full.task"
 
 
-def download_pose_model(path: str | os.PathLike | None = None, *, url: str = VENDOR_MODEL) -> Path:
-    """Downloads the vendor's model. The file appears complete or not at all.
+def download_pose_model(path: str | os.PathLike, url: str) -> None:
+    """Downloads a model. The file appears complete or not at all.
 
     Args:
-        path (`str` or `os.PathLike`, *optional*): the file to write, replaced if it is there; None: the user's cache.
-        url (`str`): where the model comes from.
-
-    Returns:
-        `Path`: the file.
+        path (`str` or `os.PathLike`): the file to write, replaced if it is there.
+        url (`str`): where the model comes from, such as `VENDOR_MODEL`.
 
     Raises:
         OSError: if it cannot be downloaded or written.
         ValueError: if what comes is not a pose model.
     """
-    target = cached_pose_model() if path is None else Path(path)
+    target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
@@ -310,7 +307,6 @@ def download_pose_model(path: str | os.PathLike | None = None, *, url: str = VEN
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
-    return target
 
 
 def _overlap(person: Person, other: Person) -> float:
