@@ -66,6 +66,7 @@ def test_the_script_has_the_names_of_training_scripts_and_makes_the_same(place, 
         (("videos", "--output-dir", "clips", "--pose-model", "none.task"), "no pose model none.task"),
         (("videos", "--output-dir", "clips", "--flow", "raft_large", "--no-keypoints"), "needs `weights`"),
         (("videos", "--output-dir", "clips", "--split", "a/b", "--no-keypoints"), "'a/b'"),
+        (("videos", "--output-dir", "clips", "--max-people", "0", "--no-keypoints"), "`max_people` is 0"),
     ],
 )
 def test_wrong_input_is_one_sentence_before_anything_is_written(place, mcdiff, arguments, message):
@@ -73,6 +74,14 @@ def test_wrong_input_is_one_sentence_before_anything_is_written(place, mcdiff, a
     assert code == 2 and message in err and out == ""
     assert len(err.strip().splitlines()) == 1
     assert not Path("clips").exists() or not list(Path("clips").glob("*.tar"))
+
+
+def test_the_script_says_in_one_sentence_what_is_wrong(place):
+    script = REPOSITORY / "training" / "annotate_videos.py"
+    command = [sys.executable, script, "nowhere", "--output_dir", "clips", "--no_keypoints"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert refused.stderr.strip() == f"annotate_videos.py: There is no video or folder '{place / 'nowhere'}'."
 
 
 @pytest.mark.parametrize(
@@ -91,21 +100,28 @@ def test_show_says_what_cannot_be_drawn(place, mcdiff, arguments, message):
     assert not Path(arguments[-1]).exists()
 
 
-WITHOUT_EXTRA = """
+WITHOUT = """
 import sys
-for name in ("cv2", "mediapipe", "torchvision"):
+for name in sys.argv.pop(1).split(","):
     sys.modules[name] = None
 from mcdiff_pipeline.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_without_the_extra_annotate_names_it_and_other_commands_run(place):
-    def run(*arguments):
-        command = [sys.executable, "-c", WITHOUT_EXTRA, *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
+def run_without(packages: str, *arguments) -> subprocess.CompletedProcess:
+    """Runs the command where these packages are missing."""
+    return subprocess.run([sys.executable, "-c", WITHOUT, packages, *arguments], capture_output=True, text=True)
 
-    refused = run("annotate", "videos", "--output-dir", "clips", "--no-keypoints")
+
+def test_without_the_extra_annotate_names_it_and_other_commands_run(place):
+    extra = "cv2,mediapipe,torchvision"
+    refused = run_without(extra, "annotate", "videos", "--output-dir", "clips", "--no-keypoints")
     assert refused.returncode == 2 and "pip install 'mcdiff-pipeline[annotation]'" in refused.stderr
-    assert run("annotate", "--help").returncode == 0
-    assert run("generate", "--help").returncode == 0
+    assert run_without(extra, "annotate", "--help").returncode == 0
+    assert run_without(extra, "generate", "--help").returncode == 0
+
+
+def test_the_extra_is_not_blamed_for_another_package_that_is_missing(place):
+    refused = run_without("av", "annotate", "videos", "--output-dir", "clips", "--no-keypoints")
+    assert refused.returncode == 2 and "import of av" in refused.stderr and "pip install" not in refused.stderr

@@ -14,7 +14,14 @@ from mcdiff_pipeline.annotation.arguments import add_annotation_arguments, run_a
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_annotation_arguments(parser, separator="_")
-    return run_annotation(parser.parse_args(arguments))
+    args = parser.parse_args(arguments)
+    try:
+        return run_annotation(args)
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        sys.exit(f"annotate_videos.py: {error}")
+    except KeyboardInterrupt as stop:
+        print(f"annotate_videos.py: {stop}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python train_optical_flow.py --train_data_dir clips/people clips/objects --validation_data_dir clips/people \\
         --output_dir runs/raft --max_train_minutes 80 --train_batch_size 6 --mixed_precision bf16 --use_ema
 
-The network is torchvision's `raft_small`, the loss and the schedule are the paper's. The trained model is the folder
-`output_dir/raft_small`.
+The network is torchvision's `raft_small` (`pip install -e ".[annotation,training]"`), the loss and the schedule are
+the paper's. The trained model is the folder `output_dir/raft_small`, which `--flow_weights` of `annotate_videos.py`
+takes.
 """
 
 import argparse

@@ -120,6 +120,11 @@ def test_the_card_has_the_metadata_of_the_hub():
     assert "Masks and keypoints of people are in 5 of them" in card.text and "1 to 7 frames" in card.text
 
 
+def test_the_card_does_not_promise_that_all_near_duplicates_are_gone():
+    card = TYPICAL.files()["README.md"].decode()
+    assert "exact copies were left out, and of those that were encoded again about half" in card
+
+
 @pytest.mark.parametrize(
     "clips, category",
     [

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from annotation_runs import (
     CLIPS_PER_SHARD,
     PHOTOGRAPHS,
@@ -34,9 +36,14 @@ from annotation_runs import (
     readers_in,
     write_pans,
 )
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_small
 
 from mcdiff_pipeline.annotation import ClipDataset
 from mcdiff_pipeline.annotation.annotation_run import NEAR_DUPLICATE, annotate_videos
+from mcdiff_pipeline.annotation.annotation_workers import WRITING, Part, annotate_part, default_num_workers
+from mcdiff_pipeline.annotation.found_videos import find_videos
+from mcdiff_pipeline.annotation.video_annotation import VideoAnnotator
 from mcdiff_pipeline.video import read_video, write_video
 
 
@@ -289,10 +296,81 @@ def test_impossible_arguments_are_refused_before_anything_is_made(videos, tmp_pa
     assert not (tmp_path / "output").exists()
 
 
-def test_what_keeps_an_annotator_from_loading_stops_the_run(videos, tmp_path):
-    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="nowhere.pth")
-    with pytest.raises(ValueError, match=r"nowhere\.pth"):
-        annotate([videos], tmp_path, settings, num_workers=2)
+def test_what_keeps_an_annotator_from_loading_stops_the_run_and_the_corrected_one_is_taken(
+    videos, undisturbed, tmp_path
+):
+    for weights in ("nowhere.pth", None):
+        settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights=weights)
+        with pytest.raises(ValueError, match=r"nowhere\.pth" if weights else "needs `weights`"):
+            annotate([videos], tmp_path, settings, num_workers=2)
+    annotate([videos], tmp_path, num_workers=2)
+    assert digests(tmp_path) == undisturbed
+
+
+@pytest.fixture
+def insatiable(tmp_path) -> Path:
+    """A folder of RAFT's weights by whose configuration frames are enlarged beyond any memory."""
+    folder = tmp_path / "raft_small"
+    folder.mkdir()
+    save_file(raft_small().state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"upsampling": 1000000}')
+    return folder
+
+
+def test_a_video_for_which_memory_runs_out_is_tried_again_alone(videos, insatiable, tmp_path):
+    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights=str(insatiable))
+    report = annotate([videos / "cat.mp4"], tmp_path / "output", settings, num_workers=1)
+    (outcome,) = report.videos
+    assert "ends the process that annotates it, twice: " in outcome.error and "allocate memory" in outcome.error
+    assert outcome.clips == 0 and not list((tmp_path / "output").glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_the_videos"),
+    [
+        (MemoryError(), False),
+        (torch.OutOfMemoryError("CUDA out of memory."), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("shapes do not fit"), True),
+        (ValueError("what the video holds"), True),
+    ],
+)
+def test_errors_of_the_machine_are_not_entered_as_the_videos(videos, tmp_path, error, is_the_videos):
+    def estimator(first, second):
+        raise error
+
+    (tmp_path / WRITING).mkdir()
+    (video,) = find_videos([videos / "cat.mp4"])
+    with VideoAnnotator(SETTINGS) as annotator:
+        annotator.estimator = estimator
+        with contextlib.nullcontext() if is_the_videos else pytest.raises(type(error)):
+            annotate_part(annotator, video, tmp_path)
+    part = Part.read(video, tmp_path)
+    assert (part is not None) == is_the_videos
+    assert not is_the_videos or str(error) in part.outcome.error
+    assert not list((tmp_path / WRITING).iterdir())
+
+
+def test_processes_share_a_gpu_and_have_a_cpu_each():
+    raft = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="DEFAULT")
+    assert default_num_workers(SETTINGS, num_cpus=64, num_gpus=1) == 64
+    assert default_num_workers(raft, num_cpus=64, num_gpus=0) == 64
+    assert default_num_workers(dataclasses.replace(raft, device="cpu"), num_cpus=64, num_gpus=1) == 64
+    assert default_num_workers(raft, num_cpus=64, num_gpus=1) < 64
+    assert default_num_workers(raft, num_cpus=64, num_gpus=2) == 2 * default_num_workers(raft, 64, num_gpus=1)
+    assert default_num_workers(raft, num_cpus=2, num_gpus=8) == 2
+
+
+def test_a_script_that_workers_cannot_import_is_told_what_it_lacks(videos, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mcdiff_pipeline.annotation.annotation_run import annotate_videos\n"
+        "from mcdiff_pipeline.annotation.settings import AnnotationSettings\n"
+        f"annotate_videos([{str(videos)!r}], {str(tmp_path / 'output')!r}, AnnotationSettings(), num_workers=1)\n"
+    )
+    refused = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert 'a script that annotates needs `if __name__ == "__main__":`' in refused.stderr.splitlines()[-1]
 
 
 def test_a_disk_that_is_full_while_annotating_loses_nothing(videos, undisturbed, tmp_path):

@@ -146,6 +146,7 @@ def test_descriptions_tell_estimators_apart(weights, tmp_path):
     ]
     assert len({json.dumps(description) for description in descriptions}) == len(descriptions)
     assert all(description["library"].split()[1][0].isdigit() for description in descriptions)
+    assert all(description["device"] == "cpu" for description in descriptions if description["name"] != "dis")
 
 
 @pytest.mark.parametrize(

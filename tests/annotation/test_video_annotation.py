@@ -139,9 +139,46 @@ def test_clips_without_a_person_are_dropped_on_request(pan, moving_person):
     assert annotate(moving_person, settings)[0]
 
 
-def test_people_cannot_be_required_without_being_looked_for():
-    with pytest.raises(ValueError, match="only with a `pose_model`"):
-        AnnotationSettings(require_person=True)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"require_person": True}, "only with a `pose_model`"),
+        ({"flow": "pwc"}, "`flow` is 'pwc'.*'raft_large', 'raft_small', 'dis'"),
+        ({"dtype": "int8"}, "`dtype` is 'int8'.*'float32', 'float16', 'bfloat16'"),
+        ({"frame_format": "gif"}, "`frame_format` is 'gif'.*'jpg', 'png'"),
+        ({"max_people": 0}, "`max_people` is 0, but at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        AnnotationSettings(**values)
+
+
+def annotate_with_flow(path: Path, displacement: float):
+    """Annotates with an estimator that gives a pixel this displacement, and little to the others."""
+
+    def estimator(first, second):
+        flow = np.zeros((len(first), 2, *first.shape[1:3]), dtype=np.float32)
+        flow[..., :12] = 4  # an eighth of the picture
+        flow[:, 0, 0, 0] = displacement
+        return flow
+
+    estimator.description = {}
+    outcome = VideoOutcome("pan.mkv")
+    with VideoAnnotator(small()) as annotator:
+        annotator.estimator = estimator
+        return list(annotator.annotate(path, "pan.mkv", outcome)), outcome
+
+
+def test_a_clip_whose_flow_is_no_number_somewhere_is_dropped(pan):
+    clips, outcome = annotate_with_flow(pan, np.nan)
+    assert not clips and outcome.dropped["flow cannot be stored"] >= 2
+
+
+def test_flow_beyond_what_the_format_holds_does_no_harm_where_it_leaves_the_picture(pan):
+    clips, outcome = annotate_with_flow(pan, 600.0)
+    assert clips and "flow cannot be stored" not in outcome.dropped
+    assert all(clip.occlusion[:, 0, 0].all() for clip in clips)
 
 
 def test_settings_are_told_apart_by_the_content_of_files_and_not_by_their_paths(tmp_path):
@@ -150,3 +187,16 @@ def test_settings_are_told_apart_by_the_content_of_files_and_not_by_their_paths(
     a, b, c = (AnnotationSettings(pose_model=str(tmp_path / f"{name}.task")).as_dict() for name in "abc")
     assert a == b != c
     assert str(tmp_path) not in json.dumps(a)
+
+
+def test_folders_of_weights_are_told_apart_by_weights_and_configuration(tmp_path):
+    contents = {"a": (b"one", "{}"), "b": (b"one", "{}"), "c": (b"two", "{}"), "d": (b"one", '{"upsampling": 2}')}
+    values = {}
+    for name, (weights, config) in contents.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(weights)
+        (folder / "config.json").write_text(config)
+        values[name] = AnnotationSettings(flow="raft_small", flow_weights=str(folder)).as_dict()["flow_weights"]
+    assert values["a"] == values["b"] and len(set(values.values())) == 3
+    assert str(tmp_path) not in json.dumps(values)

@@ -1,7 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Annotating videos on many machines, with Ray Data: the same parts as on one, in a folder that all of them share."""
 
+import dataclasses
 import logging
+import os
 import pickle
 import signal
 import threading
@@ -9,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .annotation_workers import WRITING, Part, Worker, WorkerDied, write_crash
+from .annotation_workers import WRITING, Part, Worker, WorkerDied, default_num_workers, needs_gpu, write_crash
 from .found_videos import FoundVideo
 from .settings import AnnotationSettings
 
@@ -36,9 +38,9 @@ def annotate_on_ray(
 
     Args:
         videos (sequence of `FoundVideo`): in the order in which they are begun.
-        settings (`AnnotationSettings`): what the clips are like.
+        settings (`AnnotationSettings`): what the clips are like; all machines must see the files that it names.
         folder (`Path`): of the parts, which all machines share.
-        num_workers (`int`, *optional*): processes at a time; one a CPU if None.
+        num_workers (`int`, *optional*): processes at a time; None: as `default_num_workers` says.
         address (`str`): of the cluster, as `ray.init` takes it. Where Ray runs already, that is used and left running.
 
     Yields:
@@ -57,6 +59,11 @@ def annotate_on_ray(
             "Ray Data, which runs the annotation on a cluster, is missing: pip install 'mcdiff-pipeline[distributed]'."
         ) from error
 
+    # Actors run in other folders than this program. What is no file is the name of weights that torchvision has.
+    paths = {name: getattr(settings, name) for name in ("pose_model", "flow_weights")}
+    paths = {name: os.path.abspath(path) for name, path in paths.items() if path is not None and os.path.exists(path)}
+    settings = dataclasses.replace(settings, **paths)
+
     is_ours = not ray.is_initialized()
     if is_ours:
         at_sigterm = signal.getsignal(signal.SIGTERM)
@@ -66,7 +73,9 @@ def annotate_on_ray(
     try:
         resources = ray.cluster_resources()
         cpus = int(resources.get("CPU", 1))
-        num_actors = min(num_workers or cpus, len(videos))
+        if num_workers is None:
+            num_workers = default_num_workers(settings, cpus, resources.get("GPU", 0))
+        num_actors = min(num_workers, len(videos))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False  # the caller counts videos
         context.execution_no_progress_timeout_s = -1  # a film of two hours is no failure
@@ -95,9 +104,7 @@ def annotate_on_ray(
 
 def _gpus_per_actor(settings: AnnotationSettings, resources: Mapping[str, float], num_actors: int) -> float:
     """A share of the cluster's GPUs; what books none sees none."""
-    if settings.flow == "dis" or settings.device == "cpu":
-        return 0
-    return min(1, resources.get("GPU", 0) / num_actors)
+    return min(1, resources.get("GPU", 0) / num_actors) if needs_gpu(settings) else 0
 
 
 class _Actor:
@@ -117,8 +124,8 @@ class _Actor:
     def _annotate(self, video: FoundVideo) -> None:
         if not (self._folder / WRITING).is_dir():
             raise ValueError(
-                f"A machine of the cluster does not see '{self._folder}', but all need the output folder and the "
-                "videos under the same paths: put both on storage that they share."
+                f"A machine of the cluster does not see '{self._folder}', but all need the output folder, the videos, "
+                "the pose model and the weights under the same paths: put them on storage that they share."
             )
         if Part.read(video, self._folder) is not None:
             return  # done by a machine that failed before it could say so

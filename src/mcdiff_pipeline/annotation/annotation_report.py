@@ -1,8 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """What became of the videos of a run: for people, for programs, as a picture, and as a dataset card for the Hub.
 
-Nothing here depends on the time, the machine or the number of workers: the same videos with the same settings give the
-same files.
+Nothing here depends on the time or the paths: the same videos, settings and clips give the same files.
 """
 
 import dataclasses
@@ -249,8 +248,9 @@ class Report:
                 ],
             ),
             "## How it was made",
-            "Clips were cut from the videos within shots, around what moves; still, too fast and doubtful pieces and "
-            f"near-duplicates were left out. [{REPORT_TEXT}]({REPORT_TEXT}) says what became of every video. "
+            "Clips were cut from the videos within shots, around what moves; still, too fast and doubtful pieces were "
+            "left out. Of clips that show the same piece of film, exact copies were left out, and of those that were "
+            f"encoded again about half. [{REPORT_TEXT}]({REPORT_TEXT}) says what became of every video. "
             f"From one frame of a clip to the next it is {gaps[0]} to {gaps[-1]} frames of its video.",
             *(_table(["", ""], [[name, _code(value)] for name, value in _flat(made)]) for made in self.made_with),
             _table(["setting", "value"], [[name, _code(value)] for name, value in _flat(self.settings)]),

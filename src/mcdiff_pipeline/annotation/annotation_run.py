@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .annotation_on_ray import annotate_on_ray
 from .annotation_report import REPORT_JSON, Report, add_counts
-from .annotation_workers import DISK_FULL, WRITING, Part, annotate_here, num_cpus, put_file, write_file
+from .annotation_workers import DISK_FULL, WRITING, Part, annotate_here, put_file, write_file
 from .clip_selection import VideoOutcome
 from .clips import ClipDataset, ShardWriter, check_shard_arguments
 from .found_videos import FoundVideo, find_videos
@@ -53,11 +53,14 @@ def annotate_videos(
 ) -> Report:
     """Turns videos into a dataset: shards, a report and a dataset card.
 
-    A run that was stopped goes on when it is started again, with any number of workers and on one machine or many. It
-    ends with the same bytes as one that was not stopped. A dataset that is finished is left as it is.
+    A run that was stopped goes on when it is started again, with any number of workers and on one machine or many.
+    With DIS on processors of one kind, it ends with the same bytes as one that was not stopped. RAFT gives other last
+    digits with another device, another number of threads (the CPUs are divided among the workers) or another version
+    of torch. A dataset that is finished is left as it is.
 
-    A video that cannot be read, or crashes the process that reads it, costs nothing but itself. What the same piece of
-    film gives a second time is left out (`near_duplicates`).
+    A video that cannot be read, or crashes the process that reads it, costs nothing but itself. Clips that show the
+    same piece of film as an earlier one are left out where that is recognised: exact copies are, and of those that
+    were encoded again about half (`near_duplicates`).
 
     Args:
         videos (sequence of `str` or `os.PathLike`): files and folders; see `find_videos`.
@@ -65,10 +68,11 @@ def annotate_videos(
         settings (`AnnotationSettings`): what the clips are like.
         split (`str`, defaults to `"train"`): first part of the shards' names.
         license (`str`, defaults to `"unknown"`): of the videos, as the Hub abbreviates it, for the dataset card.
-        num_workers (`int`, *optional*): processes; one for each CPU of the machine or the cluster if None.
+        num_workers (`int`, *optional*): processes. None: one for each CPU of the machine or the cluster, and at most
+            four for each GPU that RAFT runs on.
         clips_per_shard (`int`, defaults to 256): the last shard may hold fewer.
-        ray_address (`str`, *optional*): run on this Ray cluster; all its machines must see the videos and the output
-            under the same paths.
+        ray_address (`str`, *optional*): run on this Ray cluster; all its machines must see the videos, the output,
+            the pose model and the weights under the same paths.
         progress (`bool`, defaults to True): show progress bars on stderr.
 
     Returns:
@@ -84,8 +88,9 @@ def annotate_videos(
         KeyboardInterrupt: at Ctrl-C and at SIGTERM, with a message; what is finished stays here, too.
 
     Example:
-        report = annotate_videos(["holiday.mp4", "videos"], "data/mine", AnnotationSettings(flow="dis"))
-        print(report.summary())
+        if __name__ == "__main__":  # the processes that annotate import the script, too
+            report = annotate_videos(["holiday.mp4", "videos"], "data/mine", AnnotationSettings(flow="dis"))
+            print(report.summary())
     """
     check_shard_arguments(split, clips_per_shard)
     if not re.fullmatch(r"[a-z][a-z0-9.+-]*", license):
@@ -174,11 +179,14 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _begin(unfinished: Path, run: dict[str, Any]) -> None:
-    """Notes the arguments of a new run, or checks that they are those of the one that was stopped."""
+    """Notes the arguments of a new run, or checks that they are those of the one that was stopped.
+
+    A run that has made no part yet binds nobody: its arguments may be what kept its workers from starting.
+    """
     shutil.rmtree(unfinished / WRITING, ignore_errors=True)  # of a run that was killed
     (unfinished / WRITING).mkdir()
     arguments = unfinished / "run.json"
-    if not arguments.exists():
+    if all(path == arguments for path in unfinished.glob("*.json")):
         write_file(arguments, json.dumps(run).encode(), unfinished / WRITING)
     if difference := _difference(json.loads(arguments.read_bytes()), run):
         raise ValueError(
@@ -214,7 +222,7 @@ def _annotate_missing(
         return
     todo.sort(key=lambda video: -video.size)  # the longest first, so that none is left running alone at the end
     if ray_address is None:
-        parts = annotate_here(todo, settings, unfinished, num_workers or num_cpus())
+        parts = annotate_here(todo, settings, unfinished, num_workers)
     else:
         parts = annotate_on_ray(todo, settings, unfinished, num_workers, ray_address)
     with (

@@ -46,6 +46,9 @@ WRITING = "writing"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Fields of a clip's meta that say what made it.
 MADE_WITH = ("flow", "keypoints", "versions")
+# A choice, not a measurement: each process holds a CUDA context and RAFT in the GPU's memory, and while some of them
+# decode, look for people and write, the others keep the GPU busy.
+WORKERS_PER_GPU = 4
 # A worker is forked from a process that has imported everything and done nothing yet. So it starts in milliseconds
 # instead of the seconds that the imports take, also after a crash, and shares their memory with the other workers.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -95,6 +98,7 @@ def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) ->
 
     Raises:
         OSError: if the part cannot be written.
+        Exception: if memory ran out or the GPU failed, for which the video may not be to blame.
     """
     outcome = VideoOutcome(video.name)
     part = Part(video.size, video.modified, outcome)
@@ -109,6 +113,8 @@ def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) ->
             try:
                 clip = next(clips, None)
             except Exception as error:  # whatever it is, it must not cost the videos that are fine
+                if _comes_from_the_machine(error):
+                    raise
                 logger.exception("while annotating %s", video.path)
                 reason = f"{type(error).__name__}: {error}".replace(str(video.path), video.name)
                 outcome.error = f"'{video.name}' cannot be annotated: {' '.join(reason.split())}"
@@ -118,20 +124,30 @@ def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) ->
             counts = copy.deepcopy(outcome)
             add_counts(counts, {name: getattr(counted, name) for name in CLIP_COUNTS}, sign=-1)
             counts = {name: getattr(counts, name) for name in CLIP_COUNTS}
-            try:
-                writer.write(clip)
-            except ValueError:  # flow that is not finite or beyond what the format holds
-                add_counts(outcome, counts, sign=-1)
-                outcome.drop("flow cannot be stored")
-            else:
-                part.made_with = {name: clip.meta[name] for name in MADE_WITH}
-                part.counts.append(counts)
-                fingerprints.append(fingerprint(clip.frames))
+            writer.write(clip)
+            part.made_with = {name: clip.meta[name] for name in MADE_WITH}
+            part.counts.append(counts)
+            fingerprints.append(fingerprint(clip.frames))
             counted = copy.deepcopy(outcome)
     if fingerprints:
         part.fingerprints = np.stack(fingerprints)
         put_file(folder / WRITING / f"{attempt}-00000.tar", folder / f"{video.identity}.tar")
     part.write(video, folder)
+
+
+class MachineFailed(Exception):
+    """Memory ran out, or the GPU failed, while a video was annotated; the message says what happened."""
+
+
+def _comes_from_the_machine(error: Exception) -> bool:
+    """Whether memory ran out or the GPU failed: another video may be to blame, or another program."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    # These have no type of their own in all versions of torch.
+    signs = ("can't allocate memory", "CUDA error", "CUDNN_STATUS_", "CUBLAS_STATUS_")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def write_crash(video: FoundVideo, folder: Path, reason: str) -> None:
@@ -155,7 +171,7 @@ def put_file(written: Path, path: Path) -> None:
 
 
 class WorkerDied(Exception):
-    """A worker's process has ended; the message says how."""
+    """A worker's process has ended, or is not fit for more; the message says why."""
 
 
 class Worker:
@@ -190,7 +206,7 @@ class Worker:
         """Waits until it has started, or is done with the video.
 
         Raises:
-            WorkerDied: if its process has ended.
+            WorkerDied: if its process has ended, or gave up because the machine failed.
             RuntimeError: if it died while it started: no video is to blame.
             Exception: what stopped it: nothing that has to do with the video.
         """
@@ -203,11 +219,14 @@ class Worker:
             if self.video is None:
                 raise RuntimeError(
                     f"A worker ended with {reason} before it could begin: either it has said why, or memory ran out "
-                    "and fewer workers are needed."
+                    'and fewer workers are needed; a script that annotates needs `if __name__ == "__main__":`, '
+                    "because workers import it."
                 ) from None
             for path in (self._folder / WRITING).glob(f"{self.video.identity}_*"):
                 path.unlink(missing_ok=True)
             raise WorkerDied(reason) from None
+        if isinstance(error, MachineFailed):
+            raise WorkerDied(str(error))
         if error is not None:
             raise error
 
@@ -219,18 +238,19 @@ class Worker:
 
 
 def annotate_here(
-    videos: Sequence[FoundVideo], settings: AnnotationSettings, folder: Path, num_workers: int
+    videos: Sequence[FoundVideo], settings: AnnotationSettings, folder: Path, num_workers: int | None
 ) -> Iterator[FoundVideo]:
     """Annotates videos into parts, in processes on this machine.
 
-    A video whose worker dies is tried once more at the end, alone, because it may have been another's fault: memory
-    may have run out.
+    A video whose worker dies, or that finds memory full or the GPU failing, is tried once more at the end, alone and
+    in a new process, because it may have been another's fault.
 
     Args:
         videos (sequence of `FoundVideo`): in the order in which they are begun.
         settings (`AnnotationSettings`): what the clips are like.
         folder (`Path`): of the parts.
-        num_workers (`int`): processes at a time; the CPUs are divided among them.
+        num_workers (`int`, *optional*): processes at a time, among which the CPUs are divided; None: as
+            `default_num_workers` says.
 
     Yields:
         [`FoundVideo`]: each when it is done. Closing the generator stops the workers.
@@ -239,6 +259,8 @@ def annotate_here(
         RuntimeError: if workers cannot start.
         Exception: what `VideoAnnotator` raises, or writing a part.
     """
+    if num_workers is None:
+        num_workers = default_num_workers(settings, num_cpus(), num_gpus=int(torch.cuda.is_available()))
     died: list[tuple[FoundVideo, str]] = []
     yield from _annotate_once(videos, settings, folder, num_workers, died)
     again, died = [video for video, _ in died], []
@@ -286,6 +308,24 @@ def _annotate_once(
             worker.stop()
 
 
+def default_num_workers(settings: AnnotationSettings, num_cpus: int, num_gpus: float) -> int:
+    """How many processes annotate at a time: one a CPU, or fewer where they share GPUs.
+
+    Args:
+        settings (`AnnotationSettings`): say whether a GPU is used.
+        num_cpus (`int`): of the machine, or of all machines of a cluster.
+        num_gpus (`float`): of those, the ones that may be used; where there are none the CPUs compute.
+    """
+    if not needs_gpu(settings) or num_gpus == 0:
+        return num_cpus
+    return max(1, min(num_cpus, int(WORKERS_PER_GPU * num_gpus)))
+
+
+def needs_gpu(settings: AnnotationSettings) -> bool:
+    """Whether the estimator runs on a GPU where there is one."""
+    return settings.flow != "dis" and settings.device != "cpu"
+
+
 def num_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -304,7 +344,13 @@ def _work(
         annotator = VideoAnnotator(settings)
         connection.send(None)
         while True:
-            annotate_part(annotator, connection.recv(), folder)
+            video = connection.recv()
+            try:
+                annotate_part(annotator, video, folder)
+            except Exception as error:
+                if not _comes_from_the_machine(error):
+                    raise
+                raise MachineFailed(" ".join(f"{type(error).__name__}: {error}".split())) from error
             connection.send(None)
     except Exception as error:
         error.add_note(traceback.format_exc())  # a traceback itself does not travel

@@ -6,9 +6,13 @@ import re
 import sys
 from pathlib import Path
 
-from .optical_flow import ESTIMATORS
+from .optical_flow import DTYPES, ESTIMATORS
 from .people import find_pose_model
 from .settings import AnnotationSettings, SelectionSettings
+
+
+# What the extra `annotation` brings, by the names under which it is imported.
+EXTRA_PACKAGES = ("cv2", "mediapipe", "torchvision")
 
 
 def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str = "-") -> None:
@@ -18,7 +22,8 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         parser (`argparse.ArgumentParser`): gets them.
         separator (`str`, defaults to `"-"`): between the words of a name; `"_"` in training scripts.
     """
-    selection = SelectionSettings()
+    settings = AnnotationSettings()
+    selection = settings.selection
 
     def add(target, name: str, **keywords) -> None:
         target.add_argument("--" + name.replace("-", separator), **keywords)
@@ -78,7 +83,13 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         metavar="S",
         help=f"the same in seconds (default: {selection.max_seconds:g})",
     )
-    add(clips, "frame-format", choices=("jpg", "png"), default="jpg", help="jpg is half as large (default: jpg)")
+    add(
+        clips,
+        "frame-format",
+        choices=("jpg", "png"),
+        default=settings.frame_format,
+        help=f"jpg is half as large (default: {settings.frame_format})",
+    )
     add(clips, "clips-per-shard", type=int, default=256, metavar="N", help="(default: 256)")
 
     flow = parser.add_argument_group("optical flow")
@@ -86,22 +97,23 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         flow,
         "flow",
         choices=ESTIMATORS,
-        default="dis",
-        help="the estimator (default: dis)",
+        default=settings.flow,
+        help=f"the estimator (default: {settings.flow})",
     )
     add(
         flow,
         "flow-weights",
-        metavar="FILE|NAME",
-        help="weights of RAFT: a file, or a member of torchvision's enum such as C_T_SKHT_V2, which is downloaded",
+        metavar="PATH|NAME",
+        help="weights of RAFT: a file, a folder that training/train_optical_flow.py wrote, or a member of "
+        "torchvision's enum such as C_T_SKHT_V2, which is downloaded",
     )
     add(flow, "device", help="where RAFT runs (default: cuda if there is one)")
     add(
         flow,
         "dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="number format of RAFT (default: float32)",
+        choices=DTYPES,
+        default=settings.dtype,
+        help=f"number format of RAFT (default: {settings.dtype})",
     )
 
     people = parser.add_argument_group("people")
@@ -114,18 +126,36 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         "$MCDIFF_POSE_MODEL, else the cache that training/build_pose_model.py fills)",
     )
     add(people, "no-keypoints", action="store_true", help="look for no people")
-    add(people, "max-people", type=int, default=4, metavar="N", help="people found in a frame, at most (default: 4)")
+    add(
+        people,
+        "max-people",
+        type=int,
+        default=settings.max_people,
+        metavar="N",
+        help=f"people found in a frame, at most (default: {settings.max_people})",
+    )
     add(people, "no-refinement", action="store_true", help="keep the estimator's flow on bodies")
-    add(people, "require-person", action="store_true", help="drop clips in which nobody is found")
+    add(
+        people,
+        "require-person",
+        action="store_true",
+        help="keep only clips in which, from each frame to the next, at least one person is followed",
+    )
 
     running = parser.add_argument_group("running")
-    add(running, "num-workers", type=int, metavar="N", help="processes (default: one a CPU of the machine or cluster)")
+    add(
+        running,
+        "num-workers",
+        type=int,
+        metavar="N",
+        help="processes (default: one a CPU of the machine or cluster, and for RAFT on GPUs at most four a GPU)",
+    )
     add(
         running,
         "ray-address",
         metavar="ADDRESS",
-        help="run on this Ray cluster instead, e.g. auto or HOST:6379; all its machines must see the videos and the "
-        "output under the same paths",
+        help="run on this Ray cluster instead, e.g. auto or HOST:6379; all its machines must see the videos, the "
+        "output, the pose model and the weights under the same paths",
     )
 
 
@@ -144,6 +174,8 @@ def run_annotation(args: argparse.Namespace) -> int:
     try:
         from .annotation_run import annotate_videos  # not needed to declare arguments, and wants more than the core
     except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in EXTRA_PACKAGES:
+            raise
         raise ImportError(
             f"annotation needs {error.name}, which is missing; pip install 'mcdiff-pipeline[annotation]' brings it."
         ) from error

@@ -21,6 +21,8 @@ from ..flow import backward_warp, resize_flow
 
 
 ESTIMATORS = ("raft_large", "raft_small", "dis")
+# Number formats of RAFT by their names in torch.
+DTYPES = ("float32", "float16", "bfloat16")
 # RAFT works at an eighth of the picture's size, and its coarsest correlations need two values there.
 RAFT_MULTIPLE, RAFT_SMALLEST = 8, 128
 # OpenCV finds no scale to start from in pictures that are smaller (it needs 12; this keeps a margin for its patches).
@@ -31,12 +33,10 @@ class FlowEstimator(Protocol):
     """What makes flow out of two frames.
 
     Attributes:
-        name: as given to `load_flow_estimator`.
         description: all that the flow depends on beside the frames, for the meta of clips: library and version,
-            weights, settings. JSON.
+            weights, settings, for RAFT the device. JSON.
     """
 
-    name: str
     description: dict[str, Any]
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -73,7 +73,8 @@ def load_flow_estimator(
             None computes in float32. DIS has one way to compute.
 
     Returns:
-        `FlowEstimator`: the same frames give the same flow, bit for bit on the same machine.
+        `FlowEstimator`: the same frames give the same flow: DIS bit for bit, RAFT bit for bit on one machine, with
+            the same device and number of threads.
 
     Raises:
         ValueError: if the name or the weights are unknown, do not fit together or cannot be had.
@@ -89,8 +90,8 @@ def load_flow_estimator(
         if weights is not None:
             raise ValueError(f"`weights` is {str(weights)!r}, but 'dis' has none: leave them out or choose a RAFT.")
         return DisFlow()
-    if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"`dtype` is {dtype}, but RAFT runs in torch.float32, torch.float16 or torch.bfloat16.")
+    if dtype not in (None, *(getattr(torch, known) for known in DTYPES)):
+        raise ValueError(f"`dtype` is {dtype}, but RAFT runs in {', '.join(f'torch.{known}' for known in DTYPES)}.")
     return RaftFlow(name, weights, device=device or "cpu", dtype=dtype or torch.float32)
 
 
@@ -147,7 +148,6 @@ class RaftFlow:
                 raise ValueError(
                     f"`weights` {str(weights)!r} is not a state dict of torchvision's {name}: {error}"
                 ) from error
-        self.name = name
         self.device, self.dtype, self.upsampling = torch.device(device), dtype, upsampling
         self.model = model.to(self.device).eval()
         self.description = {
@@ -156,6 +156,7 @@ class RaftFlow:
             "weights": identity,
             "dtype": str(dtype).removeprefix("torch."),
             "upsampling": upsampling,
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
         }
 
     @torch.inference_mode()
@@ -191,11 +192,10 @@ class DisFlow:
 
     def __init__(self, preset: str = "medium", upsampling: int = 3) -> None:
         cv2 = _import("cv2", "'dis'")
-        self.name = "dis"
         self.upsampling = upsampling
         self.estimator = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
         self.description = {
-            "name": self.name,
+            "name": "dis",
             "library": f"opencv {cv2.__version__}",
             "preset": preset,
             "upsampling": upsampling,
@@ -244,16 +244,28 @@ def forward_backward_consistency(forward: np.ndarray, backward: np.ndarray) -> t
             raise ValueError(
                 f"`{name}` has shape {flow.shape}, but [B, 2, H, W], the same for both directions, is needed."
             )
-    height, width = forward.shape[2:]
     back = backward_warp(torch.from_numpy(backward), torch.from_numpy(forward)).numpy()
     gap = np.square(forward + back).sum(axis=1)
     allowed = 0.01 * (np.square(forward).sum(axis=1) + np.square(back).sum(axis=1)) + 0.5
+    outside = leaves_picture(forward)
+    confidence = np.where(outside, 0, np.exp2(-gap / allowed)).astype(np.float32)
+    return outside | (gap > allowed), confidence
+
+
+def leaves_picture(flow: np.ndarray) -> np.ndarray:
+    """Where flow leads out of the picture.
+
+    Args:
+        flow: float32 `[B, 2, H, W]`, pixels.
+
+    Returns:
+        bool `[B, H, W]`; True, too, where the flow is no number.
+    """
+    height, width = flow.shape[2:]
     # Pixel x covers [x, x + 1): its centre leaves the picture half a pixel beyond the outermost centres.
-    x = np.arange(width) + forward[:, 0]
-    y = np.arange(height)[:, None] + forward[:, 1]
-    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-    confidence = np.where(inside, np.exp2(-gap / allowed), 0).astype(np.float32)
-    return ~inside | (gap > allowed), confidence
+    x = np.arange(width) + flow[:, 0]
+    y = np.arange(height)[:, None] + flow[:, 1]
+    return ~((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
 
 
 def _import(module: str, needed_by: str) -> ModuleType:

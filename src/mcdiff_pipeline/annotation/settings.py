@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .optical_flow import DTYPES, ESTIMATORS
+
 
 # Displacements between two frames of a clip are stated in pixels at this resolution; they scale with the resolution.
 REFERENCE_RESOLUTION = 256
@@ -77,17 +79,19 @@ class AnnotationSettings:
     Args:
         selection (`SelectionSettings`): which frames become clips.
         flow (`str`, defaults to `"dis"`): the optical flow estimator: `raft_large`, `raft_small` or `dis`.
-        flow_weights (`str`, *optional*): RAFT's weights: a file, or the name of a member of torchvision's enum.
+        flow_weights (`str`, *optional*): RAFT's weights: a file, a folder that `training/train_optical_flow.py` wrote,
+            or the name of a member of torchvision's enum.
         pose_model (`str`, *optional*): a pose landmarker's `.task` file; None annotates no people.
         max_people (`int`, defaults to 4): at most so many people are found in a frame.
         refine (`bool`, defaults to True): keypoint flow replaces dense flow on the body where the latter fails.
-        require_person (`bool`, defaults to False): drop clips with a pair of frames in which nobody is found.
+        require_person (`bool`, defaults to False): keep only clips in which, from each frame to the next, at least
+            one person is followed.
         frame_format (`str`, defaults to `"jpg"`): `jpg` (quality 95) or `png` (lossless, about twice as large).
         device (`str`, *optional*): where RAFT runs; None takes CUDA if there is one.
         dtype (`str`, defaults to `"float32"`): RAFT's number format; `float16` and `bfloat16` are for GPUs.
 
     Raises:
-        ValueError: if people are required and not looked for.
+        ValueError: if one of them is not known or impossible, or people are required and not looked for.
     """
 
     selection: SelectionSettings = field(default_factory=SelectionSettings)
@@ -102,13 +106,30 @@ class AnnotationSettings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        for name, known in (("flow", ESTIMATORS), ("frame_format", ("jpg", "png")), ("dtype", DTYPES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"`{name}` is {value!r}, but only {', '.join(map(repr, known))} are known.")
+        if self.max_people < 1:
+            raise ValueError(
+                f"`max_people` is {self.max_people}, but at least 1 is looked for; without a `pose_model` nobody is."
+            )
         if self.require_person and self.pose_model is None:
             raise ValueError("`require_person` is True, but people are found only with a `pose_model`; name one.")
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON, with the content of files in place of their paths: equal settings, equal clips."""
+        """The settings as JSON, with the content of files and folders in place of their paths."""
         values = asdict(self)
         for name in ("flow_weights", "pose_model"):
-            if values[name] is not None and Path(values[name]).is_file():
-                values[name] = "sha256:" + hashlib.sha256(Path(values[name]).read_bytes()).hexdigest()[:16]
+            if values[name] is not None and Path(values[name]).exists():
+                values[name] = _content_hash(Path(values[name]))
         return values
+
+
+def _content_hash(path: Path) -> str:
+    """Stands for a file, or for a model's folder, of which weights and configuration are read."""
+    files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return "sha256:" + digest.hexdigest()[:16]

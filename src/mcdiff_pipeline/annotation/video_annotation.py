@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from .clip_selection import SelectedClip, VideoOutcome, select_clips
 from .clips import Clip
-from .optical_flow import forward_backward_consistency, load_flow_estimator
+from .optical_flow import forward_backward_consistency, leaves_picture, load_flow_estimator
 from .people import COCO_KEYPOINTS, Person, PersonDetector, match_people
 from .refinement import MIN_KEYPOINT_CONFIDENCE, refine_flow
 from .settings import AnnotationSettings
@@ -22,6 +22,8 @@ from .settings import AnnotationSettings
 
 # A clip in which less of some pair of frames is consistent forward and backward has no flow worth learning from.
 MIN_CONSISTENT = 0.5
+# The longest displacement in pixels that KITTI's format, in which flow is stored, can hold in each direction.
+LONGEST_STORED = 511.98
 # Masks number people from 1 in 8 bits.
 MAX_TRACKS = 255
 
@@ -107,23 +109,25 @@ class VideoAnnotator:
 
         people = [self.detector(frame) for frame in frames] if self.detector is not None else [[] for _ in frames]
         tracks = _track_people(people)
+        followed = [
+            [(track[t], track[t + 1]) for track in tracks if t in track and t + 1 in track] for t in range(len(flow))
+        ]
         replaced = np.zeros_like(confidence)
         if self.settings.refine:
-            for t in range(len(flow)):
-                pairs = [(track[t], track[t + 1]) for track in tracks if t in track and t + 1 in track]
+            for t, pairs in enumerate(followed):
                 flow[t], replaced[t] = refine_flow(frames[t : t + 2], flow[t], confidence[t], pairs)
             # Where keypoints know better, the flow's contradiction was no sign of an occlusion.
-            occlusion &= (replaced < 0.5) | _leaves_picture(flow)
+            occlusion &= (replaced < 0.5) | leaves_picture(flow)
 
+        if not np.isfinite(flow).all() or (np.abs(flow).max(axis=1)[~occlusion] > LONGEST_STORED).any():
+            return None, "flow cannot be stored"
         low, high = self.settings.selection.displacement_limits
         speeds = np.percentile(np.hypot(flow[:, 0], flow[:, 1]), 95, axis=(1, 2))
         if speeds.mean() < low:
             return None, "moves too little"
         if speeds.max() > high:
             return None, "moves too far"
-        if self.settings.require_person and not all(
-            any(t in track and t + 1 in track for track in tracks) for t in range(len(flow))
-        ):
+        if self.settings.require_person and not all(followed):
             return None, "no person"
 
         masks, keypoints = _masks_and_keypoints(tracks, frames.shape[:3])
@@ -188,11 +192,3 @@ def _masks_and_keypoints(
             keypoints[t, index, inside, :2] = person.keypoints[inside, :2]
             keypoints[t, index, inside, 2] = np.where(confidence[inside] >= MIN_KEYPOINT_CONFIDENCE, 2, 1)
     return masks, keypoints
-
-
-def _leaves_picture(flow: np.ndarray) -> np.ndarray:
-    """bool `[T, H, W]`: where float32 flow `[T, 2, H, W]` leads out of the picture."""
-    height, width = flow.shape[2:]
-    x = np.arange(width) + 0.5 + flow[:, 0]
-    y = np.arange(height)[:, None] + 0.5 + flow[:, 1]
-    return (x < 0) | (x >= width) | (y < 0) | (y >= height)
