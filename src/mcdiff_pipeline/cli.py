@@ -93,6 +93,7 @@ def size(text: str) -> int | tuple[int, int]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command; `run` of its result is the function to call with it."""
     from .annotation.arguments import add_annotation_arguments
+    from .evaluation.arguments import add_evaluation_arguments
     from .hub_arguments import add_export_arguments, add_push_arguments
 
     parser = OneSentenceParser(
@@ -130,7 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--device", help="where to compute, for example cpu or cuda:0 (default: cuda if there is one)")
     group.add_argument("--dtype", choices=DTYPES, help="number format of the networks (default: float32)")
-    group.add_argument(
+    working_size = argparse.ArgumentParser(add_help=False)
+    working_size.add_argument(
         "--size",
         type=size,
         metavar="N|WxH",
@@ -139,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     generate_parser = commands.add_parser(
         "generate",
-        parents=[strokes, model],
+        parents=[strokes, model, working_size],
         help="make a video from a picture and strokes",
         description="Makes a video from a picture and strokes. Ctrl-C keeps the frames made so far as a whole file.",
         epilog='example: mcdiff generate cat.jpg --stroke "206,238 160,230" --hold "20,285" --output cat.mp4',
@@ -184,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     flow_parser = commands.add_parser(
         "flow",
-        parents=[strokes, model],
+        parents=[strokes, model, working_size],
         help="show the dense flow that the strokes give",
         description="Writes a picture: the strokes drawn over the given one, and beside it the dense flow of one step "
         "in the colours of the Middlebury wheel (white: no motion, red: right, hue: direction, depth: speed).",
@@ -246,15 +248,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_annotation_arguments(annotate_parser)
     annotate_parser.set_defaults(run=annotate)
 
-    annotate_parser = commands.add_parser(
-        "annotate",
-        help="turn videos into training data",
-        description="Turns videos into clips with dense flow, people and keypoints: shards that the training scripts "
-        "read, a report and a dataset card. Killed and started again, it goes on.",
-        epilog="example: mcdiff annotate holiday.mp4 videos/ --output-dir clips",
+    evaluate_parser = commands.add_parser(
+        "evaluate",
+        parents=[model],
+        help="measure a model beside its rivals",
+        description="Measures a model on clips with true flow, beside simple rivals in the same run: metrics.json, a "
+        "report with tables and plots, sheets and videos. Killed and started again, it goes on.",
+        epilog="example: mcdiff evaluate --data data/people --output evaluation",
     )
-    add_annotation_arguments(annotate_parser)
-    annotate_parser.set_defaults(run=annotate)
+    add_evaluation_arguments(evaluate_parser)
+    evaluate_parser.set_defaults(run=evaluate)
 
     dataset_parser = commands.add_parser("dataset", help="look at training data", description="Looks at clips.")
     actions = dataset_parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -737,14 +740,41 @@ def annotate(args: argparse.Namespace) -> int:
         raise InputError(first_line(error)) from error
 
 
-def annotate(args: argparse.Namespace) -> int:
-    """`mcdiff annotate`: returns the exit code."""
-    from .annotation.arguments import run_annotation
+def evaluate(args: argparse.Namespace) -> int:
+    """`mcdiff evaluate`: returns the exit code."""
+    from .annotation.clips import ClipDataset
+    from .evaluation.arguments import check_evaluation_packages, evaluation_settings
 
+    with checking_input():
+        settings = evaluation_settings(args)
+        dataset = ClipDataset(args.data, args.split)
+        check_evaluation_packages()
+    model_path, model_name = resolve_model(args.model)
+    others = {name: resolve_model(model)[0] for name, model in args.other}
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    from .evaluation import evaluate
+
+    dtype = args.dtype or "float32"
+    pipe = load_model(model_path, dtype, args.device)
+    pipes = {name: load_model(path, dtype, args.device) for name, path in others.items()}
+    for loaded in (pipe, *pipes.values()):
+        loaded.set_progress_bar_config(disable=True)
     try:
-        return run_annotation(args)
-    except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures
+        evaluate(
+            pipe,
+            dataset,
+            args.output,
+            settings,
+            model_name=model_name,
+            data_name=f"{args.data.name}, {args.split}",
+            others=pipes,
+            batch_size=args.batch_size,
+        )
+    except ValueError as error:
         raise InputError(first_line(error)) from error
+    print(f"Report: {args.output / 'report.md'}")
+    return 0
 
 
 def show_clip(args: argparse.Namespace) -> int:

@@ -1,12 +1,14 @@
 """The simple rivals that F and G have to beat, and where they are compared.
 
-Flow is forward flow `[B, 2, H, W]`, channel 0 right, channel 1 down.
+F's rivals interpolate the strokes, G's carry pixels along the flow. Flow is forward flow `[B, 2, H, W]`, channel 0
+right, channel 1 down.
 """
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from ..flow import forward_splat
+from ..flow import accumulate_flow, forward_splat
 from ..pipeline_mcdiff import splat_importance
 
 
@@ -22,10 +24,51 @@ def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tup
     Returns:
         `np.ndarray`: `[2, height, width]` in pixels, the dtype of `displacements`.
     """
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    centres = (np.stack([columns, rows], axis=-1) + 0.5) * cell  # [h, w, 2] pixels
-    distances = np.linalg.norm(centres[:, :, None] - points, axis=-1)
+    distances = np.linalg.norm(_cell_centres(size, cell)[:, :, None] - points, axis=-1)
     return displacements[distances.argmin(axis=-1)].transpose(2, 0, 1)
+
+
+def inverse_distance_flow(
+    points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int
+) -> np.ndarray:
+    """F's rival: every cell moves like all strokes, weighted by one over the squared distance (Shepard 1968).
+
+    Arguments and result are those of `nearest_stroke_flow`.
+    """
+    squared = np.square(_cell_centres(size, cell)[:, :, None] - points).sum(axis=-1)  # [h, w, N]
+    weights = 1 / np.maximum(squared, 1e-6)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return (weights @ displacements).transpose(2, 0, 1).astype(displacements.dtype)
+
+
+def thin_plate_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
+    """F's rival: the smoothest surface through the strokes, a thin-plate spline (Duchon 1977, Bookstein 1989).
+
+    One stroke moves everything alike, two give what changes along the line between them, and only from three on that
+    are not on one line the spline bends.
+
+    Arguments and result are those of `nearest_stroke_flow`.
+    """
+    middle, unit = points.mean(axis=0), cell * max(size)  # numbers of size 1, for the solver's sake
+    at = (points - middle) / unit
+    cells = (_cell_centres(size, cell).reshape(-1, 2) - middle) / unit
+
+    def basis(to):
+        squared = np.square(to[:, None] - at).sum(axis=-1)
+        return 0.5 * squared * np.log(np.maximum(squared, 1e-12)), np.column_stack([np.ones(len(to)), to])
+
+    bending, affine = basis(at)
+    # Too few strokes leave the affine part open; of all solutions the least is taken, and with coordinates around the
+    # strokes' middle that is the one with the smallest slope.
+    system = np.block([[bending, affine], [affine.T, np.zeros((3, 3))]])
+    weights = np.linalg.lstsq(system, np.vstack([displacements, np.zeros((3, 2))]), rcond=1e-10)[0]
+    return (np.hstack(basis(cells)) @ weights).T.reshape(2, *size).astype(displacements.dtype)
+
+
+def _cell_centres(size: tuple[int, int], cell: int) -> np.ndarray:
+    """`[h, w, 2]`: (x, y) of the centre of each cell, in pixels."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return (np.stack([columns, rows], axis=-1) + 0.5) * cell
 
 
 def splat_frame(latents: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -41,6 +84,73 @@ def splat_frame(latents: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     splatted, coverage = forward_splat(latents, flow, splat_importance(flow))
     coverage = coverage.clamp(max=1)
     return coverage * splatted + (1 - coverage) * latents
+
+
+def accumulate_steps(flow: torch.Tensor) -> torch.Tensor:
+    """Flow from each frame to the next, chained to flow from the first frame to each other; `[B, N - 1, 2, H, W]`."""
+    total, accumulated = torch.zeros_like(flow[:, 0]), []
+    for step in flow.unbind(1):
+        total = accumulate_flow(total, step)
+        accumulated.append(total)
+    return torch.stack(accumulated, dim=1)
+
+
+def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell: int) -> torch.Tensor:
+    """The rival of the whole chain: the start frame, carried along the flow accumulated so far, frame by frame.
+
+    Holes are filled from behind. So every frame has the sharpness of a picture that is resampled once, and what comes
+    into sight is what its surroundings suggest.
+
+    Args:
+        start (`torch.Tensor`): `[B, 3, H, W]`.
+        accumulated_flow (`torch.Tensor`): `[B, N - 1, 2, H, W]` in pixels, from the first frame to each other.
+        cell (`int`): pixels along one side of a latent cell, the unit in which motion decides who is in front.
+
+    Returns:
+        `torch.Tensor`: `[B, N - 1, 3, H, W]`, the frames after the first.
+    """
+    frames = []
+    for flow in accumulated_flow.unbind(1):
+        payload = torch.cat([start, flow.norm(dim=1, keepdim=True) / cell], dim=1)
+        splatted, coverage = forward_splat(payload, flow, splat_importance(flow / cell))
+        frames.append(fill_from_behind(splatted[:, :-1], coverage, splatted[:, -1:]))
+    return torch.stack(frames, dim=1)
+
+
+def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Fills holes with a blurred continuation of what surrounds them, where what moves less counts as behind.
+
+    Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): averages over ever larger blocks of what is known,
+    then from coarse to fine each pixel keeps what it knows and takes the rest from the coarser level.
+
+    Args:
+        picture (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, 1 and more where the picture is known.
+        motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
+
+    Returns:
+        `torch.Tensor`: `[B, C, H, W]`.
+    """
+    known = coverage.clamp(max=1)
+    # The weight of a pixel in a neighbouring hole. One cell of motion more counts e times less; never nothing at all.
+    weight = known * (-motion).clamp_min(-10).exp()
+    levels = []
+    value = picture
+    while True:
+        levels.append((value, weight))
+        if max(value.shape[2:]) == 1:
+            break
+        total = F.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False)
+        value = F.avg_pool2d(value * weight, 2, ceil_mode=True, count_include_pad=False) / total.clamp_min(1e-12)
+        weight = total
+    filled = levels[-1][0]
+    for value, weight in reversed(levels[1:-1]):
+        filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : value.shape[2], : value.shape[3]]
+        # From a quarter of the weight of still pixels on, a block knows enough to speak for itself.
+        share = (4 * weight).clamp(max=1)
+        filled = share * value + (1 - share) * filled
+    filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : picture.shape[2], : picture.shape[3]]
+    return known * picture + (1 - known) * filled
 
 
 def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:

@@ -1,0 +1,101 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Do things go where the strokes say? Handles are found again on the output, and their distance to the truth counted.
+
+A handle is found again by what it looks like: around its true position in a frame of the true video there is a patch,
+and the place in the output, near the same position, where that patch fits best is where the handle is. So it works on
+anything, people or not. The paper detects body keypoints on the output instead, which works on people alone.
+
+No such figure means anything by itself: on the true video it is 0 by construction, on a still it is the length of the
+motion as far as it is found, and between the two a picture that is carried along the true flow shows how far texture
+alone can be followed. Reports give all of these beside a model's.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+# At 128 pixels on the shorter side, and proportional to it. A patch of 15 x 15 pixels is a head; a handle that is
+# 20 pixels off is lost. A trial with both gave 0.0 / 10.4 pixels on the true video / a still.
+REFERENCE_SIDE = 128
+PATCH_RADIUS, SEARCH_RADIUS = 7, 20
+# A handle counts as recalled within this distance, at the reference side.
+RECALL_DISTANCE = 3.0
+# A patch whose values spread less than this (standard deviation, white = 1) fits everywhere: it says nothing.
+MIN_CONTRAST = 0.02
+
+
+def scaled_to(height: int, width: int) -> tuple[int, int, float]:
+    """Patch radius, search radius and distance of recall, in pixels, for frames of this size."""
+    factor = min(height, width) / REFERENCE_SIDE
+    return max(2, round(PATCH_RADIUS * factor)), max(2, round(SEARCH_RADIUS * factor)), RECALL_DISTANCE * factor
+
+
+def handle_distances(true_frames: torch.Tensor, output: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """How far from its true position each handle is found in the output.
+
+    The place of best fit is that of the largest normalised cross-correlation (Lewis 1995, "Fast normalized
+    cross-correlation"; per channel without its mean, summed over channels), to whole pixels.
+
+    Args:
+        true_frames (`torch.Tensor`): `[M, 3, H, W]` in [0, 1], for each handle the true frame.
+        output (`torch.Tensor`): `[M, 3, H, W]` in [0, 1], for each handle the output of the same time.
+        positions (`torch.Tensor`): `[M, 2]`, the true (x, y) in pixels; pixel (0, 0) covers [0, 1).
+
+    Returns:
+        `torch.Tensor`: float32 `[M]` in pixels; NaN where the patch has too little contrast to be found.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    if true_frames.shape != output.shape or true_frames.shape[:1] + (2,) != positions.shape:
+        raise ValueError(
+            f"`true_frames` {list(true_frames.shape)}, `output` {list(output.shape)} and `positions` "
+            f"{list(positions.shape)} do not fit together: for M handles, [M, 3, H, W] twice and [M, 2] are needed."
+        )
+    channels, height, width = output.shape[1:]
+    if len(output) == 0:
+        return output.new_zeros(0)
+    radius, search, _ = scaled_to(height, width)
+    columns, rows = positions.long().unbind(1)
+
+    patches = _crop(true_frames, rows, columns, radius)
+    patches = patches - patches.mean(dim=(2, 3), keepdim=True)
+    windows = _crop(output, rows, columns, radius + search)
+
+    side, area = 2 * radius + 1, (2 * radius + 1) ** 2
+    # Correlation by the convolution theorem: a tenth of the time of a convolution with M groups.
+    shape = tuple(windows.shape[2:])
+    spectrum = torch.fft.rfft2(windows) * torch.fft.rfft2(patches, s=shape).conj()
+    fit = torch.fft.irfft2(spectrum.sum(dim=1), s=shape)[:, : 2 * search + 1, : 2 * search + 1]
+    variance = _local_mean(windows.square(), side) - _local_mean(windows, side).square()
+    energy = variance.clamp_min(0).sum(dim=1) * area
+    own_energy = patches.square().sum(dim=(1, 2, 3))
+    # Where the output is flat the correlation is 0, not a ratio of rounding errors.
+    least = channels * area * (MIN_CONTRAST / 10) ** 2
+    fit = fit / (energy.clamp_min(least) * own_energy.clamp_min(least)[:, None, None]).sqrt()
+
+    offsets = torch.arange(-search, search + 1, device=output.device)
+    row, column = rows[:, None] + offsets, columns[:, None] + offsets
+    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None]
+    distance = torch.hypot(offsets[:, None].float(), offsets[None].float())
+    # Of places that fit alike the nearest one is taken.
+    score = torch.where(inside, fit - 1e-5 * distance, -torch.inf)
+    found = distance.flatten()[score.flatten(1).argmax(dim=1)]
+    flat = own_energy < channels * area * MIN_CONTRAST**2
+    return torch.where(flat, torch.nan, found)
+
+
+def _local_mean(values: torch.Tensor, side: int) -> torch.Tensor:
+    """Means over all windows of `side` x `side`, rows and columns apart, which is `side` / 2 times faster."""
+    return F.avg_pool2d(F.avg_pool2d(values, (side, 1), stride=1), (1, side), stride=1)
+
+
+def _crop(frames: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, radius: int) -> torch.Tensor:
+    """`[M, 3, 2 * radius + 1, 2 * radius + 1]` around one pixel of each frame; outside, the border goes on."""
+    height, width = frames.shape[2:]
+    offsets = torch.arange(-radius, radius + 1, device=frames.device)
+    row = (rows[:, None] + offsets).clamp(0, height - 1)
+    column = (columns[:, None] + offsets).clamp(0, width - 1)
+    number = torch.arange(len(frames), device=frames.device)
+    # Indices beside a slice come first in the result.
+    return frames[number[:, None, None], :, row[:, :, None], column[:, None]].permute(0, 3, 1, 2).contiguous()
