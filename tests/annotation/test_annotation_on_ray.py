@@ -1,7 +1,10 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
-from annotation_runs import PHOTOGRAPHS, annotate, digests, kill, meanwhile, pan, readers_in
+from annotation_runs import PHOTOGRAPHS, SETTINGS, annotate, digests, kill, meanwhile, pan, readers_in
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_small
 
 from mcdiff_pipeline.video import write_video
 
@@ -68,3 +71,12 @@ def test_a_machine_that_fails_and_a_video_that_crashes_make_no_other_bytes_than_
     with meanwhile(disturb, every=0.03):
         annotate([videos], tmp_path / "one", num_workers=2)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")
+
+
+def test_weights_named_relative_to_the_caller_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(pan("cat", num_frames=8), "cat.mp4", fps=12)
+    save_file(raft_small().state_dict(), "raft.safetensors")
+    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="raft.safetensors")
+    (outcome,) = annotate(["cat.mp4"], Path("output"), settings, ray_address=cluster.address).videos
+    assert outcome.error is None and outcome.num_frames == 8
