@@ -5,10 +5,15 @@
         --flow_completion runs/flow_completion/flow_completion --unet runs/future_frame/unet \\
         --scheduler runs/future_frame/scheduler --output_dir runs/mcdiff-small-128
 
+What G is given beside the noise is read from the `training_arguments.json` of its run. Leave `--flow_completion` out
+for a G that was trained with `--no_flow_completion`.
+
 Weights are stored in half precision, which halves the download; loading gives them in the precision that is asked for.
 """
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 import torch
@@ -17,51 +22,69 @@ from latent_cache import load_vae
 from training_loop import write_folder
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
-from mcdiff_pipeline.pipeline_mcdiff import CONDITIONING_CHANNELS
+from mcdiff_pipeline.pipeline_mcdiff import DENSE_FLOW_CONDITIONS
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", required=True, help="Folder of the autoencoder.")
-    parser.add_argument("--flow_completion", required=True, help="Folder of F.")
-    parser.add_argument("--unet", required=True, help="Folder of G.")
+    parser.add_argument("--flow_completion", default=None, help="Folder of F.")
+    parser.add_argument("--unet", required=True, help="Folder of G, in the output folder of train_future_frame.py.")
     parser.add_argument("--scheduler", required=True, help="Folder of the scheduler that G was trained with.")
     parser.add_argument("--output_dir", required=True)
-    parser.add_argument(
-        "--conditioning",
-        nargs="+",
-        default=list(CONDITIONING_CHANNELS),
-        choices=list(CONDITIONING_CHANNELS),
-        help="What G was trained with, in the same order; by default what train_future_frame.py takes by default.",
-    )
-    parser.add_argument("--flow_scale", type=float, default=1.0, help="What G was trained with.")
     parser.add_argument("--default_size", type=int, default=128, help="Side of the square with the default area.")
     parser.add_argument("--default_frames", type=int, default=16)
     parser.add_argument("--default_steps", type=int, default=2)
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def trained_with(unet: str) -> dict:
+    """The arguments of the run whose output folder, or a checkpoint in it, holds the folder of G.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    for folder in list(Path(unet).resolve().parents)[:2]:
+        if (folder / "training_arguments.json").is_file():
+            return json.loads((folder / "training_arguments.json").read_text())
+    raise ValueError(
+        f"--unet {unet}: no training_arguments.json in the folder above says what G was trained with; name the folder "
+        "in the output of train_future_frame.py."
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
+    trained = trained_with(args.unet)
+    needs_flow = any(name in DENSE_FLOW_CONDITIONS for name in trained["conditioning"])
+    if needs_flow != (args.flow_completion is not None):
+        raise ValueError(
+            f"--unet {args.unet} was trained {'with' if needs_flow else 'without'} dense flow, so "
+            f"--flow_completion {'has to name the folder of F' if needs_flow else 'has no use; leave it out'}."
+        )
+    flow_completion = None
+    if args.flow_completion is not None:
+        flow_completion = FlowCompletionUNet.from_pretrained(args.flow_completion)
     pipe = MCDiffPipeline(
         vae=load_vae(args.vae, "cpu"),
-        flow_completion=FlowCompletionUNet.from_pretrained(args.flow_completion),
+        flow_completion=flow_completion,
         unet=UNet2DConditionModel.from_pretrained(args.unet),
         scheduler=DDIMScheduler.from_pretrained(args.scheduler),
-        conditioning=args.conditioning,
-        flow_scale=args.flow_scale,
+        conditioning=trained["conditioning"],
+        flow_scale=trained["flow_scale"],
         default_height=args.default_size,
         default_width=args.default_size,
         default_num_frames=args.default_frames,
         default_num_inference_steps=args.default_steps,
     )
-    for component in (pipe.vae, pipe.flow_completion, pipe.unet):
-        component.register_to_config(_name_or_path=Path(args.output_dir).name)  # not the folder it was trained in
+    models = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    for model in models.values():
+        model.register_to_config(_name_or_path=Path(args.output_dir).name)  # not the folder it was trained in
     write_folder(args.output_dir, pipe.to(torch.float16).save_pretrained)
-    for name, component in pipe.components.items():
-        if isinstance(component, torch.nn.Module):
-            print(f"{name}: {sum(p.numel() for p in component.parameters()) / 1e6:.2f} M parameters")
+    for name, model in models.items():
+        print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

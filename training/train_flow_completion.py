@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
+from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
     SeededDraws,
     add_training_arguments,
@@ -25,7 +27,7 @@ from training_loop import (
     write_folder,
 )
 
-from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points, sample_strokes
+from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
 from mcdiff_pipeline.evaluation.rivals import nearest_stroke_flow
 from mcdiff_pipeline.flow import flow_to_image, resize_flow
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
@@ -51,51 +53,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="Start from this model folder. With --model_config its weights go into a larger model that answers as "
         "it does at first.",
     )
-    parser.add_argument(
-        "--flow_weight",
-        choices=("magnitude", "mask"),
-        default="magnitude",
-        help="Weight of a cell: λ + ‖d̂‖ / max ‖d̂‖, or λ + the share of the cell that people and things cover.",
-    )
-    parser.add_argument("--flow_weight_floor", type=float, default=0.1, help="λ in the weight of a cell.")
-    parser.add_argument(
-        "--foreground_weight",
-        type=float,
-        default=0.25,
-        help="Weight of the squared error of the foreground, for a model that separates it.",
-    )
-    parser.add_argument("--flow_norm", choices=("norm", "squared"), default="norm", help="‖d - d̂‖ or its square.")
+    add_flow_loss_arguments(parser)
+    add_stroke_arguments(parser)
     add_training_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     return args
-
-
-def flow_completion_loss(
-    prediction: torch.Tensor,
-    target: torch.Tensor,
-    weight_floor: float,
-    norm: str,
-    foreground: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖`, d̂ the true flow.
-
-    The weight keeps the model from answering "nothing moves" (most cells do not). The paper's is
-    `w = λ + ‖d̂‖ / max ‖d̂‖`. It counts a background that moves far more than one that is still, so that a model which
-    cannot know moves it. With `w = λ + foreground`, which does not depend on the flow, the best answer under
-    uncertainty is the most plausible one.
-
-    Both flows are `[B, 2, h, w]`; the loss is in their unit. `foreground` is the covered share of each cell,
-    `[B, 1, h, w]`.
-    """
-    if foreground is None:
-        magnitude = target.norm(dim=1)
-        weight = weight_floor + magnitude / magnitude.amax(dim=(1, 2), keepdim=True).clamp_min(1e-3)
-    else:
-        weight = weight_floor + foreground[:, 0]
-    squared = (prediction.float() - target).square().sum(dim=1)
-    # The small constant makes the root differentiable where the prediction is exact.
-    return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
 
 
 def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
@@ -144,14 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
         if pretrained is not None:
             enlarge(model, pretrained)
     cell = model.config.vae_scale_factor
-    pixels_per_unit = cell * model.config.flow_scale
+    flow_scale = model.config.flow_scale
     accelerator.print(f"Flow completion with {model.num_parameters() / 1e6:.2f} M parameters.")
 
     def load(index, rng):
         pair = clips[index]
-        points, displacements = sample_strokes(pair["flow"], pair["mask"], pair["keypoints"], rng=rng)
-        size = pair["latent"].shape[1:]
-        sparse_flow, mask = rasterise_points(points, displacements, size, pair["flow"].shape[1:])
+        sparse_flow, mask = draw_sparse_flow(pair, args, rng)
         return {
             "latent": pair["latent"],
             "flow": pair["flow"],
@@ -161,23 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
 
     def compute_loss(model, batch):
-        size = tuple(batch["latent"].shape[2:])
-        target = resize_flow(batch["flow"], size) * (cell / pixels_per_unit)  # cells -> units of the network
-        foreground = F.interpolate(batch["foreground"].float(), size, mode="area")
-        dense_flow, *predicted = model(batch["latent"], batch["sparse_flow"], batch["mask"], return_dict=False)
-        loss = flow_completion_loss(
-            dense_flow / pixels_per_unit,
-            target,
-            args.flow_weight_floor,
-            args.flow_norm,
-            foreground if args.flow_weight == "mask" else None,
-        )
-        values = {"flow_loss": loss}
-        if predicted:
-            values["foreground_loss"] = F.mse_loss(predicted[0].float(), foreground)
-            loss = loss + args.foreground_weight * values["foreground_loss"]
-        with torch.no_grad():
-            values["end_point_error"] = (dense_flow.float() - target * pixels_per_unit).norm(dim=1).mean()
+        _, loss, values = complete_and_compare(model, batch, args, cell, flow_scale)
         return loss, values
 
     # Fixed samples with keypoint strokes; clips without a visible keypoint have no such strokes and are left out.

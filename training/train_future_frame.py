@@ -8,16 +8,17 @@ The trained model is the folders `output_dir/unet` and `output_dir/scheduler`.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.training_utils import compute_snr
 from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
+from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
     SeededDraws,
     add_training_arguments,
@@ -29,12 +30,7 @@ from training_loop import (
 
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import (
-    CONDITIONING_CHANNELS,
-    conditioning_channels,
-    frame_condition,
-    vae_scale_factor,
-)
+from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, frame_condition, vae_scale_factor
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
@@ -49,26 +45,53 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scheduler_config", default=str(CONFIGS / "scheduler.json"))
     parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this unet folder instead.")
     parser.add_argument(
-        "--conditioning",
-        nargs="+",
-        default=list(CONDITIONING_CHANNELS),
-        choices=list(CONDITIONING_CHANNELS),
-        help="What the model is given beside the noise; the plain form of the paper is previous_frame dense_flow.",
+        "--no_flow_completion",
+        action="store_true",
+        help="Give the model strokes drawn from the true flow instead of the flow, for a pipeline without F.",
+    )
+    parser.add_argument(
+        "--flow_conditioning",
+        choices=("concat", "concat+splat"),
+        default=None,
+        help="Give the model the flow as it is, as in the paper, or also the current frame splatted by it and the "
+        "mask of holes; concat+splat if absent.",
+    )
+    parser.add_argument(
+        "--start_frame_reference",
+        action="store_true",
+        help="Give the model also the start frame of the clip, splatted along the flow accumulated since.",
     )
     parser.add_argument("--flow_scale", type=float, default=1.0, help="Displacement in cells that is 1 for the model.")
     parser.add_argument("--prediction_type", choices=("epsilon", "v_prediction"), default="v_prediction")
-    parser.add_argument(
-        "--noise_augmentation",
-        type=float,
-        default=0.1,
-        help="The previous frame gets noise of a standard deviation drawn from 0 to this, so that the model learns to "
-        "go on from its own imperfect frames.",
-    )
-    parser.add_argument("--snr_gamma", type=float, default=None, help="Min-SNR weighting (Hang et al. 2023), e.g. 5.")
+    add_denoising_arguments(parser)
+    add_stroke_arguments(parser)
     add_training_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
+    if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference):
+        raise ValueError(
+            "--no_flow_completion leaves no dense flow for --flow_conditioning and --start_frame_reference; leave "
+            "these out."
+        )
+    if not args.no_flow_completion and (args.no_keypoints or args.sampling != "magnitude"):
+        raise ValueError(
+            "--no_keypoints and --sampling say how strokes are drawn, but only with --no_flow_completion is this "
+            "model given strokes; leave them out."
+        )
+    args.conditioning = conditioning_of(args)
     return args
+
+
+def conditioning_of(args: argparse.Namespace) -> list[str]:
+    """Names for `frame_condition`, in order, of what the switches say the model is given beside the noise."""
+    if args.no_flow_completion:
+        return ["previous_frame", "sparse_flow"]
+    names = ["previous_frame", "dense_flow"]
+    if args.flow_conditioning != "concat":
+        names += ["splatted_frame", "hole_mask"]
+    if args.start_frame_reference:
+        names.append("start_frame")
+    return names
 
 
 def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
@@ -98,7 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
         if model.config.in_channels != in_channels:
             raise ValueError(
                 f"The unet in {args.pretrained_model_name_or_path} takes {model.config.in_channels} channels, but "
-                f"--conditioning {' '.join(args.conditioning)} makes {in_channels}; name what it was trained with."
+                f"{', '.join(args.conditioning)} and the noise make {in_channels}; give the switches that it was "
+                "trained with."
             )
     else:
         config = UNet2DConditionModel.load_config(args.model_config)
@@ -106,55 +130,55 @@ def main(arguments: list[str] | None = None) -> int:
     cell = vae_scale_factor(vae)
     accelerator.print(f"Future-frame prediction with {model.num_parameters() / 1e6:.2f} M parameters.")
 
-    def load(index, rng):
+    def load_from(clips, index, rng):
         pair = clips[index]
-        return {name: pair[name] for name in ("latent", "next_latent", "flow")} | clips.start(index)
+        sample = {name: pair[name] for name in ("latent", "next_latent")}
+        if "dense_flow" in args.conditioning:
+            sample["flow"] = pair["flow"]
+        if "start_frame" in args.conditioning:
+            sample |= clips.start(index)
+        if "sparse_flow" in args.conditioning:
+            sample["sparse_flow"], sample["mask"] = draw_sparse_flow(pair, args, rng)
+        return sample
 
     def condition(previous, batch):
-        cells = resize_flow(batch["flow"], tuple(previous.shape[2:]))  # [B, 2, h, w]
-        start_cells = accumulate_flow(resize_flow(batch["start_flow"], tuple(previous.shape[2:])), cells)
+        size = tuple(previous.shape[2:])
+        cells = start_cells = sparse_flow = None
+        if "dense_flow" in args.conditioning:
+            cells = resize_flow(batch["flow"], size)  # [B, 2, h, w]
+        if "start_frame" in args.conditioning:
+            start_cells = accumulate_flow(resize_flow(batch["start_flow"], size), cells)
+        if "sparse_flow" in args.conditioning:
+            sparse_flow = batch["sparse_flow"], batch["mask"]
         return frame_condition(
             args.conditioning,
             previous,
-            cells * cell,
+            None if cells is None else cells * cell,
             vae_scale_factor=cell,
             flow_scale=args.flow_scale,
-            start_frame=batch["start_latent"],
-            accumulated_flow=start_cells * cell,
+            start_frame=batch.get("start_latent"),
+            accumulated_flow=None if start_cells is None else start_cells * cell,
+            sparse_flow=sparse_flow,
         )
 
     def compute_loss(model, batch):
-        latent, target = batch["latent"], batch["next_latent"]
-        amount = args.noise_augmentation * torch.rand(len(latent), 1, 1, 1, device=latent.device)
-        conditions = condition(latent + amount * torch.randn_like(latent), batch)
-        noise = torch.randn_like(target)
-        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(target),), device=target.device)
-        noisy = scheduler.add_noise(target, noise, timesteps)
-        model_input = torch.cat([noisy, conditions], dim=1).contiguous(memory_format=torch.channels_last)
-        prediction = model(model_input, timesteps, encoder_hidden_states=None, return_dict=False)[0]
-        wanted = noise if args.prediction_type == "epsilon" else scheduler.get_velocity(target, noise, timesteps)
-        error = F.mse_loss(prediction.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
-        if args.snr_gamma is not None:
-            snr = compute_snr(scheduler, timesteps)
-            divisor = snr if args.prediction_type == "epsilon" else snr + 1
-            error = error * snr.clamp(max=args.snr_gamma) / divisor
-        return error.mean(), {}
+        conditions = condition(augment_with_noise(batch["latent"], args), batch)
+        return denoising_loss(model, scheduler, conditions, batch["next_latent"], args), {}
 
     chosen = {}
     if validation is not None:
         indices = np.random.default_rng(1).permutation(len(validation))
         indices = [index for index in indices if np.linalg.norm(validation[index]["flow"], axis=0).max() > 1]
         indices = indices[: args.num_validation_samples]
-        samples = torch.utils.data.default_collate([validation[index] | validation.start(index) for index in indices])
-        pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
+        samples = [
+            load_from(validation, index, np.random.default_rng([2, int(index)])) | {"flow": validation[index]["flow"]}
+            for index in indices
+        ]
         chosen = {
-            "latent": samples["latent"].to(accelerator.device),
-            "next_latent": samples["next_latent"].to(accelerator.device),
-            "flow": samples["flow"].to(accelerator.device),
-            "start_latent": samples["start_latent"].to(accelerator.device),
-            "start_flow": samples["start_flow"].to(accelerator.device),
-            "pictures": pictures.permute(1, 0, 4, 2, 3).float().div(127.5).sub(1).to(accelerator.device),
+            name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
         }
+        pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
+        pictures = pictures.permute(1, 0, 4, 2, 3).float().div(127.5).sub(1).to(accelerator.device)
 
     def decode(latents):
         parts = (latents / vae.config.scaling_factor).split(16)
@@ -163,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def validate(model, step):
         latent, flow = chosen["latent"], chosen["flow"]
-        current, target = chosen["pictures"]
+        current, target = pictures
         generator = torch.Generator("cpu").manual_seed(3)
         sample = torch.randn(latent.shape, generator=generator).to(latent.device)
         sampler = DDIMScheduler.from_config(scheduler.config)
@@ -177,17 +201,17 @@ def main(arguments: list[str] | None = None) -> int:
             sample = sampler.step(prediction, timestep, sample).prev_sample
 
         cells = resize_flow(flow, tuple(latent.shape[2:]))
-        pictures = {
+        shown = {
             "model": decode(sample),
             "repeat": current,
             "splat": decode(splat_frame(latent, cells)),
             "autoencoder": decode(chosen["next_latent"]),
         }
         moving = moving_pixels(flow)
-        values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in pictures.items()}
-        values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in pictures.items()}
+        values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in shown.items()}
+        values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in shown.items()}
         # One row a sample: the frame, the true next frame, the predicted one, the splatted one.
-        columns = torch.stack([current, target, *(pictures[name] for name in ("model", "splat"))])[:, :8]
+        columns = torch.stack([current, target, *(shown[name] for name in ("model", "splat"))])[:, :8]
         sheet = columns.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().permute(1, 3, 0, 4, 2)
         Image.fromarray(sheet.flatten(0, 1).flatten(1, 2).numpy()).save(
             Path(args.output_dir, f"validation_{step:06d}.png")
@@ -199,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
         args=args,
         name="unet",
         model=model,
-        draws=SeededDraws(len(clips), load, args.seed),
+        draws=SeededDraws(len(clips), functools.partial(load_from, clips), args.seed),
         compute_loss=compute_loss,
         validate=validate if chosen else None,
     )

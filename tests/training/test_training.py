@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import assemble_pipeline
 import latent_cache
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import torch
 import train_autoencoder
 import train_flow_completion
 import train_future_frame
-from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderDC, UNet2DConditionModel
+from flow_loss import flow_completion_loss
 from PIL import Image
 from tiny_models import make_flow_completion
 from torch.nn import functional as F
@@ -26,6 +28,7 @@ from training_loop import SeededDraws, learning_rate_factor, write_folder
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.annotation import Clip, ShardWriter
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels
 
 
 TRAINING = Path(train_autoencoder.__file__).parent
@@ -102,6 +105,8 @@ def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]
             "model_config": data / f"{script}.json",
         }
         own |= {"pretrained_vae": data / "vae", "cache_dir": data / "cache"}
+        if script == "train_future_frame":
+            own["start_frame_reference"] = True
     result = []
     for name, value in (common | own | changes).items():
         if value is not None:
@@ -137,27 +142,89 @@ def trained(data, tmp_path_factory):
     return outputs
 
 
-def test_outputs_load_and_make_a_pipeline(data, trained):
-    unet = trained["train_future_frame"]
-    pipe = MCDiffPipeline(
-        vae=AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae"),
-        flow_completion=FlowCompletionUNet.from_pretrained(
-            trained["train_flow_completion"], subfolder="flow_completion"
-        ),
-        unet=UNet2DConditionModel.from_pretrained(unet, subfolder="unet"),
-        scheduler=DDIMScheduler.from_pretrained(unet, subfolder="scheduler"),
-        conditioning=json.loads((unet / "training_arguments.json").read_text())["conditioning"],
-    )
+def assemble(data, unet: Path, flow_completion: Path | None, output_dir: Path) -> MCDiffPipeline:
+    """Puts a pipeline folder together through the script and loads it."""
+    command_line = ["--vae", data / "vae", "--unet", unet / "unet", "--scheduler", unet / "scheduler"]
+    if flow_completion is not None:
+        command_line += ["--flow_completion", flow_completion / "flow_completion"]
+    command_line += ["--output_dir", output_dir, "--default_size", SIZE, "--default_frames", 2]
+    assert assemble_pipeline.main([str(argument) for argument in command_line]) == 0
+    pipe = MCDiffPipeline.from_pretrained(output_dir)
     pipe.set_progress_bar_config(disable=True)
-    output = pipe(
-        Image.new("RGB", (SIZE, SIZE)),
-        [Stroke([(4, 4), (20, 20)])],
-        num_frames=2,
-        num_inference_steps=2,
-        height=SIZE,
-        width=SIZE,
+    return pipe
+
+
+def test_outputs_make_a_pipeline_with_the_conditions_that_the_unet_was_trained_with(data, trained, tmp_path):
+    unet, flow_completion = trained["train_future_frame"], trained["train_flow_completion"]
+    pipe = assemble(data, unet, flow_completion, tmp_path / "model")
+    assert pipe.config.conditioning == ["previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame"]
+    assert len(pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).frames[0]) == 2
+    with pytest.raises(ValueError, match="was trained with dense flow, so --flow_completion has to name"):
+        assemble(data, unet, None, tmp_path / "without")
+    shutil.copytree(unet / "unet", tmp_path / "alone/somewhere/unet")
+    shutil.copytree(unet / "scheduler", tmp_path / "alone/somewhere/scheduler")
+    with pytest.raises(ValueError, match="no training_arguments.json in the folder above"):
+        assemble(data, tmp_path / "alone/somewhere", flow_completion, tmp_path / "unknown")
+
+
+def test_a_unet_trained_on_strokes_makes_a_pipeline_without_flow_completion(data, trained, tmp_path):
+    switches = {"no_flow_completion": True, "no_keypoints": True, "sampling": "uniform"}
+    command_line = arguments(data, "train_future_frame", tmp_path / "run", start_frame_reference=None, **switches)
+    assert train_future_frame.main(command_line) == 0
+    pipe = assemble(data, tmp_path / "run", None, tmp_path / "model")
+    assert pipe.flow_completion is None and pipe.config.conditioning == ["previous_frame", "sparse_flow"]
+    assert pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).dense_flow is None
+    with pytest.raises(ValueError, match="was trained without dense flow, so --flow_completion has no use"):
+        assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("switches", "conditioning"),
+    [
+        ({"flow_conditioning": "concat"}, ["previous_frame", "dense_flow"]),
+        ({}, ["previous_frame", "dense_flow", "splatted_frame", "hole_mask"]),
+        (
+            {"flow_conditioning": "concat", "start_frame_reference": True},
+            ["previous_frame", "dense_flow", "start_frame"],
+        ),
+    ],
+)
+def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
+    switches = {"start_frame_reference": None, "validation_data_dir": None, "max_train_steps": 1} | switches
+    assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **switches)) == 0
+    assert json.loads((tmp_path / "training_arguments.json").read_text())["conditioning"] == conditioning
+    assert UNet2DConditionModel.load_config(tmp_path / "unet")["in_channels"] == 4 + conditioning_channels(
+        conditioning, 4
     )
-    assert len(output.frames[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [
+        ({"no_flow_completion": True, "start_frame_reference": True}, "leaves no dense flow for"),
+        ({"no_flow_completion": True, "flow_conditioning": "concat"}, "leaves no dense flow for"),
+        ({"no_keypoints": True}, "only with --no_flow_completion"),
+        ({"sampling": "uniform"}, "only with --no_flow_completion"),
+    ],
+)
+def test_switches_that_contradict_each_other_are_refused(data, tmp_path, switches, message):
+    switches = {"start_frame_reference": None} | switches
+    with pytest.raises(ValueError, match=message):
+        train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **switches))
+
+
+def test_noise_augmentation_can_be_left_out(data, trained, tmp_path):
+    changes = {"validation_data_dir": None, "no_noise_augmentation": True}
+    assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **changes)) == 0
+    assert json.loads((tmp_path / "training_arguments.json").read_text())["noise_augmentation"] == 0
+    assert logged(tmp_path, "loss")[1] != logged(trained["train_future_frame"], "loss")[1]
+
+
+@pytest.mark.parametrize("switch", [{"no_keypoints": True}, {"sampling": "uniform"}, {"flow_weighting": "none"}])
+def test_switches_change_what_flow_completion_is_trained_on(data, trained, tmp_path, switch):
+    changes = {"validation_data_dir": None, "max_train_steps": 1} | switch
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0
+    assert logged(tmp_path, "loss")[1] != logged(trained["train_flow_completion"], "loss")[1]
 
 
 @pytest.mark.parametrize(
@@ -354,21 +421,26 @@ def test_flow_loss_counts_errors_where_things_move():
     moving_missed, still_missed = target.clone(), target.clone()
     moving_missed[0, 0, 0, 0] = 3.0
     still_missed[0, 1, 0, 1] = 1.0
-    loss = train_flow_completion.flow_completion_loss
-    assert loss(moving_missed, target, 0.1, "norm") == pytest.approx((0.1 + 1) * 1 / 2, abs=2e-3)
-    assert loss(still_missed, target, 0.1, "norm") == pytest.approx(0.1 * 1 / 2, abs=2e-3)
-    assert loss(2 * target, target, 0.1, "squared") == pytest.approx((0.1 + 1) * 16 / 2)
+
+    def loss(prediction, weighting, norm="norm"):
+        return flow_completion_loss(prediction, target, weighting=weighting, weight_floor=0.1, norm=norm)
+
+    assert loss(moving_missed, "magnitude") == pytest.approx((0.1 + 1) * 1 / 2, abs=2e-3)
+    assert loss(still_missed, "magnitude") == pytest.approx(0.1 * 1 / 2, abs=2e-3)
+    assert loss(2 * target, "magnitude", norm="squared") == pytest.approx((0.1 + 1) * 16 / 2)
+    assert loss(moving_missed, "none") == pytest.approx(1 / 2, abs=2e-3)
+    assert loss(still_missed, "none") == pytest.approx(1 / 2, abs=2e-3)
 
 
 def test_flow_loss_by_mask_counts_all_motion_of_the_background_alike():
     target = torch.zeros(1, 2, 1, 3)
     target[0, 0, 0, 1:] = 4.0  # a still background, one that moves, and a person
     foreground = torch.tensor([0.0, 0.0, 1.0])[None, None, None]
-    loss = train_flow_completion.flow_completion_loss
+    settings = {"weighting": "mask", "weight_floor": 0.2, "norm": "norm", "foreground": foreground}
     for cell, weight in enumerate((0.2, 0.2, 0.2 + 1)):
         missed = target.clone()
         missed[0, 1, 0, cell] = 3.0
-        assert loss(missed, target, 0.2, "norm", foreground) == pytest.approx(weight * 3 / 3, abs=4e-3)
+        assert flow_completion_loss(missed, target, **settings) == pytest.approx(weight * 3 / 3, abs=4e-3)
 
 
 def test_an_enlarged_model_answers_as_the_one_it_was_made_from():
@@ -396,7 +468,7 @@ def test_flow_completion_goes_on_from_a_smaller_model(data, trained, tmp_path):
     changes = {
         "pretrained_model_name_or_path": trained["train_flow_completion"] / "flow_completion",
         "model_config": tmp_path / "larger.json",
-        "flow_weight": "mask",
+        "flow_weighting": "mask",
     }
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
     model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
