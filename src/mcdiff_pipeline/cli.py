@@ -686,7 +686,7 @@ def info(args: argparse.Namespace) -> int:
     rows = [
         ("model", model_path),
         ("loads", "yes"),
-        ("conditioning", ", ".join(pipe.config.conditioning)),
+        ("conditioning", ", ".join(pipe.conditioning)),
         ("working size", f"{pipe.config.default_width} x {pipe.config.default_height} pixels, in the picture's shape"),
         ("other sizes", f"multiples of {pipe.size_multiple} pixels"),
         (
@@ -743,12 +743,13 @@ def annotate(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """`mcdiff evaluate`: returns the exit code."""
     from .annotation.clips import ClipDataset
-    from .evaluation.arguments import check_evaluation_packages, evaluation_settings
+    from .evaluation.arguments import check_evaluation_packages, evaluation_settings, find_pose_model_if_any
 
     with checking_input():
         settings = evaluation_settings(args)
         dataset = ClipDataset(args.data, args.split)
         check_evaluation_packages()
+        pose_model = find_pose_model_if_any(args.pose_model)
     model_path, model_name = resolve_model(args.model)
     others = {name: resolve_model(model)[0] for name, model in args.other}
     args.output.mkdir(parents=True, exist_ok=True)
@@ -769,6 +770,7 @@ def evaluate(args: argparse.Namespace) -> int:
             model_name=model_name,
             data_name=f"{args.data.name}, {args.split}",
             others=pipes,
+            pose_model=pose_model,
             batch_size=args.batch_size,
         )
     except ValueError as error:

@@ -70,6 +70,12 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=MODEL",
         help="one more model to compare with, such as one without F; may be repeated",
     )
+    group.add_argument(
+        "--pose-model",
+        metavar="FILE",
+        help="MediaPipe's pose model, to follow people's keypoints by (default: the one that annotation takes, if "
+        "there is one)",
+    )
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips at a time (default: 8)")
 
 
@@ -104,6 +110,24 @@ def check_evaluation_packages() -> None:
         raise ValueError(
             f"{', '.join(missing)} cannot be imported: evaluation needs `pip install mcdiff-pipeline[evaluation]`."
         )
+
+
+def find_pose_model_if_any(path: str | None) -> Path | None:
+    """The pose model that is named, else the one where annotation looks for it; None where there is none.
+
+    Raises:
+        FileNotFoundError: if one is named that is not there.
+    """
+    from ..annotation.people import find_pose_model
+
+    if path is None and importlib.util.find_spec("mediapipe") is None:
+        return None
+    try:
+        return find_pose_model(path)
+    except FileNotFoundError:
+        if path is not None:
+            raise
+        return None
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

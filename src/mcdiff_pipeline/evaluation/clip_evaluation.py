@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..annotation.clips import Clip
+from ..annotation.people import PersonDetector
 from ..pipeline_mcdiff import MCDiffPipeline
 from .drift import measure_drift
 from .flow_errors import cell_regions, end_point_errors
@@ -25,11 +26,13 @@ class ClipResult:
     """What the evaluation of one clip gives.
 
     Args:
-        record (`dict`): all figures, as JSON can hold them. `rows` is a list of `{"row", "strokes", "pictures",
-            "handles"}`: the row's name, the number of strokes (None for rows that use none), each picture metric with
-            one value for each frame after the first, and for each handle its distances, one for each frame in which it
-            is to be seen. `flow` is a list of `{"flow", "strokes", "errors"}` for the first step: sum and number of
-            cells for each region. `handles` are the handles' tracks.
+        record (`dict`): all figures, as JSON can hold them.
+            `rows`: `{"row", "strokes", "pictures", "handles", "keypoints"}` of each row: its name, the number of
+            strokes (None for rows that use none), each picture metric with one value for each frame after the first,
+            for each handle its distances, one for each frame in which it is to be seen, and those of keypoints in the
+            last frame.
+            `flow`: `{"flow", "strokes", "errors"}` of the first step: sum and number of cells for each region.
+            `handles`: the handles' tracks.
         features (`dict[str, np.ndarray]`): float32 `[N - 1, D]` for each row, by `feature_name`.
         sample (`Sample`): the frames, for pictures and videos.
     """
@@ -51,12 +54,17 @@ class ClipEvaluator:
         pipe (`MCDiffPipeline`): the model that is evaluated, on its device.
         settings (`EvaluationSettings`): see there.
         others (`dict[str, MCDiffPipeline]`, *optional*): further models by the name of their row.
+        detector (`PersonDetector`, *optional*): finds people in the output; without one keypoints are not followed.
     """
 
     def __init__(
-        self, pipe: MCDiffPipeline, settings: EvaluationSettings, others: dict[str, MCDiffPipeline] | None = None
+        self,
+        pipe: MCDiffPipeline,
+        settings: EvaluationSettings,
+        others: dict[str, MCDiffPipeline] | None = None,
+        detector: PersonDetector | None = None,
     ) -> None:
-        self.pipe, self.settings = pipe, settings
+        self.pipe, self.settings, self.detector = pipe, settings, detector
         self.rows = comparison_rows(pipe, others)
         self.st_lpips = STLPIPS(pipe.device)
 
@@ -75,7 +83,7 @@ class ClipEvaluator:
         handles = [self.draw(clip, index) for clip, index in zip(clips, indices)]
         seeds = [self.settings.seed + index for index in indices]
         batch = ClipBatch(self.pipe, clips, seeds, self.settings.num_inference_steps)
-        measurements = FrameMeasurements(batch, handles, self.st_lpips)
+        measurements = FrameMeasurements(batch, clips, handles, self.st_lpips, self.detector)
         records = [
             {"handles": [handle.track.tolist() for handle in drawn], "rows": [], "flow": []} for drawn in handles
         ]
@@ -135,6 +143,7 @@ class ClipEvaluator:
     ) -> None:
         pictures, row_features = measurements.pictures(frames), measurements.features(frames)
         distances = measurements.handles(frames, number or self.settings.strokes[-1])
+        keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
         for sample, record in enumerate(records):
             record["rows"].append(
                 {
@@ -142,6 +151,7 @@ class ClipEvaluator:
                     "strokes": number,
                     "pictures": {name: values[sample].tolist() for name, values in pictures.items()},
                     "handles": distances[sample],
+                    "keypoints": keypoints[sample],
                 }
             )
             features[sample][feature_name(row.name, number)] = row_features[sample].numpy()

@@ -41,6 +41,10 @@ MOTION_NOTE = (
     "true video is the floor, a still the ceiling, and what splatting along the true flow gives is as far as texture "
     "can be followed."
 )
+KEYPOINT_NOTE = (
+    "MediaPipe looks for people in the last frame: how far the joints under the strokes are from their true "
+    "positions, as far as it is sure of them. Its own error is that on the true video."
+)
 DRIFT_NOTE = (
     "Each handle goes its way and then holds its place. Everything is compared with the autoencoder's own picture of "
     "the start frame; still regions are those where nothing moves in the true video."
@@ -77,11 +81,14 @@ def write_report(
         "clips_left_out": left_out,
         "rows": _picture_figures(records),
         "motion": _motion_figures(records, settings["strokes"], recall_distance(description)),
+        "keypoints": _keypoint_figures(records, settings["strokes"]) if description["pose_model"] else [],
         "flow": _flow_figures(records),
         "drift": _drift_figures([json.loads((output_dir / f"drift/{key}.json").read_text()) for key in drifting]),
         "frechet": {},
     }
     metrics["frechet"], metrics["absent"] = _frechet_figures(output_dir, keys, records[0])
+    if not description["pose_model"]:
+        metrics["absent"]["Keypoints detected on the output"] = "no pose model was given."
     with written_whole(output_dir / "metrics.json") as path:
         path.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     strokes = _scorecard(keys, records, settings["strokes"])
@@ -152,6 +159,24 @@ def _motion_figures(records: list[dict[str, Any]], strokes: list[int], recalled:
                         ),
                     }
                 )
+    return figures
+
+
+def _keypoint_figures(records: list[dict[str, Any]], strokes: list[int]) -> list[dict[str, Any]]:
+    """How far detected keypoints are from the true ones in the last frame, and which share of them is detected."""
+    figures = []
+    for place, first in enumerate(records[0]["rows"]):
+        for number in strokes if first["strokes"] is None else [first["strokes"]]:
+            distances = [record["rows"][place]["keypoints"][:number] for record in records]
+            detected = [[float(distance is not None) for distance in drawn] for drawn in distances]
+            figures.append(
+                {
+                    "row": first["row"],
+                    "strokes": number,
+                    "ade": _estimate([_total(drawn) for drawn in distances]),
+                    "detected": _estimate([_total(drawn) for drawn in detected]),
+                }
+            )
     return figures
 
 
@@ -268,6 +293,15 @@ def _report(metrics: dict[str, Any], strokes: list[dict[str, Any]]) -> str:
         *_table(header, table),
     ]
     lines += ["", "![Average displacement error over the number of strokes](ade.png)", ""]
+
+    if metrics["keypoints"]:
+        header = ["", *(f"ADE, {n} strokes ↓ (px)" for n in numbers), *(f"detected, {n} strokes" for n in numbers)]
+        keypoints = {(row["row"], row["strokes"]): row for row in metrics["keypoints"]}
+        table = [
+            [row, *(_cell(keypoints[row, n][name]) for name in ("ade", "detected") for n in numbers)]
+            for row in dict.fromkeys(row for row, _ in keypoints)
+        ]
+        lines += ["## Keypoints detected on the last frame", "", KEYPOINT_NOTE, "", *_table(header, table), ""]
 
     flow = {(f["flow"], f["strokes"], f["region"]): f["end_point_error"] for f in metrics["flow"]}
     regions = list(dict.fromkeys(region for _, number, region in flow if number == usual))

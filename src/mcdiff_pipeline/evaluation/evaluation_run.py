@@ -11,6 +11,7 @@ it stopped and ends with the figures that it would have had.
     metrics.json, report.md, strokes.csv, *.png     the figures over all clips
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..annotation.clips import Clip, ClipDataset
+from ..annotation.people import PersonDetector
 from ..atomic_files import written_whole
 from ..model_fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
@@ -41,6 +43,7 @@ def evaluate(
     model_name: str = "model",
     data_name: str = "data",
     others: dict[str, MCDiffPipeline] | None = None,
+    pose_model: str | os.PathLike | None = None,
     batch_size: int = 8,
 ) -> dict[str, Any]:
     """Evaluates a model, and writes `metrics.json`, `report.md`, plots, sheets and videos to a folder.
@@ -53,6 +56,8 @@ def evaluate(
         settings (`EvaluationSettings`): see there.
         model_name, data_name (`str`): what the report calls them.
         others (`dict[str, MCDiffPipeline]`, *optional*): further models to compare with, by the name of their row.
+        pose_model (`str` or `os.PathLike`, *optional*): MediaPipe's pose model, to follow people's keypoints by;
+            without one that metric is absent.
         batch_size (`int`, defaults to 8): clips at a time; figures depend on it by rounding alone.
 
     Returns:
@@ -77,6 +82,7 @@ def evaluate(
         steps = pipe.config.default_num_inference_steps
         settings = dataclasses.replace(settings, num_inference_steps=steps)
     indices, left_out = usable_clips(dataset, pipe, settings)
+    keys = [dataset.keys[index] for index in indices]
     shards = "\n".join(f"{shard.name} {shard.stat().st_size}" for shard in dataset.shards)
     description = {
         "model": model_name,
@@ -87,31 +93,32 @@ def evaluate(
         "data_fingerprint": hashlib.sha256(shards.encode()).hexdigest()[:16],
         "settings": dataclasses.asdict(settings) | {"strokes": list(settings.strokes)},
     }
-    _begin_or_go_on(output_dir, description)
+    with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
+        description["pose_model"] = None if detector is None else detector.description
+        _begin_or_go_on(output_dir, description)
+        evaluator = ClipEvaluator(pipe, settings, others, detector)
 
-    evaluator = ClipEvaluator(pipe, settings, others)
-    keys = [dataset.keys[index] for index in indices]
-    remaining = [number for number, key in enumerate(keys) if not (output_dir / f"clips/{key}.json").is_file()]
-    with _progress("clips", len(keys), len(keys) - len(remaining)) as bar:
-        for first in range(0, len(remaining), batch_size):
-            numbers = remaining[first : first + batch_size]
-            clips = [read_clip(dataset, indices[number], settings.num_frames) for number in numbers]
-            results = evaluator.evaluate(clips, [indices[number] for number in numbers])
-            for number, clip, result in zip(numbers, clips, results):
-                if number < settings.num_samples:
-                    result.sample.save(output_dir / "samples", clip.key)
-                with written_whole(output_dir / f"clips/{clip.key}.npz") as path:
-                    np.savez(path, **result.features)
-                _write_json(output_dir / f"clips/{clip.key}.json", result.record)
+        remaining = [n for n, key in enumerate(keys) if not (output_dir / f"clips/{key}.json").is_file()]
+        with _progress("clips", len(keys), len(keys) - len(remaining)) as bar:
+            for first in range(0, len(remaining), batch_size):
+                numbers = remaining[first : first + batch_size]
+                clips = [read_clip(dataset, indices[number], settings.num_frames) for number in numbers]
+                results = evaluator.evaluate(clips, [indices[number] for number in numbers])
+                for number, clip, result in zip(numbers, clips, results):
+                    if number < settings.num_samples:
+                        result.sample.save(output_dir / "samples", clip.key)
+                    with written_whole(output_dir / f"clips/{clip.key}.npz") as path:
+                        np.savez(path, **result.features)
+                    _write_json(output_dir / f"clips/{clip.key}.json", result.record)
+                    bar.update()
+
+        drifting = keys[: settings.drift_clips]
+        remaining = [n for n, key in enumerate(drifting) if not (output_dir / f"drift/{key}.json").is_file()]
+        with _progress("long roll-outs", len(drifting), len(drifting) - len(remaining)) as bar:
+            for number in remaining:
+                clip = read_clip(dataset, indices[number], settings.num_frames)
+                _write_json(output_dir / f"drift/{clip.key}.json", evaluator.drift(clip, indices[number]))
                 bar.update()
-
-    drifting = keys[: settings.drift_clips]
-    remaining = [number for number, key in enumerate(drifting) if not (output_dir / f"drift/{key}.json").is_file()]
-    with _progress("long roll-outs", len(drifting), len(drifting) - len(remaining)) as bar:
-        for number in remaining:
-            clip = read_clip(dataset, indices[number], settings.num_frames)
-            _write_json(output_dir / f"drift/{clip.key}.json", evaluator.drift(clip, indices[number]))
-            bar.update()
     return write_report(output_dir, description, keys, drifting, left_out)
 
 

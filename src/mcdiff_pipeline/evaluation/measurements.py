@@ -1,9 +1,14 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """All that is measured on the frames of one row of the comparison, frame by frame."""
 
+from collections.abc import Sequence
+
 import torch
 
+from ..annotation.clips import Clip
+from ..annotation.people import PersonDetector
 from .handles import Handle
+from .keypoint_following import joints_of, keypoint_distances
 from .motion_following import handle_distances
 from .picture_metrics import psnr, ssim
 from .rows import ClipBatch
@@ -15,12 +20,22 @@ class FrameMeasurements:
 
     Args:
         clips (`ClipBatch`): the clips, N frames each.
+        annotated (`Sequence[Clip]`): the same clips, for their keypoints.
         handles (`list[list[Handle]]`): for each clip all handles that are looked for.
         st_lpips (`STLPIPS`): the perceptual distance.
+        detector (`PersonDetector`, *optional*): finds people.
     """
 
-    def __init__(self, clips: ClipBatch, handles: list[list[Handle]], st_lpips: STLPIPS) -> None:
-        self.clips, self.st_lpips = clips, st_lpips
+    def __init__(
+        self,
+        clips: ClipBatch,
+        annotated: Sequence[Clip],
+        handles: list[list[Handle]],
+        st_lpips: STLPIPS,
+        detector: PersonDetector | None = None,
+    ) -> None:
+        self.clips, self.annotated, self.st_lpips, self.detector = clips, annotated, st_lpips, detector
+        self.joints = [joints_of(clip, drawn) for clip, drawn in zip(annotated, handles)]
         self.shape = clips.true_flow.shape[:2]  # B, N - 1
         self.truth = clips.true_frames[:, 1:].flatten(0, 1)  # [B (N - 1), 3, H, W]
         self.still = clips.still.flatten(0, 1)
@@ -88,3 +103,21 @@ class FrameMeasurements:
                 found[sample].append([])
             found[sample][handle].append(distance)
         return found
+
+    def keypoints(self, frames: torch.Tensor, number: int) -> list[list[float]]:
+        """How far from their true positions keypoints are detected in the last frame; see `keypoint_distances`.
+
+        Args:
+            frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1].
+            number (`int`): those of the first so many handles of each clip.
+
+        Returns:
+            `list[list[float]]`: for each clip one distance for each handle that starts at a keypoint; none without a
+            detector.
+        """
+        if self.detector is None:
+            return [[] for _ in self.annotated]
+        return [
+            keypoint_distances(self.detector, frames[sample, -1], clip.keypoints[-1], self.joints[sample][:number])
+            for sample, clip in enumerate(self.annotated)
+        ]
