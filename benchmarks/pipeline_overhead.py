@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"model    {'random weights' if args.tiny else Path(args.model).name}, "
         + ", ".join(f"{name} {millions:.1f} M" for name, millions in parameters.items())
     )
-    print(f"given    noise, {', '.join(pipe.config.conditioning)}")
+    print(f"given    noise, {', '.join(pipe.conditioning)}")
     print(f"shape    {image.height} x {image.width}, {args.num_frames} frames, {steps} steps, {args.dtype}\n")
 
     time_call(pipe, image, strokes, floor, args)  # warm-up

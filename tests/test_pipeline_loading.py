@@ -63,7 +63,7 @@ def test_saving_and_loading_gives_the_same_video(tiny_pipeline, picture, tmp_pat
 
 def test_configuration_survives_saving(tmp_path):
     settings = {
-        "conditioning": ["dense_flow", "previous_frame"],
+        "conditioning": "dense_flow,previous_frame",
         "flow_scale": 2.5,
         "default_height": 40,
         "default_width": 48,
@@ -71,9 +71,10 @@ def test_configuration_survives_saving(tmp_path):
         "default_num_inference_steps": 9,
         "default_guidance_scale": 1.5,
     }
-    make_pipeline(**settings).save_pretrained(tmp_path)
+    make_pipeline(**settings | {"conditioning": ["dense_flow", "previous_frame"]}).save_pretrained(tmp_path)
     loaded = MCDiffPipeline.from_pretrained(tmp_path)
     assert {name: loaded.config[name] for name in settings} == settings
+    assert loaded.conditioning == ("dense_flow", "previous_frame")
 
 
 def test_model_index_names_our_module_and_leaves_optional_components_null(tiny_model_dir):
@@ -81,6 +82,9 @@ def test_model_index_names_our_module_and_leaves_optional_components_null(tiny_m
     assert index["_class_name"] == "MCDiffPipeline"
     assert index["flow_completion"] == ["mcdiff_pipeline.flow_completion_unet", "FlowCompletionUNet"]
     assert index["text_encoder"] == index["tokenizer"] == [None, None]
+    # on the Hub diffusers takes whatever is a list for a component
+    components = {*NETWORKS, "scheduler", "text_encoder", "tokenizer"}
+    assert {name for name, value in index.items() if isinstance(value, list)} == components
     folders = {path.name for path in tiny_model_dir.iterdir() if path.is_dir()}
     assert folders == {*NETWORKS, "scheduler"}
 
@@ -148,7 +152,7 @@ def test_components_rebuild_the_pipeline(picture):
 def test_from_pipe_shares_models_and_keeps_settings(tiny_pipeline, picture):
     shared = MCDiffPipeline.from_pipe(tiny_pipeline)
     assert all(getattr(shared, name) is getattr(tiny_pipeline, name) for name in NETWORKS)
-    assert shared.config.conditioning == list(FULL_CONDITIONING)
+    assert shared.conditioning == FULL_CONDITIONING
     assert torch.equal(video_of(shared, picture), video_of(tiny_pipeline, picture))
     scheduler = EulerDiscreteScheduler()
     assert MCDiffPipeline.from_pipe(tiny_pipeline, scheduler=scheduler).scheduler is scheduler

@@ -199,7 +199,7 @@ def _components(pipe: MCDiffPipeline) -> str:
         [
             *lines,
             "",
-            f"{total:,} parameters together. The UNet is given the noise and: {', '.join(config.conditioning)}. Made "
+            f"{total:,} parameters together. The UNet is given the noise and: {', '.join(pipe.conditioning)}. Made "
             f"for pictures of {config.default_width} × {config.default_height} pixels, videos of "
             f"{config.default_num_frames} frames, {config.default_num_inference_steps} denoising steps a frame.",
         ]

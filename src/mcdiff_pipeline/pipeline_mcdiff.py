@@ -294,8 +294,9 @@ class MCDiffPipeline(DiffusionPipeline):
             Text encoder, where `unet` has cross-attention to text.
         tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
             Its tokenizer.
-        conditioning (`tuple[str, ...]`, defaults to `("previous_frame", "dense_flow")`):
-            What `unet` is given beside the noise, in this order; see [`frame_condition`]. The default is the paper's.
+        conditioning (`str` or `Sequence[str]`, defaults to `("previous_frame", "dense_flow")`):
+            What `unet` is given beside the noise, in this order; see [`frame_condition`]. As in the configuration, one
+            string may name them all, separated by commas. The default is the paper's.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
         default_height (`int`, defaults to 256):
@@ -326,7 +327,7 @@ class MCDiffPipeline(DiffusionPipeline):
         scheduler: KarrasDiffusionSchedulers,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
-        conditioning: list[str] | tuple[str, ...] = ("previous_frame", "dense_flow"),
+        conditioning: str | list[str] | tuple[str, ...] = ("previous_frame", "dense_flow"),
         flow_scale: float = 1.0,
         default_height: int = 256,
         default_width: int = 256,
@@ -343,8 +344,10 @@ class MCDiffPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
+        self.conditioning = tuple(conditioning.split(",") if isinstance(conditioning, str) else conditioning)
         self.register_to_config(
-            conditioning=list(conditioning),
+            # one string: on the Hub diffusers takes every list in model_index.json for a component
+            conditioning=",".join(self.conditioning),
             flow_scale=flow_scale,
             default_height=default_height,
             default_width=default_width,
@@ -360,14 +363,14 @@ class MCDiffPipeline(DiffusionPipeline):
         levels = [len(model.config.block_out_channels) for model in (unet, flow_completion) if model is not None]
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
 
-        channels = conditioning_channels(conditioning, self.latent_channels)
+        channels = conditioning_channels(self.conditioning, self.latent_channels)
         if unet is not None and unet.config.in_channels != self.latent_channels + channels:
             raise ValueError(
                 f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {self.latent_channels} "
-                f"and `conditioning` {list(conditioning)} has {channels}: give the `conditioning` that `unet` was "
+                f"and `conditioning` {list(self.conditioning)} has {channels}: give the `conditioning` that `unet` was "
                 f"trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
             )
-        needing = [name for name in conditioning if name in DENSE_FLOW_CONDITIONS]
+        needing = [name for name in self.conditioning if name in DENSE_FLOW_CONDITIONS]
         if unet is not None and flow_completion is None and needing:
             raise ValueError(
                 f"`flow_completion` is None, but the conditions {needing} of `unet` are made of dense flow: give the "
@@ -443,9 +446,9 @@ class MCDiffPipeline(DiffusionPipeline):
                     f"`latents` has the shape {tuple(latents.shape)}, but the noise of all steps of this call has "
                     f"{expected}: (images, num_frames - 1, channels, height, width of the latent grid)."
                 )
-        if dense_flow is not None and not set(self.config.conditioning) & set(DENSE_FLOW_CONDITIONS):
+        if dense_flow is not None and not set(self.conditioning) & set(DENSE_FLOW_CONDITIONS):
             raise ValueError(
-                f"`dense_flow` is given, but the conditions of this model, {list(self.config.conditioning)}, are not "
+                f"`dense_flow` is given, but the conditions of this model, {list(self.conditioning)}, are not "
                 "made of dense flow: leave it out."
             )
         if isinstance(dense_flow, torch.Tensor) and dense_flow.ndim != 5:
@@ -788,11 +791,11 @@ class MCDiffPipeline(DiffusionPipeline):
 
         def condition(flow, strokes):
             accumulated = None
-            if "start_frame" in self.config.conditioning:
+            if "start_frame" in self.conditioning:
                 accumulated = accumulate_flow(rollout.accumulated_flow * cells_per_pixel, flow * cells_per_pixel)
                 accumulated = accumulated * self.vae_scale_factor
             return accumulated, frame_condition(
-                self.config.conditioning,
+                self.conditioning,
                 previous_latents,
                 flow,
                 vae_scale_factor=self.vae_scale_factor,
@@ -905,7 +908,7 @@ class MCDiffPipeline(DiffusionPipeline):
                     flow = flow.to(device=rollout.latents.device, dtype=torch.float32)
                     flow = flow if flow.shape[2:] == grid else resize_flow(flow, grid) * self.vae_scale_factor
                 stroke_flow = None
-                if "sparse_flow" in self.config.conditioning:
+                if "sparse_flow" in self.conditioning:
                     stroke_flow = self.rasterise_strokes(rollout.latents, strokes, frame, stroke_frames)
                 if latents is not None:
                     noise = latents[:, frame].to(rollout.latents)

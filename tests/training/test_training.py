@@ -157,7 +157,7 @@ def assemble(data, unet: Path, flow_completion: Path | None, output_dir: Path) -
 def test_outputs_make_a_pipeline_with_the_conditions_that_the_unet_was_trained_with(data, trained, tmp_path):
     unet, flow_completion = trained["train_future_frame"], trained["train_flow_completion"]
     pipe = assemble(data, unet, flow_completion, tmp_path / "model")
-    assert pipe.config.conditioning == ["previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame"]
+    assert pipe.conditioning == ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
     assert len(pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).frames[0]) == 2
     with pytest.raises(ValueError, match="was trained with dense flow, so --flow_completion has to name"):
         assemble(data, unet, None, tmp_path / "without")
@@ -172,7 +172,7 @@ def test_a_unet_trained_on_strokes_makes_a_pipeline_without_flow_completion(data
     command_line = arguments(data, "train_future_frame", tmp_path / "run", start_frame_reference=None, **switches)
     assert train_future_frame.main(command_line) == 0
     pipe = assemble(data, tmp_path / "run", None, tmp_path / "model")
-    assert pipe.flow_completion is None and pipe.config.conditioning == ["previous_frame", "sparse_flow"]
+    assert pipe.flow_completion is None and pipe.conditioning == ("previous_frame", "sparse_flow")
     assert pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).dense_flow is None
     with pytest.raises(ValueError, match="was trained without dense flow, so --flow_completion has no use"):
         assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "other")
