@@ -1,0 +1,151 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""ST-LPIPS, a perceptual distance that forgives small shifts, and features of its network.
+
+Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022. It is not LPIPS, and its values are not
+comparable with those of LPIPS.
+
+The weights are those in the wheel of `stlpips-pytorch` (BSD-2-Clause), so nothing is downloaded. The network is written
+out here and the package itself is never imported: it imports IPython and torchsummary without declaring them, of which
+nothing is needed, and parts of its code may not be used commercially.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .picture_metrics import check_pictures, check_region
+
+
+# The network was trained on patches of this size.
+SMALLEST = 64
+
+
+class BlurPool(nn.Module):
+    """Halves a feature map after a binomial filter (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML
+    2019), with the wider reflected border of ST-LPIPS. The filter `[channels, 1, 3, 3]` is loaded with the weights."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", torch.zeros(channels, 1, 3, 3))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = F.pad(hidden, (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(hidden, self.filt, stride=2, groups=hidden.shape[1])
+
+
+class STLPIPS:
+    """The distance and the features, with the shift-tolerant AlexNet.
+
+    Deterministic; never computes gradients.
+
+    Args:
+        device (`torch.device` or `str`, defaults to "cpu"): where it runs. Pictures are moved there.
+
+    Raises:
+        ImportError: if `stlpips-pytorch` is missing.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        package = importlib.util.find_spec("stlpips_pytorch")  # finds, and does not import
+        if package is None:
+            raise ImportError('ST-LPIPS needs stlpips-pytorch: `pip install "mcdiff-pipeline[evaluation]"`.')
+        weights = torch.load(
+            Path(package.origin).parent / "weights/vST0.0/alex_shift_tolerant.pth",
+            map_location=device,
+            weights_only=True,
+        )
+        # AlexNet in which all striding is left to blurring. The numbers of the layers are those in the weights' names.
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 11, padding=2),
+            BlurPool(64),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=1),
+            BlurPool(64),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=1),
+            BlurPool(192),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+        ).to(device)
+        self.layers.load_state_dict(
+            {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith("net.")}
+        )
+        # Features are compared after each of these layers, weighted by channel: [1, channels, 1, 1] each.
+        self.compared = (2, 6, 10, 12, 14)
+        self.channel_weights = [weights[f"lin{number}.model.1.weight"] for number in range(len(self.compared))]
+        self.shift, self.scale = weights["scaling_layer.shift"], weights["scaling_layer.scale"]
+
+    def _activations(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        """`[B, channels, h, w]` after each of the compared layers."""
+        hidden = (2 * pictures.to(self.shift) - 1 - self.shift) / self.scale
+        activations = []
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden)
+            if number in self.compared:
+                activations.append(hidden)
+        return activations
+
+    @torch.no_grad()
+    def __call__(
+        self, output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The perceptual distance of each pair.
+
+        For a region, both pictures show the target outside it, and the differences at each layer are averaged over the
+        region, weighted by how much of a feature's cell lies in it. Averaging alone would not do: a feature of the last
+        layer sees about 100 pixels, so what is wrong outside would count. The price is a seam where output and
+        target meet at the rim of the region, which counts as a difference.
+
+        Args:
+            output, target (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+            where (`torch.Tensor`, *optional*): bool `[B, H, W]`, the region that counts. All of the picture if None.
+
+        Returns:
+            `torch.Tensor`: float32 `[B]`, 0 or more, lower is nearer, 0 for identical pictures. NaN where `where`
+            selects nothing.
+
+        Raises:
+            ValueError: if shapes, dtypes or ranges are not as above.
+        """
+        check_pictures(output, target, SMALLEST)
+        if where is not None:
+            check_region(where, output)
+            output = torch.where(where[:, None], output, target)
+            where = where[:, None].to(self.shift)
+        distance = torch.zeros(len(output), device=self.shift.device)
+        for first, second, weights in zip(
+            self._activations(output), self._activations(target), self.channel_weights, strict=True
+        ):
+            # Cosine distance by channel; the constant is the authors'.
+            first, second = (hidden / (hidden.norm(dim=1, keepdim=True) + 1e-10) for hidden in (first, second))
+            differences = ((first - second).square() * weights).sum(dim=1)  # [B, h, w]
+            if where is None:
+                distance += differences.mean(dim=(1, 2))
+            else:
+                share = F.adaptive_avg_pool2d(where, differences.shape[1:])[:, 0]
+                distance += (differences * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2))
+        return distance
+
+    @torch.no_grad()
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the last convolution sees in each picture, for `frechet_distance`.
+
+        Args:
+            pictures (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+
+        Returns:
+            `torch.Tensor`: float32 `[B, 256]`, 0 or more: activations after the last ReLU, the mean over the picture.
+
+        Raises:
+            ValueError: if shape, dtype or range is not as above.
+        """
+        check_pictures(pictures, pictures, SMALLEST)
+        return self._activations(pictures)[-1].mean(dim=(2, 3))
