@@ -47,7 +47,7 @@ $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
-	$(INSTALL) -e ".[annotation,distributed,training,dev]"
+	$(INSTALL) -e ".[annotation,distributed,evaluation,training,dev]"
 	@touch $@ $(VENV)/.installed-core
 
 # Where the wheel cannot be had there is no model, and the tests that need it are skipped.

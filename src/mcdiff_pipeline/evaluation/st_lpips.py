@@ -4,9 +4,9 @@
 Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022. It is not LPIPS, and its values are not
 comparable with those of LPIPS.
 
-The weights are those in the wheel of `stlpips-pytorch` (BSD-2-Clause), so nothing is downloaded. The network is written
-out here and the package itself is never imported: it imports IPython and torchsummary without declaring them, of which
-nothing is needed, and parts of its code may not be used commercially.
+The weights are those in the wheel of `stlpips-pytorch` (BSD-2-Clause), so nothing is downloaded. The network is
+written out here and the package itself is never imported: it imports IPython and torchsummary without declaring them,
+of which nothing is needed, and parts of its code may not be used commercially.
 """
 
 import importlib.util
@@ -94,14 +94,12 @@ class STLPIPS:
         return activations
 
     @torch.no_grad()
-    def __call__(
-        self, output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
         """The perceptual distance of each pair.
 
         For a region, both pictures show the target outside it, and the differences at each layer are averaged over the
-        region, weighted by how much of a feature's cell lies in it. Averaging alone would not do: a feature of the last
-        layer sees about 100 pixels, so what is wrong outside would count. The price is a seam where output and
+        region, weighted by how much of a feature's cell lies in it. Averaging alone would not do: a feature of the
+        last layer sees 101 x 101 pixels, so what is wrong outside would count. The price is a seam where output and
         target meet at the rim of the region, which counts as a difference.
 
         Args:
