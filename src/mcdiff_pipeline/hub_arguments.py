@@ -113,7 +113,7 @@ def run_push(args: argparse.Namespace) -> int:
         status = error.response.status_code
         reason = error.server_message or error.response.reason_phrase
         login = " Log in with `hf auth login`, or set HF_TOKEN." if status in (401, 403) else ""
-        raise RuntimeError(f"the Hub refuses {args.repository} ({status}): {reason}.{login}") from error
+        raise RuntimeError(f"the Hub refuses {args.repository} ({status}): {reason.rstrip('.')}.{login}") from error
     except (ValueError, OSError):
         raise
     except Exception as error:  # of the HTTP client, which is huggingface_hub's to choose

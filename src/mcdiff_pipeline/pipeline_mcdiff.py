@@ -367,8 +367,8 @@ class MCDiffPipeline(DiffusionPipeline):
         if unet is not None and unet.config.in_channels != self.latent_channels + channels:
             raise ValueError(
                 f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {self.latent_channels} "
-                f"and `conditioning` {list(self.conditioning)} has {channels}: give the `conditioning` that `unet` was "
-                f"trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
+                f"and `conditioning` {list(self.conditioning)} has {channels}: give the `conditioning` that `unet` "
+                f"was trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
             )
         needing = [name for name in self.conditioning if name in DENSE_FLOW_CONDITIONS]
         if unet is not None and flow_completion is None and needing:

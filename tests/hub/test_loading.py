@@ -1,0 +1,272 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""A model on the Hub loads with and without the package, from a Hub in the test; each program is a fresh process."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import snapshot_download
+from loopback_hub import TOKEN, LoopbackHub
+from tiny_models import make_pipeline
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
+from mcdiff_pipeline.hub import export_model
+
+
+# What every program starts with: `video` makes the same video of any pipeline, `save` hands results to the test.
+PRELUDE = """
+import sys, torch
+results = {}
+def video(pipe):
+    generator = torch.Generator().manual_seed(0)
+    return pipe("picture.png", "strokes.json", generator=generator, output_type="pt").frames
+def save():
+    torch.save(results, "results.pt")
+def refused(call, *arguments, **keywords):
+    try:
+        call(*arguments, **keywords)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+"""
+
+
+@pytest.fixture(scope="module")
+def site_without_package(tmp_path_factory) -> Path:
+    """All that is installed but this package; where it lies, `python -S` finds nothing else."""
+    site = tmp_path_factory.mktemp("site")
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for path in Path(folder).iterdir():
+            # a .pth file may lead to the sources of an editable installation; without them it is never read
+            if not path.name.startswith(("mcdiff_pipeline", "__editable__")):
+                (site / path.name).symlink_to(path)
+    return site
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, MCDiffPipeline]:
+    """Two models of one shape with different weights."""
+    first, second = make_pipeline(), make_pipeline()
+    with torch.no_grad():
+        for parameter in second.unet.parameters():
+            parameter.mul_(1.1)
+    return {"first": first, "second": second}
+
+
+@pytest.fixture(scope="module")
+def exports(models, tmp_path_factory) -> dict[str, Path]:
+    """The first model with a variant, the second in shards and with changed code, saved and not exported, pickled."""
+    folder = tmp_path_factory.mktemp("exports")
+    models["first"].save_pretrained(folder / "plain")
+    models["second"].save_pretrained(folder / "second")
+    models["first"].save_pretrained(folder / "pickled", safe_serialization=False)
+    export_model(folder / "plain", folder / "first", variant="fp16")
+    export_model(folder / "second", folder / "second-export", max_shard_size="50KB")
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def hub(exports):
+    with LoopbackHub() as hub:
+        hub.add("owner/model", exports["first"])
+        hub.add("owner/model", exports["second-export"], branch="v1")
+        pipeline = hub.repositories["owner/model"].commits[hub.repositories["owner/model"].branches["v1"]]
+        hub.repositories["owner/model"].commit({"pipeline.py": pipeline["pipeline.py"] + b'\nBRANCH = "v1"\n'}, "v1")
+        hub.add("owner/sharded", exports["second-export"])
+        hub.add("owner/plain", exports["plain"])
+        hub.add("owner/pickled", exports["pickled"])
+        yield hub
+
+
+@pytest.fixture
+def place(tmp_path, picture) -> Path:
+    picture.save(tmp_path / "picture.png")
+    StrokeSheet([Stroke([(10, 10), (34, 26)])], 48, 40, num_frames=3).save(tmp_path / "strokes.json")
+    return tmp_path
+
+
+@pytest.fixture
+def run(place, hub, site_without_package):
+    """Runs a program with an empty HF_HOME and no token; returns the results that it saves."""
+
+    def run(program: str, *, installed: bool, **environment: str) -> dict:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
+        variables |= {"HF_HOME": str(place / "hf"), "OMP_NUM_THREADS": "1"} | hub.environment | environment
+        interpreter = [sys.executable]
+        if not installed:
+            variables["PYTHONPATH"] = str(site_without_package)
+            interpreter.append("-S")
+        command = [*interpreter, "-c", PRELUDE + program]
+        finished = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr
+        return torch.load(place / "results.pt")
+
+    return run
+
+
+def expected_video(pipe: MCDiffPipeline, place: Path) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return pipe(place / "picture.png", place / "strokes.json", generator=generator, output_type="pt").frames
+
+
+def assert_same_video(found, expected, atol=1e-5):
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+def test_with_the_package_every_kind_of_repository_loads_without_trust(run, hub, models, exports, place):
+    program = """
+connections = []
+sys.addaudithook(lambda event, arguments: connections.append(arguments) if event == "socket.connect" else None)
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+results["connections on import"] = len(connections)
+
+def load(name, **keywords):
+    return MCDiffPipeline.from_pretrained(name, cache_dir=f"cache/{len(results)}", **keywords)
+
+results["model"] = video(load("owner/model"))
+results["plain"] = video(load("owner/plain"))
+results["sharded"] = video(load("owner/sharded"))
+results["revision"] = video(load("owner/model", revision="v1"))
+half = load("owner/model", variant="fp16")
+results["variant"] = video(half)
+results["files of the variant"] = [str(path) for path in __import__("pathlib").Path("cache/5").rglob("*.safetensors")]
+component = FlowCompletionUNet.from_pretrained("owner/model", subfolder="flow_completion", cache_dir="cache/component")
+results["component"] = {key: value for key, value in component.state_dict().items()}
+results["remote code"] = [name for name in sys.modules if name.startswith("diffusers_modules")]
+
+load("owner/model").push_to_hub("owner/pushed", token="TOKEN")
+results["pushed"] = video(load("owner/pushed"))
+
+load("owner/pushed").save_pretrained("saved")
+results["saved"] = video(MCDiffPipeline.from_pretrained("saved"))
+save()
+"""
+    results = run(program.replace("TOKEN", TOKEN), installed=True)
+    first, second = (expected_video(models[name], place) for name in ("first", "second"))
+    assert (first - second).abs().max() > 1e-3
+    assert results["connections on import"] == 0
+    for name in ("model", "plain", "pushed", "saved"):
+        assert_same_video(results[name], first)
+    for name in ("sharded", "revision"):
+        assert_same_video(results[name], second)
+    assert_same_video(results["variant"], first, atol=0.02)
+    assert not torch.equal(results["variant"], results["model"])  # the weights were rounded
+    names = [Path(path).name for path in results["files of the variant"]]
+    assert names and set(names) == {"diffusion_pytorch_model.fp16.safetensors"}
+    for key, value in models["first"].flow_completion.state_dict().items():
+        assert torch.equal(results["component"][key], value)
+    assert results["remote code"] == []
+
+
+def test_without_the_package_the_repository_brings_its_code_if_it_is_trusted(run, models, place):
+    results = run(
+        """
+from diffusers import DiffusionPipeline
+results["import"] = refused(__import__, "mcdiff_pipeline")
+results["plain"] = refused(DiffusionPipeline.from_pretrained, "owner/plain")
+results["untrusted"] = refused(DiffusionPipeline.from_pretrained, "owner/model", custom_pipeline="owner/model")
+results["code before trust"] = [name for name in sys.modules if name.startswith("diffusers_modules")]
+trusted = {"custom_pipeline": "owner/model", "trust_remote_code": True}
+pipe = DiffusionPipeline.from_pretrained("owner/model", **trusted)
+results["model"] = video(pipe)
+results["class"] = type(pipe).__name__
+results["variant"] = video(DiffusionPipeline.from_pretrained("owner/model", variant="fp16", **trusted))
+save()
+""",
+        installed=False,
+    )
+    expected = expected_video(models["first"], place)
+    assert results["import"].startswith("ModuleNotFoundError")
+    assert results["plain"] is not None
+    assert "trust_remote_code=True" in results["untrusted"] and results["untrusted"].startswith("ValueError")
+    assert results["code before trust"] == []
+    assert results["class"] == "MCDiffPipeline"
+    assert_same_video(results["model"], expected)
+    assert_same_video(results["variant"], expected, atol=0.02)
+
+
+def test_without_the_package_code_and_weights_follow_the_revision(run, models, place):
+    results = run(
+        """
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(
+    "owner/model", revision="v1", custom_pipeline="pipeline", trust_remote_code=True
+)
+results["model"] = video(pipe)
+results["branch"] = sys.modules[type(pipe).__module__].BRANCH
+save()
+""",
+        installed=False,
+    )
+    assert results["branch"] == "v1"
+    assert_same_video(results["model"], expected_video(models["second"], place))
+
+
+def test_a_fetched_folder_works_offline_with_and_without_the_package(run, hub, models, place):
+    folder = snapshot_download("owner/model", endpoint=hub.endpoint, cache_dir=place / "hf" / "hub")
+    expected = expected_video(models["first"], place)
+    requests = len(hub.requests)
+    without = """
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
+results["folder"] = video(pipe)
+save()
+"""
+    program = without.replace("FOLDER", repr(folder))
+    assert_same_video(run(program, installed=False, HF_HUB_OFFLINE="1")["folder"], expected)
+    within = """
+from mcdiff_pipeline import MCDiffPipeline
+results["folder"] = video(MCDiffPipeline.from_pretrained(FOLDER))
+results["name"] = video(MCDiffPipeline.from_pretrained("owner/model"))
+save()
+"""
+    results = run(within.replace("FOLDER", repr(folder)), installed=True, HF_HUB_OFFLINE="1")
+    assert_same_video(results["folder"], expected)
+    assert_same_video(results["name"], expected)
+    assert len(hub.requests) == requests
+
+
+def test_the_command_pushes_and_describes_and_says_what_is_wrong(run, hub, exports, models, place):
+    program = """
+import contextlib, io
+from mcdiff_pipeline import cli
+
+def mcdiff(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = cli.main(arguments)
+    return code, out.getvalue(), err.getvalue()
+
+import os
+results["no token"] = mcdiff("push", EXPORT, "owner/new")
+os.environ["HF_TOKEN"] = SECRET
+results["push"] = mcdiff("push", EXPORT, "owner/new", "--private")
+results["again"] = mcdiff("push", EXPORT, "owner/new")
+results["info"] = mcdiff("info", "owner/new")
+results["pickled"] = mcdiff("info", "owner/pickled")
+results["missing"] = mcdiff("info", "owner/missing")
+save()
+"""
+    program = program.replace("EXPORT", repr(str(exports["first"]))).replace("SECRET", repr(TOKEN))
+    results = run(program, installed=True)
+    code, out, err = results["no token"]
+    assert code == 1 and "hf auth login" in err and err.count("\n") == 1
+
+    code, out, err = results["push"]
+    assert (code, out) == (0, f"{hub.endpoint}/owner/new\n"), err
+    repository = hub.repositories["owner/new"]
+    assert repository.private
+    files = repository.commits[repository.branches["main"]]
+    local = {path.relative_to(exports["first"]).as_posix(): path for path in exports["first"].rglob("*")}
+    assert files.keys() == {name for name, path in local.items() if path.is_file()}
+    assert all(files[name] == local[name].read_bytes() for name in files)
+    assert b'from_pretrained("owner/new"' in files["README.md"] and b"owner/name" not in files["README.md"]
+    assert results["again"][0] == 0
+
+    assert results["info"][0] == 0 and "FlowCompletionUNet" in results["info"][1]
+    for name in ("pickled", "missing"):
+        code, out, err = results[name]
+        assert code == 1 and "no: " in out, results[name]
+    assert "safetensors" in results["pickled"][1]
