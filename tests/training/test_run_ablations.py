@@ -1,0 +1,87 @@
+"""Variants of a tiny model, trained through the script as a user would."""
+
+import json
+import shutil
+
+import pytest
+import run_ablations
+from PIL import Image
+from training_runs import SIZE
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Runs the script for some variants; returns the output folder."""
+    root = tmp_path_factory.mktemp("ablations")
+    configs = root / "configs"
+    configs.mkdir()
+    shutil.copy(data / "train_flow_completion.json", configs / "flow_completion.json")
+    shutil.copy(data / "train_future_frame.json", configs / "unet.json")
+    shutil.copy(run_ablations.CONFIGS / "scheduler.json", configs)
+
+    def run(*variants, **changes):
+        settings = {"train_data_dir": data / "clips", "pretrained_vae": data / "vae", "cache_dir": data / "cache"}
+        settings |= {"output_dir": root / "runs", "configs": configs, "steps": 2, "train_batch_size": 2}
+        settings |= {"mixed_precision": "no", "logging_steps": 1} | changes
+        command_line = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        assert run_ablations.main([*command_line, "--variants", *variants]) == 0
+        return root / "runs"
+
+    return run
+
+
+def times_written(root) -> dict:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
+
+
+def test_variants_differ_in_their_switch_share_the_rest_and_are_kept(run, capsys):
+    folder = run("full", "no_flow_completion", "weighting_none")
+    shown = capsys.readouterr().out
+    for variant in ("full", "no_flow_completion", "weighting_none"):
+        assert f"mcdiff evaluate --model {folder / variant} --data CLIPS" in shown
+    made = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/ablation.json")}
+    assert list(made["no_flow_completion"]["components"]) == ["future_frame"]
+    assert made["weighting_none"]["components"]["future_frame"]["shared_with"] == "full"
+    assert made["weighting_none"]["components"]["flow_completion"]["shared_with"] is None
+    assert made["weighting_none"]["components"]["flow_completion"]["switches"] == ["--flow_weighting", "none"]
+    for description in made.values():
+        assert description["budget_of_each_component"] == {"steps": 2, "minutes": None}
+        assert all(part["steps"] == 2 and part["minutes"] > 0 for part in description["components"].values())
+    components = {path.relative_to(folder / "components").as_posix() for path in folder.glob("components/*/*")}
+    assert components == {
+        "full/flow_completion",
+        "full/future_frame",
+        "no_flow_completion/future_frame",
+        "weighting_none/flow_completion",
+    }
+    for variant in made:
+        pipe = MCDiffPipeline.from_pretrained(folder / variant)
+        pipe.set_progress_bar_config(disable=True)
+        assert (pipe.flow_completion is None) == (variant == "no_flow_completion")
+        picture, strokes = Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]
+        assert len(pipe(picture, strokes, num_frames=2, height=SIZE, width=SIZE).frames[0]) == 2
+
+    written = times_written(folder)
+    (folder / "weighting_none/ablation.json").unlink()  # as if it had been killed before it was finished
+    run("full", "no_flow_completion", "weighting_none")
+    changed = {path for path, when in times_written(folder).items() if written.get(path) != when}
+    assert {path.relative_to(folder).parts[0] for path in changed} == {"weighting_none"}
+
+
+def test_variants_made_otherwise_are_refused(run):
+    run("full")
+    with pytest.raises(ValueError, match=r"made with --steps 2, --seed 0; give the same, or another --output_dir"):
+        run("full", steps=3, seed=1)
+
+
+def test_every_variant_differs_from_all_others():
+    switches = [(variant.flow_completion, variant.future_frame) for variant in run_ablations.VARIANTS.values()]
+    assert len(set(switches)) == len(switches)
+
+
+def test_a_budget_has_to_be_named(data, tmp_path):
+    arguments = ["--train_data_dir", "x", "--pretrained_vae", "x", "--cache_dir", "x", "--output_dir", str(tmp_path)]
+    with pytest.raises(ValueError, match="have no budget: give --steps, --minutes or both"):
+        run_ablations.main(arguments)
