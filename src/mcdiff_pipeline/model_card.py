@@ -135,8 +135,9 @@ def fill_model_card(
         "loading": LOADING.format(repository=REPOSITORY, variant=f', variant="{variant}"' if variant else ""),
         "example": "" if example is None else _example(example),
     }
+    measured = []
     if metrics is not None:
-        parts["figures"] = figures(metrics)
+        parts["figures"], measured = figures(metrics)
     for name, text in parts.items():
         block = f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
         card = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, card, flags=re.DOTALL)
@@ -148,38 +149,48 @@ def fill_model_card(
     card.data.library_name = "diffusers"
     card.data.pipeline_tag = "image-to-video"
     card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))
+    if measured:
+        card.data.metrics = measured
     return str(card)
 
 
-def figures(metrics: dict[str, Any]) -> str:
+def figures(metrics: dict[str, Any]) -> tuple[str, list[str]]:
     """
-    The table of an evaluation.
+    The table of an evaluation, over all frames.
 
     Args:
         metrics (`dict[str, Any]`):
-            `{"model": ..., "data": ..., "rows": [...]}`; each row is an object, its keys the columns of the table.
+            `{"data": ..., "rows": [...]}` and more; each row is an object with its name in `row`, the number of
+            `strokes`, the `frames` that it is about ("all" or some of them), and for each metric null or an object
+            with `value`, `low` and `high`.
+
+    Returns:
+        `tuple[str, list[str]]`: Markdown, and the names of the metrics.
 
     Raises:
         ValueError: If `metrics` has another shape.
     """
-    rows = metrics.get("rows") if isinstance(metrics, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+    try:
+        rows = [row for row in metrics["rows"] if row["frames"] == "all"]
+        names = [name for name in rows[0] if name not in ("row", "strokes", "frames")]
+        lines = [f"Measured on {metrics['data']}, with the ends of 95 % of the resamplings of its clips.", ""]
+        lines += [f"| | strokes | {' | '.join(names)} |", "|---|---" + "|---" * len(names) + "|"]
+        for row in rows:
+            estimates = [row[name] for name in names]
+            cells = [
+                ""
+                if estimate is None
+                else f"{estimate['value']:.4g} ({estimate['low']:.4g} to {estimate['high']:.4g})"
+                for estimate in estimates
+            ]
+            strokes = "" if row["strokes"] is None else row["strokes"]
+            lines.append(f"| {row['row']} | {strokes} | {' | '.join(cells)} |")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
-            'the metrics are not those of an evaluation: "rows" has to be a list of one object or more, such as '
-            "`mcdiff evaluate` writes."
-        )
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [f"Measured on {metrics.get('data', 'data that is not named')}.", ""]
-    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for row in rows:
-        lines.append(f"| {' | '.join(_figure(row.get(column)) for column in columns)} |")
-    return "\n".join(lines)
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+            f"the metrics are not those of an evaluation ({type(error).__name__}: {error}): give the metrics.json "
+            "that `mcdiff evaluate` wrote."
+        ) from None
+    return "\n".join(lines), names
 
 
 def _components(pipe: MCDiffPipeline) -> str:

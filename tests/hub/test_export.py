@@ -160,17 +160,25 @@ def test_card_of_the_author_is_kept_but_for_the_marked_parts(tiny_model_dir, tmp
 
 
 def test_figures_come_from_the_evaluation_only(tiny_model_dir, tmp_path):
-    rows = [{"row": "model", "strokes": 5, "psnr": 21.123456}, {"row": "repeat", "psnr": 16.0, "ade": None}]
+    estimate = {"value": 21.123456, "low": 20.0, "high": 22.5, "clips": 9}
+    rows = [
+        {"row": "ours", "strokes": 5, "frames": "all", "psnr": estimate, "ssim": None},
+        {"row": "ours", "strokes": 5, "frames": "last", "psnr": estimate, "ssim": None},
+        {"row": "still", "strokes": None, "frames": "all", "psnr": estimate, "ssim": estimate},
+    ]
     metrics = tmp_path / "metrics.json"
-    metrics.write_text(json.dumps({"model": "tiny", "data": "people, test split", "rows": rows}))
+    metrics.write_text(json.dumps({"model": "tiny", "data": "people, test", "rows": rows}))
     export_model(tiny_model_dir, tmp_path / "exported", metrics=metrics)
-    text = (tmp_path / "exported" / "README.md").read_text()
-    assert "Measured on people, test split." in text
-    assert "| row | strokes | psnr | ade |\n|---|---|---|---|\n| model | 5 | 21.12 |  |\n| repeat |  | 16 |  |" in text
-    assert "Not measured" not in text
+    card = ModelCard.load(tmp_path / "exported" / "README.md")
+    assert card.data.metrics == ["psnr", "ssim"]
+    assert "Measured on people, test, " in card.text and "Not measured" not in card.text
+    assert [line for line in card.text.splitlines() if line.startswith(("| ours", "| still"))] == [
+        "| ours | 5 | 21.12 (20 to 22.5) |  |",
+        "| still |  | 21.12 (20 to 22.5) | 21.12 (20 to 22.5) |",
+    ]
 
 
-@pytest.mark.parametrize("content", ["no json", "[]", '{"rows": []}', '{"rows": 3}'])
+@pytest.mark.parametrize("content", ["no json", "[]", '{"rows": []}', '{"rows": [{"frames": "all"}]}'])
 def test_metrics_of_another_shape_are_refused(tiny_model_dir, tmp_path, content):
     tmp_path.joinpath("metrics.json").write_text(content)
     with pytest.raises(ValueError, match="evaluation"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from huggingface_hub import snapshot_download
 from loopback_hub import TOKEN, LoopbackHub
 from tiny_models import make_pipeline
@@ -270,3 +271,21 @@ save()
         code, out, err = results[name]
         assert code == 1 and "no: " in out, results[name]
     assert "safetensors" in results["pickled"][1]
+
+
+def test_the_community_pipeline_is_one_file_and_needs_nothing_of_ours(run, models, place):
+    script = Path(__file__).parents[2] / "examples" / "community" / "join_modules.py"
+    subprocess.run([sys.executable, script, place / "mcdiff.py"], check=True)
+    assert get_relative_imports(place / "mcdiff.py") == []
+    results = run(
+        """
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained("owner/model", custom_pipeline="mcdiff.py", trust_remote_code=True)
+results["model"] = video(pipe)
+results["file"] = sys.modules[type(pipe).__module__].__name__
+save()
+""",
+        installed=False,
+    )
+    assert results["file"].endswith(".mcdiff")
+    assert_same_video(results["model"], expected_video(models["first"], place))
