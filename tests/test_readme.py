@@ -13,7 +13,7 @@ from mcdiff_pipeline.video import write_video
 
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "model_card.md", "examples/README.md", "docs/annotation.md")
+DOCUMENTS = ("README.md", "model_card.md", "examples/README.md", "docs/annotation.md", "docs/evaluation.md")
 
 
 def blocks(language: str) -> list:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from .picture_metrics import check_pictures
 
 
-# The least sizes of pictures that AlexNet's pooling leaves something of.
+# LPIPS was calibrated on patches of this size.
 LPIPS_SMALLEST = 64
 # I3D's last pooling takes two frames after its strides have divided time by eight; users of the file report ten as the
 # fewest that it takes.
