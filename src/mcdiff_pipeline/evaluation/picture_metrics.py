@@ -7,6 +7,8 @@ Pictures are float tensors `[B, 3, H, W]` in [0, 1].
 import torch
 
 
+# dB. Identical pictures would be infinitely good, and one of them would make the mean of a whole table infinite.
+PSNR_LARGEST = 100.0
 # SSIM compares windows of 11 x 11 pixels (Wang et al. 2004, section III-C).
 SSIM_SMALLEST = 11
 
@@ -59,7 +61,7 @@ def psnr(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None 
         where (`torch.Tensor`, *optional*): bool `[B, H, W]`, the pixels that count. All of them if None.
 
     Returns:
-        `torch.Tensor`: `[B]` in dB, higher is better. Not capped: infinite where the pictures are identical. NaN where
+        `torch.Tensor`: `[B]` in dB, higher is better, capped at 100 dB, which identical pictures reach. NaN where
         `where` selects nothing.
 
     Raises:
@@ -72,7 +74,7 @@ def psnr(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None 
     else:
         check_region(where, output)
         error = (squared * where).sum(dim=(1, 2)) / where.sum(dim=(1, 2))
-    return -10 * error.log10()
+    return (-10 * error.log10()).clamp(max=PSNR_LARGEST)
 
 
 def ssim(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
