@@ -8,12 +8,12 @@ function works.
 
 Tensor functions are batched, run on any device in any floating dtype (half precision is computed in float32),
 are differentiable and can be compiled without graph breaks. This file uses torch, numpy and the standard library; only
-the KITTI functions also want PyAV, because no other core dependency knows 16-bit RGB PNG.
+reading KITTI's files also wants PyAV, because no other core dependency knows all kinds of 16-bit RGB PNG.
 """
 
 import os
 import struct
-from fractions import Fraction
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -374,13 +374,7 @@ def write_kitti_png(
     Raises:
         ValueError: if shapes do not fit, a valid displacement is out of range or the path does not end in `.png`.
         FileNotFoundError: if the folder does not exist.
-        ImportError: if PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Writing KITTI flow needs PyAV, the Python package 'av': `pip install av`.") from None
-
     _check_single_flow(flow)
     if valid is None:
         valid = torch.ones(flow.shape[1:], dtype=torch.bool)
@@ -399,14 +393,33 @@ def write_kitti_png(
             "mark it as not valid or write a .flo file."
         )
     stored = stored.nan_to_num(nan=2.0**15).clamp(0, 2**16 - 1)
-    pixels = torch.cat([stored, valid[None].float()]).permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb48le").reformat(format="rgb48be")
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
-    encoder.time_base = Fraction(1, 25)  # required by the encoder, not stored in a picture
-    encoder.options = {"compression_level": "4"}  # a third of the default level's time, 8 % more bytes on real flow
-    content = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
-    _write_bytes(target, ".png", content)
+    pixels = torch.cat([stored, valid[None].float()]).permute(1, 2, 0).contiguous().numpy().astype(">u2")
+    _write_bytes(target, ".png", _png_of(pixels))
+
+
+def _png_of(pixels: np.ndarray) -> bytes:
+    """A PNG file of big-endian uint16 `[H, W, 3]`, RGB.
+
+    The low bits of flow are noise, in which looking for repetitions costs time and finds little. So only runs are
+    looked for (`zlib.Z_RLE`), in the differences from row to row. For flow of real video that takes half the time of
+    FFmpeg's encoder at its level 4, and 3 % more bytes; flow of rendered clips takes 40 % more bytes.
+    """
+    height, width = pixels.shape[:2]
+    rows = pixels.view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, 1 + rows.shape[1]), 2, dtype=np.uint8)  # 2 before each row: PNG's filter "Up"
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    compressor = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
+    compressed = compressor.compress(filtered) + compressor.flush()
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),  # 16 bits, RGB; the rest has one value
+        (b"IDAT", compressed),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return content
 
 
 def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, torch.Tensor]:
