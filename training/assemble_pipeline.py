@@ -53,6 +53,14 @@ def trained_with(unet: str) -> dict:
     )
 
 
+def save_pipeline(pipe: MCDiffPipeline, output_dir: str | Path) -> None:
+    """Writes a pipeline folder, all or nothing, in half precision; the pipeline is left in half precision, too."""
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.register_to_config(_name_or_path=Path(output_dir).name)  # not the folder it was trained in
+    write_folder(output_dir, pipe.to(torch.float16).save_pretrained)
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     trained = trained_with(args.unet)
@@ -77,12 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         default_num_frames=args.default_frames,
         default_num_inference_steps=args.default_steps,
     )
-    models = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    for model in models.values():
-        model.register_to_config(_name_or_path=Path(args.output_dir).name)  # not the folder it was trained in
-    write_folder(args.output_dir, pipe.to(torch.float16).save_pretrained)
-    for name, model in models.items():
-        print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    save_pipeline(pipe, args.output_dir)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            print(f"{name}: {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
     return 0
 
 

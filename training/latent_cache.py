@@ -84,6 +84,21 @@ class LatentClips:
             "keypoints": np.array(arrays["keypoints"][clip, t]),
         }
 
+    def with_steps(self, number: int) -> np.ndarray:
+        """Indices `i` of pairs such that the pairs `i`, ..., `i + number - 1` are steps of one clip, in their order.
+
+        Raises:
+            ValueError: if no clip is as long.
+        """
+        part, clip, t = self.pairs.T
+        left = np.array([self.parts[p]["num_frames"][c] for p, c in zip(part, clip)]) - 1 - t
+        if not (left >= number).any():
+            raise ValueError(
+                f"{number} steps need clips of {number + 1} frames or more, but the longest has "
+                f"{left.max(initial=0) + 1}; render or annotate longer ones, or ask for fewer steps."
+            )
+        return np.flatnonzero(left >= number)
+
     def start(self, index: int) -> dict[str, np.ndarray]:
         """Where the clip of a pair starts: `start_latent` of frame 0 and `start_flow` from it to frame t, as above."""
         part, clip, t = self.pairs[index]
@@ -178,13 +193,14 @@ def open_latent_clips(
     return clips
 
 
-def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that `open_training_clips` reads."""
+def add_clip_arguments(parser: argparse.ArgumentParser, *, names_vae: bool = True) -> None:
+    """Adds the arguments that `open_training_clips` reads; without `names_vae` the script sets `pretrained_vae`."""
     group = parser.add_argument_group("clips")
     group.add_argument("--train_data_dir", nargs="+", required=True, help="Folders of clip shards (split train).")
     group.add_argument("--validation_data_dir", nargs="*", default=[], help="Folders of clip shards.")
     group.add_argument("--validation_split", default="validation")
-    group.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
+    if names_vae:
+        group.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
     group.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
 
 

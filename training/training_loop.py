@@ -1,4 +1,4 @@
-"""The training loop that the three scripts share: budget, learning rate, EMA, checkpoints, resuming, logs.
+"""The training loop that the scripts share: budget, learning rate, EMA, checkpoints, resuming, logs.
 
 A script builds its model and its data and hands over one function that turns a batch into a loss. Everything random
 in a step follows from `--seed` and the step's number, never from what ran before, so a run that is resumed from
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -143,14 +144,17 @@ def train(
     draws: SeededDraws,
     compute_loss: Callable[[torch.nn.Module, dict], tuple[torch.Tensor, dict[str, torch.Tensor]]],
     validate: Callable[[torch.nn.Module, int], dict[str, float]] | None = None,
+    parts: dict[str, ModelMixin] | None = None,
 ) -> int:
     """Trains `model` in place; at the end it carries the averaged weights if `--use_ema` is given.
 
     Args:
-        name: Name of the component; a checkpoint holds it as the diffusers folders `name/` and `name_ema/`.
+        name: Name of what is trained; a checkpoint holds it as the diffusers folders `name/` and `name_ema/`.
         draws: Training set; sample `n` of the run is `draws[n]`.
         compute_loss: Takes the model and a collated batch, returns the loss and further values to log.
         validate: Takes the averaged model in evaluation mode and the step; returns the numbers to log.
+        parts: The diffusers models that `model` is made of, by the names of their folders in a checkpoint, where it is
+            none itself; in the order in which it has them, and all that it has parameters in.
 
     Returns:
         0, or 128 + the number of the signal (SIGINT, SIGTERM) that ended the run after its checkpoint was written.
@@ -159,10 +163,12 @@ def train(
         FloatingPointError: The loss or the gradient is not a finite number; the last checkpoint is untouched.
     """
     device = accelerator.device
+    parts = parts or {name: model}
     # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with.
     model = model.to(device=device, memory_format=torch.channels_last).train()
     if args.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+        for part in parts.values():
+            part.enable_gradient_checkpointing()
     optimizer = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=args.learning_rate,
@@ -171,7 +177,7 @@ def train(
         eps=args.adam_epsilon,
         fused=True,
     )
-    model_class, trained = type(model), model
+    trained = model
     model, optimizer = accelerator.prepare(model, optimizer)
     ema = None
     if args.use_ema:
@@ -190,18 +196,23 @@ def train(
 
     def save_hook(models, weights, folder):
         if accelerator.is_main_process:
-            trained.save_pretrained(Path(folder, name))
+            for part_name, part in parts.items():
+                part.save_pretrained(Path(folder, part_name))
             if ema is not None:
                 with averaged_weights():
-                    trained.save_pretrained(Path(folder, f"{name}_ema"))
+                    for part_name, part in parts.items():
+                        part.save_pretrained(Path(folder, f"{part_name}_ema"))
             weights.clear()
 
     def load_hook(models, folder):
         models.clear()
-        trained.load_state_dict(model_class.from_pretrained(folder, subfolder=name).state_dict())
+        for part_name, part in parts.items():
+            part.load_state_dict(type(part).from_pretrained(folder, subfolder=part_name).state_dict())
         if ema is not None:
-            average = model_class.from_pretrained(folder, subfolder=f"{name}_ema")
-            shadow = [parameter.detach() for parameter in average.parameters()]
+            averages = [
+                type(part).from_pretrained(folder, subfolder=f"{part_name}_ema") for part_name, part in parts.items()
+            ]
+            shadow = [parameter.detach() for average in averages for parameter in average.parameters()]
             ema.load_state_dict({"shadow_params": shadow, "optimization_step": step})
             ema.to(device)
 

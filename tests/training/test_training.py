@@ -179,7 +179,7 @@ def test_validation_compares_with_the_simple_rivals_and_shows_pictures(trained):
 
 
 def test_run_ends_in_time_and_keeps_few_checkpoints(data, tmp_path):
-    changes = {"max_train_steps": None, "max_train_minutes": 0.03, "checkpoints_total_limit": 1, "use_ema": None}
+    changes = {"max_train_steps": None, "max_train_minutes": 0.1, "checkpoints_total_limit": 1, "use_ema": None}
     changes |= {"validation_data_dir": None, "checkpointing_steps": 1}
     started = time.monotonic()
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0

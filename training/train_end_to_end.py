@@ -1,0 +1,213 @@
+"""Trains F and G together: L = 0.05 L_F + L_G, with gradients through G(x, F(x, s)), from a pipeline folder on.
+
+    python train_end_to_end.py --pretrained_model_name_or_path runs/mcdiff-small-128 --train_data_dir clips \\
+        --validation_data_dir clips --cache_dir cache --output_dir runs/end_to_end --max_train_minutes 30 \\
+        --learning_rate 7e-5 --mixed_precision bf16 --use_ema
+
+With `--rollout_steps k` the model learns to go on from its own frames, against drift: the first k - 1 frames after the
+true one are sampled, in few denoising steps, by F and G as they are at that step of the training, and the loss is that
+of the k-th. Back-propagation is truncated: only the last step carries gradients. Clips of k + 1 frames are needed.
+
+The trained model is the pipeline folder `output_dir/pipeline`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from assemble_pipeline import save_pipeline
+from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from flow_loss import add_flow_loss_arguments, complete_and_compare
+from latent_cache import LatentClips, add_clip_arguments, open_training_clips
+from stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from train_future_frame import psnr_where
+from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+from mcdiff_pipeline.evaluation.rivals import moving_pixels
+from mcdiff_pipeline.flow import accumulate_flow, resize_flow
+from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--pretrained_model_name_or_path", required=True, help="Pipeline folder to start from; it has both F and G."
+    )
+    add_clip_arguments(parser, names_vae=False)
+    parser.add_argument("--num_validation_samples", type=int, default=64)
+    parser.add_argument("--flow_loss_weight", type=float, default=0.05, help="Weight of L_F; that of L_G is 1.")
+    parser.add_argument("--rollout_steps", type=int, default=1, help="k; 1 starts every step at a true frame.")
+    parser.add_argument(
+        "--rollout_inference_steps",
+        type=int,
+        default=2,
+        help="Denoising steps of a frame that the model goes on from, and of those in validation.",
+    )
+    add_flow_loss_arguments(parser)
+    add_denoising_arguments(parser)
+    add_stroke_arguments(parser)
+    add_training_arguments(parser)
+    args = parser.parse_args(arguments)
+    check_training_arguments(args)
+    for name in ("rollout_steps", "rollout_inference_steps"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    args.pretrained_vae = str(Path(args.pretrained_model_name_or_path, "vae"))
+    return args
+
+
+class EndToEndModel(torch.nn.Module):
+    """F and G with the loss of both: one module, so that several processes share the gradients of both.
+
+    A batch holds `steps` consecutive steps of clips: `latent` `[B, k + 1, C, h, w]`, scaled; `flow`
+    `[B, k, 2, H, W]` in pixels; bool `foreground` `[B, k, 1, H, W]`; strokes as `sparse_flow` `[B, k, 2, h, w]` in
+    pixels and bool `mask` `[B, k, 1, h, w]`; and from where the clip started, `start_latent` `[B, C, h, w]` and
+    `start_flow` `[B, 2, H, W]` to the first of these frames.
+    """
+
+    def __init__(self, pipe: MCDiffPipeline, args: argparse.Namespace):
+        super().__init__()
+        self.flow_completion, self.unet = pipe.flow_completion, pipe.unet
+        self.pipe, self.args = pipe, args
+
+    def start(self, batch: dict[str, torch.Tensor]) -> MCDiffRollout:
+        """The roll-out at the first of the frames, which is true."""
+        latents = batch["latent"][:, 0]
+        accumulated_flow = resize_flow(batch["start_flow"], tuple(latents.shape[2:])) * self.pipe.vae_scale_factor
+        return MCDiffRollout(0, latents, batch["start_latent"], accumulated_flow)
+
+    @torch.no_grad()
+    def roll_out(self, rollout: MCDiffRollout, batch: dict[str, torch.Tensor], steps: int) -> MCDiffRollout:
+        """`steps` steps of the pipeline's own loop, along the strokes of the batch."""
+        for step in range(steps):
+            sparse_flow = batch["sparse_flow"][:, step], batch["mask"][:, step]
+            rollout = self.pipe.next_frame(
+                rollout,
+                self.flow_completion(rollout.latents, *sparse_flow, return_dict=False)[0].float(),
+                torch.randn_like(rollout.latents),
+                sparse_flow=sparse_flow,
+                num_inference_steps=self.args.rollout_inference_steps,
+                guidance_scale=1.0,
+            )
+        return rollout
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        last = batch["flow"].shape[1] - 1
+        rollout = self.roll_out(self.start(batch), batch, last)
+        step = {name: batch[name][:, last] for name in ("flow", "foreground", "sparse_flow", "mask")}
+        cell = self.pipe.vae_scale_factor
+        dense_flow, flow_loss, values = complete_and_compare(
+            self.flow_completion,
+            step | {"latent": rollout.latents},
+            self.args,
+            cell,
+            self.flow_completion.config.flow_scale,
+        )
+        dense_flow = dense_flow.float()
+        conditions = frame_condition(
+            self.pipe.conditioning,
+            augment_with_noise(rollout.latents, self.args),
+            dense_flow,
+            vae_scale_factor=cell,
+            flow_scale=self.pipe.config.flow_scale,
+            start_frame=rollout.start_latents,
+            accumulated_flow=accumulate_flow(rollout.accumulated_flow / cell, dense_flow / cell) * cell,
+            sparse_flow=(step["sparse_flow"], step["mask"]),
+        )
+        values["denoising_loss"] = denoising_loss(
+            self.unet, self.pipe.scheduler, conditions, batch["latent"][:, last + 1], self.args
+        )
+        return self.args.flow_loss_weight * flow_loss + values["denoising_loss"], values
+
+
+def load_steps(clips: LatentClips, index: int, args: argparse.Namespace, rng: np.random.Generator) -> dict:
+    """One sample of what `EndToEndModel` reads: the steps from pair `index` on."""
+    pairs = [clips[index + step] for step in range(args.rollout_steps)]
+    strokes = [draw_sparse_flow(pair, args, rng) for pair in pairs]
+    return {
+        "latent": np.stack([*(pair["latent"] for pair in pairs), pairs[-1]["next_latent"]]),
+        "flow": np.stack([pair["flow"] for pair in pairs]),
+        "foreground": np.stack([pair["mask"][None] > 0 for pair in pairs]),
+        "sparse_flow": torch.stack([displacement for displacement, _ in strokes]),
+        "mask": torch.stack([mask for _, mask in strokes]),
+    } | clips.start(index)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    folder = args.pretrained_model_name_or_path
+    config = MCDiffPipeline.load_config(folder)
+    if config["flow_completion"][0] is None:
+        raise ValueError(f"{folder} has no flow completion, so there is nothing to train end to end; name one with F.")
+    accelerator = make_accelerator(args)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    vae, clips, validation = open_training_clips(args, accelerator)
+    starts = clips.with_steps(args.rollout_steps)
+
+    # Not `MCDiffPipeline.from_pretrained`, so that all three have the precision and layout that training gives them.
+    pipe = MCDiffPipeline(
+        vae=vae,
+        flow_completion=FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion"),
+        unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
+        scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+        **{name: value for name, value in config.items() if name.startswith("default_")},
+        conditioning=config["conditioning"],
+        flow_scale=config["flow_scale"],
+    )
+    pipe.set_progress_bar_config(disable=True)
+    model = EndToEndModel(pipe, args)
+    accelerator.print(f"{len(starts)} places to start from, with {args.rollout_steps} steps each.")
+
+    chosen = None
+    if validation is not None:
+        indices = np.random.default_rng(1).permutation(validation.with_steps(args.rollout_steps))
+        indices = indices[: args.num_validation_samples]
+        samples = [load_steps(validation, index, args, np.random.default_rng([2, int(index)])) for index in indices]
+        chosen = {
+            name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
+        }
+
+    def decode(latents):
+        with accelerator.autocast():
+            parts = [pipe.decode_latents(part).float() for part in latents.split(16)]
+        return torch.cat(parts) * 2 - 1
+
+    def validate(model, step):
+        torch.manual_seed(3)
+        with accelerator.autocast():
+            end = model.roll_out(model.start(chosen), chosen, args.rollout_steps)
+        target = decode(chosen["latent"][:, -1])
+        flow = torch.zeros_like(chosen["flow"][:, 0])
+        for true_flow in chosen["flow"].unbind(1):
+            flow = accumulate_flow(flow, true_flow)
+        moving = moving_pixels(flow)
+        true_cells = resize_flow(chosen["flow"][:, -1], tuple(end.latents.shape[2:])) * pipe.vae_scale_factor
+        pictures = {"model": decode(end.latents), "repeat": decode(chosen["latent"][:, 0])}
+        values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in pictures.items()}
+        values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in pictures.items()}
+        return values | {"epe": float((end.dense_flow - true_cells).norm(dim=1).mean())}
+
+    status = train(
+        accelerator=accelerator,
+        args=args,
+        name="end_to_end",
+        model=model,
+        draws=SeededDraws(
+            len(starts), lambda number, rng: load_steps(clips, int(starts[number]), args, rng), args.seed
+        ),
+        compute_loss=lambda model, batch: model(batch),
+        validate=validate if chosen is not None else None,
+        parts={"flow_completion": pipe.flow_completion, "unet": pipe.unet},
+    )
+    if accelerator.is_main_process:
+        save_pipeline(pipe, Path(args.output_dir, "pipeline"))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
