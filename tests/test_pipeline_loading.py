@@ -61,6 +61,17 @@ def test_saving_and_loading_gives_the_same_video(tiny_pipeline, picture, tmp_pat
     assert [record.getMessage() for record in warnings_of_diffusers] == []
 
 
+def test_loaded_model_can_be_saved_and_loaded_again(tiny_pipeline, picture, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "first")
+    MCDiffPipeline.from_pretrained(tmp_path / "first", dtype=torch.float16).save_pretrained(tmp_path / "second")
+    MCDiffPipeline.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second", variant="full")
+    loaded = MCDiffPipeline.from_pretrained(tmp_path / "second", variant="full")
+    assert torch.equal(loaded.unet.conv_in.weight, tiny_pipeline.unet.conv_in.weight)
+    assert_same_video(video_of(loaded, picture), video_of(tiny_pipeline, picture))
+    indices = [json.loads((tmp_path / name / "model_index.json").read_text()) for name in ("first", "second")]
+    assert indices[1] == indices[0] | {"_name_or_path": str(tmp_path / "first")}
+
+
 def test_configuration_survives_saving(tmp_path):
     settings = {
         "conditioning": "dense_flow,previous_frame",
@@ -208,6 +219,13 @@ def test_model_offload_gives_the_same_video_and_frees_the_models(tiny_pipeline, 
         assert torch.equal(found, expected if found.ndim == 5 else flow)
         # models are brought back to the CPU, and get new hooks for the next call
         assert not set(map(id, tiny_pipeline._all_hooks)) & set(map(id, hooks))
+
+
+def test_group_offload_of_the_whole_pipeline_gives_the_same_video(tiny_pipeline, picture):
+    expected = video_of(tiny_pipeline, picture)
+    tiny_pipeline.enable_group_offload(onload_device="cpu", offload_device="cpu", offload_type="leaf_level")
+    for _ in range(2):
+        assert_same_video(video_of(tiny_pipeline, picture), expected)
 
 
 @pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
