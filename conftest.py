@@ -4,10 +4,15 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-import torch
 
-from mcdiff_pipeline.annotation.people import find_pose_model
+# Several threads do not make tiny models faster, and where other programs want the cores as well they make them slower
+# by a hundred times: each waits for the others in turn. Processes that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from mcdiff_pipeline.annotation.people import find_pose_model  # noqa: E402
 
 
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"

@@ -771,6 +771,7 @@ def evaluate(args: argparse.Namespace) -> int:
             data_name=f"{args.data.name}, {args.split}",
             others=pipes,
             pose_model=pose_model,
+            i3d=args.i3d,
             batch_size=args.batch_size,
         )
     except ValueError as error:

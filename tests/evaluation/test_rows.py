@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from sliding_squares import sliding_square
 from tiny_models import make_pipeline
 
-from mcdiff_pipeline.annotation import Clip
 from mcdiff_pipeline.evaluation.handles import draw_handles
 from mcdiff_pipeline.evaluation.rows import (
     ClipBatch,
@@ -22,25 +22,6 @@ from mcdiff_pipeline.evaluation.rows import (
 
 
 SIZE, NUM_FRAMES = 32, 4
-
-
-def sliding_square(number: int = 0) -> Clip:
-    """A textured square of 12 x 12 pixels on a textured ground that stays; it slides 2 + `number` pixels a frame."""
-    rng = np.random.default_rng(number)
-    ground, square = (np.kron(rng.integers(40, 215, (n, n, 3)), np.ones((4, 4, 1))) for n in (SIZE // 4, 3))
-    frames = np.repeat(ground[None], NUM_FRAMES, axis=0).astype(np.uint8)
-    masks = np.zeros((NUM_FRAMES, SIZE, SIZE), np.uint8)
-    flow = np.zeros((NUM_FRAMES - 1, 2, SIZE, SIZE), np.float32)
-    keypoints = np.zeros((NUM_FRAMES, 1, 3, 3), np.float32)
-    for t in range(NUM_FRAMES):
-        left = 4 + (2 + number) * t
-        masks[t, 8:20, left : left + 12] = 1
-        frames[t, 8:20, left : left + 12] = square
-        keypoints[t, 0] = [[left + 2.5, 10.5, 2], [left + 9.5, 12.5, 2], [left + 6.5, 17.5, 2]]
-        if t < NUM_FRAMES - 1:
-            flow[t, 0][masks[t] > 0] = 2 + number
-    occlusion = np.zeros(flow[:, 0].shape, bool)
-    return Clip(f"square_{number}", frames, flow, occlusion, masks, keypoints)
 
 
 def make_batch(pipe, *numbers: int, strokes: int = 2) -> StrokedBatch:

@@ -76,6 +76,7 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         help="MediaPipe's pose model, to follow people's keypoints by (default: the one that annotation takes, if "
         "there is one)",
     )
+    group.add_argument("--i3d", metavar="FILE", help="the network that FVD needs, see docs/evaluation.md")
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips at a time (default: 8)")
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """All rows of the comparison, made and measured for a few clips at a time."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,10 @@ from ..pipeline_mcdiff import MCDiffPipeline
 from .drift import measure_drift
 from .flow_errors import cell_regions, end_point_errors
 from .handles import Handle, draw_handles
-from .measurements import FrameMeasurements
+from .measurements import FrameMeasurements, Networks
 from .rows import ClipBatch, Row, StrokedBatch, comparison_rows
 from .sample_pictures import Sample
 from .settings import EvaluationSettings
-from .st_lpips import STLPIPS
 
 
 @dataclass
@@ -33,7 +33,8 @@ class ClipResult:
             last frame.
             `flow`: `{"flow", "strokes", "errors"}` of the first step: sum and number of cells for each region.
             `handles`: the handles' tracks.
-        features (`dict[str, np.ndarray]`): float32 `[N - 1, D]` for each row, by `feature_name`.
+        features (`dict[str, np.ndarray]`): float32 `[n, D]` for each row and each metric that compares distributions,
+            by `feature_name`.
         sample (`Sample`): the frames, for pictures and videos.
     """
 
@@ -42,9 +43,9 @@ class ClipResult:
     sample: Sample
 
 
-def feature_name(row: str, strokes: int | None) -> str:
+def feature_name(metric: str, row: str, strokes: int | None) -> str:
     """Under which name the features of a row are kept."""
-    return row if strokes is None else f"{row} ({strokes})"
+    return f"{metric}: {row}" if strokes is None else f"{metric}: {row} ({strokes})"
 
 
 class ClipEvaluator:
@@ -55,6 +56,7 @@ class ClipEvaluator:
         settings (`EvaluationSettings`): see there.
         others (`dict[str, MCDiffPipeline]`, *optional*): further models by the name of their row.
         detector (`PersonDetector`, *optional*): finds people in the output; without one keypoints are not followed.
+        i3d (`str` or `os.PathLike`, *optional*): the file that FVD needs.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class ClipEvaluator:
         settings: EvaluationSettings,
         others: dict[str, MCDiffPipeline] | None = None,
         detector: PersonDetector | None = None,
+        i3d: str | os.PathLike | None = None,
     ) -> None:
         self.pipe, self.settings, self.detector = pipe, settings, detector
         self.rows = comparison_rows(pipe, others)
-        self.st_lpips = STLPIPS(pipe.device)
+        self.networks = Networks(pipe.device, i3d)
 
     def draw(self, clip: Clip, index: int) -> list[Handle]:
         """The handles of the clip with this number in its dataset: as many as the largest number of strokes needs."""
@@ -83,7 +86,7 @@ class ClipEvaluator:
         handles = [self.draw(clip, index) for clip, index in zip(clips, indices)]
         seeds = [self.settings.seed + index for index in indices]
         batch = ClipBatch(self.pipe, clips, seeds, self.settings.num_inference_steps)
-        measurements = FrameMeasurements(batch, clips, handles, self.st_lpips, self.detector)
+        measurements = FrameMeasurements(batch, clips, handles, self.networks, self.detector)
         records = [
             {"handles": [handle.track.tolist() for handle in drawn], "rows": [], "flow": []} for drawn in handles
         ]
@@ -129,7 +132,7 @@ class ClipEvaluator:
             num_frames=self.settings.drift_frames,
             num_inference_steps=self.settings.num_inference_steps,
             seed=self.settings.seed + index,
-            st_lpips=self.st_lpips,
+            st_lpips=self.networks.st_lpips,
         )
 
     def _measure(
@@ -141,7 +144,7 @@ class ClipEvaluator:
         records: list[dict[str, Any]],
         features: list[dict[str, np.ndarray]],
     ) -> None:
-        pictures, row_features = measurements.pictures(frames), measurements.features(frames)
+        pictures, of_metrics = measurements.pictures(frames)
         distances = measurements.handles(frames, number or self.settings.strokes[-1])
         keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
         for sample, record in enumerate(records):
@@ -154,7 +157,8 @@ class ClipEvaluator:
                     "keypoints": keypoints[sample],
                 }
             )
-            features[sample][feature_name(row.name, number)] = row_features[sample].numpy()
+            for metric, of_row in of_metrics.items():
+                features[sample][feature_name(metric, row.name, number)] = of_row[sample].numpy()
 
     def _measure_flow(self, number: int, batch: StrokedBatch, records: list[dict[str, Any]]) -> None:
         """End-point errors of the first step, where F is given the true picture."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import written_whole
-from .clip_evaluation import feature_name
 from .figures import (
     drift_figures,
     flow_figures,
@@ -16,6 +15,7 @@ from .figures import (
     motion_figures,
     picture_figures,
     recall_distance,
+    row_name,
     scorecard,
 )
 from .plots import plot_drift, plot_strokes
@@ -29,7 +29,8 @@ PICTURE_TITLES = {
     "psnr_still": "PSNR, still ↑ (dB)",
     "psnr_background": "PSNR, still, to start ↑ (dB)",
     "ssim": "SSIM ↑",
-    "st_lpips": "ST-LPIPS ↓",
+    "st_lpips": "ST-LPIPS, first and last frame ↓",
+    "lpips": "LPIPS, first and last frame ↓",
 }
 DRIFT_TITLES = {
     "colour": "colour ↓",
@@ -37,7 +38,6 @@ DRIFT_TITLES = {
     "still_st_lpips": "still ST-LPIPS ↓",
     "still_psnr": "still PSNR ↑ (dB)",
 }
-FRECHET = "Fréchet distance on ST-LPIPS features ↓"
 MOTION_NOTE = (
     "Each handle is found again in the output by what it looks like in the true video; its distance to where it "
     "should be is averaged over strokes and frames (ADE), and a handle within {distance:g} pixels is recalled. The "
@@ -62,6 +62,7 @@ def write_report(
     keys: list[str],
     drifting: list[str],
     left_out: dict[str, int],
+    absent: dict[str, str],
 ) -> dict[str, Any]:
     """Writes all that an evaluation gives over all clips.
 
@@ -70,6 +71,7 @@ def write_report(
         description (`dict`): what is evaluated.
         keys, drifting (`list[str]`): the clips, and those with a long roll-out.
         left_out (`dict[str, int]`): how many clips were not used, by reason.
+        absent (`dict[str, str]`): metrics that were not measured, with the reason.
 
     Returns:
         `dict`: what `metrics.json` holds.
@@ -87,11 +89,9 @@ def write_report(
         "keypoints": keypoint_figures(records, settings["strokes"]) if description["pose_model"] else [],
         "flow": flow_figures(records),
         "drift": drift_figures([json.loads((output_dir / f"drift/{key}.json").read_text()) for key in drifting]),
-        "frechet": {},
     }
-    metrics["frechet"], metrics["absent"] = frechet_figures(output_dir, keys, records[0])
-    if not description["pose_model"]:
-        metrics["absent"]["Keypoints detected on the output"] = "no pose model was given."
+    metrics["frechet"], too_few = frechet_figures(output_dir, keys, records[0])
+    metrics["absent"] = absent | too_few
     with written_whole(output_dir / "metrics.json") as path:
         path.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     strokes = scorecard(keys, records, settings["strokes"])
@@ -121,15 +121,15 @@ def picture_table(metrics: dict[str, Any], frames: str, strokes: int) -> list[st
         frames (`str`): "all", "first" or "last".
         strokes (`int`): rows that use strokes are those with so many.
     """
-    has_distance = frames == "all" and bool(metrics["frechet"])
-    header = ["", *([FRECHET] if has_distance else []), *PICTURE_TITLES.values()]
+    distances = metrics["frechet"] if frames == "all" else {}
+    titles = {name: title for name, title in PICTURE_TITLES.items() if name in metrics["rows"][0]}
     lines = []
     for row in metrics["rows"]:
         if row["frames"] == frames and row["strokes"] in (None, strokes):
-            distance = metrics["frechet"].get(feature_name(row["row"], row["strokes"]), 0)
-            cells = [row["row"], *([f"{distance:.3g}"] if has_distance else [])]
-            lines.append(cells + [cell(row[name]) for name in PICTURE_TITLES])
-    return table(header, lines)
+            name = row_name(row["row"], row["strokes"])
+            cells = [row["row"], *(f"{of_rows[name]:.3g}" for of_rows in distances.values())]
+            lines.append(cells + [cell(row[name]) for name in titles])
+    return table(["", *(f"{metric} ↓" for metric in distances), *titles.values()], lines)
 
 
 def motion_table(metrics: dict[str, Any]) -> list[str]:

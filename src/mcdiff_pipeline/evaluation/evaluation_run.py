@@ -44,6 +44,7 @@ def evaluate(
     data_name: str = "data",
     others: dict[str, MCDiffPipeline] | None = None,
     pose_model: str | os.PathLike | None = None,
+    i3d: str | os.PathLike | None = None,
     batch_size: int = 8,
 ) -> dict[str, Any]:
     """Evaluates a model, and writes `metrics.json`, `report.md`, plots, sheets and videos to a folder.
@@ -58,6 +59,7 @@ def evaluate(
         others (`dict[str, MCDiffPipeline]`, *optional*): further models to compare with, by the name of their row.
         pose_model (`str` or `os.PathLike`, *optional*): MediaPipe's pose model, to follow people's keypoints by;
             without one that metric is absent.
+        i3d (`str` or `os.PathLike`, *optional*): the network that FVD needs; see `docs/evaluation.md`.
         batch_size (`int`, defaults to 8): clips at a time; figures depend on it by rounding alone.
 
     Returns:
@@ -95,8 +97,12 @@ def evaluate(
     }
     with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
         description["pose_model"] = None if detector is None else detector.description
+        evaluator = ClipEvaluator(pipe, settings, others, detector, i3d)
+        absent = dict(evaluator.networks.absent)
+        if detector is None:
+            absent["Keypoints detected on the output"] = "no pose model was given."
+        description["absent"] = sorted(absent)
         _begin_or_go_on(output_dir, description)
-        evaluator = ClipEvaluator(pipe, settings, others, detector)
 
         remaining = [n for n, key in enumerate(keys) if not (output_dir / f"clips/{key}.json").is_file()]
         with _progress("clips", len(keys), len(keys) - len(remaining)) as bar:
@@ -119,7 +125,7 @@ def evaluate(
                 clip = read_clip(dataset, indices[number], settings.num_frames)
                 _write_json(output_dir / f"drift/{clip.key}.json", evaluator.drift(clip, indices[number]))
                 bar.update()
-    return write_report(output_dir, description, keys, drifting, left_out)
+    return write_report(output_dir, description, keys, drifting, left_out, absent)
 
 
 def usable_clips(

@@ -14,7 +14,7 @@ from .motion_following import scaled_to
 from .rows import TrueVideo
 
 
-PICTURE_METRICS = ("psnr", "psnr_moving", "psnr_still", "psnr_background", "ssim", "st_lpips")
+PICTURE_METRICS = ("psnr", "psnr_moving", "psnr_still", "psnr_background", "ssim", "st_lpips", "lpips")
 DRIFT_METRICS = ("colour", "sharpness", "still_st_lpips", "still_psnr")
 
 
@@ -42,7 +42,11 @@ def picture_figures(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for place, first in enumerate(records[0]["rows"]):
         rows = [record["rows"][place]["pictures"] for record in records]
         for frames, chosen in (("all", slice(None)), ("first", slice(1)), ("last", slice(-1, None))):
-            estimates = {name: _estimate([_total(row[name][chosen]) for row in rows]) for name in PICTURE_METRICS}
+            estimates = {
+                name: _estimate([_total(row[name][chosen]) for row in rows])
+                for name in PICTURE_METRICS
+                if name in rows[0]
+            }
             figures.append({"row": first["row"], "strokes": first["strokes"], "frames": frames, **estimates})
     return figures
 
@@ -125,20 +129,36 @@ def drift_figures(drifts: list[dict[str, dict[str, float | None]]]) -> list[dict
 
 def frechet_figures(
     output_dir: Path, keys: list[str], record: dict[str, Any]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """The Fréchet distance of each row by `feature_name`, and why there is none."""
-    names = [feature_name(row["row"], row["strokes"]) for row in record["rows"]]
-    features = {name: [] for name in names}
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Distances between the distribution of each row's features and that of the true video's.
+
+    Returns:
+        `tuple[dict[str, dict[str, float]], dict[str, str]]`: for each metric the distance of each row, by `row_name`,
+        and for each metric that cannot be measured on these clips the reason.
+    """
+    features: dict[str, list[np.ndarray]] = {}
     for key in keys:
         with np.load(output_dir / f"clips/{key}.npz") as arrays:
-            for name in names:
-                features[name].append(arrays[name])
-    features = {name: np.concatenate(parts) for name, parts in features.items()}
-    truth = features.pop(TrueVideo.name)
-    try:
-        return {name: frechet_distance(of_row, truth) for name, of_row in features.items()}, {}
-    except ValueError as error:
-        return {}, {"Fréchet distance on ST-LPIPS features": str(error)}
+            for name in arrays.files:
+                features.setdefault(name, []).append(arrays[name])
+    distances, absent = {}, {}
+    for metric in dict.fromkeys(name.partition(": ")[0] for name in features):
+        truth = np.concatenate(features[feature_name(metric, TrueVideo.name, None)])
+        try:
+            distances[metric] = {
+                row_name(row["row"], row["strokes"]): frechet_distance(
+                    np.concatenate(features[feature_name(metric, row["row"], row["strokes"])]), truth
+                )
+                for row in record["rows"]
+            }
+        except ValueError as error:
+            absent[metric] = str(error)
+    return distances, absent
+
+
+def row_name(row: str, strokes: int | None) -> str:
+    """A row together with its number of strokes."""
+    return row if strokes is None else f"{row} ({strokes})"
 
 
 def scorecard(keys: list[str], records: list[dict[str, Any]], strokes: list[int]) -> list[dict[str, Any]]:

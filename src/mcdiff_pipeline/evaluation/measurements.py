@@ -1,18 +1,44 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """All that is measured on the frames of one row of the comparison, frame by frame."""
 
+import os
 from collections.abc import Sequence
 
 import torch
 
 from ..annotation.clips import Clip
 from ..annotation.people import PersonDetector
+from .downloaded_metrics import FVD_FEWEST_FRAMES, LPIPS, I3DFeatures, InceptionFeatures, available_metrics
 from .handles import Handle
 from .keypoint_following import joints_of, keypoint_distances
 from .motion_following import handle_distances
 from .picture_metrics import psnr, ssim
 from .rows import ClipBatch
 from .st_lpips import STLPIPS
+
+
+# What the Fréchet distance that needs no download is called.
+FRECHET = "Fréchet distance on ST-LPIPS features"
+
+
+class Networks:
+    """The networks that look at frames: that of ST-LPIPS, and those of the literature whose weights are here.
+
+    Args:
+        device (`torch.device` or `str`): where they run.
+        i3d (`str` or `os.PathLike`, *optional*): the file that FVD needs.
+
+    Attributes:
+        absent: why LPIPS, FID or FVD is not measured, by name.
+    """
+
+    def __init__(self, device: torch.device | str, i3d: str | os.PathLike | None = None) -> None:
+        available = available_metrics(i3d)
+        self.absent = {name: reason for name, reason in available.items() if reason is not None}
+        self.st_lpips = STLPIPS(device)
+        self.lpips = LPIPS(device) if available["LPIPS"] is None else None
+        self.inception = InceptionFeatures(device) if available["FID"] is None else None
+        self.i3d = I3DFeatures(i3d, device) if available["FVD"] is None else None
 
 
 class FrameMeasurements:
@@ -22,7 +48,7 @@ class FrameMeasurements:
         clips (`ClipBatch`): the clips, N frames each.
         annotated (`Sequence[Clip]`): the same clips, for their keypoints.
         handles (`list[list[Handle]]`): for each clip all handles that are looked for.
-        st_lpips (`STLPIPS`): the perceptual distance.
+        networks (`Networks`): what looks at frames.
         detector (`PersonDetector`, *optional*): finds people.
     """
 
@@ -31,13 +57,17 @@ class FrameMeasurements:
         clips: ClipBatch,
         annotated: Sequence[Clip],
         handles: list[list[Handle]],
-        st_lpips: STLPIPS,
+        networks: Networks,
         detector: PersonDetector | None = None,
     ) -> None:
-        self.clips, self.annotated, self.st_lpips, self.detector = clips, annotated, st_lpips, detector
+        self.clips, self.annotated, self.networks, self.detector = clips, annotated, networks, detector
         self.joints = [joints_of(clip, drawn) for clip, drawn in zip(annotated, handles)]
         self.shape = clips.true_flow.shape[:2]  # B, N - 1
         self.truth = clips.true_frames[:, 1:].flatten(0, 1)  # [B (N - 1), 3, H, W]
+        # ST-LPIPS and LPIPS see the first and the last frame only: a look costs half as much as making a frame.
+        self.looked_at = sorted({0, self.shape[1] - 1})
+        self.true_looks = clips.true_frames[:, 1:][:, self.looked_at].flatten(0, 1)
+        self.true_activations = networks.st_lpips.activations(self.true_looks)
         self.still = clips.still.flatten(0, 1)
         self.moving = clips.moving.flatten(0, 1)
         self.start = clips.reconstruction[:, :1].expand(-1, self.shape[1], -1, -1, -1).flatten(0, 1)
@@ -49,16 +79,19 @@ class FrameMeasurements:
             for frame in range(1, len(handle.track))
         ]
 
-    def pictures(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Metrics of every frame, `[B, N - 1]` each; NaN where a region is empty.
+    def pictures(self, frames: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """All that can be said of the pictures of a row.
 
         Args:
             frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1], the frames after the given one.
 
         Returns:
-            `dict[str, torch.Tensor]`: `psnr`, `psnr_moving` (where things have left or reached), `psnr_still` (where
-            nothing has moved), all in dB; `psnr_background`, the latter against the autoencoder's own picture of the
-            start frame, which leaves out what the autoencoder loses; `ssim`; `st_lpips`.
+            `tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]`: metrics of every frame, `[B, N - 1]` each, NaN
+            where there is nothing to measure: `psnr`, `psnr_moving` (where things have left or reached), `psnr_still`
+            (where nothing has moved), all in dB; `psnr_background`, the latter against the autoencoder's own picture
+            of the start frame, which leaves out what the autoencoder loses; `ssim`; `st_lpips` and, with its weights,
+            `lpips` of the first and the last frame. And features `[B, n, D]` by the name of the metric that compares
+            their distributions.
         """
         output = frames.flatten(0, 1)
         values = {
@@ -66,18 +99,30 @@ class FrameMeasurements:
             "psnr_moving": psnr(output, self.truth, self.moving),
             "psnr_still": psnr(output, self.truth, self.still),
             "psnr_background": psnr(output, self.start, self.still),
-            "ssim": ssim(output, self.truth),
-            "st_lpips": self.st_lpips(output, self.truth),
         }
-        return {name: value.float().cpu().unflatten(0, self.shape) for name, value in values.items()}
+        values["ssim"] = ssim(output, self.truth)
+        values = {name: value.float().cpu().unflatten(0, self.shape) for name, value in values.items()}
 
-    def features(self, frames: torch.Tensor) -> torch.Tensor:
-        """`[B, N - 1, D]`: what the Fréchet distance is measured on.
+        looks = frames[:, self.looked_at].flatten(0, 1)
+        activations = self.networks.st_lpips.activations(looks)
+        values["st_lpips"] = self._at_looks(self.networks.st_lpips.distance(activations, self.true_activations))
+        features = {FRECHET: self._by_clip(activations[-1].mean(dim=(2, 3)))}
+        if self.networks.lpips is not None:
+            values["lpips"] = self._at_looks(self.networks.lpips(looks, self.true_looks))
+        if self.networks.inception is not None:
+            features["FID"] = self._by_clip(self.networks.inception(output))
+        if self.networks.i3d is not None and self.shape[1] + 1 >= FVD_FEWEST_FRAMES:
+            features["FVD"] = self._by_clip(self.networks.i3d(torch.cat([self.clips.start[:, None], frames], dim=1)))
+        return values, features
 
-        Args:
-            frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1].
-        """
-        return self.st_lpips.features(frames.flatten(0, 1)).float().cpu().unflatten(0, self.shape)
+    def _at_looks(self, distances: torch.Tensor) -> torch.Tensor:
+        """`[B, N - 1]`: distances of the frames that are looked at, NaN at the others."""
+        everywhere = torch.full(self.shape, torch.nan)
+        everywhere[:, self.looked_at] = self._by_clip(distances)
+        return everywhere
+
+    def _by_clip(self, values: torch.Tensor) -> torch.Tensor:
+        return values.float().cpu().unflatten(0, (self.shape[0], -1))
 
     def handles(self, frames: torch.Tensor, number: int) -> list[list[list[float]]]:
         """How far from its true position each handle is found, in pixels; see `handle_distances`.

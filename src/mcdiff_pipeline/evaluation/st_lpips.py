@@ -83,8 +83,21 @@ class STLPIPS:
         self.channel_weights = [weights[f"lin{number}.model.1.weight"] for number in range(len(self.compared))]
         self.shift, self.scale = weights["scaling_layer.shift"], weights["scaling_layer.scale"]
 
-    def _activations(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        """`[B, channels, h, w]` after each of the compared layers."""
+    @torch.no_grad()
+    def activations(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        """What the network sees in each picture, for comparing one picture with several others at the cost of one.
+
+        Args:
+            pictures (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+
+        Returns:
+            `list[torch.Tensor]`: float32 `[B, channels, h, w]` after each of the compared layers; the last one is what
+            `features` averages.
+
+        Raises:
+            ValueError: if shape, dtype or range is not as above.
+        """
+        check_pictures(pictures, pictures, SMALLEST)
         hidden = (2 * pictures.to(self.shift) - 1 - self.shift) / self.scale
         activations = []
         for number, layer in enumerate(self.layers):
@@ -118,10 +131,15 @@ class STLPIPS:
             check_region(where, output)
             output = torch.where(where[:, None], output, target)
             where = where[:, None].to(self.shift)
-        distance = torch.zeros(len(output), device=self.shift.device)
-        for first, second, weights in zip(
-            self._activations(output), self._activations(target), self.channel_weights, strict=True
-        ):
+        return self.distance(self.activations(output), self.activations(target), where)
+
+    @torch.no_grad()
+    def distance(
+        self, output: list[torch.Tensor], target: list[torch.Tensor], where: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The same from the `activations` of both pictures; `where` is float `[B, 1, H, W]`, 1 in the region."""
+        distance = torch.zeros(len(output[0]), device=self.shift.device)
+        for first, second, weights in zip(output, target, self.channel_weights, strict=True):
             # Cosine distance by channel; the constant is the authors'.
             first, second = (hidden / (hidden.norm(dim=1, keepdim=True) + 1e-10) for hidden in (first, second))
             differences = ((first - second).square() * weights).sum(dim=1)  # [B, h, w]
@@ -145,5 +163,4 @@ class STLPIPS:
         Raises:
             ValueError: if shape, dtype or range is not as above.
         """
-        check_pictures(pictures, pictures, SMALLEST)
-        return self._activations(pictures)[-1].mean(dim=(2, 3))
+        return self.activations(pictures)[-1].mean(dim=(2, 3))
