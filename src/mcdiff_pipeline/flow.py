@@ -175,14 +175,16 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     left, top = x.detach().floor(), y.detach().floor()
     right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
 
+    # Clamped as integers, so that NaN, which survives the clamp above, cannot point outside the memory.
+    top, left = top.long().clamp(0, height - 1), left.long().clamp(0, width - 1)
+    bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+
     def look_up(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        # Clamped as integers, so that NaN, which survives the clamp above, cannot point outside the memory.
-        index = row.long().clamp(0, height - 1) * width + column.long().clamp(0, width - 1)
-        index = index.flatten(1)[:, None].expand(-1, channels, -1)
+        index = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
         return values.gather(2, index).unflatten(2, (height, width))
 
-    upper = look_up(top, left) * (1 - right_share) + look_up(top, left + 1) * right_share
-    lower = look_up(top + 1, left) * (1 - right_share) + look_up(top + 1, left + 1) * right_share
+    upper = look_up(top, left) * (1 - right_share) + look_up(top, right) * right_share
+    lower = look_up(bottom, left) * (1 - right_share) + look_up(bottom, right) * right_share
     return (upper * (1 - bottom_share) + lower * bottom_share).to(input.dtype)
 
 
@@ -386,15 +388,16 @@ def write_kitti_png(
     valid = valid.cpu()
     stored = (flow.detach().float().cpu() * 64 + 2**15).round()
     in_range = (stored >= 0) & (stored <= 2**16 - 1)
-    if not in_range[:, valid].all():
+    if not (in_range | ~valid).all():
         displacement = flow.detach().float().cpu()[:, valid][~in_range[:, valid]][0].item()
         raise ValueError(
             f"`flow` holds a displacement of {displacement:g} pixels, but KITTI's format ends at -512 and 511.98; "
             "mark it as not valid or write a .flo file."
         )
     stored = stored.nan_to_num(nan=2.0**15).clamp(0, 2**16 - 1)
-    pixels = torch.cat([stored, valid[None].float()]).permute(1, 2, 0).contiguous().numpy().astype(">u2")
-    _write_bytes(target, ".png", _png_of(pixels))
+    pixels = torch.cat([stored, valid[None].float()]).permute(1, 2, 0).contiguous().numpy()
+    # In two steps, as numpy takes four times as long in one.
+    _write_bytes(target, ".png", _png_of(pixels.astype(np.uint16).astype(">u2")))
 
 
 def _png_of(pixels: np.ndarray) -> bytes:

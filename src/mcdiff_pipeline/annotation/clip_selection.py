@@ -99,8 +99,11 @@ class VideoOutcome:
         self.enlarged += clip.crop[2] < width or clip.crop[3] < height
         self.gaps[str(clip.gap)] = self.gaps.get(str(clip.gap), 0) + 1
         self.people[str(num_people)] = self.people.get(str(num_people), 0) + 1
-        counts, _ = np.histogram(np.hypot(flow[:, 0], flow[:, 1]), bins=[*DISPLACEMENT_BINS, np.inf])
-        self.displacements = [before + int(count) for before, count in zip(self.displacements, counts, strict=True)]
+        # `np.histogram` sorts, which takes ten times as long for so few bins.
+        magnitude = np.hypot(flow[:, 0], flow[:, 1])
+        at_least = [*(int((magnitude >= edge).sum()) for edge in DISPLACEMENT_BINS), 0]
+        counts = [more - fewer for more, fewer in zip(at_least, at_least[1:])]
+        self.displacements = [before + count for before, count in zip(self.displacements, counts, strict=True)]
 
     def drop(self, reason: str) -> None:
         """Enters a candidate that is not worth keeping; the reason is a few words, the same for all like it."""
