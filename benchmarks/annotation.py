@@ -1,106 +1,187 @@
 """What annotation costs beside its networks, and whether memory stays flat.
 
-    python benchmarks/annotation.py videos/ --flow dis
-    python benchmarks/annotation.py videos/ --flow raft_small
+    python benchmarks/annotation.py videos/
+    python benchmarks/annotation.py videos/ --flow raft_small=runs/optical_flow/raft_small --resolution 128
+    python benchmarks/annotation.py videos/ --variants data/web --shorter_side 720 --max_fps 30
+    python benchmarks/annotation.py videos/ --lengths 300 3000      # memory
 
-A few short videos last no longer than the start of the processes: `--variants` adds each of them mirrored, upside down
-and both, encoded again beforehand.
+Time is a ratio: the whole command (its start, finding, decoding, selecting, estimating, writing, packing, reporting)
+over the bare estimators on the same frames: flow in both directions for every pair that was written and, with people,
+the pose detector on every frame. Both take the same number of processes, which share the CPUs. The clock is what a
+user waits for; CPU time says the same where other programs disturb the clock. The start is the same command on a video
+without clips.
 
-Time is a ratio: the whole job (finding, decoding, selecting, estimating, writing, merging, reporting, the start of its
-processes included) over the bare estimators on the same frames: flow in both directions for every pair that was
-written and, with people, the pose detector on every frame. Both take the same number of processes.
+A few short videos last no longer than the start. `--variants` measures copies of them instead: mirrored, upside down,
+turned and backwards, 16 in all, as H.264 of medium quality, and smaller or with fewer frames if asked.
 """
 
 import argparse
+import ctypes
+import itertools
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import torch
 
-from mcdiff_pipeline.annotation.annotation_run import annotate_videos
+from mcdiff_pipeline.annotation.annotation_workers import num_cpus
 from mcdiff_pipeline.annotation.clip_selection import VideoOutcome
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.annotation.found_videos import find_videos
-from mcdiff_pipeline.annotation.optical_flow import ESTIMATORS
 from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.annotation.video_annotation import VideoAnnotator
-from mcdiff_pipeline.video import VideoReader, VideoWriter
+from mcdiff_pipeline.video import VideoReader, VideoWriter, write_video
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--flow", choices=ESTIMATORS, default="dis")
-    parser.add_argument("--flow_weights", default=None)
+    parser.add_argument("--flow", default="dis", metavar="NAME[=WEIGHTS]", help="As `mcdiff annotate` takes them.")
     parser.add_argument("--keypoints", action="store_true", help="Look for people, too.")
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--variants", action="store_true", help="Add mirrored variants of the videos.")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count())
-    parser.add_argument("--lengths", type=int, nargs=2, default=(300, 3000), help="Frames of the videos for memory.")
+    parser.add_argument("--num_workers", type=int, default=num_cpus())
+    parser.add_argument(
+        "--repetitions", type=int, default=1, help="Of the whole command and of the estimators, in turn."
+    )
+    parser.add_argument("--variants", type=Path, help="Measure variants of the videos; this folder keeps them.")
+    parser.add_argument("--shorter_side", type=int, help="Pixels that variants have at most.")
+    parser.add_argument(
+        "--max_fps", type=float, default=float("inf"), help="Frames per second that they have at most."
+    )
+    parser.add_argument("--lengths", type=int, nargs=2, help="Measure memory instead, on videos of so many frames.")
     return parser.parse_args(arguments)
 
 
-def add_variants(videos: list[Path], folder: Path) -> list[Path]:
-    """The videos, and each of them mirrored, upside down and both."""
-    variants = []
+def write_variants(videos: list[Path], folder: Path, shorter_side: int | None, max_fps: float) -> None:
+    """Writes each video in 16 ways, its frames being held in memory."""
+    folder.mkdir(parents=True)
     for number, video in enumerate(find_videos(videos)):
-        for name, flip in {"mirrored": np.s_[:, ::-1], "upside_down": np.s_[::-1], "both": np.s_[::-1, ::-1]}.items():
-            variants.append(folder / f"{name}_{number}.mp4")
-            with VideoReader(video.path) as reader, VideoWriter(variants[-1], reader.fps) as writer:
-                for frame in reader:
-                    writer.write(np.ascontiguousarray(frame[flip]))
-    return [*videos, *variants]
+        with VideoReader(video.path) as reader:
+            step = max(1, round(reader.fps / max_fps))
+            rate = round(reader.fps / step)
+            frames = [frame.pixels(shorter_side) for frame in reader.timed_frames() if frame.number % step == 0]
+        ways = itertools.product((1, -1), (1, -1), (1, -1), (False, True))
+        for way, (backwards, upside_down, mirrored, turned) in enumerate(ways):
+            with av.open(str(folder / f"{number}_{way:02d}.mp4"), "w") as container:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "faster"})
+                height, width = (length // 2 * 2 for length in frames[0].shape[:2])
+                stream.height, stream.width = (width, height) if turned else (height, width)
+                for frame in frames[::backwards]:
+                    frame = frame[:height, :width][::upside_down, ::mirrored]
+                    frame = np.ascontiguousarray(frame.swapaxes(0, 1) if turned else frame)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                container.mux(stream.encode(None))
+
+
+def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tuple[float, float]:
+    """Seconds of the clock and of the CPU for `mcdiff annotate`, processes that it leaves behind included."""
+    name, _, weights = args.flow.partition("=")
+    options = ["--flow", name, "--resolution", args.resolution, "--num-workers", args.num_workers]
+    options += ["--flow-weights", weights] if weights else []
+    options += [] if args.keypoints else ["--no-keypoints"]
+    command = [sys.executable, "-m", "mcdiff_pipeline.cli", "annotate", *videos, "--output-dir", output, *options]
+    before, start = os.times(), time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    clock = time.perf_counter() - start
+    while True:
+        try:
+            os.wait()  # what has become this program's child, so that its CPU time counts
+        except ChildProcessError:
+            break
+    after = os.times()
+    return clock, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def become_reaper() -> None:
+    """Makes processes whose parents have ended children of this one."""
+    pr_set_child_subreaper = 36  # of <linux/prctl.h>
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 annotator: VideoAnnotator | None = None
+all_loaded: multiprocessing.synchronize.Barrier | None = None
 
 
-def load_annotator(settings: AnnotationSettings, num_threads: int) -> None:
-    """Makes the estimators of one process, which is not part of the floor."""
-    global annotator
+def load_annotator(
+    settings: AnnotationSettings, num_threads: int, barrier: multiprocessing.synchronize.Barrier
+) -> None:
+    """Makes the estimators of one process, with the threads of a worker; this is not part of the floor."""
+    global annotator, all_loaded
     torch.set_num_threads(num_threads)
-    annotator = VideoAnnotator(settings)
+    cv2.setNumThreads(num_threads)
+    annotator, all_loaded = VideoAnnotator(settings), barrier
 
 
-def run_estimators(frames: np.ndarray) -> None:
-    """The floor for one clip: uint8 `[T, H, W, 3]`."""
+def warm_up(frames: np.ndarray) -> None:
+    """One clip in every process: none takes a second one before all have come here."""
+    all_loaded.wait()
+    run_estimators(frames)
+
+
+def run_estimators(frames: np.ndarray) -> float:
+    """The floor for one clip, uint8 `[T, H, W, 3]`: seconds of CPU time."""
+    start = time.process_time()
     annotator.estimator(frames[:-1], frames[1:])
     annotator.estimator(frames[1:], frames[:-1])
     if annotator.detector is not None:
         for frame in frames:
             annotator.detector(frame)
+    return time.process_time() - start
 
 
-def measure_time(videos: list[Path], args: argparse.Namespace, settings: AnnotationSettings) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def run_bare_estimators(dataset: ClipDataset, args: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of the clock and of the CPU for the floor."""
+    clips = [dataset[index].frames for index in range(len(dataset))]
+    context = multiprocessing.get_context("spawn")
+    num_threads = max(1, num_cpus() // args.num_workers)
+    arguments = annotation_settings(args), num_threads, context.Barrier(args.num_workers)
+    with ProcessPoolExecutor(args.num_workers, context, load_annotator, arguments) as pool:
+        list(pool.map(warm_up, clips[:1] * args.num_workers))
         start = time.perf_counter()
-        annotate_videos(videos, folder, settings, num_workers=args.num_workers, progress=False)
-        whole = time.perf_counter() - start
-        dataset = ClipDataset(folder)
-        clips = [dataset[index].frames for index in range(len(dataset))]
+        cpu = sum(pool.map(run_estimators, clips))
+        return time.perf_counter() - start, cpu
 
-    pool = ProcessPoolExecutor(
-        args.num_workers,
-        multiprocessing.get_context("spawn"),
-        load_annotator,
-        (settings, max(1, os.cpu_count() // args.num_workers)),
+
+def annotation_settings(args: argparse.Namespace) -> AnnotationSettings:
+    name, _, weights = args.flow.partition("=")
+    return AnnotationSettings(
+        selection=SelectionSettings(resolution=args.resolution),
+        flow=name,
+        flow_weights=weights or None,
+        pose_model=str(find_pose_model()) if args.keypoints else None,
     )
-    with pool:
-        list(pool.map(run_estimators, clips[: args.num_workers]))  # warm-up: every process has loaded its estimators
-        start = time.perf_counter()
-        list(pool.map(run_estimators, clips))
-        floor = time.perf_counter() - start
-    pairs = sum(len(frames) - 1 for frames in clips)
+
+
+def measure_time(videos: list[Path], args: argparse.Namespace) -> None:
+    become_reaper()
     what = f"{args.flow}{' and people' if args.keypoints else ''}"
-    print(f"{what}: {len(clips)} clips, {pairs} pairs at {args.resolution} px, {args.num_workers} processes")
-    print(f"whole {whole:.1f} s, bare estimators {floor:.1f} s, ratio {whole / floor:.3f}")
+    with tempfile.TemporaryDirectory() as folder:
+        still = Path(folder, "still.mp4")
+        write_video([np.zeros((64, 64, 3), np.uint8)] * 2, still)
+        clock, cpu = run_command([still], args, f"{folder}/start")
+        print(f"{what} at {args.resolution} px, {args.num_workers} processes on {num_cpus()} CPUs")
+        print(f"start: {clock:.1f} s, CPU {cpu:.1f} s", flush=True)
+        for repetition in range(args.repetitions):
+            whole = run_command(videos, args, f"{folder}/{repetition}")
+            dataset = ClipDataset(f"{folder}/{repetition}")
+            pairs = sum(dataset.num_frames(index) - 1 for index in range(len(dataset)))
+            bare = run_bare_estimators(dataset, args)
+            print(
+                f"{len(dataset)} clips, {pairs} pairs: whole {whole[0]:.1f} s, bare estimators {bare[0]:.1f} s, ratio "
+                f"{whole[0] / bare[0]:.3f}; CPU {whole[1]:.1f} s, {bare[1]:.1f} s, ratio {whole[1] / bare[1]:.3f}",
+                flush=True,
+            )
 
 
 def peak_memory(settings: AnnotationSettings, path: str) -> float:
@@ -111,7 +192,7 @@ def peak_memory(settings: AnnotationSettings, path: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure_memory(args: argparse.Namespace, settings: AnnotationSettings) -> None:
+def measure_memory(args: argparse.Namespace) -> None:
     """Loops the first video's first frames into a short and a long one, and annotates each in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         first = next(iter(find_videos(args.videos))).path
@@ -126,27 +207,22 @@ def measure_memory(args: argparse.Namespace, settings: AnnotationSettings) -> No
                     there_and_back = number % (2 * len(loop) - 2)
                     writer.write(loop[min(there_and_back, 2 * len(loop) - 2 - there_and_back)])
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                peaks.append(pool.submit(peak_memory, settings, str(path)).result())
+                peaks.append(pool.submit(peak_memory, annotation_settings(args), str(path)).result())
     growth = peaks[1] / peaks[0] - 1
     print(
-        f"peak memory: {peaks[0]:.0f} MiB at {args.lengths[0]} frames, {peaks[1]:.0f} MiB at {args.lengths[1]} ",
-        end="",
+        f"peak memory: {peaks[0]:.0f} MiB at {args.lengths[0]} frames, {peaks[1]:.0f} MiB at {args.lengths[1]} "
+        f"({growth:+.1%})"
     )
-    print(f"({growth:+.1%})")
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    settings = AnnotationSettings(
-        selection=SelectionSettings(resolution=args.resolution),
-        flow=args.flow,
-        flow_weights=args.flow_weights,
-        pose_model=str(find_pose_model()) if args.keypoints else None,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        videos = add_variants(args.videos, Path(folder)) if args.variants else args.videos
-        measure_time(videos, args, settings)
-    measure_memory(args, settings)
+    if args.lengths:
+        measure_memory(args)
+        return
+    if args.variants and not args.variants.exists():
+        write_variants(args.videos, args.variants, args.shorter_side, args.max_fps)
+    measure_time([args.variants] if args.variants else args.videos, args)
 
 
 if __name__ == "__main__":
