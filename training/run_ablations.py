@@ -4,24 +4,26 @@
         --cache_dir data/cache --output_dir runs/ablations --minutes 30
 
 Each variant becomes the pipeline folder `output_dir/VARIANT`; `ablation.json` in it says how it was made. F and G are
-trained for the budget each. Those that a variant shares with another are trained once: they lie in
-`output_dir/components/VARIANT`, under the name of the first variant that they belong to. Started again, the script
-goes on where it stopped and keeps what is finished.
+trained for the budget each, and so is what trains both together from the full model on. Those that a variant shares
+with another are trained once: they lie in `output_dir/components/VARIANT`, under the name of the first variant that
+they belong to. Started again, the script goes on where it stopped and keeps what is finished.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import assemble_pipeline
+import train_end_to_end
 import train_flow_completion
 import train_future_frame
 from latent_cache import add_clip_arguments
-from training_loop import checkpoints
+from training_loop import checkpoints, write_folder
 
 from mcdiff_pipeline.atomic_files import written_whole
 
@@ -32,6 +34,7 @@ CONFIGS = Path(__file__).parent / "configs/small-128"
 COMMON = ("--use_ema", "--ema_decay", "0.998", "--resume_from_checkpoint", "latest")
 FLOW_COMPLETION = ("--learning_rate", "5e-4", "--flow_weight_floor", "0.2")
 FUTURE_FRAME = ("--learning_rate", "4e-4")
+END_TO_END = ("--learning_rate", "7e-5", "--flow_weight_floor", "0.2")
 NOISE = ("--noise_augmentation", "0.3")
 
 
@@ -43,11 +46,13 @@ class Variant:
         difference (`str`): to the full model, in words.
         flow_completion (`tuple[str, ...]`, *optional*): of F; None is a variant without F.
         future_frame (`tuple[str, ...]`): of G.
+        end_to_end (`tuple[str, ...]`, *optional*): of training both together afterwards; None leaves that out.
     """
 
     difference: str
     flow_completion: tuple[str, ...] | None = ()
     future_frame: tuple[str, ...] = ("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE)
+    end_to_end: tuple[str, ...] | None = None
 
 
 VARIANTS = {
@@ -81,6 +86,12 @@ VARIANTS = {
     "plain": Variant(
         "G in the paper's form: the current frame and the flow, without noise",
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
+    ),
+    "end_to_end": Variant(
+        "F and G are trained together afterwards, for one more budget", end_to_end=("--rollout_steps", "1", *NOISE)
+    ),
+    "rollout": Variant(
+        "as end_to_end, on frames that the model made itself", end_to_end=("--rollout_steps", "2", *NOISE)
     ),
 }
 
@@ -136,7 +147,7 @@ def check_same_ablation(args: argparse.Namespace) -> None:
 def train_component(
     name: str, script, owner: str, switches: tuple[str, ...], args: argparse.Namespace
 ) -> tuple[int, Path]:
-    """Trains F or G of a variant, unless that is done.
+    """Trains F, G or both of a variant, unless that is done.
 
     Returns:
         `tuple[int, Path]`: the script's exit status, and its output folder, in which `made.json` keeps the arguments,
@@ -148,7 +159,7 @@ def train_component(
         print(f"{owner}: {name} is trained already.")
         return 0, output_dir
     command_line = ["--train_data_dir", *args.train_data_dir, "--validation_data_dir", *args.validation_data_dir]
-    for argument in ("validation_split", "pretrained_vae", "cache_dir"):
+    for argument in ("validation_split", "cache_dir"):
         command_line += [f"--{argument}", getattr(args, argument)]
     for argument in ("train_batch_size", "mixed_precision", "checkpointing_steps", "validation_steps", "seed"):
         command_line += [f"--{argument}", str(getattr(args, argument))]
@@ -178,21 +189,30 @@ def make_variant(variant: str, args: argparse.Namespace) -> int:
         print(f"{variant}: finished already.")
         return 0
 
-    scripts = {
+    vae = ("--pretrained_vae", args.pretrained_vae)
+    recipes = {
         "flow_completion": (
             train_flow_completion,
-            ("--model_config", f"{args.configs}/flow_completion.json", *FLOW_COMPLETION),
+            (*vae, "--model_config", f"{args.configs}/flow_completion.json", *FLOW_COMPLETION),
         ),
         "future_frame": (
             train_future_frame,
             (
-                *("--model_config", f"{args.configs}/unet.json", "--scheduler_config"),
-                *(f"{args.configs}/scheduler.json", *FUTURE_FRAME),
+                *(*vae, "--model_config", f"{args.configs}/unet.json"),
+                *("--scheduler_config", f"{args.configs}/scheduler.json", *FUTURE_FRAME),
             ),
         ),
+        "end_to_end": (
+            train_end_to_end,
+            ("--pretrained_model_name_or_path", str(Path(args.output_dir, "full")), *END_TO_END),
+        ),
     }
+    if settings.end_to_end is not None:
+        status = make_variant("full", args)
+        if status != 0:
+            return status
     folders, components = {}, {}
-    for name, (script, recipe) in scripts.items():
+    for name, (script, recipe) in recipes.items():
         switches = getattr(settings, name)
         if switches is None:
             continue
@@ -203,16 +223,21 @@ def make_variant(variant: str, args: argparse.Namespace) -> int:
         made = json.loads((folders[name] / "made.json").read_text())
         components[name] = {"switches": list(switches), "shared_with": owner if owner != variant else None, **made}
 
-    command_line = ["--vae", args.pretrained_vae, "--unet", str(folders["future_frame"] / "unet")]
-    command_line += ["--scheduler", str(folders["future_frame"] / "scheduler"), "--output_dir", str(folder)]
-    if "flow_completion" in folders:
-        command_line += ["--flow_completion", str(folders["flow_completion"] / "flow_completion")]
-    assemble_pipeline.main(command_line)
-    budget = {"steps": args.steps, "minutes": args.minutes}
+    if "end_to_end" in folders:
+        write_folder(
+            folder,
+            lambda unfinished: shutil.copytree(folders["end_to_end"] / "pipeline", unfinished, dirs_exist_ok=True),
+        )
+    else:
+        command_line = ["--vae", args.pretrained_vae, "--unet", str(folders["future_frame"] / "unet")]
+        command_line += ["--scheduler", str(folders["future_frame"] / "scheduler"), "--output_dir", str(folder)]
+        if "flow_completion" in folders:
+            command_line += ["--flow_completion", str(folders["flow_completion"] / "flow_completion")]
+        assemble_pipeline.main(command_line)
     made = {
         "variant": variant,
         "difference": settings.difference,
-        "budget_of_each_component": budget,
+        "budget_of_each_component": {"steps": args.steps, "minutes": args.minutes},
         "components": components,
     }
     with written_whole(folder / "ablation.json") as unfinished:

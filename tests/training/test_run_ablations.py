@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import run_ablations
+import torch
 from PIL import Image
 from training_runs import SIZE
 
@@ -76,8 +77,27 @@ def test_variants_made_otherwise_are_refused(run):
         run("full", steps=3, seed=1)
 
 
+def test_training_on_roll_outs_goes_on_from_the_full_model(run):
+    folder = run("rollout")
+    made = json.loads((folder / "rollout/ablation.json").read_text())["components"]
+    assert {name: part["shared_with"] for name, part in made.items()} == {
+        "flow_completion": "full",
+        "future_frame": "full",
+        "end_to_end": None,
+    }
+    assert str(folder / "full") in made["end_to_end"]["arguments"]
+    full, rollout = (MCDiffPipeline.from_pretrained(folder / variant) for variant in ("full", "rollout"))
+    assert rollout.config.conditioning == full.config.conditioning
+    for name in ("flow_completion", "unet"):
+        before, after = (getattr(pipe, name).state_dict() for pipe in (full, rollout))
+        assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
 def test_every_variant_differs_from_all_others():
-    switches = [(variant.flow_completion, variant.future_frame) for variant in run_ablations.VARIANTS.values()]
+    switches = [
+        (variant.flow_completion, variant.future_frame, variant.end_to_end)
+        for variant in run_ablations.VARIANTS.values()
+    ]
     assert len(set(switches)) == len(switches)
 
 
