@@ -1,6 +1,7 @@
 """Does keypoint flow describe the body better than dense flow? End-point error with and without refinement.
 
-    python benchmarks/refinement.py --data data/people256 --split test --flow dis raft_small
+    python benchmarks/refinement.py --data data/people256 --split test
+    python benchmarks/refinement.py --data data/people256 --split test --estimators dis raft_small=C_T_V2
 
 Rendered people have exact flow; their keypoints are not given but detected. The figures of `docs/annotation.md` are
 this program's output on the test split; thresholds were chosen on the validation split (`--min_agreement`).
@@ -17,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mcdiff_pipeline.annotation.clips import Clip, ClipDataset
-from mcdiff_pipeline.annotation.optical_flow import ESTIMATORS, forward_backward_consistency, load_flow_estimator
+from mcdiff_pipeline.annotation.optical_flow import forward_backward_consistency, load_flow_estimator
 from mcdiff_pipeline.annotation.people import Person, PersonDetector, find_pose_model, match_people
 from mcdiff_pipeline.annotation.refinement import MIN_AGREEMENT, PARTS, label_parts, refine_flow
 from mcdiff_pipeline.flow import flow_to_image
@@ -28,8 +29,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="Folder of rendered clip shards.")
     parser.add_argument("--split", default="test")
     parser.add_argument("--num_clips", type=int, default=100, help="The first clips of the split.")
-    parser.add_argument("--flow", nargs="+", choices=ESTIMATORS, default=["dis"])
-    parser.add_argument("--flow_weights", default=None, help="Of RAFT, as in `mcdiff annotate`.")
+    parser.add_argument(
+        "--estimators",
+        nargs="+",
+        default=["dis"],
+        metavar="NAME[=WEIGHTS]",
+        help="As load_flow_estimator takes them, such as raft_small=C_T_V2.",
+    )
     parser.add_argument("--pose_model", default=None, help="As in `mcdiff annotate`.")
     parser.add_argument("--min_agreement", type=float, default=MIN_AGREEMENT)
     parser.add_argument("--output", default=None, help="Write the figures to this JSON file, too.")
@@ -69,11 +75,12 @@ class Errors:
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     dataset = ClipDataset(args.data, args.split)
-    estimators = {
-        name: load_flow_estimator(name, weights=None if name == "dis" else args.flow_weights) for name in args.flow
-    }
+    estimators = {}
+    for text in args.estimators:
+        name, _, weights = text.partition("=")
+        estimators[text] = load_flow_estimator(name, weights=weights or None)
     errors = Errors()
-    found = shown_clips = 0
+    found = shown_people = 0
     rows = []
     number = min(args.num_clips, len(dataset))
     with PersonDetector(find_pose_model(args.pose_model)) as detector:
@@ -83,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
             before, after = (detector(frame) for frame in clip.frames)
             pairs = [(before[i], after[j]) for i, j in match_people(before, after)]
             found += len(pairs)
-            shown_clips += clip.keypoints.shape[1]
+            shown_people += clip.keypoints.shape[1]
             regions = {"body": body, "off the body": ~body}
             regions |= {name: parts == part for part, name in enumerate(PARTS)}
             variants = {"zero flow": np.zeros_like(truth)}
@@ -100,13 +107,13 @@ def main(arguments: list[str] | None = None) -> None:
                 for region, where in regions.items():
                     errors.add(variant, region, _error(flow, truth)[where])
             if args.picture:
-                name = args.flow[-1]
+                name = args.estimators[-1]
                 change = np.hypot(*(variants[f"{name}, refined"] - variants[name])).sum()
                 rows.append((change, [clip.frames[0], truth, variants[name], variants[f"{name}, refined"]]))
 
     regions = list(dict.fromkeys(region for _, region in errors.sums))
     variants = list(dict.fromkeys(variant for variant, _ in errors.sums))
-    print(f"{number} clips of the {args.split} split, {found} of {shown_clips} people found in both frames")
+    print(f"{number} clips of the {args.split} split, {found} of {shown_people} people found in both frames")
     print(f"{'end-point error, px':26}{'pixels':>9}" + "".join(f"{variant:>21}" for variant in variants))
     for region in regions:
         means = "".join(f"{errors.mean(variant, region):21.2f}" for variant in variants)
@@ -115,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures = {
             "clips": number,
             "split": args.split,
-            "people": shown_clips,
+            "people": shown_people,
             "people found": found,
             "end-point error (px)": {
                 region: {variant: errors.mean(variant, region) for variant in variants} for region in regions

@@ -33,8 +33,7 @@ def annotate_on_ray(
 ) -> Iterator[FoundVideo]:
     """Annotates videos into parts on a Ray cluster.
 
-    The videos of a machine that fails are annotated on another one. A part that was written twice is the same both
-    times.
+    The videos of a machine that fails are annotated on another one. A part that was there is replaced as a whole.
 
     Args:
         videos (sequence of `FoundVideo`): in the order in which they are begun.

@@ -3,9 +3,10 @@
 
 A run keeps everything unfinished in `OUTPUT/.unfinished/`: its arguments (`run.json`), and a part for each video that
 is done (`annotation_workers`). When all are, `merge.json` fixes the order of the clips, that of the videos' names,
-without near-duplicates. They are packed into the final shards as they are stored in the parts; a part goes once all
-its clips are packed. Then come the reports, at last `report.json`, which says that the dataset is finished, and the
-folder goes. Every step can be killed and is done again or found done by the next run, so the bytes are the same.
+without those that are recognised as near-duplicates. They are packed into the final shards as they are stored in the
+parts; a part goes once all its clips are packed. Then come the reports, at last `report.json`, which says that the
+dataset is finished, and the folder goes. Every step can be killed and is done again or found done by the next run, so
+the bytes are the same, as far as the estimator gives the same flow again.
 """
 
 import contextlib
