@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from annotation_runs import pan
+from sliding_squares import write_squares
 
 from mcdiff_pipeline.video import write_video
 
@@ -45,6 +46,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "videos").mkdir()
     write_video(pan("astronaut"), tmp_path / "videos" / "pan.mp4", fps=24)
+    write_squares(tmp_path / "data" / "people", range(1), size=64, num_frames=7)
     monkeypatch.delenv("MCDIFF_MODEL", raising=False)
     return tmp_path
 
