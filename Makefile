@@ -7,14 +7,22 @@ POSE_MODEL := $(VENV)/pose_landmarker_full.task
 
 EXAMPLE ?= balancing
 
-.PHONY: help demo test lint format clean
+# Clips with a test split, further arguments of `mcdiff evaluate`, and the budget of each part of an ablation's variants.
+DATA ?= data/people
+EVALUATE ?=
+STEPS ?= 4000
+TRAIN_DATA ?= data/people data/objects
+
+.PHONY: help demo test results ablations lint format clean
 
 help:
-	@echo "make demo    install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
-	@echo "make test    install with everything the tests need, then run them"
-	@echo "make lint    check style and formatting"
-	@echo "make format  correct style and formatting"
-	@echo "make clean   remove the environment and the demo's output"
+	@echo "make demo       install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make test       install with everything the tests need, then run them"
+	@echo "make results    evaluate the embedded model on DATA and write docs/results.md (hours)"
+	@echo "make ablations  train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
+	@echo "make lint       check style and formatting"
+	@echo "make format     correct style and formatting"
+	@echo "make clean      remove the environment and the demo's output"
 
 demo: $(VENV)/.installed-core
 	@mkdir -p demo
@@ -27,6 +35,17 @@ demo: $(VENV)/.installed-core
 
 test: $(VENV)/.installed-test $(POSE_MODEL)
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/python -m pytest
+
+results: $(VENV)/.installed-test $(POSE_MODEL)
+	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
+		--output runs/evaluation $(EVALUATE)
+	$(VENV)/bin/python benchmarks/results.py --evaluation runs/evaluation \
+		$(if $(wildcard runs/ablations/evaluations),--ablations runs/ablations/evaluations)
+
+ablations: $(VENV)/.installed-test
+	$(VENV)/bin/python training/run_ablations.py --train_data_dir $(TRAIN_DATA) --steps $(STEPS) \
+		--pretrained_vae checkpoints/mcdiff-small-128/vae --cache_dir data/cache --output_dir runs/ablations \
+		--evaluate_data_dir $(DATA)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,8 @@
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from mcdiff_pipeline.evaluation.clip_evaluation import ClipEvaluator
 from mcdiff_pipeline.video import read_video
 
 
+REPOSITORY = Path(__file__).parents[2]
 SIZE, NUM_CLIPS = 64, 4
 SETTINGS = EvaluationSettings(
     strokes=(1, 2), num_frames=4, num_inference_steps=1, drift_frames=6, drift_clips=2, num_samples=1
@@ -221,3 +225,21 @@ class TestBadInput:
     def test_numbers_out_of_range(self, setting, match):
         with pytest.raises(ValueError, match=match):
             EvaluationSettings(**setting)
+
+
+def test_the_results_page_gives_verdicts_on_the_figures_of_the_evaluation(finished, tmp_path):
+    folder, metrics = finished
+    page = tmp_path / "results.md"
+    command = [sys.executable, "benchmarks/results.py", "--evaluation", folder, "--output", page]
+    subprocess.run([*command, "--samples", "square_0"], cwd=REPOSITORY, check=True)
+    text = page.read_text()
+    body = {
+        name: figure(metrics, "flow", "end_point_error", flow=name, strokes=2, region="body")["value"]
+        for name in ("F", "zero flow")
+    }
+    ratio = body["F"] / body["zero flow"]
+    verdict = "met" if ratio <= 0.5 else "**missed**"
+    assert f"| F on the body over zero flow, 2 strokes | {ratio:.3g} | ≤ 0.5 | {verdict} |" in text
+    for picture in ("results-ade.png", "results-drift.png", "results-sample-0.jpg"):
+        assert f"](images/{picture})" in text
+        assert (tmp_path / "images" / picture).stat().st_size > 0
