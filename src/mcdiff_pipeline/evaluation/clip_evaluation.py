@@ -144,7 +144,10 @@ class ClipEvaluator:
         records: list[dict[str, Any]],
         features: list[dict[str, np.ndarray]],
     ) -> None:
-        pictures, of_metrics = measurements.pictures(frames)
+        pictures, of_metrics = measurements.pixels(frames), {}
+        if number in (None, self.settings.usual_strokes):
+            structure, of_metrics = measurements.structure(frames)
+            pictures |= structure
         distances = measurements.handles(frames, number or self.settings.strokes[-1])
         keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
         for sample, record in enumerate(records):

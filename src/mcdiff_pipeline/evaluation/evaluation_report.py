@@ -28,7 +28,7 @@ PICTURE_TITLES = {
     "psnr_moving": "PSNR, moving ↑ (dB)",
     "psnr_still": "PSNR, still ↑ (dB)",
     "psnr_background": "PSNR, still, to start ↑ (dB)",
-    "ssim": "SSIM ↑",
+    "ssim": "SSIM, first and last frame ↑",
     "st_lpips": "ST-LPIPS, first and last frame ↓",
     "lpips": "LPIPS, first and last frame ↓",
 }

@@ -37,16 +37,13 @@ def _total(values: list[float | None]) -> tuple[float, int]:
 
 
 def picture_figures(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each picture metric of each row: over all frames, of the first, and of the last."""
+    """Each picture metric of each row: over all frames, of the first, and of the last; None where not measured."""
+    measured = [name for name in PICTURE_METRICS if name in records[0]["rows"][0]["pictures"]]
     figures = []
     for place, first in enumerate(records[0]["rows"]):
         rows = [record["rows"][place]["pictures"] for record in records]
         for frames, chosen in (("all", slice(None)), ("first", slice(1)), ("last", slice(-1, None))):
-            estimates = {
-                name: _estimate([_total(row[name][chosen]) for row in rows])
-                for name in PICTURE_METRICS
-                if name in rows[0]
-            }
+            estimates = {name: _estimate([_total(row.get(name, [])[chosen]) for row in rows]) for name in measured}
             figures.append({"row": first["row"], "strokes": first["strokes"], "frames": frames, **estimates})
     return figures
 
@@ -150,6 +147,7 @@ def frechet_figures(
                     np.concatenate(features[feature_name(metric, row["row"], row["strokes"])]), truth
                 )
                 for row in record["rows"]
+                if feature_name(metric, row["row"], row["strokes"]) in features
             }
         except ValueError as error:
             absent[metric] = str(error)

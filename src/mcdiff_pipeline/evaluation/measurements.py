@@ -64,7 +64,6 @@ class FrameMeasurements:
         self.joints = [joints_of(clip, drawn) for clip, drawn in zip(annotated, handles)]
         self.shape = clips.true_flow.shape[:2]  # B, N - 1
         self.truth = clips.true_frames[:, 1:].flatten(0, 1)  # [B (N - 1), 3, H, W]
-        # ST-LPIPS and LPIPS see the first and the last frame only: a look costs half as much as making a frame.
         self.looked_at = sorted({0, self.shape[1] - 1})
         self.true_looks = clips.true_frames[:, 1:][:, self.looked_at].flatten(0, 1)
         self.true_activations = networks.st_lpips.activations(self.true_looks)
@@ -79,19 +78,16 @@ class FrameMeasurements:
             for frame in range(1, len(handle.track))
         ]
 
-    def pictures(self, frames: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """All that can be said of the pictures of a row.
+    def pixels(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+        """PSNR of every frame in dB, `[B, N - 1]` each, NaN where a region is empty.
 
         Args:
             frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1], the frames after the given one.
 
         Returns:
-            `tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]`: metrics of every frame, `[B, N - 1]` each, NaN
-            where there is nothing to measure: `psnr`, `psnr_moving` (where things have left or reached), `psnr_still`
-            (where nothing has moved), all in dB; `psnr_background`, the latter against the autoencoder's own picture
-            of the start frame, which leaves out what the autoencoder loses; `ssim`; `st_lpips` and, with its weights,
-            `lpips` of the first and the last frame. And features `[B, n, D]` by the name of the metric that compares
-            their distributions.
+            `dict[str, torch.Tensor]`: `psnr`, `psnr_moving` (where things have left or reached), `psnr_still` (where
+            nothing has moved), and `psnr_background`, the latter against the autoencoder's own picture of the start
+            frame, which leaves out what the autoencoder loses.
         """
         output = frames.flatten(0, 1)
         values = {
@@ -100,17 +96,28 @@ class FrameMeasurements:
             "psnr_still": psnr(output, self.truth, self.still),
             "psnr_background": psnr(output, self.start, self.still),
         }
-        values["ssim"] = ssim(output, self.truth)
-        values = {name: value.float().cpu().unflatten(0, self.shape) for name, value in values.items()}
+        return {name: self._by_clip(value) for name, value in values.items()}
 
+    def structure(self, frames: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """What sees more than pixels, and costs half as much as making a frame in two steps.
+
+        Args:
+            frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1], the frames after the given one.
+
+        Returns:
+            `tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]`: `ssim`, `st_lpips` and, with its weights,
+            `lpips` of the first and the last frame, `[B, N - 1]` each, NaN in between; and features `[B, n, D]` by the
+            name of the metric that compares their distributions.
+        """
         looks = frames[:, self.looked_at].flatten(0, 1)
         activations = self.networks.st_lpips.activations(looks)
-        values["st_lpips"] = self._at_looks(self.networks.st_lpips.distance(activations, self.true_activations))
+        distances = self.networks.st_lpips.distance(activations, self.true_activations)
+        values = {"ssim": self._at_looks(ssim(looks, self.true_looks)), "st_lpips": self._at_looks(distances)}
         features = {FRECHET: self._by_clip(activations[-1].mean(dim=(2, 3)))}
         if self.networks.lpips is not None:
             values["lpips"] = self._at_looks(self.networks.lpips(looks, self.true_looks))
         if self.networks.inception is not None:
-            features["FID"] = self._by_clip(self.networks.inception(output))
+            features["FID"] = self._by_clip(self.networks.inception(frames.flatten(0, 1)))
         if self.networks.i3d is not None and self.shape[1] + 1 >= FVD_FEWEST_FRAMES:
             features["FVD"] = self._by_clip(self.networks.i3d(torch.cat([self.clips.start[:, None], frames], dim=1)))
         return values, features
