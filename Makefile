@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
+TEST_EXTRAS := annotation,distributed,evaluation,training,dev
 
+LOWEST := .venv-lowest
 POSE_MODEL := $(VENV)/pose_landmarker_full.task
 
 EXAMPLE ?= balancing
@@ -13,16 +15,17 @@ EVALUATE ?=
 STEPS ?= 4000
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo test results ablations lint format clean
+.PHONY: help demo test test-lowest results ablations lint format clean
 
 help:
-	@echo "make demo       install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
-	@echo "make test       install with everything the tests need, then run them"
-	@echo "make results    evaluate the embedded model on DATA and write docs/results.md (hours)"
-	@echo "make ablations  train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
-	@echo "make lint       check style and formatting"
-	@echo "make format     correct style and formatting"
-	@echo "make clean      remove the environment and the demo's output"
+	@echo "make demo         install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make test         install with everything the tests need, then run them"
+	@echo "make test-lowest  the same with the oldest versions that setup.cfg allows, in $(LOWEST)"
+	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
+	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
+	@echo "make lint         check style and formatting"
+	@echo "make format       correct style and formatting"
+	@echo "make clean        remove the environment and the demo's output"
 
 demo: $(VENV)/.installed-core
 	@mkdir -p demo
@@ -35,6 +38,13 @@ demo: $(VENV)/.installed-core
 
 test: $(VENV)/.installed-test $(POSE_MODEL)
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/python -m pytest
+
+# What the oldest versions need in turn is the newest that goes with them.
+test-lowest: $(POSE_MODEL)
+	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
+	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
+		-e ".[$(TEST_EXTRAS)]"
+	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(LOWEST)/bin/python -m pytest
 
 results: $(VENV)/.installed-test $(POSE_MODEL)
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
@@ -56,7 +66,7 @@ format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LOWEST) demo
 
 # A stamp is written only after an installation that went through, and is stale once the requirements change.
 $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
@@ -66,7 +76,7 @@ $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
-	$(INSTALL) -e ".[annotation,distributed,evaluation,training,dev]"
+	$(INSTALL) -e ".[$(TEST_EXTRAS)]"
 	@touch $@ $(VENV)/.installed-core
 
 # Where the wheel cannot be had there is no model, and the tests that need it are skipped.
