@@ -67,8 +67,8 @@ def handle_distances(true_frames: torch.Tensor, output: torch.Tensor, positions:
     shape = tuple(windows.shape[2:])
     spectrum = torch.fft.rfft2(windows) * torch.fft.rfft2(patches, s=shape).conj()
     fit = torch.fft.irfft2(spectrum.sum(dim=1), s=shape)[:, : 2 * search + 1, : 2 * search + 1]
-    variance = _local_mean(windows.square(), side) - _local_mean(windows, side).square()
-    energy = variance.clamp_min(0).sum(dim=1) * area
+    squares = _local_mean(windows.square().sum(dim=1, keepdim=True), side)[:, 0]
+    energy = (squares - _local_mean(windows, side).square().sum(dim=1)).clamp_min(0) * area
     own_energy = patches.square().sum(dim=(1, 2, 3))
     # Where the output is flat the correlation is 0, not a ratio of rounding errors.
     least = channels * area * (MIN_CONTRAST / 10) ** 2
