@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, ModelMixin, UNet2DConditionModel
 from latent_cache import load_vae
 from training_loop import write_folder
 
@@ -56,7 +56,7 @@ def trained_with(unet: str) -> dict:
 def save_pipeline(pipe: MCDiffPipeline, output_dir: str | Path) -> None:
     """Writes a pipeline folder, all or nothing, in half precision; the pipeline is left in half precision, too."""
     for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
+        if isinstance(part, ModelMixin):
             part.register_to_config(_name_or_path=Path(output_dir).name)  # not the folder it was trained in
     write_folder(output_dir, pipe.to(torch.float16).save_pretrained)
 

@@ -99,6 +99,11 @@ class LatentClips:
             )
         return np.flatnonzero(left >= number)
 
+    def describe(self, index: int) -> str:
+        """What a person finds a pair by: clip, frame and shard."""
+        part, clip, t = (int(number) for number in self.pairs[index])
+        return f"frame {t} of clip number {clip} in {self.shards[part]}"
+
     def start(self, index: int) -> dict[str, np.ndarray]:
         """Where the clip of a pair starts: `start_latent` of frame 0 and `start_flow` from it to frame t, as above."""
         part, clip, t = self.pairs[index]
@@ -161,11 +166,13 @@ def open_latent_clips(
 ) -> LatentClips:
     """Opens the latents of a split of the given folders of shards, after encoding the shards that are not cached yet.
 
+    Shards that cannot be read are skipped; how many, and which, is printed.
+
     Args:
-        write: False for processes that only wait for the main one; a missing part is then an error.
+        write: False for processes that only wait for the main one, which has encoded what can be encoded.
 
     Raises:
-        ValueError: if the folders hold no shard of the split, or its frames are not of one size.
+        ValueError: if a folder holds no shard of the split, none can be read, or the frames are not of one size.
     """
     weights = hashlib.sha256(json.dumps(vae.config.scaling_factor).encode())
     for name, tensor in sorted(vae.state_dict().items()):
@@ -177,14 +184,26 @@ def open_latent_clips(
 
     parts = []
     for data_dir in data_dirs:
-        for shard in ClipDataset(data_dir, split).shards:
+        shards = sorted(Path(data_dir).glob(f"{split}-*.tar"))
+        if not shards:
+            raise ValueError(f"There are no shards {split}-*.tar in {data_dir}; name a folder that has some.")
+        for shard in shards:
             state = shard.stat()
             identity = f"{shard.resolve()} {state.st_size} {state.st_mtime_ns}"
             name = f"{shard.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
             parts.append((shard, vae_folder / name))
     missing = [(shard, folder) for shard, folder in parts if not folder.is_dir()] if write else []
+    skipped = []
     for shard, folder in tqdm(missing, desc=f"encoding {split} shards", disable=not missing):
-        write_folder(folder, lambda unfinished, shard=shard: write_part(unfinished, shard, vae))
+        try:
+            write_folder(folder, lambda unfinished, shard=shard: write_part(unfinished, shard, vae))
+        except ValueError as error:
+            skipped.append(str(error))
+    if skipped:
+        print(f"Skipped {len(skipped)} of {len(parts)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
+    parts = [(shard, folder) for shard, folder in parts if folder.is_dir()]
+    if not parts:
+        raise ValueError(f"None of the {split} shards in {', '.join(map(str, data_dirs))} can be read.")
 
     clips = LatentClips(parts)
     sizes = {part["flow"].shape[-2:] for part in clips.parts}

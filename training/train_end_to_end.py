@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from assemble_pipeline import save_pipeline
-from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss
+from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from train_future_frame import psnr_where
 from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels
@@ -73,6 +74,11 @@ class EndToEndModel(torch.nn.Module):
         super().__init__()
         self.flow_completion, self.unet = pipe.flow_completion, pipe.unet
         self.pipe, self.args = pipe, args
+        with torch.no_grad():
+            self.prompt_embeds = pipe.encode_prompt(None, 1)  # the empty text, or None where G reads none
+
+    def text(self, batch_size: int) -> torch.Tensor | None:
+        return None if self.prompt_embeds is None else self.prompt_embeds.expand(batch_size, -1, -1)
 
     def start(self, batch: dict[str, torch.Tensor]) -> MCDiffRollout:
         """The roll-out at the first of the frames, which is true."""
@@ -92,6 +98,7 @@ class EndToEndModel(torch.nn.Module):
                 sparse_flow=sparse_flow,
                 num_inference_steps=self.args.rollout_inference_steps,
                 guidance_scale=1.0,
+                prompt_embeds=self.text(len(rollout.latents)),
             )
         return rollout
 
@@ -107,19 +114,33 @@ class EndToEndModel(torch.nn.Module):
             cell,
             self.flow_completion.config.flow_scale,
         )
-        dense_flow = dense_flow.float()
+        given = drop_conditions(
+            {
+                "latent": augment_with_noise(rollout.latents, self.args),
+                "start_latent": rollout.start_latents,
+                "flow": dense_flow.float(),
+                "sparse_flow": step["sparse_flow"],
+                "mask": step["mask"],
+            },
+            self.args,
+        )
         conditions = frame_condition(
             self.pipe.conditioning,
-            augment_with_noise(rollout.latents, self.args),
-            dense_flow,
+            given["latent"],
+            given["flow"],
             vae_scale_factor=cell,
             flow_scale=self.pipe.config.flow_scale,
-            start_frame=rollout.start_latents,
-            accumulated_flow=accumulate_flow(rollout.accumulated_flow / cell, dense_flow / cell) * cell,
-            sparse_flow=(step["sparse_flow"], step["mask"]),
+            start_frame=given["start_latent"],
+            accumulated_flow=accumulate_flow(rollout.accumulated_flow / cell, given["flow"] / cell) * cell,
+            sparse_flow=(given["sparse_flow"], given["mask"]),
         )
         values["denoising_loss"] = denoising_loss(
-            self.unet, self.pipe.scheduler, conditions, batch["latent"][:, last + 1], self.args
+            self.unet,
+            self.pipe.scheduler,
+            conditions,
+            batch["latent"][:, last + 1],
+            self.args,
+            self.text(len(conditions)),
         )
         return self.args.flow_loss_weight * flow_loss + values["denoising_loss"], values
 
@@ -149,12 +170,17 @@ def main(arguments: list[str] | None = None) -> int:
     vae, clips, validation = open_training_clips(args, accelerator)
     starts = clips.with_steps(args.rollout_steps)
 
-    # Not `MCDiffPipeline.from_pretrained`, so that all three have the precision and layout that training gives them.
+    # Not `MCDiffPipeline.from_pretrained`, so that the models have the precision and layout that training gives them.
+    text = {}
+    if config["text_encoder"][0] is not None:
+        text["text_encoder"] = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").to(accelerator.device)
+        text["tokenizer"] = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     pipe = MCDiffPipeline(
         vae=vae,
         flow_completion=FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion"),
         unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
         scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+        **text,
         **{name: value for name, value in config.items() if name.startswith("default_")},
         conditioning=config["conditioning"],
         flow_scale=config["flow_scale"],
@@ -198,7 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
         name="end_to_end",
         model=model,
         draws=SeededDraws(
-            len(starts), lambda number, rng: load_steps(clips, int(starts[number]), args, rng), args.seed
+            len(starts),
+            lambda number, rng: load_steps(clips, int(starts[number]), args, rng),
+            args.seed,
+            lambda number: clips.describe(starts[number]),
         ),
         compute_loss=lambda model, batch: model(batch),
         validate=validate if chosen is not None else None,

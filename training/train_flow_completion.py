@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
         args=args,
         name="flow_completion",
         model=model,
-        draws=SeededDraws(len(clips), load, args.seed),
+        draws=SeededDraws(len(clips), load, args.seed, clips.describe),
         compute_loss=compute_loss,
         validate=validate if chosen else None,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss
+from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
@@ -162,7 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
     def compute_loss(model, batch):
-        conditions = condition(augment_with_noise(batch["latent"], args), batch)
+        given = drop_conditions(batch | {"latent": augment_with_noise(batch["latent"], args)}, args)
+        conditions = condition(given["latent"], given)
         return denoising_loss(model, scheduler, conditions, batch["next_latent"], args), {}
 
     chosen = {}
@@ -223,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         args=args,
         name="unet",
         model=model,
-        draws=SeededDraws(len(clips), functools.partial(load_from, clips), args.seed),
+        draws=SeededDraws(len(clips), functools.partial(load_from, clips), args.seed, clips.describe),
         compute_loss=compute_loss,
         validate=validate if chosen else None,
     )

@@ -23,6 +23,8 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -88,13 +90,20 @@ class SeededDraws(Dataset):
     """The endless training set: draw number `n` is a function of the seed and of `n` alone.
 
     Each pass over `num_items` items is in a new order. `load(index, rng)` makes the sample of item `index` with all
-    randomness taken from the `numpy.random.Generator` it is given.
+    randomness taken from the `numpy.random.Generator` it is given; the sample is handed out with the item's `index`.
+    `describe(index)` is what a person finds the item by.
     """
 
-    def __init__(self, num_items: int, load: Callable[[int, np.random.Generator], dict], seed: int):
+    def __init__(
+        self,
+        num_items: int,
+        load: Callable[[int, np.random.Generator], dict],
+        seed: int,
+        describe: Callable[[int], str] = "item {}".format,
+    ):
         if num_items < 1:
             raise ValueError("The training set is empty: check the folder and the split that were given.")
-        self.num_items, self.load, self.seed = num_items, load, seed
+        self.num_items, self.load, self.seed, self.describe = num_items, load, seed, describe
         self.epoch, self.order = -1, None
 
     def __getitem__(self, draw: int) -> dict:
@@ -102,16 +111,24 @@ class SeededDraws(Dataset):
         if epoch != self.epoch:
             self.epoch = epoch
             self.order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.num_items)
-        return self.load(int(self.order[position]), np.random.default_rng([self.seed, 1, draw]))
+        index = int(self.order[position])
+        return self.load(index, np.random.default_rng([self.seed, 1, draw])) | {"index": index}
 
 
 def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder under a temporary name and renames it, so that a folder of this name is always complete."""
+    """Fills a folder under a temporary name and renames it, so that a folder of this name is always complete.
+
+    Where `write` fails, nothing of it is left: half a folder would keep a full disk full.
+    """
     folder = Path(folder)
     unfinished, replaced = folder.with_name(f".{folder.name}.unfinished"), folder.with_name(f".{folder.name}.replaced")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    write(unfinished)
+    try:
+        write(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
         folder.rename(replaced)
@@ -160,7 +177,9 @@ def train(
         0, or 128 + the number of the signal (SIGINT, SIGTERM) that ended the run after its checkpoint was written.
 
     Raises:
-        FloatingPointError: The loss or the gradient is not a finite number; the last checkpoint is untouched.
+        FloatingPointError: The loss or the gradient is not a finite number; the last checkpoint is untouched, and the
+            models and the batch are kept in `output_dir/not-finite-STEP-process-N`.
+        OSError: A checkpoint could not be written, such as to a full disk; the last one is untouched.
     """
     device = accelerator.device
     parts = parts or {name: model}
@@ -242,20 +261,45 @@ def train(
         accelerator.print(f"Resumed from {checkpoint} at step {step}.")
 
     def save_checkpoint():
-        accelerator.wait_for_everyone()
-        folder = Path(args.output_dir, f"checkpoint-{step}")
-
         def write(unfinished):
             accelerator.save_state(str(unfinished))
             Path(unfinished, "progress.json").write_text(json.dumps({"step": step, "minutes": minutes}))
 
+        accelerator.wait_for_everyone()
+        # What the other processes know follows from the seed and the step.
         if accelerator.is_main_process:
-            write_folder(folder, write)
+            try:
+                write_folder(Path(args.output_dir, f"checkpoint-{step}"), write)
+            except (OSError, RuntimeError, SafetensorError) as error:  # how a full disk is told depends on the writer
+                kept = [path.name for path in checkpoints(args.output_dir)[-1:]] or ["no earlier one"]
+                free = shutil.disk_usage(args.output_dir).free / 1e6
+                raise OSError(
+                    f"checkpoint-{step} could not be written to {args.output_dir}, where {free:.0f} MB are free: "
+                    f"{error}; {kept[0]} is kept, so make room and go on with --resume_from_checkpoint latest."
+                ) from error
             for old in checkpoints(args.output_dir)[: -args.checkpoints_total_limit]:
                 shutil.rmtree(old)
-        else:
-            accelerator.save_state(str(folder.with_name(f".{folder.name}.unfinished")))
         accelerator.wait_for_everyone()
+
+    def check_finite(loss, norm, batch, items):
+        # With fp16 an infinite gradient is the grad scaler's business: it skips the step.
+        if math.isfinite(loss) and (math.isfinite(norm) or args.mixed_precision == "fp16"):
+            return
+        snapshot = Path(args.output_dir, f"not-finite-{step}-process-{accelerator.process_index}")
+
+        def write(unfinished):
+            for part_name, part in parts.items():
+                part.save_pretrained(Path(unfinished, part_name))
+            save_file(
+                {key: tensor.contiguous() for key, tensor in batch.items()}, Path(unfinished, "batch.safetensors")
+            )
+
+        write_folder(snapshot, write)
+        raise FloatingPointError(
+            f"Step {step}: loss {loss}, gradient norm {norm} on {', '.join(items)}; the models and the batch are in "
+            f"{snapshot}; look at these, lower --learning_rate (now {args.learning_rate * factor:g}) and resume from "
+            "the last checkpoint."
+        )
 
     if args.report_to and accelerator.is_main_process:
         plain = {key: value for key, value in vars(args).items() if isinstance(value, (int, float, str))}
@@ -314,6 +358,7 @@ def train(
             before = time.monotonic()
             batch = next(batches)
             waiting += time.monotonic() - before
+            items = [draws.describe(index) for index in batch.pop("index").tolist()]
             torch.manual_seed(
                 int(np.random.default_rng([args.seed, 2, step, part, accelerator.process_index]).integers(2**63))
             )
@@ -321,14 +366,10 @@ def train(
                 with accelerator.autocast():
                     loss, values = compute_loss(model, batch)
                 accelerator.backward(loss)
+                norm = 0.0
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm)
-                    # With fp16 an infinite gradient is the grad scaler's business: it skips the step.
-                    if not math.isfinite(loss.item()) or not (math.isfinite(norm) or args.mixed_precision == "fp16"):
-                        raise FloatingPointError(
-                            f"Step {step}: loss {loss.item()}, gradient norm {float(norm)}; lower --learning_rate "
-                            f"(now {args.learning_rate * factor:g}) and resume from the last checkpoint."
-                        )
+                    norm = float(accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm))
+                check_finite(loss.item(), norm, batch, items)
                 optimizer.step()
                 optimizer.zero_grad()
             for key, value in {"loss": loss, **values}.items():
@@ -341,16 +382,18 @@ def train(
 
         if step % args.logging_steps == 0 or step == last_step:
             now = time.monotonic()
+            means = torch.tensor([value / count for value in sums.values()], device=device)
+            means = dict(zip(sums, accelerator.reduce(means, "mean").tolist()))
             log(
-                {key: value / count for key, value in sums.items()}
+                means
                 | {
                     "learning_rate": args.learning_rate * factor,
-                    "gradient_norm": float(norm),
+                    "gradient_norm": norm,
                     "samples_per_second": (step - marked_step) * samples_per_step / (now - mark),
                     "waiting_for_data": waiting / (now - mark),
                 }
             )
-            bar.set_postfix(loss=f"{sums['loss'] / count:.4f}", refresh=False)
+            bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             sums, count, waiting, mark, marked_step = {}, 0, 0.0, now, step
         if validate is not None and step % args.validation_steps == 0 and step < last_step:
             with averaged_weights() as averaged, torch.no_grad():

@@ -1,9 +1,14 @@
 """Trains tiny models on tiny clips through the scripts' own command lines."""
 
+import argparse
 import json
 import math
+import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,15 +20,18 @@ import torch
 import train_autoencoder
 import train_flow_completion
 import train_future_frame
+from denoising_loss import drop_conditions
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from flow_loss import flow_completion_loss
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_models import make_flow_completion
 from torch.nn import functional as F
-from training_loop import SeededDraws, learning_rate_factor, write_folder
-from training_runs import SIZE, arguments, launch, logged, sliding_square
+from training_loop import SeededDraws, checkpoints, learning_rate_factor, write_folder
+from training_runs import SIZE, TRAINING, arguments, launch, logged, sliding_square
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
+from mcdiff_pipeline.annotation import ClipDataset
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels
 
@@ -198,8 +206,125 @@ def test_learning_rate_follows_the_budget_that_is_spent_further(data, trained, t
 
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(data, tmp_path):
     changes = {"learning_rate": 1e30, "max_grad_norm": 1e30, "validation_data_dir": None, "max_train_steps": 50}
-    with pytest.raises(FloatingPointError, match=r"Step \d+: loss .* lower --learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"Step \d+: loss .* lower --learning_rate") as caught:
         train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes))
+    named = re.findall(r"frame (\d) of clip number (\d) in (\S+train-0000\d\.tar)", str(caught.value))
+    assert len(named) == 2
+    (snapshot,) = tmp_path.glob("not-finite-*")
+    assert str(snapshot) in str(caught.value)
+    FlowCompletionUNet.from_pretrained(snapshot, subfolder="flow_completion")
+    batch = load_file(snapshot / "batch.safetensors")
+    for flow, (frame, clip, shard) in zip(batch["flow"], named):
+        np.testing.assert_array_equal(flow, ClipDataset([shard])[int(clip)].flow[int(frame)])
+
+
+def test_damaged_shard_is_skipped_counted_and_named(data, tmp_path, capsys):
+    shutil.copytree(data / "clips", tmp_path / "clips")
+    damaged = tmp_path / "clips/train-00001.tar"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+    clips = latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
+    assert len(clips) == 2 + 3
+    told = capsys.readouterr().err
+    assert "Skipped 1 of 2 train shards:" in told and f"The shard {damaged} cannot be read" in told
+    (tmp_path / "clips/train-00000.tar").unlink()
+    with pytest.raises(ValueError, match="None of the train shards in .* can be read"):
+        latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
+
+
+def test_full_disk_is_told_and_keeps_the_last_checkpoint(data, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        changes = {"validation_data_dir": None, "checkpointing_steps": 1, "checkpoints_total_limit": 100}
+        changes |= {"max_train_steps": 50}
+        with pytest.raises(OSError, match=r"could not be written to .* MB are free: .*; checkpoint-\d+ is kept"):
+            train_flow_completion.main(arguments(data, "train_flow_completion", disk / "run", **changes))
+        kept = checkpoints(disk / "run")
+        assert kept and not list((disk / "run").glob(".checkpoint-*"))
+        FlowCompletionUNet.from_pretrained(kept[-1], subfolder="flow_completion_ema")
+        for old in kept[:-1]:
+            shutil.rmtree(old)
+        changes |= {"resume_from_checkpoint": "latest", "max_train_steps": len(kept) + 1}
+        assert train_flow_completion.main(arguments(data, "train_flow_completion", disk / "run", **changes)) == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_killed_while_it_writes_a_checkpoint_a_run_goes_on_from_the_one_before(data, tmp_path):
+    changes = {"validation_data_dir": None, "checkpointing_steps": 1, "max_train_steps": 100000}
+    process = launch("train_flow_completion", arguments(data, "train_flow_completion", tmp_path, **changes))
+    while not checkpoints(tmp_path) or not list(tmp_path.glob(".checkpoint-*.unfinished")):
+        assert process.poll() is None, process.communicate()[0]
+    process.kill()
+    process.communicate()
+    (last, *_) = reversed(checkpoints(tmp_path))
+    reached = int(last.name.split("-")[1])
+    changes |= {"resume_from_checkpoint": "latest", "max_train_steps": reached + 1}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0
+    assert checkpoints(tmp_path)[-1].name == f"checkpoint-{reached + 1}"
+    assert not list(tmp_path.glob(".checkpoint-*"))
+
+
+def test_two_processes_have_the_losses_of_one_with_twice_the_batch(data, tmp_path):
+    changes = {"validation_data_dir": None, "lr_scheduler": "constant"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (
+        train_flow_completion.main(arguments(data, "train_flow_completion", one, train_batch_size=4, **changes)) == 0
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command += [str(TRAINING / "train_flow_completion.py")]
+    process = subprocess.run(
+        [*command, *arguments(data, "train_flow_completion", two, train_batch_size=2, **changes)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stderr
+    # Each draw has its own sample, so that equal losses need every sample once, on one of the two.
+    expected, losses = logged(one, "loss"), logged(two, "loss")
+    assert list(losses) == [1, 2, 3, 4] and len(set(losses.values())) == 4
+    assert losses == pytest.approx(expected, rel=1e-4)
+    found, wanted = (
+        FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion").state_dict() for folder in (two, one)
+    )
+    for key in wanted:
+        torch.testing.assert_close(found[key], wanted[key], rtol=1e-3, atol=1e-4)
+
+
+def dropped(**rates) -> dict[str, torch.Tensor]:
+    args = argparse.Namespace(**({"flow_dropout": 0.0, "image_dropout": 0.0} | rates))
+    condition = {name: torch.ones(1000, 2, 1, 1) for name in ("latent", "start_latent", "flow", "sparse_flow")}
+    condition |= {"mask": torch.ones(1000, 1, 1, 1, dtype=torch.bool), "next_latent": torch.ones(1000, 2, 1, 1)}
+    torch.manual_seed(0)
+    return drop_conditions(condition, args)
+
+
+def test_conditions_are_dropped_by_sample_motion_and_frames_each_as_a_whole():
+    found = dropped(flow_dropout=0.3, image_dropout=0.1)
+    for names, rate in ((("flow", "sparse_flow", "mask"), 0.3), (("latent", "start_latent"), 0.1)):
+        gone = [(found[name].float() == 0).all(dim=1).flatten() for name in names]
+        assert all(torch.equal(one, gone[0]) for one in gone)
+        assert gone[0].float().mean() == pytest.approx(rate, abs=0.05)
+    assert found["mask"].dtype == torch.bool and (found["next_latent"] == 1).all()
+    assert all((tensor == 1).all() for tensor in dropped().values())
+
+
+@pytest.mark.parametrize(
+    "switch", [{"flow_dropout": 0.5}, {"image_dropout": 0.5}, {"noise_offset": 0.5}, {"snr_gamma": 1.0}]
+)
+def test_switches_change_what_the_unet_is_trained_on(data, tmp_path, switch):
+    changes = {"validation_data_dir": None, "max_train_steps": 1, "train_batch_size": 16}
+    losses = []
+    for name, switches in (("with", switch), ("without", {})):
+        command_line = arguments(data, "train_future_frame", tmp_path / name, **changes, **switches)
+        assert train_future_frame.main(command_line) == 0
+        losses.append(logged(tmp_path / name, "loss")[1])
+    assert losses[0] != losses[1]
 
 
 def test_terminated_run_leaves_a_checkpoint(data, tmp_path):
