@@ -176,7 +176,7 @@ def train_component(
         with written_whole(made) as unfinished:
             unfinished.write_text(
                 json.dumps(
-                    {"arguments": command_line, "steps": progress["step"], "minutes": round(progress["minutes"], 2)}
+                    {"arguments": command_line, "steps": progress["step"], "minutes": round(progress["minutes"], 4)}
                 )
             )
     return status, output_dir

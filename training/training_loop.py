@@ -79,6 +79,8 @@ def check_training_arguments(args: argparse.Namespace) -> None:
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Accelerate's entry point for these arguments; logs go to `output_dir/logs`."""
     return Accelerator(
+        # Without it, several processes on a machine without accelerator would each train alone, as if there were one.
+        cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
         log_with=args.report_to,

@@ -275,7 +275,7 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(data, tmp_pat
     assert (
         train_flow_completion.main(arguments(data, "train_flow_completion", one, train_batch_size=4, **changes)) == 0
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(TRAINING / "train_flow_completion.py")]
     process = subprocess.run(
         [*command, *arguments(data, "train_flow_completion", two, train_batch_size=2, **changes)],
