@@ -14,7 +14,14 @@ from mcdiff_pipeline.video import write_video
 
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "model_card.md", "examples/README.md", "docs/annotation.md", "docs/evaluation.md")
+DOCUMENTS = (
+    "README.md",
+    "model_card.md",
+    "examples/README.md",
+    "docs/annotation.md",
+    "docs/evaluation.md",
+    "docs/results.md",
+)
 
 
 def blocks(language: str) -> list:
