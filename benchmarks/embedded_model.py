@@ -7,7 +7,6 @@ The figures of `checkpoints/README.md` are this program's output. Nothing here i
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
+from mcdiff_pipeline.atomic_files import written_whole
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, nearest_stroke_flow, splat_frame
 from mcdiff_pipeline.flow import flow_to_image, resize_flow
 
@@ -138,9 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
         errors["F / nearest stroke"] = errors["F"] / errors["nearest stroke"]
     print(json.dumps(figures, indent=2))
     if args.output:
-        temporary = Path(f"{args.output}.tmp")
-        temporary.write_text(json.dumps(figures, indent=2) + "\n")
-        os.replace(temporary, args.output)
+        with written_whole(args.output) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n")
     if args.picture:
         sheet = (torch.cat(rows, dim=1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
         Image.fromarray(sheet.numpy()).save(args.picture)

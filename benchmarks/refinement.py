@@ -9,8 +9,6 @@ this program's output on the test split; thresholds were chosen on the validatio
 
 import argparse
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from mcdiff_pipeline.annotation.clips import Clip, ClipDataset
 from mcdiff_pipeline.annotation.optical_flow import forward_backward_consistency, load_flow_estimator
 from mcdiff_pipeline.annotation.people import Person, PersonDetector, find_pose_model, match_people
 from mcdiff_pipeline.annotation.refinement import MIN_AGREEMENT, PARTS, label_parts, refine_flow
+from mcdiff_pipeline.atomic_files import written_whole
 from mcdiff_pipeline.flow import flow_to_image
 
 
@@ -128,9 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
                 region: {variant: errors.mean(variant, region) for variant in variants} for region in regions
             },
         }
-        temporary = Path(f"{args.output}.tmp")
-        temporary.write_text(json.dumps(figures, indent=2) + "\n")
-        os.replace(temporary, args.output)
+        with written_whole(args.output) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n")
     if args.picture:
         rows.sort(key=lambda row: -row[0])
         Image.fromarray(np.concatenate([_picture_row(*row) for _, row in rows[:6]])).save(args.picture)

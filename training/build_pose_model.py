@@ -30,6 +30,7 @@ from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_sc
 from mediapipe.tasks.metadata import schema_py_generated as tflite_schema
 
 from mcdiff_pipeline.annotation.people import NETWORKS, VENDOR_MODEL, cached_pose_model, download_pose_model
+from mcdiff_pipeline.atomic_files import written_whole
 
 
 WHEEL_VERSION = "0.10.21"
@@ -119,12 +120,8 @@ def build_pose_model(wheel: str | os.PathLike, output: str | os.PathLike) -> Non
     content = bundle(dict(zip(NETWORKS, (detector, with_normalization(landmarks, mean=0.0, std=255.0)))))
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
-    try:
+    with written_whole(output) as unfinished:
         unfinished.write_bytes(content)
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def download_wheel(folder: str | os.PathLike) -> Path:

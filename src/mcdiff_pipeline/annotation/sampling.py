@@ -74,7 +74,7 @@ def sample_strokes(
     keypoint_positions, keypoint_displacements = _draw(flow, visible, num_keypoints, rng, by_magnitude)
 
     num_moving = int(rng.binomial(num_general, 0.5))
-    anywhere = _pixel_centres(rng, CANDIDATES, height, width)
+    anywhere = pixel_centres(rng, CANDIDATES, height, width)
     still = np.hypot(*_flow_at(flow, anywhere).T) < STILL
     even_positions = anywhere[: num_general - num_moving]
     moving_positions, moving_displacements = _draw(
@@ -149,15 +149,30 @@ def visible_keypoints(
     return positions[masks[rows, columns] == person + 1]
 
 
+def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random order of things in which each next one is drawn with a probability proportional to its weight.
+
+    Successive draws without replacement are the smallest of exponential variables over the weights (Efraimidis and
+    Spirakis 2006).
+
+    Args:
+        weights (`np.ndarray`): float `[N]`, above 0.
+        rng (`np.random.Generator`): source of all randomness.
+
+    Returns:
+        `np.ndarray`: int `[N]`, indices.
+    """
+    return np.argsort(rng.standard_exponential(len(weights)) / weights)
+
+
 def _draw(
     flow: np.ndarray, positions: np.ndarray, number: int, rng: np.random.Generator, by_magnitude: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """`number` of the positions, none twice, with probability proportional to the flow's magnitude there or equal."""
     displacements = _flow_at(flow, positions)
-    weights = np.hypot(*displacements.T) + 1e-3 if by_magnitude else 1.0
-    # Successive draws without replacement = the smallest of exponential variables over the weights (Efraimidis and
-    # Spirakis 2006). The small constant lets still points be drawn when nothing else is left.
-    order = np.argsort(rng.standard_exponential(len(positions)) / weights)[:number]
+    # The small constant lets still points be drawn when nothing else is left.
+    weights = np.hypot(*displacements.T) + 1e-3 if by_magnitude else np.ones(len(positions))
+    order = weighted_order(weights, rng)[:number]
     return positions[order], displacements[order]
 
 
@@ -166,5 +181,6 @@ def _flow_at(flow: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return flow[:, rows, columns].T.astype(np.float32)
 
 
-def _pixel_centres(rng: np.random.Generator, number: int, height: int, width: int) -> np.ndarray:
+def pixel_centres(rng: np.random.Generator, number: int, height: int, width: int) -> np.ndarray:
+    """float32 `[number, 2]`: (x, y) of the centres of pixels drawn evenly, with replacement."""
     return (rng.integers(0, (width, height), size=(number, 2)) + 0.5).astype(np.float32)

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotation.clips import Clip
-from ..annotation.sampling import STILL, visible_keypoints
+from ..annotation.sampling import CANDIDATES, STILL, pixel_centres, visible_keypoints, weighted_order
 from ..strokes import Stroke
-
-
-# Handles that are no keypoints are drawn out of this many pixels, so the cost does not grow with the picture.
-CANDIDATES = 256
 
 
 @dataclass(frozen=True)
@@ -77,12 +73,10 @@ def draw_handles(clip: Clip, number: int, rng: np.random.Generator, *, anywhere:
     """
     height, width = clip.frames.shape[1:3]
     if anywhere:
-        points = rng.integers(0, (width, height), size=(CANDIDATES, 2)) + 0.5
+        points = pixel_centres(rng, CANDIDATES, height, width)
     else:
         points = visible_keypoints(clip.keypoints[0], (height, width), clip.masks[0])
     tracks = follow_points(clip, points)
     reach = np.array([np.linalg.norm(track - track[0], axis=1).max() for track in tracks])
-    # Successive draws without replacement = the smallest of exponential variables over the weights (Efraimidis and
-    # Spirakis 2006).
-    order = np.argsort(rng.standard_exponential(len(tracks)) / np.maximum(reach, 1e-9))
+    order = weighted_order(np.maximum(reach, 1e-9), rng)
     return [Handle(tracks[index]) for index in order if reach[index] > STILL][:number]

@@ -26,11 +26,12 @@ def joints_of(clip: Clip, handles: list[Handle]) -> list[tuple[int, int]]:
         `list[tuple[int, int]]`: indices into `clip.keypoints[t]`, in the order of the handles.
     """
     starts = clip.keypoints[0, ..., :2]
-    return [
-        tuple(np.argwhere((starts == handle.track[0].astype(starts.dtype)).all(axis=-1))[0].tolist())
-        for handle in handles
-        if (starts == handle.track[0].astype(starts.dtype)).all(axis=-1).any()
-    ]
+    joints = []
+    for handle in handles:
+        at_start = np.argwhere((starts == handle.track[0].astype(starts.dtype)).all(axis=-1))
+        if len(at_start):
+            joints.append(tuple(at_start[0].tolist()))
+    return joints
 
 
 def keypoint_distances(
