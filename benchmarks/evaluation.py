@@ -37,6 +37,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_clips", type=int, default=24)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=None, help="Denoising steps; the model's default if absent.")
+    parser.add_argument("--pose_model", default=None, help="Follow people's keypoints too, by MediaPipe's pose model.")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(arguments)
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     # What is only loaded once, such as the metric's networks, is loaded before anything is timed.
     warm_up = EvaluationSettings(num_clips=1, drift_clips=0, num_samples=0)
     with tempfile.TemporaryDirectory() as folder:
-        evaluate(pipe, dataset, folder, warm_up)
+        evaluate(pipe, dataset, folder, warm_up, pose_model=args.pose_model)
 
     ratios = {"clock": [], "CPU": []}
     print(
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         floor = generate(pipe, dataset, settings, args.batch_size)
         with tempfile.TemporaryDirectory() as folder:
             clock, cpu = time.perf_counter(), time.process_time()
-            evaluate(pipe, dataset, folder, settings, batch_size=args.batch_size)
+            evaluate(pipe, dataset, folder, settings, pose_model=args.pose_model, batch_size=args.batch_size)
             whole = time.perf_counter() - clock, time.process_time() - cpu
         for name, over, under in zip(ratios, whole, floor):
             ratios[name].append(over / under)

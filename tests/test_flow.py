@@ -9,6 +9,7 @@ import torch
 from mcdiff_pipeline.flow import (
     accumulate_flow,
     backward_warp,
+    flow_magnitude,
     flow_to_image,
     forward_splat,
     read_flo,
@@ -333,6 +334,20 @@ class TestFlowToImage:
     def test_the_scale_has_to_be_positive(self, max_magnitude):
         with pytest.raises(ValueError, match="max_magnitude.*above 0"):
             flow_to_image(torch.zeros(1, 2, 6, 8), max_magnitude)
+
+
+class TestFlowMagnitude:
+    def test_it_is_the_euclidean_norm_in_float32(self):
+        flow = random_flow(2, 2, 4, 5)
+        torch.testing.assert_close(flow_magnitude(flow), flow.norm(dim=1, keepdim=True))
+        assert flow_magnitude(flow.half()).dtype == torch.float32
+        assert flow_magnitude(constant_flow(0, 0)).max() < 1e-15
+
+    def test_its_gradient_is_the_direction_and_zero_where_nothing_moves(self):
+        flow = torch.zeros(1, 2, 1, 2)
+        flow[0, :, 0, 0] = torch.tensor([3.0, 4.0])
+        flow_magnitude(flow.requires_grad_()).sum().backward()
+        torch.testing.assert_close(flow.grad[0, :, 0], torch.tensor([[0.6, 0.0], [0.8, 0.0]]))
 
 
 def test_tensor_functions_compile_without_graph_breaks():

@@ -495,7 +495,7 @@ def generate(args: argparse.Namespace) -> int:
 
     from . import __version__
     from .drawing import contact_sheet, save_picture
-    from .flow import flow_to_image, resize_flow
+    from .flow import flow_magnitude, flow_to_image, resize_flow
     from .model_fingerprint import model_fingerprint
     from .video import VideoWriter
 
@@ -611,7 +611,7 @@ def generate(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             stopped = True
         if args.flow_video is not None and video.num_frames > 1:
-            fastest = max(flow.norm(dim=1).max().item() for flow in dense_flows)
+            fastest = max(flow_magnitude(flow).max().item() for flow in dense_flows)
             with VideoWriter(args.flow_video, settings["fps"]) as flow_video:
                 for dense_flow in dense_flows[: video.num_frames - 1]:
                     # resizing would count in cells of the new grid, but this flow is in pixels already
@@ -639,7 +639,7 @@ def flow(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from .drawing import draw_strokes, save_picture
-    from .flow import flow_to_image, resize_flow
+    from .flow import flow_magnitude, flow_to_image, resize_flow
 
     check_output(args.output, PICTURE_SUFFIXES)
     given = read_picture(args.image)
@@ -663,7 +663,7 @@ def flow(args: argparse.Namespace) -> int:
     page.paste(draw_strokes(image, sheet), (0, 0))
     page.paste(Image.fromarray(colors[0].permute(1, 2, 0).numpy()), (image.width, 0))
     save_picture(page, args.output)
-    speed = dense_flow.float().norm(dim=1)
+    speed = flow_magnitude(dense_flow)
     print(
         f"{args.output}: step {args.frame} to {args.frame + 1}; the flow moves {speed.mean():.2f} pixels on average, "
         f"{speed.max():.2f} at most, on a picture of {picture.width} x {picture.height}"

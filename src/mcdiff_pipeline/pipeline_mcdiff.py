@@ -27,7 +27,7 @@ from diffusers.utils import BaseOutput, load_image
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .flow import accumulate_flow, forward_splat, resize_flow
+from .flow import accumulate_flow, flow_magnitude, forward_splat, resize_flow
 from .flow_completion_unet import FlowCompletionUNet
 from .strokes import Stroke, StrokeSheet, sparse_flow
 
@@ -198,7 +198,7 @@ def frame_condition(
 
 def splat_importance(flow: torch.Tensor) -> torch.Tensor:
     """Log-weights `[B, 1, h, w]` for [`forward_splat`] by flow `[B, 2, h, w]` in cells: what moves is in front."""
-    return OCCLUSION_SHARPNESS * flow.float().norm(dim=1, keepdim=True)
+    return OCCLUSION_SHARPNESS * flow_magnitude(flow)
 
 
 def load_picture(image: PIL.Image.Image | np.ndarray | torch.Tensor | str | os.PathLike) -> torch.Tensor:

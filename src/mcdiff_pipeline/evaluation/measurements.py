@@ -145,14 +145,14 @@ class FrameMeasurements:
             NaN where it has no contrast to be found by.
         """
         places = [place for place in self.places if place[1] < number]
-        samples, numbers, times = ([place[item] for place in places] for item in range(3))
         distances = handle_distances(
-            self.clips.true_frames[:, 1:][samples, times],
-            frames[samples, times],
-            torch.tensor([place[3].tolist() for place in places]).reshape(-1, 2),
+            self.truth,
+            frames.flatten(0, 1),
+            torch.tensor([position.tolist() for _, _, _, position in places]).reshape(-1, 2),
+            torch.tensor([sample * self.shape[1] + time for sample, _, time, _ in places], dtype=torch.long),
         )
         found: list[list[list[float]]] = [[] for _ in range(self.shape[0])]
-        for sample, handle, distance in zip(samples, numbers, distances.tolist()):
+        for (sample, handle, _, _), distance in zip(places, distances.tolist()):
             if handle == len(found[sample]):
                 found[sample].append([])
             found[sample][handle].append(distance)

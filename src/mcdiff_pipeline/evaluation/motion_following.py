@@ -30,16 +30,19 @@ def scaled_to(height: int, width: int) -> tuple[int, int, float]:
     return max(2, round(PATCH_RADIUS * factor)), max(2, round(SEARCH_RADIUS * factor)), RECALL_DISTANCE * factor
 
 
-def handle_distances(true_frames: torch.Tensor, output: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def handle_distances(
+    true_frames: torch.Tensor, output: torch.Tensor, positions: torch.Tensor, numbers: torch.Tensor
+) -> torch.Tensor:
     """How far from its true position each handle is found in the output.
 
     The place of best fit is that of the largest normalised cross-correlation (Lewis 1995, "Fast normalized
     cross-correlation"; per channel without its mean, summed over channels), to whole pixels.
 
     Args:
-        true_frames (`torch.Tensor`): `[M, 3, H, W]` in [0, 1], for each handle the true frame.
-        output (`torch.Tensor`): `[M, 3, H, W]` in [0, 1], for each handle the output of the same time.
-        positions (`torch.Tensor`): `[M, 2]`, the true (x, y) in pixels; pixel (0, 0) covers [0, 1).
+        true_frames (`torch.Tensor`): `[N, 3, H, W]` in [0, 1].
+        output (`torch.Tensor`): `[N, 3, H, W]` in [0, 1], for each true frame the output of the same time.
+        positions (`torch.Tensor`): `[M, 2]`, the true (x, y) of each handle in pixels; pixel (0, 0) covers [0, 1).
+        numbers (`torch.Tensor`): integer `[M]`, the number of the frame that each handle is looked for in.
 
     Returns:
         `torch.Tensor`: float32 `[M]` in pixels; NaN where the patch has too little contrast to be found.
@@ -47,20 +50,23 @@ def handle_distances(true_frames: torch.Tensor, output: torch.Tensor, positions:
     Raises:
         ValueError: if the shapes do not fit together.
     """
-    if true_frames.shape != output.shape or true_frames.shape[:1] + (2,) != positions.shape:
+    if true_frames.shape != output.shape or positions.shape != (*numbers.shape, 2):
         raise ValueError(
-            f"`true_frames` {list(true_frames.shape)}, `output` {list(output.shape)} and `positions` "
-            f"{list(positions.shape)} do not fit together: for M handles, [M, 3, H, W] twice and [M, 2] are needed."
+            f"`true_frames` {list(true_frames.shape)}, `output` {list(output.shape)}, `positions` "
+            f"{list(positions.shape)} and `numbers` {list(numbers.shape)} do not fit together: for N frames and M "
+            "handles, [N, 3, H, W] twice, [M, 2] and [M] are needed."
         )
     channels, height, width = output.shape[1:]
-    if len(output) == 0:
+    if len(positions) == 0:
         return output.new_zeros(0)
     radius, search, _ = scaled_to(height, width)
     columns, rows = positions.long().unbind(1)
 
-    patches = _crop(true_frames, rows, columns, radius)
+    patches = _crop(true_frames, numbers, rows, columns, radius)
     patches = patches - patches.mean(dim=(2, 3), keepdim=True)
-    windows = _crop(output, rows, columns, radius + search)
+    windows = _crop(output, numbers, rows, columns, radius + search)
+    # No correlation depends on this mean, but without it running sums round less.
+    windows = windows - windows.mean(dim=(2, 3), keepdim=True)
 
     side, area = 2 * radius + 1, (2 * radius + 1) ** 2
     # Correlation by the convolution theorem: a tenth of the time of a convolution with M groups.
@@ -86,16 +92,20 @@ def handle_distances(true_frames: torch.Tensor, output: torch.Tensor, positions:
 
 
 def _local_mean(values: torch.Tensor, side: int) -> torch.Tensor:
-    """Means over all windows of `side` x `side`, rows and columns apart, which is `side` / 2 times faster."""
-    return F.avg_pool2d(F.avg_pool2d(values, (side, 1), stride=1), (1, side), stride=1)
+    """Means over all windows of `side` x `side`, as differences of running sums: a quarter of the time of pooling."""
+    for dim in (2, 3):
+        sums = F.pad(values.transpose(2, dim).cumsum(2), (0, 0, 1, 0))
+        values = (sums[:, :, side:] - sums[:, :, :-side]).transpose(2, dim) / side
+    return values
 
 
-def _crop(frames: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, radius: int) -> torch.Tensor:
-    """`[M, 3, 2 * radius + 1, 2 * radius + 1]` around one pixel of each frame; outside, the border goes on."""
+def _crop(
+    frames: torch.Tensor, numbers: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, radius: int
+) -> torch.Tensor:
+    """`[M, 3, 2 * radius + 1, 2 * radius + 1]` around pixels of frames `[N, 3, H, W]`; outside, the border goes on."""
     height, width = frames.shape[2:]
     offsets = torch.arange(-radius, radius + 1, device=frames.device)
     row = (rows[:, None] + offsets).clamp(0, height - 1)
     column = (columns[:, None] + offsets).clamp(0, width - 1)
-    number = torch.arange(len(frames), device=frames.device)
     # Indices beside a slice come first in the result.
-    return frames[number[:, None, None], :, row[:, :, None], column[:, None]].permute(0, 3, 1, 2).contiguous()
+    return frames[numbers[:, None, None], :, row[:, :, None], column[:, None]].permute(0, 3, 1, 2).contiguous()

@@ -100,4 +100,6 @@ def ssim(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         from torchmetrics.functional.image import structural_similarity_index_measure
     except ModuleNotFoundError as error:
         raise ImportError('SSIM needs torchmetrics: `pip install "mcdiff-pipeline[evaluation]"`.') from error
+    # On a CPU its convolutions take half the time this way.
+    output, target = (pictures.contiguous(memory_format=torch.channels_last) for pictures in (output, target))
     return structural_similarity_index_measure(output, target, data_range=1.0, reduction="none")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..flow import accumulate_flow, forward_splat
+from ..flow import accumulate_flow, flow_magnitude, forward_splat
 from ..pipeline_mcdiff import splat_importance
 
 
@@ -111,7 +111,7 @@ def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell:
     """
     frames = []
     for flow in accumulated_flow.unbind(1):
-        payload = torch.cat([start, flow.norm(dim=1, keepdim=True) / cell], dim=1)
+        payload = torch.cat([start, flow_magnitude(flow) / cell], dim=1)
         splatted, coverage = forward_splat(payload, flow, splat_importance(flow / cell))
         frames.append(fill_from_behind(splatted[:, :-1], coverage, splatted[:, -1:]))
     return torch.stack(frames, dim=1)
@@ -163,6 +163,6 @@ def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     Returns:
         `torch.Tensor`: bool `[B, H, W]`.
     """
-    moving = (flow.norm(dim=1, keepdim=True) > threshold).float()
+    moving = (flow_magnitude(flow) > threshold).float()
     arrived, _ = forward_splat(moving, flow, splat_importance(flow))
     return ((moving > 0) | (arrived > 0.5))[:, 0]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from ..drawing import draw_strokes, save_picture
-from ..flow import flow_to_image
+from ..flow import flow_magnitude, flow_to_image
 from ..strokes import Stroke, StrokeSheet
 from ..video import write_video
 
@@ -88,7 +88,7 @@ class Sample:
 
     def _flow_tiles(self, flow: torch.Tensor) -> list[Image.Image]:
         """On one scale of colours, that of the true flow."""
-        colours = flow_to_image(flow, max_magnitude=float(self.true_flow.norm(dim=1).max().clamp_min(1)))
+        colours = flow_to_image(flow, max_magnitude=float(flow_magnitude(self.true_flow).max().clamp_min(1)))
         size = tuple(self.start.shape[1:])
         return [self._tile(tile) for tile in F.interpolate(colours, size=size, mode="nearest").float() / 255]
 

@@ -74,7 +74,7 @@ class STLPIPS:
             nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(),
-        ).to(device)
+        ).to(device, memory_format=torch.channels_last)
         self.layers.load_state_dict(
             {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith("net.")}
         )
@@ -99,6 +99,8 @@ class STLPIPS:
         """
         check_pictures(pictures, pictures, SMALLEST)
         hidden = (2 * pictures.to(self.shift) - 1 - self.shift) / self.scale
+        # On a CPU the network then takes two thirds of the time.
+        hidden = hidden.contiguous(memory_format=torch.channels_last)
         activations = []
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)
