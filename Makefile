@@ -55,7 +55,7 @@ results: $(VENV)/.installed-test $(POSE_MODEL)
 ablations: $(VENV)/.installed-test
 	$(VENV)/bin/python training/run_ablations.py --train_data_dir $(TRAIN_DATA) --steps $(STEPS) \
 		--pretrained_vae checkpoints/mcdiff-small-128/vae --cache_dir data/cache --output_dir runs/ablations \
-		--evaluate_data_dir $(DATA)
+		--evaluate_data_dir $(DATA) --evaluate_arguments="$(EVALUATE)"
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

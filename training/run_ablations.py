@@ -13,7 +13,6 @@ import argparse
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,10 @@ import train_future_frame
 from latent_cache import add_clip_arguments
 from training_loop import checkpoints, write_folder
 
+from mcdiff_pipeline import cli
+from mcdiff_pipeline.annotation import ClipDataset
 from mcdiff_pipeline.atomic_files import written_whole
+from mcdiff_pipeline.evaluation.arguments import check_evaluation_packages, evaluation_settings
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
@@ -117,10 +119,29 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         default=None,
         help="Evaluate each variant on the test split of these clips at the end, by `mcdiff evaluate`.",
     )
+    parser.add_argument(
+        "--evaluate_arguments",
+        default="",
+        help="What `mcdiff evaluate` is given beside, in one string such as '--strokes 5 --num-clips 48'.",
+    )
     args = parser.parse_args(arguments)
     if args.steps is None and args.minutes is None:
         raise ValueError("The variants have no budget: give --steps, --minutes or both.")
+    # What `mcdiff evaluate` would refuse after days of training, it refuses now.
+    evaluated = cli.build_parser().parse_args(evaluation(args, "full"))
+    if args.evaluate_data_dir is not None:
+        ClipDataset(evaluated.data, evaluated.split)
+        evaluation_settings(evaluated)
+        check_evaluation_packages()
     return args
+
+
+def evaluation(args: argparse.Namespace, variant: str) -> list[str]:
+    """The arguments of `mcdiff` that evaluate a variant."""
+    command_line = ["evaluate", "--model", str(Path(args.output_dir, variant))]
+    command_line += ["--data", args.evaluate_data_dir or "CLIPS"]
+    command_line += ["--output", str(Path(args.output_dir, "evaluations", variant))]
+    return command_line + shlex.split(args.evaluate_arguments)
 
 
 def check_same_ablation(args: argparse.Namespace) -> None:
@@ -128,7 +149,7 @@ def check_same_ablation(args: argparse.Namespace) -> None:
     given = {
         key: value
         for key, value in vars(args).items()
-        if key not in ("output_dir", "variants", "evaluate_data_dir", "checkpointing_steps")
+        if key not in ("output_dir", "variants", "evaluate_data_dir", "evaluate_arguments", "checkpointing_steps")
     }
     path = Path(args.output_dir, "ablations.json")
     if path.is_file():
@@ -255,12 +276,9 @@ def main(arguments: list[str] | None = None) -> int:
             return status
 
     for variant in args.variants:
-        command_line = ["evaluate", "--model", str(Path(args.output_dir, variant))]
-        command_line += ["--data", args.evaluate_data_dir or "CLIPS"]
-        command_line += ["--output", str(Path(args.output_dir, "evaluations", variant))]
-        print(shlex.join(["mcdiff", *command_line]), flush=True)
+        print(shlex.join(["mcdiff", *evaluation(args, variant)]), flush=True)
         if args.evaluate_data_dir is not None:
-            status = subprocess.run([sys.executable, "-m", "mcdiff_pipeline.cli", *command_line]).returncode
+            status = cli.main(evaluation(args, variant))
             if status != 0:
                 return status
     return 0

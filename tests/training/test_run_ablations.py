@@ -7,6 +7,7 @@ import pytest
 import run_ablations
 import torch
 from PIL import Image
+from sliding_squares import write_squares
 from training_runs import SIZE
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
@@ -26,7 +27,7 @@ def run(data, tmp_path_factory):
         settings = {"train_data_dir": data / "clips", "pretrained_vae": data / "vae", "cache_dir": data / "cache"}
         settings |= {"output_dir": root / "runs", "configs": configs, "steps": 2, "train_batch_size": 2}
         settings |= {"mixed_precision": "no", "logging_steps": 1} | changes
-        command_line = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        command_line = [f"--{name}={value}" for name, value in settings.items()]
         assert run_ablations.main([*command_line, "--variants", *variants]) == 0
         return root / "runs"
 
@@ -69,6 +70,24 @@ def test_variants_differ_in_their_switch_share_the_rest_and_are_kept(run, capsys
     run("full", "no_flow_completion", "weighting_none")
     changed = {path for path, when in times_written(folder).items() if written.get(path) != when}
     assert {path.relative_to(folder).parts[0] for path in changed} == {"weighting_none"}
+
+
+def test_variants_are_evaluated_as_asked(run, tmp_path):
+    squares = write_squares(tmp_path / "squares", range(2), size=64)
+    few = "--strokes 1 --num-frames 3 --num-clips 1 --steps 1 --drift-clips 0 --num-samples 0"
+    folder = run("full", evaluate_data_dir=squares, evaluate_arguments=few)
+    metrics = json.loads((folder / "evaluations/full/metrics.json").read_text())
+    assert metrics["clips"] == 1
+    assert metrics["settings"]["strokes"] == [1]
+
+
+def test_an_evaluation_that_would_fail_is_refused_before_the_training(run, tmp_path, capsys):
+    with pytest.raises(ValueError, match="no shards test-"):
+        run("plain", evaluate_data_dir=tmp_path)
+    with pytest.raises(SystemExit):
+        run("plain", evaluate_arguments="--num-clip three")
+    assert "--num-clip" in capsys.readouterr().err
+    assert not (run("full") / "plain").exists()
 
 
 def test_variants_made_otherwise_are_refused(run):
