@@ -85,6 +85,13 @@ VARIANTS = {
             "--no_noise_augmentation",
         ),
     ),
+    "epsilon": Variant(
+        "G predicts the noise instead of v, without zero terminal SNR",
+        future_frame=(
+            *("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE),
+            *("--prediction_type", "epsilon"),
+        ),
+    ),
     "plain": Variant(
         "G in the paper's form: the current frame and the flow, without noise",
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
