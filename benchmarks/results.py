@@ -20,10 +20,12 @@ from PIL import Image
 from mcdiff_pipeline.atomic_files import written_whole
 from mcdiff_pipeline.evaluation import EvaluationSettings
 from mcdiff_pipeline.evaluation.evaluation_report import (
+    DIFFERENCE_NOTE,
     DRIFT_NOTE,
     KEYPOINT_NOTE,
     MOTION_NOTE,
     cell,
+    difference_table,
     drift_table,
     flow_table,
     keypoint_table,
@@ -33,7 +35,7 @@ from mcdiff_pipeline.evaluation.evaluation_report import (
     table,
     usual_strokes,
 )
-from mcdiff_pipeline.evaluation.figures import recall_distance, row_name
+from mcdiff_pipeline.evaluation.figures import differences, recall_distance, row_name
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -195,26 +197,46 @@ def make_command(settings: dict[str, Any]) -> str:
 
 def worth_of_flow_completion(folder: Path) -> list[str]:
     """Table 2 of the paper again: a model in its form with F over one without, as lines of Markdown."""
-    paths = {name: folder / name / "metrics.json" for name in ("plain", "no_flow_completion")}
-    if not all(path.is_file() for path in paths.values()):
+    if not all((folder / name / "metrics.json").is_file() for name in ("plain", "no_flow_completion")):
         return []
-    with_f, without = (Figures(json.loads(path.read_text())) for path in paths.values())
-    n = usual_strokes(with_f.metrics)
-    which = {"row": "ours", "strokes": n, "frames": "all"}
-    distance = with_f("rows", "st_lpips", **which) / without("rows", "st_lpips", **which) - 1
-    psnr = with_f("rows", "psnr", **which) - without("rows", "psnr", **which)
-    ade = with_f("motion", "ade", **which) - without("motion", "ade", **which)
+    found = variant_differences(folder, "plain", "no_flow_completion")
+    without = Figures(json.loads((folder / "no_flow_completion/metrics.json").read_text()))
+    distance = without("rows", "st_lpips", row="ours", strokes=usual_strokes(without.metrics), frames="all")
+    st_lpips, psnr, ade = (found[name] for name in ("st_lpips", "psnr", "ade"))
+    relative = [f"{st_lpips[end] / distance:+.0%}" for end in ("value", "low", "high")]
+    decibel = [f"{psnr[end]:+.2f}" for end in ("value", "low", "high")]
+    pixels = [f"{ade[end]:+.2f}" for end in ("value", "low", "high")]
     return [
-        f"Does F earn its place? In the paper's form (`plain` over `no_flow_completion`) it changes ST-LPIPS by "
-        f"{distance:+.0%}, PSNR by {psnr:+.2f} dB and ADE by {ade:+.2f} pixels; in the paper, on MPII, "
-        "after 400,000 steps, F gives -22 % LPIPS, +1.18 dB and -29 % FVD. Differences smaller than the intervals say "
-        "nothing.",
+        f"Does F earn its place? In the paper's form (`plain` minus `no_flow_completion`, over the same clips) it "
+        f"changes ST-LPIPS by {relative[0]} ({relative[1]} to {relative[2]}), PSNR by {decibel[0]} dB ({decibel[1]} "
+        f"to {decibel[2]}) and ADE by {pixels[0]} pixels ({pixels[1]} to {pixels[2]}); in the paper, on MPII, after "
+        "400,000 steps, F gives -22 % LPIPS, +1.18 dB and -29 % FVD.",
         "",
     ]
 
 
+def variant_differences(folder: Path, variant: str, other: str) -> dict[str, dict[str, Any] | None]:
+    """One variant minus another, as `differences` gives it.
+
+    Raises:
+        ValueError: if they were not evaluated on the same clips with the same settings.
+    """
+    described = [json.loads((folder / name / "metrics.json").read_text()) for name in (variant, other)]
+    if any(described[0][key] != described[1][key] for key in ("data_fingerprint", "settings", "clips")):
+        raise ValueError(
+            f"{folder / variant} and {folder / other} are evaluations of other clips or with other settings, so they "
+            "cannot be compared: evaluate both by the same command."
+        )
+    n = usual_strokes(described[0])
+    rows = []
+    for name in (variant, other):
+        records = [json.loads(path.read_text()) for path in sorted((folder / name / "clips").glob("*.json"))]
+        rows.append([next(r for r in record["rows"] if (r["row"], r["strokes"]) == ("ours", n)) for record in records])
+    return differences(*rows, n)
+
+
 def ablation_lines(folder: Path) -> list[str]:
-    """The table of variants, each against the full one, as lines of Markdown."""
+    """The tables of variants: their figures, and their differences to the full one, as lines of Markdown."""
     evaluations = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/metrics.json"))}
     order = sorted(evaluations, key=lambda name: (name != "full", name))
     header = ["variant", "difference to full", "Fréchet distance on ST-LPIPS features ↓", "ST-LPIPS ↓", "SSIM ↑"]
@@ -243,7 +265,14 @@ def ablation_lines(folder: Path) -> list[str]:
                 cell(flow[0]) if flow else "–",
             ]
         )
-    return table(header, lines)
+    minus_full = {f"`{name}`": variant_differences(folder, name, "full") for name in order if name != "full"}
+    return [
+        *table(header, lines),
+        "",
+        "Each variant minus `full`, over the same clips; an interval that leaves out 0 is a difference:",
+        "",
+        *difference_table(minus_full, "minus `full`"),
+    ]
 
 
 def budget(folder: Path) -> str:
@@ -302,6 +331,8 @@ def main(arguments: list[str] | None = None) -> None:
     lines += [f"## Beside its rivals: the paper's Table 2, {n} strokes", "", "Mean over all frames:", ""]
     lines += [*picture_table(metrics, "all", n), "", "The first frame:", "", *picture_table(metrics, "first", n), ""]
     lines += ["The last frame:", "", *picture_table(metrics, "last", n), ""]
+    lines += [f"### Ours minus each rival, {n} strokes", "", DIFFERENCE_NOTE, ""]
+    lines += [*difference_table({found["minus"]: found for found in metrics["differences"]}, "ours minus"), ""]
     lines += [
         "## Are strokes followed: the paper's Table 3",
         "",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mcdiff_pipeline.evaluation.confidence import ratio_of_sums
+from mcdiff_pipeline.evaluation.confidence import difference_of_ratios, ratio_of_sums
 
 
 def test_the_figure_is_the_mean_over_all_that_was_measured():
@@ -33,3 +33,22 @@ def test_equal_clips_leave_no_doubt():
 
 def test_where_nothing_was_measured_there_is_no_figure():
     assert ratio_of_sums(np.zeros(3), np.zeros(3)) is None
+
+
+def test_a_difference_is_judged_on_the_same_clips():
+    rng = np.random.default_rng(2)
+    hard = rng.normal(20, 5, size=50)  # how hard clips are differs far more than the two models do
+    first, second = hard + rng.normal(1, 0.5, size=50), hard
+    ones = np.ones(50)
+    estimate = difference_of_ratios((first, ones), (second, ones))
+    assert estimate.value == pytest.approx((first - second).mean())
+    assert estimate.low > 0.7
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 0.5 / 50**0.5, rel=0.3)
+
+
+def test_a_difference_needs_clips_on_which_both_were_measured():
+    first = np.array([4.0, 100.0, 0.0]), np.array([2, 1, 0])
+    second = np.array([1.0, 0.0, 7.0]), np.array([1, 0, 1])
+    estimate = difference_of_ratios(first, second)
+    assert (estimate.value, estimate.clips) == (1, 1)
+    assert difference_of_ratios(first, (np.zeros(3), np.zeros(3))) is None

@@ -89,6 +89,21 @@ def test_figures_carry_their_interval_and_their_number_of_clips(finished):
     assert psnr["clips"] == metrics["clips"] == NUM_CLIPS
 
 
+def test_the_model_is_compared_with_each_row_on_the_same_clips(finished):
+    folder, metrics = finished
+    ours = {"row": "ours", "strokes": SETTINGS.usual_strokes, "frames": "all"}
+    assert {found["minus"] for found in metrics["differences"]} >= {"still", "splat, F's flow", "ours, true flow"}
+    for found in metrics["differences"]:
+        for kind, name in (("rows", "psnr"), ("rows", "st_lpips"), ("motion", "ade")):
+            theirs = {"row": found["minus"], "frames": "all"}
+            if any(entry["row"] == found["minus"] and entry["strokes"] is not None for entry in metrics[kind]):
+                theirs["strokes"] = SETTINGS.usual_strokes
+            expected = figure(metrics, kind, name, **ours)["value"] - figure(metrics, kind, name, **theirs)["value"]
+            assert found[name]["value"] == pytest.approx(expected)
+            assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+    assert "| ours minus |" in (folder / "report.md").read_text()
+
+
 def test_what_is_not_measured_is_named_with_the_reason(finished):
     folder, metrics = finished
     assert metrics["keypoints"] == []

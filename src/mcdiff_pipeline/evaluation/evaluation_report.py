@@ -15,6 +15,7 @@ from .figures import (
     motion_figures,
     picture_figures,
     recall_distance,
+    row_differences,
     row_name,
     scorecard,
 )
@@ -52,6 +53,10 @@ DRIFT_NOTE = (
     "Each handle goes its way and then holds its place. Everything is compared with the autoencoder's own picture of "
     "the start frame; still regions are those where nothing moves in the true video."
 )
+DIFFERENCE_NOTE = (
+    "The model's figure minus that of each row, over the same clips. Clips are resampled for both together, so an "
+    "interval that leaves out 0 is a difference, even where those of the two figures overlap."
+)
 # How many of the best and of the worst strokes the report names.
 NAMED_STROKES = 8
 
@@ -85,6 +90,7 @@ def write_report(
         "clips": len(keys),
         "clips_left_out": left_out,
         "rows": picture_figures(records),
+        "differences": row_differences(records, usual_strokes(description)),
         "motion": motion_figures(records, settings["strokes"], recall_distance(description)),
         "keypoints": keypoint_figures(records, settings["strokes"]) if description["pose_model"] else [],
         "flow": flow_figures(records),
@@ -130,6 +136,19 @@ def picture_table(metrics: dict[str, Any], frames: str, strokes: int) -> list[st
             cells = [row["row"], *(f"{of_rows[name]:.3g}" for of_rows in distances.values())]
             lines.append(cells + [cell(row[name]) for name in titles])
     return table(["", *(f"{metric} ↓" for metric in distances), *titles.values()], lines)
+
+
+def difference_table(differences: dict[str, dict[str, Any]], title: str) -> list[str]:
+    """Differences over the same clips, as `differences` in figures.py gives them, as lines of Markdown.
+
+    Args:
+        differences (`dict[str, dict]`): the differences by the first cell of their line.
+        title (`str`): of the first column.
+    """
+    titles = {"psnr": "PSNR (dB)", "psnr_moving": "PSNR, moving (dB)", "ssim": "SSIM", "st_lpips": "ST-LPIPS"}
+    titles |= {"ade": "ADE (px)"}
+    lines = [[name, *(cell(found[metric]) for metric in titles)] for name, found in differences.items()]
+    return table([title, *titles.values()], lines)
 
 
 def motion_table(metrics: dict[str, Any]) -> list[str]:
@@ -193,7 +212,7 @@ def cell(estimate: dict[str, Any] | None) -> str:
         return "–"
     digits = 1 if abs(estimate["value"]) >= 10 else 2 if abs(estimate["value"]) >= 1 else 3
     value, low, high = (f"{estimate[name]:.{digits}f}" for name in ("value", "low", "high"))
-    return f"{value}<br>{low}–{high}"
+    return f"{value}<br>{low} to {high}" if estimate["low"] < 0 else f"{value}<br>{low}–{high}"
 
 
 def plural(strokes: int) -> str:
@@ -219,6 +238,8 @@ def _report(metrics: dict[str, Any], strokes: list[dict[str, Any]]) -> str:
         lines += [f"Left out: {reasons}.", ""]
     for frames, title in (("all", "mean over all frames"), ("first", "first frame"), ("last", "last frame")):
         lines += [f"## Pictures, {usual} {plural(usual)}, {title}", "", *picture_table(metrics, frames, usual), ""]
+    lines += [f"## Ours minus each row, {usual} {plural(usual)}", "", DIFFERENCE_NOTE, ""]
+    lines += [*difference_table({found["minus"]: found for found in metrics["differences"]}, "ours minus"), ""]
     lines += ["## Motion following", "", MOTION_NOTE.format(distance=recall_distance(metrics)), ""]
     lines += [*motion_table(metrics), "", "![Average displacement error over the number of strokes](ade.png)", ""]
     if metrics["keypoints"]:

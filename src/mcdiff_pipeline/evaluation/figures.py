@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .clip_evaluation import feature_name
-from .confidence import ratio_of_sums
+from .confidence import difference_of_ratios, ratio_of_sums
 from .frechet_distance import frechet_distance
 from .motion_following import scaled_to
-from .rows import TrueVideo
+from .rows import Model, TrueVideo
 
 
 PICTURE_METRICS = ("psnr", "psnr_moving", "psnr_still", "psnr_background", "ssim", "st_lpips", "lpips")
@@ -23,10 +23,48 @@ def recall_distance(description: dict[str, Any]) -> float:
     return scaled_to(*description["frame_size"])[2]
 
 
+def differences(
+    rows: list[dict[str, Any]], others: list[dict[str, Any]], strokes: int
+) -> dict[str, dict[str, Any] | None]:
+    """By how much two rows of the comparison differ on the same clips, of one evaluation or of two.
+
+    Args:
+        rows, others (`list[dict]`): what was measured of each row on each clip, in the same order of clips.
+        strokes (`int`): the handles that are counted are the first so many.
+
+    Returns:
+        `dict[str, dict]`: the first row's figure minus the other's, with its interval: of each picture metric over
+        all frames, and `ade` in pixels. None where there is nothing to compare.
+    """
+    pairs = {
+        name: [[_total(row["pictures"].get(name, [])) for row in measured] for measured in (rows, others)]
+        for name in PICTURE_METRICS
+    }
+    pairs["ade"] = [[_total(sum(row["handles"][:strokes], [])) for row in measured] for measured in (rows, others)]
+    estimates = {name: difference_of_ratios(*map(_sums, both)) for name, both in pairs.items()}
+    return {name: None if found is None else dataclasses.asdict(found) for name, found in estimates.items()}
+
+
+def row_differences(records: list[dict[str, Any]], strokes: int) -> list[dict[str, Any]]:
+    """How the model differs from each other row at one number of strokes; see `differences`."""
+    places = {row["row"]: place for place, row in enumerate(records[0]["rows"]) if row["strokes"] in (None, strokes)}
+    of_rows = {name: [record["rows"][place] for record in records] for name, place in places.items()}
+    return [
+        {"row": Model.name, "minus": name, "strokes": strokes, **differences(of_rows[Model.name], of_other, strokes)}
+        for name, of_other in of_rows.items()
+        if name not in (Model.name, TrueVideo.name)
+    ]
+
+
+def _sums(pairs: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The sums and the numbers of values of all clips."""
+    sums, counts = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return sums, counts
+
+
 def _estimate(pairs: list[tuple[float, int]]) -> dict[str, Any] | None:
     """A figure with its interval, from the sum and the number of values of each clip."""
-    sums, counts = np.array(pairs, dtype=float).reshape(-1, 2).T
-    estimate = ratio_of_sums(sums, counts)
+    estimate = ratio_of_sums(*_sums(pairs))
     return None if estimate is None else dataclasses.asdict(estimate)
 
 
