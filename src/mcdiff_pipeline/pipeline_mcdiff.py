@@ -913,12 +913,13 @@ class MCDiffPipeline(DiffusionPipeline):
                 if latents is not None:
                     noise = latents[:, frame].to(rollout.latents)
                 else:
+                    # drawn in float32, since in half precision older PyTorch draws other numbers from the same seed
                     noise = randn_tensor(
                         rollout.latents.shape,
                         generator=generator,
                         device=rollout.latents.device,
-                        dtype=rollout.latents.dtype,
-                    )
+                        dtype=torch.float32,
+                    ).to(rollout.latents.dtype)
                 following = self.next_frame(
                     rollout, flow, noise, sparse_flow=stroke_flow, generator=generator, **next_frame_arguments
                 )
