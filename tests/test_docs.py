@@ -1,0 +1,122 @@
+"""What the documents tell a reader to type works as it stands, and their links lead somewhere."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import documents
+import pytest
+from documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, blocks, commands, read
+from loopback_hub import TOKEN, LoopbackHub
+
+
+LANGUAGES = {"python", "py", "bash", "json"}
+PAGES = [page for page in ALL_PAGES if any(block.language in LANGUAGES for block in blocks(read(page)))]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, str | None]:
+    """What went wrong on each page, if anything: all are followed by one process, on a Hub in this one."""
+    place = tmp_path_factory.mktemp("documents")
+    with LoopbackHub() as hub:
+        environment = {"HF_HOME": str(place / "hf"), "HF_TOKEN": TOKEN, "MCDIFF_MODEL": ""} | hub.environment
+        subprocess.run(
+            [sys.executable, documents.__file__, *PAGES],
+            cwd=place,
+            env=os.environ | environment,
+            check=True,
+            capture_output=True,
+        )
+    return json.loads((place / "results.json").read_text())
+
+
+def commands_of(page: str) -> list[list[str]]:
+    found = commands([block for block in blocks(read(page)) if block.language == "bash"])
+    return [command for block in found for command in block]
+
+
+def needs_pose_model(page: str) -> bool:
+    return any(command[:2] == ["mcdiff", "annotate"] for command in commands_of(page))
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.pose_model] * needs_pose_model(page)) for page in PAGES]
+)
+def test_page_can_be_followed(page, results):
+    assert results[page] is None, results[page]
+
+
+def test_the_readme_shows_programs_and_commands():
+    assert {"python", "bash"} <= {block.language for block in blocks(read("README.md"))}
+
+
+def test_there_is_no_exception_without_a_case():
+    reasons = {reason for _, _, reason in (*NOT_RUN, *ONLY_COMPILED)}
+    for page in PAGES:
+        reasons -= {documents.reason_not_to_run(page, command) for command in commands_of(page)}
+        reasons -= {documents.reason_to_compile_only(page, block.content) for block in blocks(read(page))}
+    assert not reasons
+
+
+def test_every_block_is_in_a_language_that_is_looked_at_or_shown_only():
+    shown_only = {"", "bibtex"}
+    languages = {block.language for page in ALL_PAGES for block in blocks(read(page))}
+    assert languages == LANGUAGES | shown_only
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mcdiff generate cat.jpg --no-such-option",
+        "python training/latent_cache.py --train_data_dir a --pretrained_vae b --cache_dir c --no-such-option",
+        "python benchmarks/results.py --evaluation evaluation --no-such-option",
+        "pip install -e '.[no-such-option]'",
+        "make no-such-option",
+    ],
+)
+def test_a_command_that_is_not_run_is_refused_where_it_could_not_be(line, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.syspath_prepend(REPOSITORY / "training")
+    with pytest.raises(RuntimeError, match="no-such-option"):
+        documents.check(shlex.split(line))
+
+
+def slugs(page: Path) -> set[str]:
+    """Anchors of the headings of a page, by the rule of GitHub."""
+    tokens = MARKDOWN.parse(page.read_text(encoding="utf-8"))
+    found = []
+    for heading, text in zip(tokens, tokens[1:]):
+        if heading.type == "heading_open":
+            words = "".join(part.content for part in text.children if part.type in ("text", "code_inline"))
+            slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+            found.append(slug if slug not in found else f"{slug}-{found.count(slug)}")
+    return set(found)
+
+
+def links(page: str) -> list[str]:
+    """Where the links and pictures of a page lead."""
+    inline = [token for token in MARKDOWN.parse(read(page)) if token.type == "inline"]
+    return [part.attrs.get("href") or part.attrs["src"] for token in inline for part in token.children if part.attrs]
+
+
+@pytest.mark.parametrize("page", [page for page in ALL_PAGES if links(page)])
+def test_links_lead_somewhere(page):
+    broken = []
+    for link in links(page):
+        address = urlsplit(link)
+        if address.scheme:
+            good = address.scheme == "https" and "." in address.netloc
+        else:
+            path = REPOSITORY / page
+            if address.path:
+                path = path.parent / unquote(address.path)
+            good = path.exists() and (not address.fragment or address.fragment in slugs(path))
+        if not good:
+            broken.append(link)
+    assert broken == []
