@@ -215,8 +215,14 @@ def make_place(folder: Path) -> None:
     make_pipeline().save_pretrained(folder / "tiny")
     (folder / "path/of/this").mkdir(parents=True)
     (folder / "path/of/this/folder").symlink_to(REPOSITORY / "examples" / "annotated")
-    (folder / "videos").mkdir()
-    write_video(pan("astronaut"), folder / "videos" / "pan.mp4", fps=24)
+    for videos, photograph in (
+        ("videos", "astronaut"),
+        ("my-videos/train", "coffee"),
+        ("my-videos/validation", "rocket"),
+        ("my-videos/test", "walking"),
+    ):
+        (folder / videos).mkdir(parents=True)
+        write_video(pan(photograph), folder / videos / "pan.mp4", fps=24)
     for split in ("train", "validation", "test"):
         write_squares(folder / "data" / "people", range(1), split, size=64, num_frames=7)
 
