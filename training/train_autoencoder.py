@@ -177,6 +177,32 @@ def reconstruct(
     return torch.cat(latents), torch.cat([vae.decode(latent).sample.float() for latent in latents])
 
 
+class AutoencoderLoss(torch.nn.Module):
+    """The autoencoder with its loss: encoding and decoding in one forward, after which processes share gradients."""
+
+    def __init__(self, vae: AutoencoderDC | AutoencoderKL, args: argparse.Namespace):
+        super().__init__()
+        self.vae, self.args = vae, args
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss and its two terms for pictures `[B, 3, H, W]` in [-1, 1]."""
+        picture = picture.contiguous(memory_format=torch.channels_last)
+        encoded = self.vae.encode(picture)
+        if hasattr(encoded, "latent_dist"):
+            latent = encoded.latent_dist.sample()
+            regularisation = self.args.kl_weight * encoded.latent_dist.kl().float().mean()
+        else:
+            latent = encoded.latent + self.args.latent_noise * torch.randn_like(encoded.latent)
+            # nothing else keeps the latent from growing until the noise no longer matters
+            regularisation = 1e-2 * (encoded.latent.float().square().mean() - 1).relu()
+        if torch.rand(()) < self.args.shift_equivariance:
+            scale_factor = vae_scale_factor(self.vae)
+            shift = tuple(torch.randint(0, scale_factor + 1, (2,)).tolist())
+            latent, picture = shift_latent_and_picture(latent, picture, shift, scale_factor)
+        reconstruction = reconstruction_loss(self.vae.decode(latent).sample, picture, self.args.gradient_weight)
+        return reconstruction + regularisation, {"reconstruction": reconstruction, "regularisation": regularisation}
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     accelerator = make_accelerator(args)
@@ -223,30 +249,14 @@ def main(arguments: list[str] | None = None) -> int:
     scale_factor = vae_scale_factor(vae)
     accelerator.print(f"{type(vae).__name__} with {vae.num_parameters() / 1e6:.2f} M parameters.")
 
-    def compute_loss(model, batch):
-        picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        encoded = model.encode(picture)
-        if hasattr(encoded, "latent_dist"):
-            latent = encoded.latent_dist.sample()
-            regularisation = args.kl_weight * encoded.latent_dist.kl().float().mean()
-        else:
-            latent = encoded.latent + args.latent_noise * torch.randn_like(encoded.latent)
-            # nothing else keeps the latent from growing until the noise no longer matters
-            regularisation = 1e-2 * (encoded.latent.float().square().mean() - 1).relu()
-        if torch.rand(()) < args.shift_equivariance:
-            shift = tuple(torch.randint(0, scale_factor + 1, (2,)).tolist())
-            latent, picture = shift_latent_and_picture(latent, picture, shift, scale_factor)
-        reconstruction = reconstruction_loss(model.decode(latent).sample, picture, args.gradient_weight)
-        return reconstruction + regularisation, {"reconstruction": reconstruction, "regularisation": regularisation}
-
     def validate(model, step):
         values = {}
         for name, pictures in validation.items():
             with accelerator.autocast():
-                latents, output = reconstruct(model, pictures)
+                latents, output = reconstruct(model.vae, pictures)
                 values[f"psnr_{name}"] = psnr(output, pictures)
                 moved, target = shift_latent_and_picture(latents, pictures, (scale_factor // 2, 1), scale_factor)
-                output_moved = torch.cat([model.decode(part).sample.float() for part in moved.split(16)])
+                output_moved = torch.cat([model.vae.decode(part).sample.float() for part in moved.split(16)])
             values[f"psnr_{name}_shifted"] = psnr(output_moved, target)
             rows = torch.cat([pictures[:8], output[:8].clamp(-1, 1)]).add(1).mul(127.5).round().byte().cpu()
             sheet = rows.unflatten(0, (2, -1)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
@@ -258,13 +268,14 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator=accelerator,
         args=args,
         name="vae",
-        model=vae,
+        model=AutoencoderLoss(vae, args),
         draws=draws,
-        compute_loss=compute_loss,
+        compute_loss=lambda model, batch: model(batch["picture"]),
         validate=validate if validation else None,
+        parts={"vae": vae},
     )
 
-    if not args.freeze_encoder:
+    if accelerator.is_main_process and not args.freeze_encoder:
         # The diffusion model wants latents of unit variance: scaling_factor = 1 / std over training pictures.
         rng = np.random.default_rng(args.seed)
         sample = torch.stack([load(0, rng)["picture"] for _ in range(256)]).to(accelerator.device)

@@ -3,6 +3,10 @@
 A script builds its model and its data and hands over one function that turns a batch into a loss. Everything random
 in a step follows from `--seed` and the step's number, never from what ran before, so a run that is resumed from
 `checkpoint-N` sees the same data and the same noise as one that was never interrupted.
+
+A step of several processes takes the next draws of the training set, a batch for each process after the other, and a
+checkpoint says how many were drawn. So a run that goes on with another number of processes, or another batch, skips no
+draw and repeats none.
 """
 
 import argparse
@@ -171,7 +175,8 @@ def train(
         name: Name of what is trained; a checkpoint holds it as the diffusers folders `name/` and `name_ema/`.
         draws: Training set; sample `n` of the run is `draws[n]`.
         compute_loss: Takes the model and a collated batch, returns the loss and further values to log.
-        validate: Takes the averaged model in evaluation mode and the step; returns the numbers to log.
+        validate: Takes the averaged model in evaluation mode and the step; returns the numbers to log. Only the main
+            process calls it.
         parts: The diffusers models that `model` is made of, by the names of their folders in a checkpoint, where it is
             none itself; in the order in which it has them, and all that it has parameters in.
 
@@ -245,7 +250,7 @@ def train(
     accelerator.register_save_state_pre_hook(save_hook)
     accelerator.register_load_state_pre_hook(load_hook)
 
-    step, spent_minutes = 0, 0.0
+    step, samples, spent_minutes = 0, 0, 0.0
     checkpoint = args.resume_from_checkpoint
     if checkpoint == "latest":
         checkpoint = next(reversed(checkpoints(args.output_dir)), None)
@@ -258,17 +263,18 @@ def train(
             )
     if checkpoint is not None:
         progress = json.loads(Path(checkpoint, "progress.json").read_text())
-        step, spent_minutes = progress["step"], progress["minutes"]
+        step, samples, spent_minutes = progress["step"], progress["samples"], progress["minutes"]
         accelerator.load_state(str(checkpoint))
         accelerator.print(f"Resumed from {checkpoint} at step {step}.")
 
     def save_checkpoint():
         def write(unfinished):
             accelerator.save_state(str(unfinished))
-            Path(unfinished, "progress.json").write_text(json.dumps({"step": step, "minutes": minutes}))
+            progress = {"step": step, "samples": samples, "minutes": minutes}
+            Path(unfinished, "progress.json").write_text(json.dumps(progress))
 
         accelerator.wait_for_everyone()
-        # What the other processes know follows from the seed and the step.
+        # What the other processes know follows from the seed, the step and the samples drawn.
         if accelerator.is_main_process:
             try:
                 write_folder(Path(args.output_dir, f"checkpoint-{step}"), write)
@@ -326,7 +332,7 @@ def train(
     loader = DataLoader(
         draws,
         batch_size=args.train_batch_size,
-        sampler=range(step * samples_per_step, last_step * samples_per_step),
+        sampler=range(samples, samples + (last_step - step) * samples_per_step),
         num_workers=args.dataloader_num_workers,
         persistent_workers=args.dataloader_num_workers > 0,
         drop_last=True,
@@ -339,6 +345,7 @@ def train(
         mininterval=0.1 if sys.stderr.isatty() else 30,
         disable=not accelerator.is_local_main_process,
     )
+    validates = validate is not None and accelerator.is_main_process
     started, minutes, sums, count = time.monotonic(), spent_minutes, {}, 0
     waiting, mark, marked_step = 0.0, started, step
     while step < last_step:
@@ -380,6 +387,7 @@ def train(
         if ema is not None:
             ema.step(trained.parameters())
         step += 1
+        samples += samples_per_step
         bar.update()
 
         if step % args.logging_steps == 0 or step == last_step:
@@ -397,7 +405,7 @@ def train(
             )
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             sums, count, waiting, mark, marked_step = {}, 0, 0.0, now, step
-        if validate is not None and step % args.validation_steps == 0 and step < last_step:
+        if validates and step % args.validation_steps == 0 and step < last_step:
             with averaged_weights() as averaged, torch.no_grad():
                 values = validate(averaged, step)
             log(values)
@@ -410,7 +418,7 @@ def train(
         save_checkpoint()
     if ema is not None:
         ema.copy_to(trained.parameters())
-    if validate is not None and not received:
+    if validates and not received:
         trained.eval()
         with torch.no_grad():
             values = validate(trained, step)
