@@ -45,7 +45,8 @@ class LoopbackHub(ThreadingHTTPServer):
     """
     The server; a context manager that serves in a thread.
 
-    `repositories` holds the models by name, `requests` every request as "METHOD path".
+    `repositories` holds the models by name, `requests` every request as "METHOD path". The owner of `TOKEN` is called
+    owner. With `is_read_only` every commit is refused.
     """
 
     daemon_threads = True
@@ -55,6 +56,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.requests: list[str] = []
         self.large_files: dict[str, bytes] = {}
+        self.is_read_only = False
 
     @property
     def endpoint(self) -> str:
@@ -104,10 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} /{path}")
         parts = path.split("/")
-        if self.command in ("POST", "PUT") and parts[0] != "lfs" and not self._is_allowed():
+        writes = self.command in ("POST", "PUT") and parts[0] != "lfs"
+        if (writes or path == "api/whoami-v2") and not self._is_allowed():
             self._send(401, {"error": "Invalid username or password."})
         elif path == "api/whoami-v2":
-            self._send(200, {"name": "owner", "type": "user"})
+            self._send(200, {"name": "owner", "type": "user", "orgs": [{"name": "lab"}]})
         elif path == "api/validate-yaml":
             self._send(200, {"errors": [], "warnings": []})
         elif path == "api/repos/create":
@@ -122,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"transfer": "basic", "objects": objects})
         elif parts[:2] == ["api", "models"]:
             self._models("/".join(parts[2:4]), parts[4:], body)
+        elif parts[0] == "api":
+            self._send(404, {"error": "no such endpoint"})
         else:
             self._resolve("/".join(parts[:2]), *parts[3:4], "/".join(parts[4:]))
 
@@ -168,6 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
                 for file in json.loads(body)["files"]
             ]
             self._send(200, {"files": modes})
+        elif action == "commit" and self.server.is_read_only:
+            self._send(403, {"error": "This repository is read-only"})
         elif action == "commit":
             added = {}
             for line in body.decode().splitlines():

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, ModelMixin, UNet2DConditionModel
 from latent_cache import load_vae
+from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline, run_folder
 from training_loop import write_folder
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
@@ -35,6 +36,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--default_size", type=int, default=128, help="Side of the square with the default area.")
     parser.add_argument("--default_frames", type=int, default=16)
     parser.add_argument("--default_steps", type=int, default=2)
+    add_hub_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -44,13 +46,13 @@ def trained_with(unet: str) -> dict:
     Raises:
         ValueError: if there are none.
     """
-    for folder in list(Path(unet).resolve().parents)[:2]:
-        if (folder / "training_arguments.json").is_file():
-            return json.loads((folder / "training_arguments.json").read_text())
-    raise ValueError(
-        f"--unet {unet}: no training_arguments.json in the folder above says what G was trained with; name the folder "
-        "in the output of train_future_frame.py."
-    )
+    run = run_folder(unet)
+    if run is None:
+        raise ValueError(
+            f"--unet {unet}: no training_arguments.json in the folder above says what G was trained with; name the "
+            "folder in the output of train_future_frame.py."
+        )
+    return json.loads((run / "training_arguments.json").read_text())
 
 
 def save_pipeline(pipe: MCDiffPipeline, output_dir: str | Path) -> None:
@@ -70,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"--unet {args.unet} was trained {'with' if needs_flow else 'without'} dense flow, so "
             f"--flow_completion {'has to name the folder of F' if needs_flow else 'has no use; leave it out'}."
         )
+    repository = open_repository(args, whole_pipeline=True)
     flow_completion = None
     if args.flow_completion is not None:
         flow_completion = FlowCompletionUNet.from_pretrained(args.flow_completion)
@@ -89,6 +92,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             print(f"{name}: {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
+    if repository is not None:
+        folders = {"vae": args.vae, "flow_completion": args.flow_completion, "unet": args.unet}
+        training = [f"**`{name}`.** {describe_training(folder)}" for name, folder in folders.items() if folder]
+        push_pipeline(args.output_dir, "\n\n".join(training), repository)
     return 0
 
 

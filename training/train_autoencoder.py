@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL
 from latent_cache import vae_class
 from PIL import Image
+from publishing import add_hub_arguments, open_repository, push_component
 from training_loop import (
     SeededDraws,
     add_training_arguments,
@@ -66,6 +67,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "the pipeline does when it carries a latent along the flow.",
     )
     add_training_arguments(parser)
+    add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     if not args.photographs_dir and not args.train_data_dir:
@@ -206,6 +208,7 @@ class AutoencoderLoss(torch.nn.Module):
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     accelerator = make_accelerator(args)
+    repository = open_repository(args) if accelerator.is_main_process else None
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
     photographs = read_photographs(args.photographs_dir)
@@ -285,6 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator.print(f"Standard deviation of the latent channels: {latents.std((0, 2, 3)).tolist()}.")
     if accelerator.is_main_process:
         write_folder(Path(args.output_dir, "vae"), vae.save_pretrained)
+    if repository is not None and status == 0:
+        push_component(args.output_dir, ["vae"], repository, title="Autoencoder")
     return status
 
 

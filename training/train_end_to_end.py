@@ -22,6 +22,7 @@ from denoising_loss import add_denoising_arguments, augment_with_noise, denoisin
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import LatentClips, add_clip_arguments, open_training_clips
+from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from train_future_frame import psnr_where
 from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
@@ -52,6 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_denoising_arguments(parser)
     add_stroke_arguments(parser)
     add_training_arguments(parser)
+    add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     for name in ("rollout_steps", "rollout_inference_steps"):
@@ -165,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     if config["flow_completion"][0] is None:
         raise ValueError(f"{folder} has no flow completion, so there is nothing to train end to end; name one with F.")
     accelerator = make_accelerator(args)
+    repository = open_repository(args, whole_pipeline=True) if accelerator.is_main_process else None
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
     vae, clips, validation = open_training_clips(args, accelerator)
@@ -234,7 +237,11 @@ def main(arguments: list[str] | None = None) -> int:
         parts={"flow_completion": pipe.flow_completion, "unet": pipe.unet},
     )
     if accelerator.is_main_process:
-        save_pipeline(pipe, Path(args.output_dir, "pipeline"))
+        folder = Path(args.output_dir, "pipeline")
+        save_pipeline(pipe, folder)
+        if repository is not None and status == 0:
+            training = f"**`flow_completion` and `unet`, together.** {describe_training(folder)}"
+            push_pipeline(folder, training, repository)
     return status
 
 

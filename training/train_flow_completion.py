@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
+from publishing import add_hub_arguments, open_repository, push_component
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
     SeededDraws,
@@ -56,6 +57,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_flow_loss_arguments(parser)
     add_stroke_arguments(parser)
     add_training_arguments(parser)
+    add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     return args
@@ -89,6 +91,7 @@ def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     accelerator = make_accelerator(args)
+    repository = open_repository(args) if accelerator.is_main_process else None
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
     vae, clips, validation = open_training_clips(args, accelerator)
@@ -191,6 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if accelerator.is_main_process:
         write_folder(Path(args.output_dir, "flow_completion"), model.save_pretrained)
+    if repository is not None and status == 0:
+        push_component(args.output_dir, ["flow_completion"], repository, title="Flow completion (F)")
     return status
 
 

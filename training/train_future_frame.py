@@ -18,6 +18,7 @@ from denoising_loss import add_denoising_arguments, augment_with_noise, denoisin
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from latent_cache import add_clip_arguments, open_training_clips
 from PIL import Image
+from publishing import add_hub_arguments, open_repository, push_component
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
     SeededDraws,
@@ -66,6 +67,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_denoising_arguments(parser)
     add_stroke_arguments(parser)
     add_training_arguments(parser)
+    add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference):
@@ -103,6 +105,7 @@ def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     accelerator = make_accelerator(args)
+    repository = open_repository(args) if accelerator.is_main_process else None
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
     vae, clips, validation = open_training_clips(args, accelerator)
@@ -231,6 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     if accelerator.is_main_process:
         write_folder(Path(args.output_dir, "unet"), model.save_pretrained)
         write_folder(Path(args.output_dir, "scheduler"), scheduler.save_pretrained)
+    if repository is not None and status == 0:
+        push_component(args.output_dir, ["unet", "scheduler"], repository, title="Future-frame prediction (G)")
     return status
 
 

@@ -6,16 +6,19 @@ diffusers runs the pipeline where the package is not installed: `pipeline.py`, t
 module of F in `flow_completion/`.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
@@ -64,6 +67,7 @@ def export_model(
     card: str | os.PathLike | None = None,
     example: str | os.PathLike | None = None,
     metrics: str | os.PathLike | None = None,
+    training: str | None = None,
     variant: str | None = None,
     max_shard_size: str = "10GB",
 ) -> None:
@@ -84,6 +88,8 @@ def export_model(
             that the model makes of them.
         metrics (`str` or `os.PathLike`, *optional*):
             An evaluation's `metrics.json`, for the card.
+        training (`str`, *optional*):
+            Markdown on how the model was trained, for the card.
         variant (`str`, *optional*):
             `"fp16"` or `"bf16"`: write the weights in this number format too, beside those in the format that they
             have in `model`.
@@ -115,7 +121,7 @@ def export_model(
     dtypes = {name: dtype for name, dtype in dtypes.items() if dtype is not None}
     pipe = MCDiffPipeline.from_pretrained(model, dtype={**dtypes, "default": torch.float32}, use_safetensors=True)
     name = None if example is None else Path(example).stem
-    text = fill_model_card(text, pipe, variant=variant, example=name, metrics=figures)
+    text = fill_model_card(text, pipe, variant=variant, example=name, metrics=figures, training=training)
 
     with tempfile.TemporaryDirectory(dir=folder.resolve().parent, prefix=f".{folder.name}.") as temporary:
         unfinished = Path(temporary) / "export"
@@ -132,15 +138,19 @@ def export_model(
         if variant is not None:
             pipe = MCDiffPipeline.from_pretrained(unfinished, dtype=VARIANTS[variant])
             pipe.save_pretrained(unfinished, variant=variant, max_shard_size=max_shard_size)
-        # where the model lay on this machine is nobody's business
-        for path in [unfinished / "model_index.json", *unfinished.glob("*/config.json")]:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            config.pop("_name_or_path", None)
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        forget_where_it_lay(unfinished)
         for path in unfinished.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         check_export(unfinished)
         os.replace(unfinished, folder)
+
+
+def forget_where_it_lay(folder: str | os.PathLike) -> None:
+    """Takes the path that a model or a component had on this machine out of the configurations in a folder."""
+    for path in [*Path(folder).glob("model_index.json"), *Path(folder).glob("*/config.json")]:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_example(picture: Path, sheet: StrokeSheet, folder: Path) -> None:
@@ -193,7 +203,37 @@ def check_export(folder: str | os.PathLike) -> None:
             )
 
 
-def push_export(folder: str | os.PathLike, repository: str, *, private: bool = False) -> str:
+@contextlib.contextmanager
+def refusals_explained(repository: str) -> Iterator[None]:
+    """
+    Says in one sentence what keeps huggingface_hub from doing something with a repository.
+
+    Raises:
+        RuntimeError: In place of what huggingface_hub raises where nobody is logged in, the Hub refuses, or it cannot
+            be reached. `ValueError` and `OSError` are let through.
+    """
+    try:
+        yield
+    except LocalTokenNotFoundError:
+        raise RuntimeError("nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN.") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        reason = error.server_message or error.response.reason_phrase
+        login = " Log in with `hf auth login`, or set HF_TOKEN." if status in (401, 403) else ""
+        raise RuntimeError(f"the Hub refuses {repository} ({status}): {reason.rstrip('.')}.{login}") from error
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # of the HTTP client, which is huggingface_hub's to choose
+        raise RuntimeError(f"the Hub cannot be reached: {error}.") from error
+
+
+def hub_client(token: str | None = None) -> HfApi:
+    """The Hub, as the one that the token belongs to; where None, as whoever is logged in."""
+    version = importlib.metadata.version("mcdiff-pipeline")
+    return HfApi(token=token, library_name="mcdiff-pipeline", library_version=version)
+
+
+def push_export(folder: str | os.PathLike, repository: str, *, private: bool = False, token: str | None = None) -> str:
     """
     Uploads an export to the Hub as one commit, with the repository's name in its model card.
 
@@ -204,6 +244,8 @@ def push_export(folder: str | os.PathLike, repository: str, *, private: bool = F
             `owner/name`; made if there is none.
         private (`bool`, defaults to `False`):
             Whether a repository that is made is private.
+        token (`str`, *optional*):
+            Whose repository it is; where None, that of who is logged in.
 
     Returns:
         `str`: The address of the repository.
@@ -217,7 +259,7 @@ def push_export(folder: str | os.PathLike, repository: str, *, private: bool = F
     validate_repo_id(repository)
     check_export(folder)
 
-    api = HfApi(library_name="mcdiff-pipeline", library_version=importlib.metadata.version("mcdiff-pipeline"))
+    api = hub_client(token)
     address = api.create_repo(repository, private=private, exist_ok=True)
     card = Path(folder) / "README.md"
     text = card.read_text(encoding="utf-8").replace(f'"{REPOSITORY}"', f'"{repository}"')

@@ -101,23 +101,10 @@ def run_push(args: argparse.Namespace) -> int:
         ValueError: If the folder is no export; see [`push_export`].
         RuntimeError: If the Hub refuses, or nobody is logged in.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from .hub import push_export, refusals_explained
 
-    from .hub import push_export
-
-    try:
+    with refusals_explained(args.repository):
         address = push_export(args.folder, args.repository, private=args.private)
-    except LocalTokenNotFoundError:
-        raise RuntimeError("nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN.") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        reason = error.server_message or error.response.reason_phrase
-        login = " Log in with `hf auth login`, or set HF_TOKEN." if status in (401, 403) else ""
-        raise RuntimeError(f"the Hub refuses {args.repository} ({status}): {reason.rstrip('.')}.{login}") from error
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # of the HTTP client, which is huggingface_hub's to choose
-        raise RuntimeError(f"the Hub cannot be reached: {error}.") from error
     print(address)
     return 0
 

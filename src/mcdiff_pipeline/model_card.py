@@ -42,7 +42,13 @@ Moves a picture along strokes, by the open implementation of MCDiff
 <!-- example -->
 <!-- /example -->
 
-## What it is for, training data, licence, limits
+## Training
+
+<!-- training -->
+Not stated by who exported it.
+<!-- /training -->
+
+## What it is for, licence, limits
 
 Not stated by who exported it.
 
@@ -107,6 +113,7 @@ def fill_model_card(
     variant: str | None = None,
     example: str | None = None,
     metrics: dict[str, Any] | None = None,
+    training: str | None = None,
 ) -> str:
     """
     The card with what is known of the model.
@@ -123,6 +130,8 @@ def fill_model_card(
             `example`. Where None, that part is left empty.
         metrics (`dict[str, Any]`, *optional*):
             Content of the evaluation's `metrics.json`; fills `figures`. Where None, that part stays as it is.
+        training (`str`, *optional*):
+            Markdown on how the model was trained; fills `training`. Where None, that part stays as it is.
 
     Returns:
         `str`: The card, with at least the metadata that the Hub needs to know a pipeline.
@@ -138,6 +147,8 @@ def fill_model_card(
     measured = []
     if metrics is not None:
         parts["figures"], measured = figures(metrics)
+    if training is not None:
+        parts["training"] = training
     for name, text in parts.items():
         block = f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
         card = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, card, flags=re.DOTALL)

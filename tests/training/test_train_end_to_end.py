@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 import train_end_to_end
-from accelerate.state import AcceleratorState
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from tiny_models import make_pipeline
 from training_runs import SIZE, arguments, launch, logged
@@ -16,14 +15,6 @@ from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
 
 
 MODELS = {"flow_completion": FlowCompletionUNet, "unet": UNet2DConditionModel}
-
-
-@pytest.fixture(scope="module")
-def start(data, tmp_path_factory):
-    """A pipeline folder with random weights."""
-    folder = tmp_path_factory.mktemp("start") / "model"
-    make_pipeline(vae=AutoencoderDC.from_pretrained(data / "vae")).save_pretrained(folder)
-    return folder
 
 
 def command_line(data, start, output_dir, **changes) -> list[str]:
@@ -86,14 +77,6 @@ def test_the_loss_is_that_of_the_frame_and_a_twentieth_of_that_of_the_flow(train
     assert len(loss) == 4
     for step, value in loss.items():
         assert value == pytest.approx(0.05 * flow_loss[step] + denoising_loss[step], rel=1e-5)
-
-
-@pytest.fixture
-def another_precision():
-    """One process has one precision, which accelerate keeps."""
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
 
 
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
