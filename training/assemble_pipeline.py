@@ -17,10 +17,11 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
 from latent_cache import load_vae
 from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline, run_folder
 from training_loop import write_folder
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.pipeline_mcdiff import DENSE_FLOW_CONDITIONS
@@ -53,6 +54,31 @@ def trained_with(unet: str) -> dict:
             "folder in the output of train_future_frame.py."
         )
     return json.loads((run / "training_arguments.json").read_text())
+
+
+def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCDiffPipeline:
+    """The pipeline of a folder around an autoencoder that is loaded already, to train on.
+
+    Not by `from_pretrained`, so that the models have the precision and layout that training gives them.
+    """
+    config = MCDiffPipeline.load_config(folder)
+    others = {}
+    if config["flow_completion"][0] is not None:
+        others["flow_completion"] = FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion")
+    if config["text_encoder"][0] is not None:
+        others["text_encoder"] = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").to(vae.device)
+        others["tokenizer"] = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    pipe = MCDiffPipeline(
+        vae=vae,
+        unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
+        scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+        **{"flow_completion": None} | others,
+        **{name: value for name, value in config.items() if name.startswith("default_")},
+        conditioning=config["conditioning"],
+        flow_scale=config["flow_scale"],
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def save_pipeline(pipe: MCDiffPipeline, output_dir: str | Path) -> None:

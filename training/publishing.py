@@ -50,6 +50,15 @@ hf download owner/name --local-dir part
 python training/assemble_pipeline.py {arguments} --output_dir model
 ```"""
 
+LORA_USAGE = f"""With the model that it was trained on in the place of the word in capitals:
+
+```py
+from mcdiff_pipeline import MCDiffPipeline
+
+pipe = MCDiffPipeline.from_pretrained("MODEL")
+pipe.load_lora_weights("{REPOSITORY}")
+```"""
+
 
 @dataclass(frozen=True)
 class HubRepository:
@@ -204,6 +213,12 @@ def push_component(output_dir: str | Path, names: Sequence[str], repository: Hub
     places |= {name: f"part/{name}" for name in names}
     usage = ASSEMBLY.format(arguments=" ".join(f"--{name} {place}" for name, place in places.items()))
     _push_part(output_dir, {name: name for name in names}, repository, title, usage, TAGS)
+
+
+def push_lora(output_dir: str | Path, repository: HubRepository) -> None:
+    """As `push_component` the folder `unet_lora`, whose weights lie at the top of the repository, as is usual."""
+    title = "A LoRA of future-frame prediction (G)"
+    _push_part(output_dir, {"unet_lora": ""}, repository, title, LORA_USAGE, [*TAGS, "lora"])
 
 
 def _push_part(

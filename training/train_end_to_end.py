@@ -17,18 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from assemble_pipeline import save_pipeline
+from assemble_pipeline import load_pipeline, save_pipeline
 from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from train_future_frame import psnr_where
 from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition
@@ -163,8 +161,7 @@ def load_steps(clips: LatentClips, index: int, args: argparse.Namespace, rng: np
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     folder = args.pretrained_model_name_or_path
-    config = MCDiffPipeline.load_config(folder)
-    if config["flow_completion"][0] is None:
+    if MCDiffPipeline.load_config(folder)["flow_completion"][0] is None:
         raise ValueError(f"{folder} has no flow completion, so there is nothing to train end to end; name one with F.")
     accelerator = make_accelerator(args)
     repository = open_repository(args, whole_pipeline=True) if accelerator.is_main_process else None
@@ -173,22 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     vae, clips, validation = open_training_clips(args, accelerator)
     starts = clips.with_steps(args.rollout_steps)
 
-    # Not `MCDiffPipeline.from_pretrained`, so that the models have the precision and layout that training gives them.
-    text = {}
-    if config["text_encoder"][0] is not None:
-        text["text_encoder"] = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").to(accelerator.device)
-        text["tokenizer"] = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-    pipe = MCDiffPipeline(
-        vae=vae,
-        flow_completion=FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion"),
-        unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
-        scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
-        **text,
-        **{name: value for name, value in config.items() if name.startswith("default_")},
-        conditioning=config["conditioning"],
-        flow_scale=config["flow_scale"],
-    )
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_pipeline(folder, vae)
     model = EndToEndModel(pipe, args)
     accelerator.print(f"{len(starts)} places to start from, with {args.rollout_steps} steps each.")
 

@@ -4,7 +4,11 @@
         --pretrained_vae runs/autoencoder/vae --cache_dir cache --output_dir runs/future_frame \\
         --max_train_minutes 60 --mixed_precision bf16 --use_ema
 
-The trained model is the folders `output_dir/unet` and `output_dir/scheduler`.
+The trained model is the folders `output_dir/unet` and `output_dir/scheduler`. From a pipeline folder on:
+
+    python train_future_frame.py --pretrained_model_name_or_path runs/mcdiff-small-128 --lora_rank 8 ...
+
+trains a small addition to its model alone, `output_dir/unet_lora`, which `MCDiffPipeline.load_lora_weights` loads.
 """
 
 import argparse
@@ -14,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from assemble_pipeline import load_pipeline
 from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from latent_cache import add_clip_arguments, open_training_clips
+from lora import add_lora, add_lora_arguments, check_lora_arguments
 from PIL import Image
-from publishing import add_hub_arguments, open_repository, push_component
+from publishing import add_hub_arguments, open_repository, push_component, push_lora
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
     SeededDraws,
@@ -29,6 +35,7 @@ from training_loop import (
     write_folder,
 )
 
+from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, frame_condition, vae_scale_factor
@@ -43,8 +50,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_validation_samples", type=int, default=64)
     parser.add_argument("--validation_inference_steps", type=int, default=5)
     parser.add_argument("--model_config", default=str(CONFIGS / "unet.json"))
-    parser.add_argument("--scheduler_config", default=str(CONFIGS / "scheduler.json"))
-    parser.add_argument("--pretrained_model_name_or_path", default=None, help="Start from this unet folder instead.")
+    parser.add_argument(
+        "--scheduler_config", default=None, help=f"Noise schedule; {CONFIGS.name}/scheduler.json if absent."
+    )
+    parser.add_argument(
+        "--pretrained_model_name_or_path",
+        default=None,
+        help="Start from this unet folder, or from the unet of this pipeline folder, which also says what it is given "
+        "and by which noise schedule.",
+    )
     parser.add_argument(
         "--no_flow_completion",
         action="store_true",
@@ -62,26 +76,50 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="Give the model also the start frame of the clip, splatted along the flow accumulated since.",
     )
-    parser.add_argument("--flow_scale", type=float, default=1.0, help="Displacement in cells that is 1 for the model.")
-    parser.add_argument("--prediction_type", choices=("epsilon", "v_prediction"), default="v_prediction")
+    parser.add_argument(
+        "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model; 1 if absent."
+    )
+    parser.add_argument(
+        "--prediction_type",
+        choices=("epsilon", "v_prediction"),
+        default=None,
+        help="What the model predicts; v_prediction, with zero terminal SNR, if absent. epsilon is without.",
+    )
+    add_lora_arguments(parser)
     add_denoising_arguments(parser)
     add_stroke_arguments(parser)
     add_training_arguments(parser)
     add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
+    check_lora_arguments(args)
     if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference):
         raise ValueError(
             "--no_flow_completion leaves no dense flow for --flow_conditioning and --start_frame_reference; leave "
             "these out."
         )
-    if not args.no_flow_completion and (args.no_keypoints or args.sampling != "magnitude"):
+    if is_pipeline(args.pretrained_model_name_or_path):
+        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "flow_scale", "prediction_type")
+        given = [f"--{name}" for name in (*names, "scheduler_config") if getattr(args, name)]
+        if given:
+            raise ValueError(
+                f"{args.pretrained_model_name_or_path} is a whole model, whose unet is trained on as it is used "
+                f"there; leave {', '.join(given)} out."
+            )
+        config = MCDiffPipeline.load_config(args.pretrained_model_name_or_path)
+        args.conditioning, args.flow_scale = config["conditioning"].split(","), config["flow_scale"]
+    else:
+        args.conditioning, args.flow_scale = conditioning_of(args), args.flow_scale or 1.0
+    if "sparse_flow" not in args.conditioning and (args.no_keypoints or args.sampling != "magnitude"):
         raise ValueError(
             "--no_keypoints and --sampling say how strokes are drawn, but only with --no_flow_completion is this "
             "model given strokes; leave them out."
         )
-    args.conditioning = conditioning_of(args)
     return args
+
+
+def is_pipeline(folder: str | None) -> bool:
+    return folder is not None and Path(folder, "model_index.json").is_file()
 
 
 def conditioning_of(args: argparse.Namespace) -> list[str]:
@@ -110,28 +148,41 @@ def main(arguments: list[str] | None = None) -> int:
 
     vae, clips, validation = open_training_clips(args, accelerator)
 
-    scheduler_config = DDIMScheduler.load_config(args.scheduler_config)
-    scheduler_config["prediction_type"] = args.prediction_type
-    # At zero signal the noise says nothing about the picture, so only v-prediction can start there (Lin et al. 2024).
-    scheduler_config["rescale_betas_zero_snr"] = args.prediction_type == "v_prediction"
-    scheduler = DDIMScheduler.from_config(scheduler_config)
-
     torch.manual_seed(args.seed)
     channels = vae.config.latent_channels
     in_channels = channels + conditioning_channels(args.conditioning, channels)
-    if args.pretrained_model_name_or_path:
-        model = UNet2DConditionModel.from_pretrained(args.pretrained_model_name_or_path)
-        if model.config.in_channels != in_channels:
-            raise ValueError(
-                f"The unet in {args.pretrained_model_name_or_path} takes {model.config.in_channels} channels, but "
-                f"{', '.join(args.conditioning)} and the noise make {in_channels}; give the switches that it was "
-                "trained with."
-            )
+    text = None
+    if is_pipeline(args.pretrained_model_name_or_path):
+        pipe = load_pipeline(args.pretrained_model_name_or_path, vae)
+        model, scheduler = pipe.unet, pipe.scheduler
+        with torch.no_grad():
+            text = pipe.encode_prompt(None, 1)  # the empty text, or None where the model reads none
     else:
-        config = UNet2DConditionModel.load_config(args.model_config)
-        model = UNet2DConditionModel.from_config({**config, "in_channels": in_channels, "out_channels": channels})
+        scheduler_config = DDIMScheduler.load_config(args.scheduler_config or str(CONFIGS / "scheduler.json"))
+        scheduler_config["prediction_type"] = args.prediction_type or "v_prediction"
+        # At zero signal the noise says nothing about the picture, so only v-prediction can start there (Lin et al.
+        # 2024).
+        scheduler_config["rescale_betas_zero_snr"] = scheduler_config["prediction_type"] == "v_prediction"
+        scheduler = DDIMScheduler.from_config(scheduler_config)
+        if args.pretrained_model_name_or_path:
+            model = UNet2DConditionModel.from_pretrained(args.pretrained_model_name_or_path)
+        else:
+            config = UNet2DConditionModel.load_config(args.model_config)
+            model = UNet2DConditionModel.from_config({**config, "in_channels": in_channels, "out_channels": channels})
+    if model.config.in_channels != in_channels:
+        raise ValueError(
+            f"The unet in {args.pretrained_model_name_or_path} takes {model.config.in_channels} channels, but "
+            f"{', '.join(args.conditioning)} and the noise make {in_channels}; give the switches that it was trained "
+            "with."
+        )
+    lora = None
+    if args.lora_rank is not None:
+        lora = add_lora(model, args.lora_rank, args.lora_alpha, args.mixed_precision)
     cell = vae_scale_factor(vae)
-    accelerator.print(f"Future-frame prediction with {model.num_parameters() / 1e6:.2f} M parameters.")
+    accelerator.print(
+        f"Future-frame prediction with {model.num_parameters() / 1e6:.2f} M parameters, "
+        f"{model.num_parameters(only_trainable=True) / 1e6:.2f} M of them trained."
+    )
 
     def load_from(clips, index, rng):
         pair = clips[index]
@@ -164,10 +215,13 @@ def main(arguments: list[str] | None = None) -> int:
             sparse_flow=sparse_flow,
         )
 
+    def text_for(samples):
+        return None if text is None else text.expand(len(samples), -1, -1)
+
     def compute_loss(model, batch):
         given = drop_conditions(batch | {"latent": augment_with_noise(batch["latent"], args)}, args)
         conditions = condition(given["latent"], given)
-        return denoising_loss(model, scheduler, conditions, batch["next_latent"], args), {}
+        return denoising_loss(model, scheduler, conditions, batch["next_latent"], args, text_for(conditions)), {}
 
     chosen = {}
     if validation is not None:
@@ -200,7 +254,10 @@ def main(arguments: list[str] | None = None) -> int:
         for timestep in sampler.timesteps:
             model_input = torch.cat([sample, conditions], dim=1).contiguous(memory_format=torch.channels_last)
             with accelerator.autocast():
-                parts = [model(part, timestep, encoder_hidden_states=None).sample for part in model_input.split(32)]
+                parts = [
+                    model(part, timestep, encoder_hidden_states=text_for(part)).sample
+                    for part in model_input.split(32)
+                ]
             prediction = torch.cat(parts).float()
             sample = sampler.step(prediction, timestep, sample).prev_sample
 
@@ -230,12 +287,17 @@ def main(arguments: list[str] | None = None) -> int:
         draws=SeededDraws(len(clips), functools.partial(load_from, clips), args.seed, clips.describe),
         compute_loss=compute_loss,
         validate=validate if chosen else None,
+        parts=None if lora is None else {"unet_lora": lora},
     )
+    made = {"unet": model, "scheduler": scheduler} if lora is None else {"unet_lora": lora}
     if accelerator.is_main_process:
-        write_folder(Path(args.output_dir, "unet"), model.save_pretrained)
-        write_folder(Path(args.output_dir, "scheduler"), scheduler.save_pretrained)
+        for name, part in made.items():
+            write_folder(Path(args.output_dir, name), part.save_pretrained)
     if repository is not None and status == 0:
-        push_component(args.output_dir, ["unet", "scheduler"], repository, title="Future-frame prediction (G)")
+        if lora is None:
+            push_component(args.output_dir, list(made), repository, title="Future-frame prediction (G)")
+        else:
+            push_lora(args.output_dir, repository)
     return status
 
 

@@ -178,7 +178,8 @@ def train(
         validate: Takes the averaged model in evaluation mode and the step; returns the numbers to log. Only the main
             process calls it.
         parts: The diffusers models that `model` is made of, by the names of their folders in a checkpoint, where it is
-            none itself; in the order in which it has them, and all that it has parameters in.
+            none itself; in the order in which it has them, and all that it has parameters in. Or the `LoraWeights` of
+            which alone it is trained.
 
     Returns:
         0, or 128 + the number of the signal (SIGINT, SIGTERM) that ended the run after its checkpoint was written.
@@ -205,19 +206,20 @@ def train(
     )
     trained = model
     model, optimizer = accelerator.prepare(model, optimizer)
+    averaged = [parameter for part in parts.values() for parameter in part.parameters()]
     ema = None
     if args.use_ema:
-        ema = EMAModel(trained.parameters(), decay=args.ema_decay, foreach=True)
+        ema = EMAModel(averaged, decay=args.ema_decay, foreach=True)
 
     @contextlib.contextmanager
     def averaged_weights():
         trained.eval()
         if ema is not None:
-            ema.store(trained.parameters())
-            ema.copy_to(trained.parameters())
+            ema.store(averaged)
+            ema.copy_to(averaged)
         yield trained
         if ema is not None:
-            ema.restore(trained.parameters())
+            ema.restore(averaged)
         trained.train()
 
     def save_hook(models, weights, folder):
@@ -385,7 +387,7 @@ def train(
                 sums[key] = sums.get(key, 0.0) + float(value.detach())
             count += 1
         if ema is not None:
-            ema.step(trained.parameters())
+            ema.step(averaged)
         step += 1
         samples += samples_per_step
         bar.update()
@@ -406,8 +408,8 @@ def train(
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             sums, count, waiting, mark, marked_step = {}, 0, 0.0, now, step
         if validates and step % args.validation_steps == 0 and step < last_step:
-            with averaged_weights() as averaged, torch.no_grad():
-                values = validate(averaged, step)
+            with averaged_weights() as model_of_averages, torch.no_grad():
+                values = validate(model_of_averages, step)
             log(values)
             bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
         if step % args.checkpointing_steps == 0:
@@ -417,7 +419,7 @@ def train(
     if checkpoints(args.output_dir)[-1:] != [Path(args.output_dir, f"checkpoint-{step}")]:
         save_checkpoint()
     if ema is not None:
-        ema.copy_to(trained.parameters())
+        ema.copy_to(averaged)
     if validates and not received:
         trained.eval()
         with torch.no_grad():

@@ -22,6 +22,7 @@ from diffusers import (
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput, load_image
 from diffusers.utils.torch_utils import randn_tensor
@@ -268,7 +269,7 @@ def load_picture(image: PIL.Image.Image | np.ndarray | torch.Tensor | str | os.P
     return pixels.expand(3, -1, -1).clone()
 
 
-class MCDiffPipeline(DiffusionPipeline):
+class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
@@ -278,6 +279,8 @@ class MCDiffPipeline(DiffusionPipeline):
 
     This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
     implemented for all pipelines (downloading, saving, running on a particular device, etc.).
+
+    The pipeline also inherits the loading methods of [`~loaders.StableDiffusionLoraLoaderMixin`], for LoRAs of `unet`.
 
     Args:
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):

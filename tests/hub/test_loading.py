@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """A model on the Hub loads with and without the package, from a Hub in the test; each program is a fresh process."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import torch
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from huggingface_hub import snapshot_download
 from loopback_hub import TOKEN, LoopbackHub
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
@@ -66,6 +69,9 @@ def exports(models, tmp_path_factory) -> dict[str, Path]:
     models["first"].save_pretrained(folder / "pickled", safe_serialization=False)
     export_model(folder / "plain", folder / "first", variant="fp16")
     export_model(folder / "second", folder / "second-export", max_shard_size="50KB")
+    unet = copy.deepcopy(models["first"].unet)
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    MCDiffPipeline.save_lora_weights(folder / "lora", unet_lora_layers=get_peft_model_state_dict(unet))
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -79,6 +85,7 @@ def hub(exports):
         hub.add("owner/sharded", exports["second-export"])
         hub.add("owner/plain", exports["plain"])
         hub.add("owner/pickled", exports["pickled"])
+        hub.add("owner/lora", exports["lora"])
         yield hub
 
 
@@ -162,7 +169,7 @@ save()
     assert results["remote code"] == []
 
 
-def test_without_the_package_the_repository_brings_its_code_if_it_is_trusted(run, models, place):
+def test_without_the_package_the_repository_brings_its_code_if_it_is_trusted(run, exports, models, place):
     results = run(
         """
 from diffusers import DiffusionPipeline
@@ -175,6 +182,8 @@ pipe = DiffusionPipeline.from_pretrained("owner/model", **trusted)
 results["model"] = video(pipe)
 results["class"] = type(pipe).__name__
 results["variant"] = video(DiffusionPipeline.from_pretrained("owner/model", variant="fp16", **trusted))
+pipe.load_lora_weights("owner/lora", use_safetensors=True)
+results["lora"] = video(pipe)
 save()
 """,
         installed=False,
@@ -187,6 +196,11 @@ save()
     assert results["class"] == "MCDiffPipeline"
     assert_same_video(results["model"], expected)
     assert_same_video(results["variant"], expected, atol=0.02)
+    adapted = copy.deepcopy(models["first"])
+    adapted.load_lora_weights(exports["lora"])
+    adapted = expected_video(adapted, place)
+    assert (adapted - expected).abs().max() > 1e-2
+    assert_same_video(results["lora"], adapted)
 
 
 def test_without_the_package_code_and_weights_follow_the_revision(run, models, place):

@@ -157,3 +157,15 @@ def test_a_hub_that_cannot_be_reached_is_said_before_the_training(hub, data, mon
     with pytest.raises(RuntimeError, match="the Hub cannot be reached"):
         train_flow_completion.main(command_line(data, "train_flow_completion", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_lora_is_uploaded_so_that_the_pipeline_loads_it_by_name(hub, data, start, tmp_path):
+    changes = {"pretrained_model_name_or_path": start, "lora_rank": 2, "learning_rate": 0.1}
+    changes |= {"start_frame_reference": None, "model_config": None}
+    assert train_future_frame.main(command_line(data, "train_future_frame", tmp_path / "lora", **changes)) == 0
+    card = (downloaded(hub, "owner/lora", tmp_path / "downloads") / "README.md").read_text()
+    assert 'pipe.load_lora_weights("owner/lora")' in card and "- lora" in card and "| `--lora_rank` | 2 |" in card
+    assert_tells_nothing_of_the_machine(tmp_path / "downloads", data, tmp_path, start)
+    pipe = MCDiffPipeline.from_pretrained(start)
+    pipe.load_lora_weights("owner/lora", weight_name="pytorch_lora_weights.safetensors", cache_dir=tmp_path / "cache")
+    assert pipe.get_active_adapters() == ["default_0"]
