@@ -76,6 +76,7 @@ def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]
     """The command line of a short run; `changes` are arguments with their values, None leaves one out."""
     common = {"output_dir": output_dir, "train_batch_size": 2, "max_train_steps": 4, "learning_rate": 1e-3}
     common |= {"lr_warmup_steps": 0, "use_ema": True, "logging_steps": 1, "checkpointing_steps": 2, "seed": 7}
+    common |= {"report_to": "none"}
     if script == "train_autoencoder":
         own = {"photographs_dir": data / "photographs", "train_data_dir": data / "clips", "patch_size": 32}
         own |= {"model_config": data / "vae.json", "validation_data_dir": data / "clips", "resolution": SIZE}

@@ -113,10 +113,10 @@ class LatentClips:
             flow = accumulate_flow(flow, torch.from_numpy(step.astype(np.float32))[None])
         return {"start_latent": arrays["latents"][clip, 0].astype(np.float32), "start_flow": flow[0].numpy()}
 
-    def frames(self, index: int) -> np.ndarray:
-        """The two pictures of a pair from its shard, uint8 `[2, H, W, 3]`; slow, for validation."""
+    def frames(self, index: int, steps: int = 1) -> np.ndarray:
+        """The pictures of a pair, or of more steps, from its shard, uint8 `[steps + 1, H, W, 3]`; slow."""
         part, clip, t = (int(number) for number in self.pairs[index])
-        return ClipDataset([self.shards[part]]).read(clip, (t, t + 1)).frames
+        return ClipDataset([self.shards[part]]).read(clip, tuple(range(t, t + steps + 1))).frames
 
 
 def encode_frames(vae: AutoencoderDC | AutoencoderKL, frames: np.ndarray, batch_size: int = 32) -> torch.Tensor:

@@ -25,6 +25,7 @@ from training_loop import (
     train,
     write_folder,
 )
+from validation_media import show
 
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents, vae_scale_factor
@@ -263,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
             values[f"psnr_{name}_shifted"] = psnr(output_moved, target)
             rows = torch.cat([pictures[:8], output[:8].clamp(-1, 1)]).add(1).mul(127.5).round().byte().cpu()
             sheet = rows.unflatten(0, (2, -1)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
-            Image.fromarray(sheet.numpy()).save(Path(args.output_dir, f"validation_{name}_{step:06d}.png"))
+            show(accelerator, args, f"validation_{name}", step, sheet.numpy())
         return values
 
     draws = SeededDraws(max(1, len(photographs) + len(clip_frames)), load, args.seed)

@@ -25,11 +25,16 @@ from publishing import add_hub_arguments, describe_training, open_repository, pu
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from train_future_frame import psnr_where
 from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from validation_media import show
 
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition
+
+
+# What the video of a validation shows: the first frames of a few clips.
+VIDEO_CLIPS, VIDEO_STEPS = 4, 15
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -145,9 +150,11 @@ class EndToEndModel(torch.nn.Module):
         return self.args.flow_loss_weight * flow_loss + values["denoising_loss"], values
 
 
-def load_steps(clips: LatentClips, index: int, args: argparse.Namespace, rng: np.random.Generator) -> dict:
-    """One sample of what `EndToEndModel` reads: the steps from pair `index` on."""
-    pairs = [clips[index + step] for step in range(args.rollout_steps)]
+def load_steps(
+    clips: LatentClips, index: int, args: argparse.Namespace, rng: np.random.Generator, steps: int | None = None
+) -> dict:
+    """One sample of what `EndToEndModel` reads: the steps from pair `index` on, `--rollout_steps` if None."""
+    pairs = [clips[index + step] for step in range(steps or args.rollout_steps)]
     strokes = [draw_sparse_flow(pair, args, rng) for pair in pairs]
     return {
         "latent": np.stack([*(pair["latent"] for pair in pairs), pairs[-1]["next_latent"]]),
@@ -183,10 +190,36 @@ def main(arguments: list[str] | None = None) -> int:
             name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
         }
 
+    film, true_film = None, None
+    if validation is not None:
+        firsts = np.flatnonzero(validation.pairs[:, 2] == 0)
+        lengths = np.diff(firsts, append=len(validation))
+        film_steps = int(min(lengths.max(), VIDEO_STEPS))
+        firsts = firsts[lengths >= film_steps][:VIDEO_CLIPS]
+        samples = [
+            load_steps(validation, index, args, np.random.default_rng([2, int(index)]), film_steps) for index in firsts
+        ]
+        film = {
+            name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
+        }
+        true_film = np.stack([validation.frames(index, film_steps) for index in firsts])  # [clips, frames, H, W, 3]
+
     def decode(latents):
         with accelerator.autocast():
             parts = [pipe.decode_latents(part).float() for part in latents.split(16)]
         return torch.cat(parts) * 2 - 1
+
+    def roll_out_film(model):
+        """The frames that the model makes of the first one of each clip, uint8 `[clips, frames, H, W, 3]`."""
+        rollout = model.start(film)
+        latents = [rollout.latents]
+        for step in range(film_steps):
+            strokes = {name: film[name][:, step : step + 1] for name in ("sparse_flow", "mask")}
+            with accelerator.autocast():
+                rollout = model.roll_out(rollout, strokes, 1)
+            latents.append(rollout.latents)
+        pictures = [decode(frame).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1) for frame in latents]
+        return torch.stack(pictures, dim=1).cpu().numpy()
 
     def validate(model, step):
         torch.manual_seed(3)
@@ -201,6 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
         pictures = {"model": decode(end.latents), "repeat": decode(chosen["latent"][:, 0])}
         values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in pictures.items()}
         values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in pictures.items()}
+        # One row a clip: the true frames, and those of the model.
+        frames = np.concatenate([true_film, roll_out_film(model)], axis=3)  # [clips, frames, H, 2 W, 3]
+        show(accelerator, args, "validation", step, np.concatenate(frames, axis=1))
         return values | {"epe": float((end.dense_flow - true_cells).norm(dim=1).mean())}
 
     status = train(

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from flow_loss import add_flow_loss_arguments, complete_and_compare
 from latent_cache import add_clip_arguments, open_training_clips
-from PIL import Image
 from publishing import add_hub_arguments, open_repository, push_component
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
@@ -27,6 +26,7 @@ from training_loop import (
     train,
     write_folder,
 )
+from validation_media import show
 
 from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
 from mcdiff_pipeline.evaluation.rivals import nearest_stroke_flow
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
             colours = flow_to_image(flows, max_magnitude=float(samples["flow"][number].norm(dim=0).max().clamp_min(1)))
             colours = F.interpolate(colours, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
             rows.append(np.concatenate([validation.frames(chosen[number]["index"])[0], *colours], axis=1))
-        Image.fromarray(np.concatenate(rows)).save(Path(args.output_dir, f"validation_{step:06d}.png"))
+        show(accelerator, args, "validation", step, np.concatenate(rows))
         return values
 
     status = train(

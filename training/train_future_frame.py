@@ -23,7 +23,6 @@ from denoising_loss import add_denoising_arguments, augment_with_noise, denoisin
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from latent_cache import add_clip_arguments, open_training_clips
 from lora import add_lora, add_lora_arguments, check_lora_arguments
-from PIL import Image
 from publishing import add_hub_arguments, open_repository, push_component, push_lora
 from stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from training_loop import (
@@ -34,6 +33,7 @@ from training_loop import (
     train,
     write_folder,
 )
+from validation_media import show
 
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
@@ -274,9 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
         # One row a sample: the frame, the true next frame, the predicted one, the splatted one.
         columns = torch.stack([current, target, *(shown[name] for name in ("model", "splat"))])[:, :8]
         sheet = columns.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().permute(1, 3, 0, 4, 2)
-        Image.fromarray(sheet.flatten(0, 1).flatten(1, 2).numpy()).save(
-            Path(args.output_dir, f"validation_{step:06d}.png")
-        )
+        show(accelerator, args, "validation", step, sheet.flatten(0, 1).flatten(1, 2).numpy())
         return values
 
     status = train(

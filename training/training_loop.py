@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
+from validation_media import TRACKERS, check_tracker
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,16 +69,22 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--validation_steps", type=int, default=1000)
     group.add_argument("--logging_steps", type=int, default=10)
-    group.add_argument("--report_to", default=None, help='Tracker of accelerate, such as "tensorboard".')
+    group.add_argument(
+        "--report_to",
+        choices=(*TRACKERS, "none"),
+        default="tensorboard",
+        help="Where numbers, pictures and videos are sent beside the files in --output_dir.",
+    )
 
 
 def check_training_arguments(args: argparse.Namespace) -> None:
-    """Raises `ValueError` for a run without an end, before any slow work starts."""
+    """Raises `ValueError` for a run without an end, `ImportError` without its tracker, before any slow work starts."""
     if args.max_train_steps is None and args.max_train_minutes is None:
         raise ValueError("The run has no end: give --max_train_steps, --max_train_minutes or both.")
     for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "logging_steps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    check_tracker(args.report_to)
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -87,7 +94,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
-        log_with=args.report_to,
+        log_with=None if args.report_to == "none" else args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir, "logs")),
     )
 
@@ -311,7 +318,7 @@ def train(
             "the last checkpoint."
         )
 
-    if args.report_to and accelerator.is_main_process:
+    if args.report_to != "none" and accelerator.is_main_process:
         plain = {key: value for key, value in vars(args).items() if isinstance(value, (int, float, str))}
         accelerator.init_trackers(name, config=plain)
     log_file = open(Path(args.output_dir, "log.jsonl"), "a") if accelerator.is_main_process else None

@@ -63,6 +63,7 @@ def run(clips: Path, output_dir: Path, steps: int, *more: str) -> int:
             *("--train_data_dir", str(clips), "--validation_data_dir", str(clips), "--output_dir", str(output_dir)),
             *("--num_validation_samples", "1", "--upsampling", "1", "--crop_size", "128", "--num_flow_updates", "2"),
             *("--train_batch_size", "1", "--max_train_steps", str(steps), "--lr_scheduler", "constant"),
+            *("--report_to", "none"),
             *(
                 "--lr_warmup_steps",
                 "0",
