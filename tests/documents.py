@@ -203,6 +203,7 @@ def make_place(folder: Path) -> None:
     """A folder that looks like a clone with some data, for what reads from it and writes into it."""
     from annotation_runs import pan
     from sliding_squares import write_squares
+    from test_widen_unet import write_stable_diffusion
     from tiny_models import make_pipeline
 
     from mcdiff_pipeline.video import write_video
@@ -213,6 +214,7 @@ def make_place(folder: Path) -> None:
     for name, suffix in (("picture", ".jpg"), ("strokes", ".json")):
         (folder / name).with_suffix(suffix).symlink_to(REPOSITORY / "examples" / f"cat{suffix}")
     make_pipeline().save_pretrained(folder / "tiny")
+    write_stable_diffusion(folder / "stable-diffusion", in_channels=4)
     (folder / "path/of/this").mkdir(parents=True)
     (folder / "path/of/this/folder").symlink_to(REPOSITORY / "examples" / "annotated")
     for videos, photograph in (
@@ -262,7 +264,7 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
 
 
 def main(pages: list[str]) -> None:
-    sys.path.insert(0, str(REPOSITORY / "training"))
+    sys.path += [str(REPOSITORY / "training"), str(REPOSITORY / "tests" / "training")]
     results, done, place = {}, [], Path.cwd()
     for page in pages:
         folder = place / page.replace("/", "-").removesuffix(".md")
