@@ -52,7 +52,7 @@ def runs(tmp_path_factory):
 
 def test_two_processes_go_on_where_one_stopped(runs):
     assert recorded_training.recorded(runs / "two") == recorded_training.recorded(runs / "one")[2:8]
-    # The penalty on the latent's variance is left out of the comparison: it looks at the batch of a process as a whole.
+    # Without the penalty on the latent's variance, which each process has of its own batch as a whole.
     expected, found = logged(runs / "one", "reconstruction"), logged(runs / "two", "reconstruction")
     assert found == pytest.approx({step: expected[step] for step in range(3, 9)}, rel=1e-4)
     for name in ("vae", "vae_ema"):

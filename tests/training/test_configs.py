@@ -1,0 +1,86 @@
+"""The sizes of `training/configs/`, built on the `meta` device, where even large models need no memory."""
+
+import json
+import re
+
+import pytest
+import torch
+import train_future_frame
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from latent_cache import vae_class
+from training_runs import TRAINING, arguments
+
+from mcdiff_pipeline import FlowCompletionUNet
+from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, vae_scale_factor
+
+
+CONFIGS = TRAINING / "configs"
+SPLAT = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
+# What G of each size is given, and the side of its pictures in pixels.
+SIZES = {
+    "small-128": ((*SPLAT, "start_frame"), 128),
+    "ldm4-256": (("previous_frame", "dense_flow"), 256),
+    "sd15-512": (SPLAT, 512),
+}
+
+
+def build(name: str) -> dict[str, torch.nn.Module]:
+    classes = {
+        "flow_completion": FlowCompletionUNet,
+        "unet": UNet2DConditionModel,
+        "vae": vae_class(str(CONFIGS / name / "vae.json")),
+    }
+    with torch.device("meta"):
+        return {
+            part: model_class.from_config(model_class.load_config(CONFIGS / name / f"{part}.json"))
+            for part, model_class in classes.items()
+        }
+
+
+def test_every_folder_of_configs_is_a_size_that_is_tested():
+    assert {folder.name for folder in CONFIGS.iterdir()} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_models_of_a_size_fit_each_other(name):
+    conditioning, resolution = SIZES[name]
+    models = build(name)
+    vae, cell = models["vae"], vae_scale_factor(models["vae"])
+    channels, side = vae.config.latent_channels, resolution // cell
+
+    latent = torch.empty(1, channels, side, side, device="meta")
+    assert vae.decode(latent).sample.shape == (1, 3, resolution, resolution)
+    assert models["flow_completion"].config.vae_scale_factor == cell
+    strokes = torch.empty(1, 2, side, side, device="meta"), torch.ones(1, 1, side, side, device="meta") > 0
+    assert models["flow_completion"](latent, *strokes).dense_flow.shape == (1, 2, side, side)
+
+    unet = models["unet"]
+    assert unet.config.in_channels == channels + conditioning_channels(conditioning, channels)
+    assert unet.config.sample_size == side
+    sample = torch.empty(1, unet.config.in_channels, side, side, device="meta")
+    text = torch.empty(1, 77, unet.config.cross_attention_dim, device="meta") if name == "sd15-512" else None
+    timestep = torch.zeros(1, dtype=torch.long, device="meta")
+    assert unet(sample, timestep, encoder_hidden_states=text).sample.shape == latent.shape
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_only_v_prediction_starts_at_zero_signal(name):
+    scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(CONFIGS / name / "scheduler.json"))
+    starts_at_zero_signal = float(scheduler.alphas_cumprod[-1]) < 1e-6
+    assert starts_at_zero_signal == (scheduler.config.prediction_type == "v_prediction")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_readme_states_the_number_of_parameters(name):
+    (row,) = re.findall(rf"^\| `{name}` \|(.+)$", (TRAINING / "README.md").read_text(), re.MULTILINE)
+    millions = [f"{model.num_parameters() / 1e6:.1f}" for model in build(name).values()]
+    assert [cell.strip() for cell in row.split("|")][:3] == millions
+
+
+def test_a_unet_that_attends_to_text_is_refused_where_there_is_none(data, tmp_path):
+    config = json.loads((data / "train_future_frame.json").read_text())
+    config |= {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "cross_attention_dim": 8}
+    (tmp_path / "unet.json").write_text(json.dumps(config))
+    command_line = arguments(data, "train_future_frame", tmp_path, model_config=tmp_path / "unet.json")
+    with pytest.raises(ValueError, match="CrossAttnDownBlock2D.*, which attend to text, and none is encoded here"):
+        train_future_frame.main(command_line)
