@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             model = UNet2DConditionModel.from_config({**config, "in_channels": in_channels, "out_channels": channels})
         if any("CrossAttn" in block for block in model.config.down_block_types):
             raise ValueError(
-                f"The unet has blocks {model.config.down_block_types}, which attend to text, and none is encoded here: "
+                f"The unet has {model.config.down_block_types}, which attend to text, and none is encoded here: "
                 "name blocks without CrossAttn, or with --pretrained_model_name_or_path a pipeline folder that has a "
                 "text encoder, such as widen_unet.py makes of Stable Diffusion."
             )
