@@ -11,6 +11,7 @@ draw and repeats none.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import math
 import re
@@ -34,6 +35,10 @@ from tqdm.auto import tqdm
 from validation_media import TRACKERS, check_tracker
 
 
+# Those of diffusers' own training scripts.
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+
+
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that all scripts share, named as in the training scripts of diffusers."""
     group = parser.add_argument_group("training")
@@ -51,8 +56,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "budget is spent further, so only a run limited by steps alone repeats bit by bit.",
     )
     group.add_argument("--learning_rate", type=float, default=1e-4)
-    group.add_argument("--lr_scheduler", choices=("constant", "linear", "cosine"), default="cosine")
-    group.add_argument("--lr_warmup_steps", type=int, default=100)
+    group.add_argument(
+        "--scale_lr", action="store_true", help="Multiply the learning rate by the samples of a step, over processes."
+    )
+    group.add_argument("--lr_scheduler", choices=LR_SCHEDULERS, default="cosine")
+    group.add_argument("--lr_warmup_steps", type=int, default=100, help="Of all schedulers but constant.")
+    group.add_argument("--lr_num_cycles", type=int, default=1, help="Of cosine_with_restarts.")
+    group.add_argument("--lr_power", type=float, default=1.0, help="Of polynomial.")
+    group.add_argument("--use_8bit_adam", action="store_true", help="AdamW with 8-bit states, of bitsandbytes.")
     group.add_argument("--adam_beta1", type=float, default=0.9)
     group.add_argument("--adam_beta2", type=float, default=0.99)
     group.add_argument("--adam_weight_decay", type=float, default=1e-2)
@@ -61,6 +72,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--use_ema", action="store_true", help="Average the weights; the average is what is saved.")
     group.add_argument("--ema_decay", type=float, default=0.999)
     group.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="no")
+    group.add_argument("--allow_tf32", action="store_true", help="Faster float32 on Ampere GPUs and later.")
     group.add_argument("--dataloader_num_workers", type=int, default=0)
     group.add_argument("--checkpointing_steps", type=int, default=1000)
     group.add_argument("--checkpoints_total_limit", type=int, default=2, help="Older checkpoints are removed.")
@@ -78,17 +90,22 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_training_arguments(args: argparse.Namespace) -> None:
-    """Raises `ValueError` for a run without an end, `ImportError` without its tracker, before any slow work starts."""
+    """Raises, before any slow work, `ValueError` for impossible values, `ImportError` for what is not installed."""
     if args.max_train_steps is None and args.max_train_minutes is None:
         raise ValueError("The run has no end: give --max_train_steps, --max_train_minutes or both.")
-    for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "logging_steps"):
+    names = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "logging_steps")
+    for name in (*names, "lr_num_cycles"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
     check_tracker(args.report_to)
+    if args.use_8bit_adam and importlib.util.find_spec("bitsandbytes") is None:
+        raise ImportError("--use_8bit_adam needs bitsandbytes, which is not installed: pip install bitsandbytes.")
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Accelerate's entry point for these arguments; logs go to `output_dir/logs`."""
+    if args.allow_tf32:
+        torch.set_float32_matmul_precision("high")
     return Accelerator(
         # Without it, several processes on a machine without accelerator would each train alone, as if there were one.
         cpu=not torch.accelerator.is_available(),
@@ -155,14 +172,37 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
-def learning_rate_factor(scheduler: str, step: int, warmup_steps: int, progress: float) -> float:
+def learning_rate_factor(
+    scheduler: str, step: int, warmup_steps: int, progress: float, num_cycles: int = 1, power: float = 1.0
+) -> float:
     """Factor on the learning rate at a step; `progress` in [0, 1] is the part of the budget already spent."""
-    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
     if scheduler == "constant":
+        return 1.0
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
+    progress = min(progress, 1.0)
+    if scheduler == "constant_with_warmup":
         return warmup
     if scheduler == "linear":
-        return warmup * max(0.0, 1.0 - progress)
-    return warmup * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+        return warmup * (1.0 - progress)
+    if scheduler == "polynomial":
+        return warmup * (1.0 - progress) ** power
+    if scheduler == "cosine_with_restarts" and progress < 1.0:
+        progress = num_cycles * progress % 1.0
+    return warmup * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def make_optimizer(args: argparse.Namespace, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    settings = {
+        "lr": args.learning_rate,
+        "betas": (args.adam_beta1, args.adam_beta2),
+        "weight_decay": args.adam_weight_decay,
+        "eps": args.adam_epsilon,
+    }
+    if args.use_8bit_adam:
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(parameters, **settings)
+    return torch.optim.AdamW(parameters, **settings, fused=True)
 
 
 def train(
@@ -203,14 +243,9 @@ def train(
     if args.gradient_checkpointing:
         for part in parts.values():
             part.enable_gradient_checkpointing()
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=args.learning_rate,
-        betas=(args.adam_beta1, args.adam_beta2),
-        weight_decay=args.adam_weight_decay,
-        eps=args.adam_epsilon,
-        fused=True,
-    )
+    optimizer = make_optimizer(args, [parameter for parameter in model.parameters() if parameter.requires_grad])
+    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
+    learning_rate = args.learning_rate * (samples_per_step if args.scale_lr else 1)
     trained = model
     model, optimizer = accelerator.prepare(model, optimizer)
     averaged = [parameter for part in parts.values() for parameter in part.parameters()]
@@ -314,7 +349,7 @@ def train(
         write_folder(snapshot, write)
         raise FloatingPointError(
             f"Step {step}: loss {loss}, gradient norm {norm} on {', '.join(items)}; the models and the batch are in "
-            f"{snapshot}; look at these, lower --learning_rate (now {args.learning_rate * factor:g}) and resume from "
+            f"{snapshot}; look at these, lower --learning_rate (now {learning_rate * factor:g}) and resume from "
             "the last checkpoint."
         )
 
@@ -336,7 +371,6 @@ def train(
     }
 
     # The sampler of the draws is a plain range that starts where the resumed run stopped.
-    samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     last_step = args.max_train_steps if args.max_train_steps is not None else 2**31
     loader = DataLoader(
         draws,
@@ -368,9 +402,11 @@ def train(
             step / args.max_train_steps if args.max_train_steps else 0.0,
             minutes / args.max_train_minutes if args.max_train_minutes else 0.0,
         )
-        factor = learning_rate_factor(args.lr_scheduler, step, args.lr_warmup_steps, progress)
+        factor = learning_rate_factor(
+            args.lr_scheduler, step, args.lr_warmup_steps, progress, args.lr_num_cycles, args.lr_power
+        )
         for group in optimizer.param_groups:
-            group["lr"] = args.learning_rate * factor
+            group["lr"] = learning_rate * factor
 
         for part in range(args.gradient_accumulation_steps):
             before = time.monotonic()
@@ -406,7 +442,7 @@ def train(
             log(
                 means
                 | {
-                    "learning_rate": args.learning_rate * factor,
+                    "learning_rate": learning_rate * factor,
                     "gradient_norm": norm,
                     "samples_per_second": (step - marked_step) * samples_per_step / (now - mark),
                     "waiting_for_data": waiting / (now - mark),

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +170,11 @@ def test_a_lora_is_uploaded_so_that_the_pipeline_loads_it_by_name(hub, data, sta
     pipe = MCDiffPipeline.from_pretrained(start)
     pipe.load_lora_weights("owner/lora", weight_name="pytorch_lora_weights.safetensors", cache_dir=tmp_path / "cache")
     assert pipe.get_active_adapters() == ["default_0"]
+
+
+def test_a_run_that_was_stopped_uploads_nothing_yet(hub, data, monkeypatch, tmp_path):
+    train = train_flow_completion.train
+    monkeypatch.setattr(train_flow_completion, "train", lambda **given: train(**given) or 128 + signal.SIGTERM)
+    assert train_flow_completion.main(command_line(data, "train_flow_completion", tmp_path / "run")) == 143
+    repository = hub.repositories["owner/run"]
+    assert repository.commits[repository.branches["main"]] == {}

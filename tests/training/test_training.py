@@ -1,6 +1,8 @@
 """Trains tiny models on tiny clips through the scripts' own command lines."""
 
 import argparse
+import importlib.machinery
+import importlib.util
 import json
 import math
 import os
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import assemble_pipeline
@@ -22,12 +25,20 @@ import train_flow_completion
 import train_future_frame
 from denoising_loss import drop_conditions
 from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers.optimization import get_scheduler
 from flow_loss import flow_completion_loss
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import make_flow_completion
 from torch.nn import functional as F
-from training_loop import SeededDraws, checkpoints, learning_rate_factor, write_folder
+from training_loop import (
+    LR_SCHEDULERS,
+    SeededDraws,
+    checkpoints,
+    learning_rate_factor,
+    make_accelerator,
+    write_folder,
+)
 from training_runs import SIZE, TRAINING, arguments, launch, logged, sliding_square
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
@@ -438,10 +449,71 @@ def test_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
-    assert learning_rate_factor("constant", 4, 10, 0.9) == 0.5
+    assert learning_rate_factor("constant", 4, 10, 0.9) == 1
+    assert learning_rate_factor("constant_with_warmup", 4, 10, 0.9) == 0.5
     assert learning_rate_factor("linear", 100, 10, 0.25) == 0.75
     assert learning_rate_factor("cosine", 100, 10, 0.5) == pytest.approx(0.5)
     assert learning_rate_factor("cosine", 100, 10, 1.0) == 0
+    assert learning_rate_factor("cosine_with_restarts", 100, 10, 1.0, num_cycles=2) == 0
+
+
+@pytest.mark.parametrize("scheduler", LR_SCHEDULERS)
+def test_learning_rates_are_those_of_diffusers_own_schedulers(scheduler):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_scheduler(scheduler, optimizer, num_warmup_steps=0, num_training_steps=20, num_cycles=2, power=2.0)
+    for step in range(20):
+        factor = learning_rate_factor(scheduler, step, 0, step / 20, num_cycles=2, power=2.0)
+        assert factor == pytest.approx(schedule.get_last_lr()[0], abs=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_learning_rate_can_be_that_of_one_sample(data, tmp_path):
+    changes = {"validation_data_dir": None, "max_train_steps": 1, "lr_scheduler": "constant", "scale_lr": True}
+    changes |= {"gradient_accumulation_steps": 3}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0
+    assert logged(tmp_path, "learning_rate")[1] == pytest.approx(2 * 3 * 1e-3)
+
+
+def test_tf32_is_used_where_it_is_allowed(data):
+    assert torch.get_float32_matmul_precision() == "highest"
+    try:
+        command_line = arguments(data, "train_flow_completion", "unused", allow_tf32=True)
+        make_accelerator(train_flow_completion.parse_args(command_line))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+class AdamInTheTest(torch.optim.AdamW):
+    """Stands in for bitsandbytes' optimizer where that is not installed; its states are not of 8 bits."""
+
+
+def test_adam_with_8_bits_is_that_of_bitsandbytes(data, monkeypatch, tmp_path):
+    command_line = arguments(data, "train_flow_completion", tmp_path, use_8bit_adam=True, validation_data_dir=None)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(ImportError, match="pip install bitsandbytes"):
+            train_flow_completion.main(command_line)
+        module = types.ModuleType("bitsandbytes")
+        module.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
+        module.optim = types.SimpleNamespace(AdamW8bit=AdamInTheTest)
+        monkeypatch.setitem(sys.modules, "bitsandbytes", module)
+    import bitsandbytes
+
+    made, make = [], bitsandbytes.optim.AdamW8bit
+
+    def remembered(*given, **named):
+        made.append(make(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(bitsandbytes.optim, "AdamW8bit", remembered)
+    assert train_flow_completion.main(command_line) == 0
+    assert made[0].state and made[0].param_groups[0]["betas"] == (0.9, 0.99)
+    expected = logged(tmp_path, "loss")
+    assert len(set(expected.values())) == 4
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    assert train_flow_completion.main([*command_line, "--resume_from_checkpoint", "latest"]) == 0
+    assert len(made) == 2 and logged(tmp_path, "loss") == pytest.approx(expected, rel=1e-5)
 
 
 def test_flow_loss_counts_errors_where_things_move():
