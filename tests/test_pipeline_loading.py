@@ -244,7 +244,7 @@ def test_group_offload_gives_the_same_video(tiny_pipeline, picture, tmp_path, of
 # Code that travels with a model
 
 
-FLAT = ("flow", "flow_completion_unet", "strokes")
+FLAT = ("flow", "flow_completion_unet", "model_files", "strokes")
 
 
 def imported_names(path: Path) -> set[str]:

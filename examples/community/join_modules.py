@@ -13,7 +13,7 @@ from mcdiff_pipeline.atomic_files import written_whole
 
 
 # A lower module comes before those that import it.
-MODULES = ("flow", "flow_completion_unet", "strokes", "pipeline_mcdiff")
+MODULES = ("flow", "flow_completion_unet", "model_files", "strokes", "pipeline_mcdiff")
 
 
 def joined_source(package: Path) -> str:

@@ -318,7 +318,6 @@ def load_model(path: str, dtype: str, device: str | None):
     import diffusers
     import torch
 
-    from .model_files import check_model_files
     from .pipeline_mcdiff import MCDiffPipeline
 
     try:
@@ -328,11 +327,7 @@ def load_model(path: str, dtype: str, device: str | None):
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
-    if not Path(path).is_dir():
-        path = MCDiffPipeline.download(path, use_safetensors=True)
-    with checking_input():
-        check_model_files(Path(path))
-    pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True).to(device)
+    pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipe
 

@@ -1,7 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """F of MCDiff (arXiv 2304.14404): a UNet that completes a few strokes to dense flow, by regression."""
 
+import os
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -190,6 +192,28 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels, eps=1e-5)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(channels, 5 if separate_foreground else 2, kernel_size=3, padding=1)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
+        r"""
+        Load a model as [`ModelMixin.from_pretrained`] does, but from safetensors only, never from a pickle.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                Folder of [`~ModelMixin.save_pretrained`], or the name of a Hub repository.
+            kwargs:
+                Those of [`ModelMixin.from_pretrained`].
+
+        Raises:
+            ValueError: If `use_safetensors` is False.
+            OSError: If there are no safetensors, or the Hub cannot be reached.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                "`use_safetensors` is False, but a pickle can run any code, so only safetensors are read: leave it "
+                "out, and take weights that end in .safetensors."
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs | {"use_safetensors": True})
 
     def forward(
         self, sample: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, return_dict: bool = True

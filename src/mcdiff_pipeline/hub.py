@@ -21,11 +21,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
+from safetensors import safe_open
 
 from . import flow_completion_unet, pipeline_mcdiff
 from .atomic_files import written_whole
 from .model_card import BLANK_CARD, REPOSITORY, fill_model_card
-from .model_files import check_model_files, read_config, stored_dtype
+from .model_files import check_model_files, read_config
 from .pipeline_mcdiff import MCDiffPipeline
 from .strokes import StrokeSheet
 from .video import write_video
@@ -119,7 +120,7 @@ def export_model(
 
     dtypes = {path.name: stored_dtype(path) for path in model.iterdir() if path.is_dir()}
     dtypes = {name: dtype for name, dtype in dtypes.items() if dtype is not None}
-    pipe = MCDiffPipeline.from_pretrained(model, dtype={**dtypes, "default": torch.float32}, use_safetensors=True)
+    pipe = MCDiffPipeline.from_pretrained(model, dtype={**dtypes, "default": torch.float32})
     name = None if example is None else Path(example).stem
     text = fill_model_card(text, pipe, variant=variant, example=name, metrics=figures, training=training)
 
@@ -151,6 +152,15 @@ def forget_where_it_lay(folder: str | os.PathLike) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def stored_dtype(component: Path) -> torch.dtype | None:
+    """The dtype of a component's weights as they lie in its folder; None where it has none."""
+    for path in sorted(component.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            for name in weights.keys():
+                return weights.get_tensor(name).dtype
+    return None
 
 
 def _write_example(picture: Path, sheet: StrokeSheet, folder: Path) -> None:

@@ -2,12 +2,14 @@
 """What a folder with a model may hold, so that one from a stranger can be opened: safetensors and small JSON."""
 
 import json
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
 
+# Where the class of a component may come from; its module is part of the file format.
+LIBRARIES = ("diffusers", "transformers", "mcdiff_pipeline.flow_completion_unet")
 
 # Weights that are read by unpickling, which can run any code.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".npy", ".npz", ".msgpack", ".h5")
@@ -16,24 +18,35 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".npy", ".npz", ".
 MAX_CONFIG_BYTES = 2**20
 
 
-def check_model_files(folder: Path) -> None:
+def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) -> None:
     """
     Refuses a folder whose files cannot be those of a model, or could do harm when they are opened.
 
     Args:
-        folder (`Path`):
+        folder (`str` or `os.PathLike`):
             A folder as `save_pretrained` writes it.
+        given (`Collection[str]`):
+            Components that are not read from the folder.
 
     Raises:
-        ValueError: If `model_index.json` is missing, a configuration has more than `MAX_CONFIG_BYTES`, is no JSON
-            object, or speaks of more channels than there are bytes of weights; if a component has weights but no
-            safetensors; or if an index of shards names a file outside its own folder or one that is not there.
+        ValueError: If `model_index.json` is missing or names a class outside of `LIBRARIES`; if a configuration has
+            more than `MAX_CONFIG_BYTES`, is no JSON object, or speaks of more channels than there are bytes of
+            weights; if a component has weights but no safetensors; or if an index of shards names what is no
+            safetensors file of its own folder.
     """
+    folder = Path(folder)
     index = read_config(folder / "model_index.json")
     for name, value in index.items():
-        component = folder / name
-        if isinstance(value, list) and value[:1] not in ([], [None]) and component.is_dir():
-            _check_component(component)
+        if not isinstance(value, list) or value[:1] in ([], [None]) or name.startswith("_") or name in given:
+            continue
+        if value[0] not in LIBRARIES:
+            raise ValueError(
+                f"{folder / 'model_index.json'} takes the class of {name} from {value[0]!r}, but only "
+                f"{', '.join(LIBRARIES)} are used: load that component yourself and pass it to from_pretrained as "
+                f"`{name}`."
+            )
+        # where there is no such folder, diffusers looks for the component beside model_index.json
+        _check_component(folder / name if folder.joinpath(name).is_dir() else folder)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -61,15 +74,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def stored_dtype(component: Path) -> torch.dtype | None:
-    """The dtype of a component's weights as they lie in its folder; None where it has none."""
-    for path in sorted(component.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as weights:
-            for name in weights.keys():
-                return weights.get_tensor(name).dtype
-    return None
-
-
 def _check_component(component: Path) -> None:
     """See [`check_model_files`]."""
     configs = {path.name: read_config(path) for path in component.glob("*config.json")}
@@ -80,14 +84,14 @@ def _check_component(component: Path) -> None:
             f"{pickles[0]} is a pickle, which can run any code when it is opened, and only safetensors are read: "
             "take weights that end in .safetensors."
         )
-    for path in component.glob("*.index.json"):
+    for path in component.glob("*.safetensors*.json"):  # variants have their name before or after ".index"
         shards = read_config(path).get("weight_map")
         shards = set(shards.values()) if isinstance(shards, dict) else {shards}
         for shard in shards:
-            if not isinstance(shard, str) or shard != Path(shard).name or not (component / shard).is_file():
+            if not isinstance(shard, str) or shard != Path(shard).name or component / shard not in weights:
                 raise ValueError(
-                    f"{path} names the shard {shard!r}, but a shard is a file of the same folder: save the model "
-                    "again."
+                    f"{path} names the shard {shard!r}, but a shard is a .safetensors file of the same folder: save "
+                    "the model again."
                 )
     # a layer of so many channels has at least as many weights
     size = sum(path.stat().st_size for path in weights)

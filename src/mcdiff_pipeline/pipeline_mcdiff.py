@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import PIL.Image
@@ -30,6 +31,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .flow import accumulate_flow, flow_magnitude, forward_splat, resize_flow
 from .flow_completion_unet import FlowCompletionUNet
+from .model_files import check_model_files
 from .strokes import Stroke, StrokeSheet, sparse_flow
 
 
@@ -388,6 +390,38 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"{flow_completion.config.vae_scale_factor} pixels a cell, but those of `vae` have "
                 f"{self.latent_channels} and {self.vae_scale_factor}: use models that were trained together."
             )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
+        """
+        Load a model as [`DiffusionPipeline.from_pretrained`] does, but one from a stranger too.
+
+        Only safetensors are read, never pickles, and the files are looked at before they are opened.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                Folder of [`~DiffusionPipeline.save_pretrained`], or the name of a Hub repository.
+            kwargs:
+                Those of [`DiffusionPipeline.from_pretrained`]; components among them are not read from the folder.
+
+        Raises:
+            ValueError: If `use_safetensors` is False, or the files cannot be those of a model or could do harm; see
+                [`~mcdiff_pipeline.model_files.check_model_files`].
+            OSError: If a file is missing, or the Hub cannot be reached.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                "`use_safetensors` is False, but a pickle can run any code, so only safetensors are read: leave it "
+                "out, and take weights that end in .safetensors."
+            )
+        kwargs["use_safetensors"] = True
+        folder = pretrained_model_name_or_path
+        if not os.path.isdir(folder):
+            folder = cls.download(folder, **kwargs)
+        check_model_files(folder, given=kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
+        return pipe
 
     @property
     def guidance_scale(self) -> float:
