@@ -14,9 +14,12 @@ from pathlib import Path
 import diffusers.pipelines
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mcdiff_pipeline
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
@@ -221,6 +224,31 @@ def test_model_offload_gives_the_same_video_and_frees_the_models(tiny_pipeline, 
         assert not set(map(id, tiny_pipeline._all_hooks)) & set(map(id, hooks))
 
 
+def test_sequential_offload_gives_the_same_video(tiny_pipeline, picture):
+    # what `enable_sequential_cpu_offload` does to each model; that itself takes the CPU for a device like any other,
+    # and accelerate then fails to move weights from there to there
+    expected = video_of(tiny_pipeline, picture)
+    flow = tiny_pipeline.predict_flow(picture, STROKES)
+    for name in NETWORKS:
+        model = getattr(tiny_pipeline, name)
+        cpu_offload(model, torch.device("cpu"), offload_buffers=len(model._parameters) > 0)
+    for _ in range(2):
+        # weights that a call reads without the hooks that fetch them would show
+        assert {getattr(tiny_pipeline, name).device.type for name in NETWORKS} == {"meta"}
+        assert_same_video(video_of(tiny_pipeline, picture), expected)
+        assert torch.equal(tiny_pipeline.predict_flow(picture, STROKES), flow)
+    assert len(list(tiny_pipeline.stream(picture, STROKES, num_frames=2))) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("enable", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
+def test_offload_from_a_gpu_gives_the_same_video(tiny_pipeline, picture, enable):
+    expected = video_of(tiny_pipeline, picture)
+    getattr(tiny_pipeline, enable)()
+    for _ in range(2):
+        torch.testing.assert_close(video_of(tiny_pipeline, picture).cpu(), expected, rtol=0, atol=1e-2)
+
+
 def test_group_offload_of_the_whole_pipeline_gives_the_same_video(tiny_pipeline, picture):
     expected = video_of(tiny_pipeline, picture)
     tiny_pipeline.enable_group_offload(onload_device="cpu", offload_device="cpu", offload_type="leaf_level")
@@ -239,6 +267,31 @@ def test_group_offload_gives_the_same_video(tiny_pipeline, picture, tmp_path, of
         getattr(tiny_pipeline, name).enable_group_offload(cpu, cpu, **settings)
     for _ in range(2):
         assert_same_video(video_of(tiny_pipeline, picture), expected)
+
+
+# Attention and compilation
+
+
+def test_attention_may_be_computed_in_other_ways(tiny_pipeline, picture):
+    expected = video_of(tiny_pipeline, picture)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert_same_video(video_of(tiny_pipeline, picture), expected)
+    for model in (tiny_pipeline.unet, tiny_pipeline.flow_completion):
+        model.set_attn_processor(AttnProcessor())
+    assert_same_video(video_of(tiny_pipeline, picture), expected)
+    tiny_pipeline.enable_attention_slicing()
+    tiny_pipeline.vae.enable_slicing()
+    assert_same_video(video_of(tiny_pipeline, picture), expected)
+
+
+def test_networks_compile_without_graph_breaks(tiny_pipeline, picture):
+    expected = video_of(tiny_pipeline, picture)
+    torch._dynamo.reset()
+    tiny_pipeline.unet.compile(fullgraph=True, backend="eager")
+    tiny_pipeline.flow_completion.compile(fullgraph=True, backend="eager")
+    tiny_pipeline.vae.decode = torch.compile(tiny_pipeline.vae.decode, fullgraph=True, backend="eager")
+    assert_same_video(video_of(tiny_pipeline, picture), expected)
+    torch._dynamo.reset()
 
 
 # Code that travels with a model
