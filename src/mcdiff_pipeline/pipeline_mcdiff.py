@@ -459,16 +459,15 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Raises:
             ValueError: With one sentence that names the argument, its value, and what is allowed.
         """
-        if not isinstance(num_frames, int) or num_frames < 1:
-            raise ValueError(f"`num_frames` is {num_frames}, but it has to be a whole number from 1 up.")
-        if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-            raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps}, but it has to be a whole number from 1 up."
-            )
+        for name, number in (
+            ("num_frames", num_frames),
+            ("num_inference_steps", num_inference_steps),
+            ("decode_chunk_size", decode_chunk_size),
+        ):
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"`{name}` is {number!r}, but it has to be an `int` from 1 up.")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np", "pt" or "latent".')
-        if decode_chunk_size < 1:
-            raise ValueError(f"`decode_chunk_size` is {decode_chunk_size}, but it has to be a whole number from 1 up.")
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(
                 f"`generator` is a list of {len(generator)}, but there are {batch_size} images: give one for each, or "
