@@ -111,12 +111,17 @@ def add_lora(unet: UNet2DConditionModel, rank: int, alpha: float | None, mixed_p
         mixed_precision (`str`): `no`, `fp16` or `bf16`.
 
     Raises:
-        ValueError: if the UNet has no attention.
+        ValueError: if the UNet has no attention, or does not read all of its conditions yet.
     """
     from peft import LoraConfig
 
     if not any(name.endswith(TARGETS) for name, _ in unet.named_modules()):
         raise ValueError("--lora_rank adapts attention, and this unet has none; train all of it without --lora_rank.")
+    if (unet.conv_in.weight == 0).all(dim=3).all(dim=2).all(dim=0).any():
+        raise ValueError(
+            "--lora_rank keeps the first layer as it is, and that of this unet does not read all of its conditions "
+            "yet, as widen_unet.py leaves it; train all of it first, without --lora_rank."
+        )
     metadata = {"r": rank, "lora_alpha": alpha or rank, "target_modules": list(TARGETS)}
     unet.requires_grad_(False)
     unet.to({"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision])

@@ -202,6 +202,15 @@ def test_a_unet_without_attention_is_refused(data, tmp_path):
         train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run", **changes))
 
 
+def test_a_unet_that_was_only_widened_is_refused(data, tmp_path):
+    unet = make_unet(4 + conditioning_channels(FULL_CONDITIONING, 4))
+    with torch.no_grad():
+        unet.conv_in.weight[:, -1] = 0
+    unet.save_pretrained(tmp_path / "unet")
+    with pytest.raises(ValueError, match="does not read all of its conditions yet, as widen_unet.py leaves it"):
+        train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run", start_frame_reference=True))
+
+
 def test_without_peft_it_is_said_how_to_install_it(data, start, monkeypatch, tmp_path):
     monkeypatch.setattr("lora.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install peft"):
