@@ -5,9 +5,13 @@ INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compi
 TEST_EXTRAS := annotation,distributed,evaluation,training,dev
 
 LOWEST := .venv-lowest
+DIFFUSERS_MAIN := .venv-diffusers-main
 POSE_MODEL := $(VENV)/pose_landmarker_full.task
 
 EXAMPLE ?= balancing
+
+# What `make test-diffusers-main` tests in place of the version that setup.cfg allows, as pip would name it.
+DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 
 # Clips with a test split, further arguments of `mcdiff evaluate`, and the budget of each part of an ablation's variants.
 DATA ?= data/people
@@ -15,17 +19,20 @@ EVALUATE ?=
 STEPS ?= 4000
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo test test-lowest results ablations lint format clean
+.PHONY: help demo test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
 	@echo "make test         install with everything the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest versions that setup.cfg allows, in $(LOWEST)"
+	@echo "make test-diffusers-main  the same with diffusers' main branch, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
+	@echo "make docs         make a site of the documents and the docstrings: build/docs/index.html"
+	@echo "make docs-links   ask for every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
 	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
 	@echo "make lint         check style and formatting"
 	@echo "make format       correct style and formatting"
-	@echo "make clean        remove the environment and the demo's output"
+	@echo "make clean        remove the environments, the demo's output and the site"
 
 demo: $(VENV)/.installed-core
 	@mkdir -p demo
@@ -45,6 +52,22 @@ test-lowest: $(POSE_MODEL)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(LOWEST)/bin/python -m pytest
+
+# The cap of setup.cfg is overridden; --upgrade-package looks for what is newer than the last time.
+test-diffusers-main: $(POSE_MODEL)
+	@test -x $(DIFFUSERS_MAIN)/bin/python || $(VENV)/bin/uv venv --quiet --python $(VENV)/bin/python $(DIFFUSERS_MAIN)
+	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
+	$(VENV)/bin/uv pip install --quiet --python $(DIFFUSERS_MAIN)/bin/python --compile-bytecode \
+		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
+	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(DIFFUSERS_MAIN)/bin/python -m pytest
+
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --conf-dir docs . build/docs
+	@cp build/docs/README.html build/docs/index.html
+	@echo "The documentation: build/docs/index.html"
+
+docs-links: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx --quiet --builder linkcheck --conf-dir docs . build/docs-links
 
 results: $(VENV)/.installed-test $(POSE_MODEL)
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
@@ -66,7 +89,7 @@ format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo
+	rm -rf $(VENV) $(LOWEST) $(DIFFUSERS_MAIN) demo build/docs build/docs-links
 
 # A stamp is written only after an installation that went through, and is stale once the requirements change.
 $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
@@ -77,6 +100,10 @@ $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
 	$(INSTALL) -e ".[$(TEST_EXTRAS)]"
+	@touch $@ $(VENV)/.installed-core
+
+$(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	$(INSTALL) -e ".[annotation,evaluation,docs]"
 	@touch $@ $(VENV)/.installed-core
 
 # Where the wheel cannot be had there is no model, and the tests that need it are skipped.

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 
 
@@ -251,6 +252,10 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
                     exec(program, names)
             elif block.language == "json":
                 StrokeSheet.from_dict(json.loads(block.content))
+            elif block.language == "yaml":  # a workflow of GitHub
+                for job in yaml.safe_load(block.content)["jobs"].values():
+                    for step in job["steps"]:
+                        check(shlex.split(step.get("run", "mkdir")))
             elif block.language == "bash":
                 for command in next(in_bash):
                     where = f"{page}, line {block.lines_before + 1}: {shlex.join(command)}"

@@ -15,7 +15,7 @@ from documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, b
 from loopback_hub import TOKEN, LoopbackHub
 
 
-LANGUAGES = {"python", "py", "bash", "json"}
+LANGUAGES = {"python", "py", "bash", "json", "yaml"}
 PAGES = [page for page in ALL_PAGES if any(block.language in LANGUAGES for block in blocks(read(page)))]
 
 

@@ -89,9 +89,11 @@ def annotate_videos(
         KeyboardInterrupt: at Ctrl-C and at SIGTERM, with a message; what is finished stays here, too.
 
     Example:
+        ```py
         if __name__ == "__main__":  # the processes that annotate import the script, too
             report = annotate_videos(["holiday.mp4", "videos"], "data/mine", AnnotationSettings(flow="dis"))
             print(report.summary())
+        ```
     """
     check_shard_arguments(split, clips_per_shard)
     if not re.fullmatch(r"[a-z][a-z0-9.+-]*", license):

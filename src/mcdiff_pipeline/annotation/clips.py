@@ -2,7 +2,9 @@
 
 One clip is one sample; its members share a key. `docs/dataset-format.md` documents every member.
 
-    KEY.frame_00.png …  KEY.flow_00.png …  KEY.mask_00.png …  KEY.keypoints.npy  KEY.meta.json
+```
+KEY.frame_00.png …  KEY.flow_00.png …  KEY.mask_00.png …  KEY.keypoints.npy  KEY.meta.json
+```
 """
 
 import contextlib
@@ -103,9 +105,11 @@ class ShardWriter:
         frame_format (`str`): `png` is lossless, `jpg` (quality 95, no chroma subsampling) about half as large.
 
     Example:
+        ```py
         with ShardWriter("data/people", "train") as writer:
             for seed in range(1000):
                 writer.write(render_clip(seed, ...))
+        ```
     """
 
     def __init__(

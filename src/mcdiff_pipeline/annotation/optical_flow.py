@@ -81,8 +81,10 @@ def load_flow_estimator(
         ImportError: if torchvision or OpenCV is missing.
 
     Example:
+        ```py
         estimator = load_flow_estimator("dis")
         flow = estimator(frames[:-1], frames[1:])  # uint8 [T, H, W, 3] -> float32 [T - 1, 2, H, W]
+        ```
     """
     if name not in ESTIMATORS:
         raise ValueError(f"`name` is {name!r}, but the estimators of flow are {', '.join(ESTIMATORS)}.")
@@ -231,10 +233,10 @@ def forward_backward_consistency(forward: np.ndarray, backward: np.ndarray) -> t
         backward: float32 `[B, 2, H, W]`, flow in pixels from the second frames to the first.
 
     Returns:
-        occlusion: bool `[B, H, W]`, pixels of the first frames.
-        confidence: float32 `[B, H, W]`, 1 where both flows agree, 1/2 where the two sides of the inequality are equal,
-            and 0 outside the picture. Ours: `2 ** -(left side / right side)`, so that it is below 1/2 exactly where
-            the pixel is occluded.
+        `tuple[np.ndarray, np.ndarray]`: occlusion, bool `[B, H, W]`, pixels of the first frames; and confidence,
+            float32 `[B, H, W]`, 1 where both flows agree, 1/2 where the two sides of the inequality are equal, and 0
+            outside the picture. The latter is ours: `2 ** -(left side / right side)`, so that it is below 1/2 exactly
+            where the pixel is occluded.
 
     Raises:
         ValueError: if the two are not flow of one shape.

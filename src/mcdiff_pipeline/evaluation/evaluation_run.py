@@ -4,11 +4,13 @@
 Every clip that is finished is written to the output folder at once, so that a run that was interrupted goes on where
 it stopped and ends with the figures that it would have had.
 
-    evaluation.json     what is evaluated: model, data, settings
-    clips/KEY.json      all that was measured on one clip; its features for the Fréchet distance are in KEY.npz
-    drift/KEY.json      the same of its long roll-out
-    samples/KEY.*       pictures and videos of the first clips
-    metrics.json, report.md, strokes.csv, *.png     the figures over all clips
+```
+evaluation.json     what is evaluated: model, data, settings
+clips/KEY.json      all that was measured on one clip; its features for the Fréchet distance are in KEY.npz
+drift/KEY.json      the same of its long roll-out
+samples/KEY.*       pictures and videos of the first clips
+metrics.json, report.md, strokes.csv, *.png     the figures over all clips
+```
 """
 
 import contextlib

@@ -48,5 +48,5 @@ class EvaluationSettings:
 
     @property
     def usual_strokes(self) -> int:
-        """The number of strokes in pictures and long roll-outs: the middle one of `strokes`."""
+        """How many strokes there are in pictures and long roll-outs, which is the middle one of `strokes`."""
         return self.strokes[len(self.strokes) // 2]
