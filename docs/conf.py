@@ -37,6 +37,7 @@ docs/strokes
 docs/training-your-own-videos
 docs/extending
 docs/publishing
+docs/diffusers-features
 docs/compatibility
 ```
 
