@@ -110,6 +110,8 @@ class EndToEndModel(torch.nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         last = batch["flow"].shape[1] - 1
         rollout = self.roll_out(self.start(batch), batch, last)
+        # PyTorch 2.6 would take the copies of the weights in bfloat16 that were made here, and they carry no gradients
+        torch.clear_autocast_cache()
         step = {name: batch[name][:, last] for name in ("flow", "foreground", "sparse_flow", "mask")}
         cell = self.pipe.vae_scale_factor
         dense_flow, flow_loss, values = complete_and_compare(
