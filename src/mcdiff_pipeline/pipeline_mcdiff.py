@@ -423,6 +423,24 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
         return pipe
 
+    @classmethod
+    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: str | os.PathLike | dict, **kwargs):
+        """
+        The weights for `load_lora_weights`, as [`~loaders.StableDiffusionLoraLoaderMixin.lora_state_dict`] reads them,
+        but from safetensors only, never from pickles.
+
+        Raises:
+            ValueError: If `use_safetensors` is False, or `weight_name` is no name of safetensors.
+            OSError: If there are no safetensors, or the Hub cannot be reached.
+        """
+        weight_name = kwargs.get("weight_name")
+        if kwargs.get("use_safetensors") is False or not (weight_name or ".safetensors").endswith(".safetensors"):
+            raise ValueError(
+                f"`weight_name` is {weight_name!r} and `use_safetensors` {kwargs.get('use_safetensors')}, but a "
+                "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
+            )
+        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs | {"use_safetensors": True})
+
     @property
     def guidance_scale(self) -> float:
         return self._guidance_scale

@@ -182,7 +182,7 @@ pipe = DiffusionPipeline.from_pretrained("owner/model", **trusted)
 results["model"] = video(pipe)
 results["class"] = type(pipe).__name__
 results["variant"] = video(DiffusionPipeline.from_pretrained("owner/model", variant="fp16", **trusted))
-pipe.load_lora_weights("owner/lora", use_safetensors=True)
+pipe.load_lora_weights("owner/lora")
 results["lora"] = video(pipe)
 save()
 """,

@@ -103,6 +103,16 @@ def test_loras_are_weighed_switched_off_and_kept_by_a_saved_pipeline(run, pipe, 
     torch.testing.assert_close(answer(fused.unet), adapted, atol=1e-4, rtol=0)
 
 
+def test_a_pickled_lora_is_not_read(run, pipe, tmp_path):
+    torch.save(load_file(run[0] / "unet_lora" / WEIGHTS), tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(OSError):
+        pipe.load_lora_weights(tmp_path)
+    for given in ({"weight_name": "pytorch_lora_weights.bin"}, {"use_safetensors": False}):
+        with pytest.raises(ValueError, match="only safetensors are read"):
+            pipe.load_lora_weights(tmp_path, **given)
+    assert pipe.get_list_adapters() == {}
+
+
 def test_only_the_lora_is_trained_and_written(run, start):
     output_dir, trained = run
     base = UNet2DConditionModel.from_pretrained(start, subfolder="unet").state_dict()
