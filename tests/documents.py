@@ -52,10 +52,15 @@ ONLY_COMPILED = (
         'pipe = DiffusionPipeline.from_pretrained("owner/name", custom_pipeline="mcdiff", trust_remote_code=True)',
         "diffusers fetches that file from GitHub; tests/hub/test_loading.py runs it from a folder",
     ),
+    (
+        "training/README.md",
+        'pipe.load_lora_weights("runs/lora/unet_lora")',
+        "loads what hours of training make; tests/training/test_lora.py loads what a few steps make",
+    ),
 )
 
 # Programs that commands of the pages may begin with: in their place bash prints what they are called with.
-PROGRAMS = ("mcdiff", "python", "pip", "make", "mkdir", "cd", "apt-get", "dpkg-deb")
+PROGRAMS = ("mcdiff", "python", "accelerate", "pip", "make", "mkdir", "cd", "apt-get", "dpkg-deb")
 ARGUMENT, COMMAND, BLOCK = "\x1f", "\x1e", "\x1d"
 SHELL = "set -eu\n" + "".join(
     f"{program}() {{ printf '%s{ARGUMENT}' {program} \"$@\"; printf '{COMMAND}'; }}\n" for program in PROGRAMS
@@ -188,6 +193,10 @@ def check(command: list[str]) -> None:
         case ("mcdiff", _) | ("python", _) if arguments[0] != "-m":
             with stopping_after_arguments():
                 run(command)
+        case "accelerate", ["launch", "--config_file", config, *script]:
+            if not Path(config).is_file():
+                raise RuntimeError(f"there is no {config}.")
+            check(["python", *script])
         case "pip", ["install", *_, requirement] if "[" in requirement:
             setup = configparser.ConfigParser()
             setup.read(REPOSITORY / "setup.cfg")
