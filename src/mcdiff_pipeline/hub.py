@@ -130,7 +130,9 @@ def export_model(
         for path, content in packaged_code(flow_completion=pipe.flow_completion is not None).items():
             unfinished.joinpath(path).write_bytes(content)
         unfinished.joinpath("README.md").write_text(text, encoding="utf-8")
-        licence = importlib.metadata.distribution("mcdiff-pipeline").read_text("licenses/LICENSE")
+        # Of the folders of metadata that an installation may leave, only the installed one's holds the licence.
+        found = importlib.metadata.distributions(name="mcdiff-pipeline")
+        licence = next(filter(None, (one.read_text("licenses/LICENSE") for one in found)))
         unfinished.joinpath("LICENSE").write_text(licence, encoding="utf-8")
         schema = Path(__file__).with_name("stroke_sheet.schema.json")
         shutil.copyfile(schema, unfinished / schema.name)

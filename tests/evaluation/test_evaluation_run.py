@@ -227,6 +227,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match="68 x 68 pixels, but this model needs multiples of 8"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
 
+    def test_clips_that_are_too_small_for_a_metric(self, pipe, tmp_path):
+        dataset = ClipDataset(write_squares(tmp_path / "data", range(1), size=56))
+        with pytest.raises(ValueError, match="56 x 56 pixels, but ST-LPIPS looks at 64 x 64 or more"):
+            evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
+
     @pytest.mark.parametrize(
         ("setting", "match"),
         [

@@ -34,6 +34,7 @@ from ..pipeline_mcdiff import MCDiffPipeline
 from .clip_evaluation import ClipEvaluator
 from .evaluation_report import write_report
 from .settings import EvaluationSettings
+from .st_lpips import SMALLEST
 
 
 def evaluate(
@@ -140,7 +141,7 @@ def usable_clips(
         used, and the number of clips passed over by reason.
 
     Raises:
-        ValueError: if there are none, they differ in size, or the model cannot work at their size.
+        ValueError: if there are none, they differ in size, or the model or a metric cannot work at their size.
     """
     indices, reasons, sizes, longest = [], {}, set(), 0
     too_short, no_keypoint = f"fewer than {settings.num_frames} frames", "no keypoint in the first frame"
@@ -170,6 +171,11 @@ def usable_clips(
     if len(sizes) > 1:
         raise ValueError(f"The clips have frames of {sorted(sizes)} pixels; evaluate clips of one size at a time.")
     height, width = sizes.pop()
+    if min(height, width) < SMALLEST:
+        raise ValueError(
+            f"The clips have frames of {height} x {width} pixels, but ST-LPIPS looks at {SMALLEST} x {SMALLEST} or "
+            "more; render or annotate them at a higher resolution."
+        )
     if height % pipe.size_multiple or width % pipe.size_multiple:
         raise ValueError(
             f"The clips have frames of {height} x {width} pixels, but this model needs multiples of "
