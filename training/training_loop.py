@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list, parse_flag_from_env
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
@@ -103,7 +103,20 @@ def check_training_arguments(args: argparse.Namespace) -> None:
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
-    """Accelerate's entry point for these arguments; logs go to `output_dir/logs`."""
+    """Accelerate's entry point for these arguments; logs go to `output_dir/logs`.
+
+    Raises:
+        ValueError: if accelerate was launched with FSDP, or with DeepSpeed for fp16.
+    """
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(
+            "distributed_type FSDP keeps only a part of the weights in each process, which these scripts can neither "
+            "average nor save; launch with training/accelerate_configs/ddp.yaml, or deepspeed_zero2.yaml for memory."
+        )
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and args.mixed_precision == "fp16":
+        raise ValueError(
+            "--mixed_precision fp16 would leave no weights in float32 to average under DeepSpeed; use bf16 or no."
+        )
     if args.allow_tf32:
         torch.set_float32_matmul_precision("high")
     return Accelerator(
@@ -145,13 +158,18 @@ class SeededDraws(Dataset):
         return self.load(index, np.random.default_rng([self.seed, 1, draw])) | {"index": index}
 
 
+def unfinished_name(folder: Path) -> Path:
+    """Where `write_folder` fills a folder."""
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
 def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     """Fills a folder under a temporary name and renames it, so that a folder of this name is always complete.
 
     Where `write` fails, nothing of it is left: half a folder would keep a full disk full.
     """
     folder = Path(folder)
-    unfinished, replaced = folder.with_name(f".{folder.name}.unfinished"), folder.with_name(f".{folder.name}.replaced")
+    unfinished, replaced = unfinished_name(folder), folder.with_name(f".{folder.name}.replaced")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -238,8 +256,11 @@ def train(
     """
     device = accelerator.device
     parts = parts or {name: model}
-    # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with.
-    model = model.to(device=device, memory_format=torch.channels_last).train()
+    uses_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+    # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with; DeepSpeed sends
+    # weights as they lie in memory and takes no other layout than the plain one.
+    layout = torch.contiguous_format if uses_deepspeed else torch.channels_last
+    model = model.to(device=device, memory_format=layout).train()
     if args.gradient_checkpointing:
         for part in parts.values():
             part.enable_gradient_checkpointing()
@@ -247,6 +268,16 @@ def train(
     samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     learning_rate = args.learning_rate * (samples_per_step if args.scale_lr else 1)
     trained = model
+    if uses_deepspeed:
+        # What DeepSpeed does in its own step, and asks for where no loader is prepared beside the model. Its bf16 mode
+        # would keep no weights in float32 to average; torch's autocast does.
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": args.train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "gradient_clipping": args.max_grad_norm,
+            "bf16": {"enabled": False},
+            "torch_autocast": {"enabled": args.mixed_precision == "bf16", "dtype": "bfloat16"},
+        }
     model, optimizer = accelerator.prepare(model, optimizer)
     averaged = [parameter for part in parts.values() for parameter in part.parameters()]
     ema = None
@@ -318,10 +349,13 @@ def train(
             Path(unfinished, "progress.json").write_text(json.dumps(progress))
 
         accelerator.wait_for_everyone()
-        # What the other processes know follows from the seed, the step and the samples drawn.
+        folder = Path(args.output_dir, f"checkpoint-{step}")
+        if uses_deepspeed and not accelerator.is_main_process:
+            accelerator.save_state(str(unfinished_name(folder)))  # its part of the optimizer
+        # Else what the other processes know follows from the seed, the step and the samples drawn.
         if accelerator.is_main_process:
             try:
-                write_folder(Path(args.output_dir, f"checkpoint-{step}"), write)
+                write_folder(folder, write)
             except (OSError, RuntimeError, SafetensorError) as error:  # how a full disk is told depends on the writer
                 kept = [path.name for path in checkpoints(args.output_dir)[-1:]] or ["no earlier one"]
                 free = shutil.disk_usage(args.output_dir).free / 1e6
@@ -422,12 +456,13 @@ def train(
                 accelerator.backward(loss)
                 norm = 0.0
                 if accelerator.sync_gradients:
-                    norm = float(accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm))
+                    norm = float(accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm) or 0.0)
                 check_finite(loss.item(), norm, batch, items)
                 optimizer.step()
                 optimizer.zero_grad()
             for key, value in {"loss": loss, **values}.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach())
+                # Summed where it is, so that nothing waits for the optimizer's step on an accelerator.
+                sums[key] = sums.get(key, 0.0) + value.detach().float()
             count += 1
         if ema is not None:
             ema.step(averaged)
@@ -437,7 +472,7 @@ def train(
 
         if step % args.logging_steps == 0 or step == last_step:
             now = time.monotonic()
-            means = torch.tensor([value / count for value in sums.values()], device=device)
+            means = torch.stack(list(sums.values())) / count
             means = dict(zip(sums, accelerator.reduce(means, "mean").tolist()))
             log(
                 means

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import recorded_training
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from diffusers import AutoencoderDC
 from training_runs import TRAINING, logged
 
@@ -83,3 +85,25 @@ def test_another_batch_after_resuming_skips_no_sample_and_repeats_none(runs, tmp
     assert recorded_training.main(steps_to(10, tmp_path, batch=6, **resumed)) == 0
     found = sum(recorded_training.recorded(tmp_path), [])
     assert found == sum(recorded_training.recorded(runs / "one")[8:], [])[:12]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
+def test_accelerate_accepts_every_config_and_knows_all_its_keys(path):
+    config = load_config_from_file(str(path))  # refuses unknown keys of the first level itself
+    known = set(vars(launch_command_parser().parse_args(["script.py"])))
+    assert set(config.deepspeed_config) | set(config.fsdp_config) <= known
+    assert config.num_processes == 2
+
+
+@pytest.mark.parametrize(
+    ("launched_with", "changes", "message"),
+    [
+        ("ACCELERATE_USE_FSDP", {}, "FSDP keeps only a part of the weights .* launch with .*ddp.yaml"),
+        ("ACCELERATE_USE_DEEPSPEED", {"mixed_precision": "fp16"}, "fp16 would leave .* DeepSpeed; use bf16 or no"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused_before_training(tmp_path, monkeypatch, launched_with, changes, message):
+    monkeypatch.setenv(launched_with, "true")
+    with pytest.raises(ValueError, match=message):
+        recorded_training.main(steps_to(1, tmp_path / "run", batch=2, **changes))
+    assert not (tmp_path / "run").exists()
