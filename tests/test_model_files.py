@@ -43,7 +43,7 @@ def opening(request, mcdiff, picture):
             picture.save("picture.png")
             arguments = ("--model", model, "--hold", "1,1", "--output", "video.mp4")
             code, out, err = mcdiff("generate", "picture.png", *arguments)
-            assert (code, out) == (1, "") and err.count("\n") == 1
+            assert (code, out) == (2, "") and err.count("\n") == 1
             return err
         with pytest.raises(ValueError) as refusal:
             if request.param == "python":

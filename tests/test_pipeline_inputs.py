@@ -397,6 +397,7 @@ GRID = (1, 3, 4, 8, 8)
         ({"output_type": "mp4"}, "`output_type` is 'mp4', but it has to be"),
         ({"decode_chunk_size": 0}, "`decode_chunk_size` is 0, but it has to be an `int` from 1 up"),
         ({"decode_chunk_size": 2.5}, "`decode_chunk_size` is 2.5, but it has to be an `int` from 1 up"),
+        ({"generator": 0}, "`generator` is 0, but it has to be a `torch.Generator`"),
         ({"generator": [torch.Generator()] * 2}, "`generator` is a list of 2, but there are 1 images"),
         ({"latents": torch.zeros(1, 4, 4, 8, 8)}, r"`latents` has the shape \(1, 4, 4, 8, 8\).* \(1, 3, 4, 8, 8\)"),
         ({"latents": torch.zeros(GRID), "num_frames": 3}, r"`latents` has the shape \(1, 3, .*\(1, 2, 4, 8, 8\)"),

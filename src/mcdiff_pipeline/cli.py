@@ -327,7 +327,10 @@ def load_model(path: str, dtype: str, device: str | None):
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
-    pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
+    try:
+        pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
+    except ValueError as error:  # of the model's files; a Hub that cannot be reached is no wrong input
+        raise InputError(first_line(error)) from error
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipe
 

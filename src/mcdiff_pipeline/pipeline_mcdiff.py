@@ -486,6 +486,12 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 raise ValueError(f"`{name}` is {number!r}, but it has to be an `int` from 1 up.")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np", "pt" or "latent".')
+        generators = generator if isinstance(generator, list) else [generator]
+        if not all(one is None or isinstance(one, torch.Generator) for one in generators):
+            raise ValueError(
+                f"`generator` is {generator!r}, but it has to be a `torch.Generator` or a list of one for each image: "
+                "give torch.Generator().manual_seed(0) for the seed 0."
+            )
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(
                 f"`generator` is a list of {len(generator)}, but there are {batch_size} images: give one for each, or "
