@@ -10,6 +10,7 @@ from sliding_squares import write_squares
 from tiny_models import make_pipeline
 
 from mcdiff_pipeline.annotation import ClipDataset
+from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.evaluation import EvaluationSettings, evaluate
 from mcdiff_pipeline.evaluation.clip_evaluation import ClipEvaluator
 from mcdiff_pipeline.video import read_video
@@ -191,6 +192,17 @@ def test_a_model_without_f_is_evaluated_without_the_rows_that_need_it(dataset, t
     assert "ours" in rows
     assert not rows & {"ours, true flow", "splat, F's flow"}
     assert "F" not in {entry["flow"] for entry in metrics["flow"]}
+
+
+@pytest.mark.pose_model
+def test_keypoints_are_looked_for_at_each_number_of_strokes_in_the_models_own_frames(pipe, dataset, tmp_path):
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"num_clips": 1, "drift_clips": 0}))
+    evaluate(pipe, dataset, tmp_path, settings, pose_model=find_pose_model())
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "clips").glob("*.json")]
+    looked_for = {(row["row"], row["strokes"]): len(row["keypoints"]) for row in record["rows"]}
+    assert (looked_for["ours", 1], looked_for["ours", 2]) == (1, 2)
+    assert (looked_for["splat, F's flow", 1], looked_for["splat, F's flow", 2]) == (0, 2)
+    assert looked_for["true video", None] == 2
 
 
 def test_other_models_are_rows_of_their_own(pipe, dataset, tmp_path):

@@ -16,7 +16,7 @@ from .drift import measure_drift
 from .flow_errors import cell_regions, end_point_errors
 from .handles import Handle, draw_handles
 from .measurements import FrameMeasurements, Networks
-from .rows import ClipBatch, Row, StrokedBatch, comparison_rows
+from .rows import ClipBatch, Model, Row, StrokedBatch, comparison_rows
 from .sample_pictures import Sample
 from .settings import EvaluationSettings
 
@@ -145,11 +145,15 @@ class ClipEvaluator:
         features: list[dict[str, np.ndarray]],
     ) -> None:
         pictures, of_metrics = measurements.pixels(frames), {}
-        if number in (None, self.settings.usual_strokes):
+        distances = measurements.handles(frames, number or self.settings.strokes[-1])
+        keypoints = [[] for _ in records]
+        # What costs most is measured of the rivals at one number of strokes.
+        at_usual_strokes = number in (None, self.settings.usual_strokes)
+        if at_usual_strokes:
             structure, of_metrics = measurements.structure(frames)
             pictures |= structure
-        distances = measurements.handles(frames, number or self.settings.strokes[-1])
-        keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
+        if at_usual_strokes or isinstance(row, Model):
+            keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
         for sample, record in enumerate(records):
             record["rows"].append(
                 {
