@@ -1,6 +1,7 @@
 """Trains in two processes on the CPU, as several GPUs would, and goes on in another number of processes."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,11 @@ CONFIGS = TRAINING / "accelerate_configs"
 
 def launch_two(command_line: list[str]) -> None:
     """Trains in two processes, launched as the docs say."""
+    # Of the ports that are free now: accelerate 1.0 does not choose one by itself.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    command += ["--config_file", str(CONFIGS / "cpu_two_processes.yaml"), "--main_process_port", "0"]
+    command += ["--config_file", str(CONFIGS / "cpu_two_processes.yaml"), "--main_process_port", str(port)]
     process = subprocess.run(
         [*command, recorded_training.__file__, *command_line],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
