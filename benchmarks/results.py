@@ -9,6 +9,7 @@ is here, the verdicts are computed.
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -228,11 +229,14 @@ def variant_differences(folder: Path, variant: str, other: str) -> dict[str, dic
             "cannot be compared: evaluate both by the same command."
         )
     n = usual_strokes(described[0])
-    rows = []
-    for name in (variant, other):
-        records = [json.loads(path.read_text()) for path in sorted((folder / name / "clips").glob("*.json"))]
-        rows.append([next(r for r in record["rows"] if (r["row"], r["strokes"]) == ("ours", n)) for record in records])
-    return differences(*rows, n)
+    return differences(own_rows(folder / variant, n), own_rows(folder / other, n), n)
+
+
+@functools.cache
+def own_rows(evaluation: Path, strokes: int) -> list[dict[str, Any]]:
+    """What was measured of the model itself on each clip; every variant is compared with one that is read once."""
+    records = [json.loads(path.read_text()) for path in sorted((evaluation / "clips").glob("*.json"))]
+    return [next(r for r in record["rows"] if (r["row"], r["strokes"]) == ("ours", strokes)) for record in records]
 
 
 def ablation_lines(folder: Path) -> list[str]:
