@@ -76,6 +76,7 @@ def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCD
         **{name: value for name, value in config.items() if name.startswith("default_")},
         conditioning=config["conditioning"],
         flow_scale=config["flow_scale"],
+        residual_scale=config.get("residual_scale"),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -109,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         scheduler=DDIMScheduler.from_pretrained(args.scheduler),
         conditioning=trained["conditioning"],
         flow_scale=trained["flow_scale"],
+        residual_scale=trained.get("residual_scale"),
         default_height=args.default_size,
         default_width=args.default_size,
         default_num_frames=args.default_frames,

@@ -92,6 +92,13 @@ VARIANTS = {
             *("--prediction_type", "epsilon"),
         ),
     ),
+    "residual": Variant(
+        "G denoises the difference from the splatted frame, times 2, instead of the next frame",
+        future_frame=(
+            *("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE),
+            *("--residual_scale", "2"),
+        ),
+    ),
     "plain": Variant(
         "G in the paper's form: the current frame and the flow, without noise",
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),

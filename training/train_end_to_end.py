@@ -30,7 +30,7 @@ from validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition
+from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition, splat_latents
 
 
 # What the video of a validation shows: the first frames of a few clips.
@@ -141,11 +141,15 @@ class EndToEndModel(torch.nn.Module):
             accumulated_flow=accumulate_flow(rollout.accumulated_flow / cell, given["flow"] / cell) * cell,
             sparse_flow=(given["sparse_flow"], given["mask"]),
         )
+        target = batch["latent"][:, last + 1]
+        if self.pipe.config.residual_scale is not None:
+            splatted, _ = splat_latents(given["latent"], given["flow"], cell)
+            target = self.pipe.config.residual_scale * (target - splatted)
         values["denoising_loss"] = denoising_loss(
             self.unet,
             self.pipe.scheduler,
             conditions,
-            batch["latent"][:, last + 1],
+            target,
             self.args,
             self.text(len(conditions)),
         )

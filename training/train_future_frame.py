@@ -38,7 +38,12 @@ from validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, frame_condition, vae_scale_factor
+from mcdiff_pipeline.pipeline_mcdiff import (
+    conditioning_channels,
+    frame_condition,
+    splat_latents,
+    vae_scale_factor,
+)
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
@@ -80,6 +85,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model; 1 if absent."
     )
     parser.add_argument(
+        "--residual_scale",
+        type=float,
+        default=None,
+        help="Denoise the difference of the next frame from the current one splatted by the flow, times this, instead "
+        "of the next frame itself, which is the paper's form and what is done if absent.",
+    )
+    parser.add_argument(
         "--prediction_type",
         choices=("epsilon", "v_prediction"),
         default=None,
@@ -93,14 +105,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     check_lora_arguments(args)
-    if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference):
+    if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference or args.residual_scale):
         raise ValueError(
-            "--no_flow_completion leaves no dense flow for --flow_conditioning and --start_frame_reference; leave "
-            "these out."
+            "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
+            "--residual_scale; leave these out."
         )
+    if args.residual_scale is not None and not args.residual_scale > 0:
+        raise ValueError(f"--residual_scale is {args.residual_scale}; it must be more than 0, or left out.")
     if is_pipeline(args.pretrained_model_name_or_path):
-        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "flow_scale", "prediction_type")
-        given = [f"--{name}" for name in (*names, "scheduler_config") if getattr(args, name)]
+        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "flow_scale", "residual_scale")
+        given = [f"--{name}" for name in (*names, "prediction_type", "scheduler_config") if getattr(args, name)]
         if given:
             raise ValueError(
                 f"{args.pretrained_model_name_or_path} is a whole model, whose unet is trained on as it is used "
@@ -108,6 +122,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
             )
         config = MCDiffPipeline.load_config(args.pretrained_model_name_or_path)
         args.conditioning, args.flow_scale = config["conditioning"].split(","), config["flow_scale"]
+        args.residual_scale = config.get("residual_scale")
     else:
         args.conditioning, args.flow_scale = conditioning_of(args), args.flow_scale or 1.0
     if "sparse_flow" not in args.conditioning and (args.no_keypoints or args.sampling != "magnitude"):
@@ -221,13 +236,20 @@ def main(arguments: list[str] | None = None) -> int:
             sparse_flow=sparse_flow,
         )
 
+    def splatted(batch):
+        flow = resize_flow(batch["flow"], tuple(batch["latent"].shape[2:])) * cell
+        return splat_latents(batch["latent"], flow, cell)[0]
+
     def text_for(samples):
         return None if text is None else text.expand(len(samples), -1, -1)
 
     def compute_loss(model, batch):
         given = drop_conditions(batch | {"latent": augment_with_noise(batch["latent"], args)}, args)
         conditions = condition(given["latent"], given)
-        return denoising_loss(model, scheduler, conditions, batch["next_latent"], args, text_for(conditions)), {}
+        target = batch["next_latent"]
+        if args.residual_scale is not None:
+            target = args.residual_scale * (target - splatted(given))
+        return denoising_loss(model, scheduler, conditions, target, args, text_for(conditions)), {}
 
     chosen = {}
     if validation is not None:
@@ -266,6 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
                 ]
             prediction = torch.cat(parts).float()
             sample = sampler.step(prediction, timestep, sample).prev_sample
+        if args.residual_scale is not None:
+            sample = splatted(chosen) + sample / args.residual_scale
 
         cells = resize_flow(flow, tuple(latent.shape[2:]))
         shown = {

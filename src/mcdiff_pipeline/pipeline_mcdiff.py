@@ -188,15 +188,35 @@ def frame_condition(
         displacement, mask = sparse_flow
         conditions["sparse_flow"] = torch.cat([displacement / (vae_scale_factor * flow_scale), mask], dim=1)
     if dense_flow is not None:
-        cells = dense_flow / vae_scale_factor
-        conditions["dense_flow"] = cells / flow_scale
+        conditions["dense_flow"] = dense_flow / (vae_scale_factor * flow_scale)
     if "splatted_frame" in names or "hole_mask" in names:
-        conditions["splatted_frame"], coverage = forward_splat(previous_frame, cells, splat_importance(cells))
+        conditions["splatted_frame"], coverage = splat_latents(previous_frame, dense_flow, vae_scale_factor)
         conditions["hole_mask"] = 1 - coverage.clamp(max=1)
     if "start_frame" in names:
-        cells = accumulated_flow / vae_scale_factor
-        conditions["start_frame"], _ = forward_splat(start_frame, cells, splat_importance(cells))
+        conditions["start_frame"], _ = splat_latents(start_frame, accumulated_flow, vae_scale_factor)
     return torch.cat([conditions[name].to(previous_frame.dtype) for name in names], dim=1)
+
+
+def splat_latents(
+    latents: torch.Tensor, dense_flow: torch.Tensor, vae_scale_factor: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Forward-splat latents along flow: where the current frame's cells are in the next, before anything is painted.
+
+    Args:
+        latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
+            Scaled latents.
+        dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Flow in pixels.
+        vae_scale_factor (`int`):
+            Pixels along one side of a latent cell.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: the moved latents, 0 in holes, and their coverage `(batch_size, 1, height,
+        width)`; see [`forward_splat`].
+    """
+    cells = dense_flow / vae_scale_factor
+    return forward_splat(latents, cells, splat_importance(cells))
 
 
 def splat_importance(flow: torch.Tensor) -> torch.Tensor:
@@ -304,6 +324,10 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             string may name them all, separated by commas. The default is the paper's.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
+        residual_scale (`float`, *optional*):
+            Where given, `unet` denoises the difference between the next frame and the current frame splatted by the
+            flow (0 in holes), times this number, which brings the difference to the size of the noise. What does not
+            change then need not be painted again. None denoises the next frame itself, as in the paper.
         default_height (`int`, defaults to 256):
             With `default_width`, the working size where a call names none: as many pixels, in the picture's shape.
         default_width (`int`, defaults to 256):
@@ -317,7 +341,8 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     Raises:
         ValueError: If `conditioning` does not add up to the input channels of `unet`, the latents of `vae` are not
-            what `flow_completion` reads, or a condition needs dense flow and there is no `flow_completion`.
+            what `flow_completion` reads, `residual_scale` is not positive, or a condition or `residual_scale` needs
+            dense flow and there is no `flow_completion`.
     """
 
     model_cpu_offload_seq = "text_encoder->flow_completion->unet->vae"
@@ -334,6 +359,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         tokenizer: CLIPTokenizer | None = None,
         conditioning: str | list[str] | tuple[str, ...] = ("previous_frame", "dense_flow"),
         flow_scale: float = 1.0,
+        residual_scale: float | None = None,
         default_height: int = 256,
         default_width: int = 256,
         default_num_frames: int = 16,
@@ -354,6 +380,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             # one string: on the Hub diffusers takes every list in model_index.json for a component
             conditioning=",".join(self.conditioning),
             flow_scale=flow_scale,
+            residual_scale=residual_scale,
             default_height=default_height,
             default_width=default_width,
             default_num_frames=default_num_frames,
@@ -375,10 +402,16 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"and `conditioning` {list(self.conditioning)} has {channels}: give the `conditioning` that `unet` "
                 f"was trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
             )
+        if residual_scale is not None and not residual_scale > 0:
+            raise ValueError(
+                f"`residual_scale` is {residual_scale}, but it has to be positive, or None for a `unet` that denoises "
+                "the next frame itself: give the one that `unet` was trained with."
+            )
         needing = [name for name in self.conditioning if name in DENSE_FLOW_CONDITIONS]
+        needing += ["residual_scale"] if residual_scale is not None else []
         if unet is not None and flow_completion is None and needing:
             raise ValueError(
-                f"`flow_completion` is None, but the conditions {needing} of `unet` are made of dense flow: give the "
+                f"`flow_completion` is None, but {needing} of `unet` are made of dense flow: give the "
                 "`flow_completion` that completes strokes to it, or a `unet` that was trained with `sparse_flow`."
             )
         if flow_completion is not None and (
@@ -866,12 +899,19 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             )
 
         accumulated_flow, conditions = condition(dense_flow, sparse_flow)  # [B, C', h, w]
+        residual_scale = self.config.residual_scale
+        if residual_scale is not None:
+            splatted, _ = splat_latents(previous_latents, dense_flow, self.vae_scale_factor)
         guided = guidance_scale != 1.0
+        still_offset = None
         if guided:
             # the branch to move away from is the one in which nothing moves, and no stroke says anything
             still_flow = None if dense_flow is None else torch.zeros_like(dense_flow)
             no_strokes = None if sparse_flow is None else tuple(torch.zeros_like(part) for part in sparse_flow)
             conditions = torch.cat([condition(still_flow, no_strokes)[1], conditions])
+            if residual_scale is not None:
+                # without motion the splatted frame is the current one, and differences are from that
+                still_offset = residual_scale * (previous_latents - splatted)
 
         self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
         latents = noise * self.scheduler.init_noise_sigma
@@ -892,12 +932,17 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 model_input = self.scheduler.scale_model_input(latents, timestep)
                 embeds = prompt_embeds
                 if guided:
-                    model_input = torch.cat([model_input, model_input])
+                    still_input = model_input
+                    if still_offset is not None:
+                        still_input = model_input - self._signal_level(timestep)[0] * still_offset
+                    model_input = torch.cat([still_input, model_input])
                     embeds = torch.cat([embeds, embeds]) if embeds is not None else None
                 model_input = torch.cat([model_input, conditions], dim=1).to(dtype)  # [B, C + C', h, w]
                 prediction = self.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
                 if guided:
                     still, moving = prediction.chunk(2)
+                    if still_offset is not None:
+                        still = self._restate_prediction(still, timestep, still_offset)
                     prediction = still + guidance_scale * (moving - still)
                 latents = self.scheduler.step(prediction, timestep, latents, **step_arguments, return_dict=False)[0]
                 latents = latents.to(noise.dtype)
@@ -911,6 +956,8 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     latents = callback_outputs.pop("latents", latents)
                 progress_bar.update()
 
+        if residual_scale is not None:
+            latents = splatted + latents / residual_scale
         return MCDiffRollout(
             frame=rollout.frame + 1,
             latents=latents,
@@ -918,6 +965,21 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             accumulated_flow=rollout.accumulated_flow if accumulated_flow is None else accumulated_flow,
             dense_flow=dense_flow,
         )
+
+    def _signal_level(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """α and σ of what `unet` reads at a timestep, `α * clean + σ * noise`; all schedulers scale it to that."""
+        signal = self.scheduler.alphas_cumprod.to(timestep.device)[timestep.long()]
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    def _restate_prediction(
+        self, prediction: torch.Tensor, timestep: torch.Tensor, offset: torch.Tensor
+    ) -> torch.Tensor:
+        """What `unet` predicts of a sample, restated for that sample plus `offset`, both `[B, C, h, w]`."""
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return prediction - self._signal_level(timestep)[1] * offset
+        if self.scheduler.config.prediction_type == "sample":
+            return prediction + offset
+        return prediction  # the noise is the same
 
     def roll_out(
         self,

@@ -23,7 +23,7 @@ import torch
 import train_autoencoder
 import train_flow_completion
 import train_future_frame
-from denoising_loss import drop_conditions
+from denoising_loss import denoising_loss, drop_conditions
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from diffusers.optimization import get_scheduler
 from flow_loss import flow_completion_loss
@@ -120,6 +120,8 @@ def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
     [
         ({"no_flow_completion": True, "start_frame_reference": True}, "leaves no dense flow for"),
         ({"no_flow_completion": True, "flow_conditioning": "concat"}, "leaves no dense flow for"),
+        ({"no_flow_completion": True, "residual_scale": 2}, "leaves no dense flow for"),
+        ({"residual_scale": 0}, "--residual_scale is 0.0; it must be more than 0"),
         ({"no_keypoints": True}, "only with --no_flow_completion"),
         ({"sampling": "uniform"}, "only with --no_flow_completion"),
     ],
@@ -128,6 +130,32 @@ def test_switches_that_contradict_each_other_are_refused(data, tmp_path, switche
     switches = {"start_frame_reference": None} | switches
     with pytest.raises(ValueError, match=message):
         train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **switches))
+
+
+def test_a_unet_can_be_trained_on_differences_from_the_splatted_frame(data, trained, tmp_path, monkeypatch):
+    seen = []
+
+    def record(model, scheduler, conditions, target, *arguments):
+        seen.append((conditions, target))
+        return denoising_loss(model, scheduler, conditions, target, *arguments)
+
+    monkeypatch.setattr(train_future_frame, "denoising_loss", record)
+    targets = {}
+    for name, switches in (("frame", {}), ("difference", {"residual_scale": 2.0})):
+        changes = {"no_noise_augmentation": True, "max_train_steps": 1} | switches
+        assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / name, **changes)) == 0
+        splatted = seen[-1][0][:, 4 + 2 : 4 + 2 + 4]  # after previous_frame and dense_flow
+        targets[name] = seen[-1][1]
+    torch.testing.assert_close(targets["difference"], 2 * (targets["frame"] - splatted))
+
+    pipe = assemble(data, tmp_path / "difference", trained["train_flow_completion"], tmp_path / "model")
+    assert pipe.config.residual_scale == 2
+    assert (
+        assemble(data, tmp_path / "frame", trained["train_flow_completion"], tmp_path / "other").config[
+            "residual_scale"
+        ]
+        is None
+    )
 
 
 def test_noise_augmentation_can_be_left_out(data, trained, tmp_path):
