@@ -79,6 +79,7 @@ def test_configuration_survives_saving(tmp_path):
     settings = {
         "conditioning": "dense_flow,previous_frame",
         "flow_scale": 2.5,
+        "residual_condition": "previous_frame",
         "residual_scale": 1.5,
         "default_height": 40,
         "default_width": 48,

@@ -69,7 +69,7 @@ def test_dense_flow_that_nothing_reads_is_refused(pipe, picture):
 
 @pytest.mark.parametrize("name", ["dense_flow", "splatted_frame", "hole_mask", "start_frame"])
 def test_conditions_made_of_dense_flow_need_flow_completion(name):
-    with pytest.raises(ValueError, match=rf"`flow_completion` is None, but \['{name}'\]"):
+    with pytest.raises(ValueError, match=rf"`flow_completion` is None, but the conditions \['{name}'\]"):
         make_pipeline(("sparse_flow", name), flow_completion=None)
 
 

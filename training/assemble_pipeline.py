@@ -76,7 +76,8 @@ def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCD
         **{name: value for name, value in config.items() if name.startswith("default_")},
         conditioning=config["conditioning"],
         flow_scale=config["flow_scale"],
-        residual_scale=config.get("residual_scale"),
+        residual_condition=config.get("residual_condition"),
+        residual_scale=config.get("residual_scale", 1.0),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -110,7 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
         scheduler=DDIMScheduler.from_pretrained(args.scheduler),
         conditioning=trained["conditioning"],
         flow_scale=trained["flow_scale"],
-        residual_scale=trained.get("residual_scale"),
+        residual_condition=trained.get("residual_condition"),
+        residual_scale=trained.get("residual_scale") or 1.0,
         default_height=args.default_size,
         default_width=args.default_size,
         default_num_frames=args.default_frames,

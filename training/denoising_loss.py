@@ -52,11 +52,11 @@ def drop_conditions(condition: dict[str, torch.Tensor], args: argparse.Namespace
 
     Args:
         condition (`dict`): tensors whose first axis is the batch, by name: `flow`, `sparse_flow` and `mask` are the
-            motion of the step; `latent` and `start_latent` are frames; others are left alone.
+            motion of the step; `latent`, `start_latent` and `start_picture` are frames; others are left alone.
     """
     names = {
         "flow_dropout": ("flow", "sparse_flow", "mask"),
-        "image_dropout": ("latent", "start_latent"),
+        "image_dropout": ("latent", "start_latent", "start_picture"),
     }
     condition = dict(condition)
     for argument, dropped in names.items():

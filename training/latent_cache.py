@@ -62,6 +62,7 @@ class LatentClips:
     def __init__(self, parts: Sequence[tuple[Path, Path]]):
         self.shards = [shard for shard, _ in parts]
         self.parts = []
+        self.datasets = {}  # of the shards that pictures were read from, by part
         self.pairs = []  # (part, clip, t)
         for number, (_, folder) in enumerate(parts):
             names = ("latents", "flow", "masks", "keypoints", "num_frames")
@@ -104,19 +105,32 @@ class LatentClips:
         part, clip, t = (int(number) for number in self.pairs[index])
         return f"frame {t} of clip number {clip} in {self.shards[part]}"
 
-    def start(self, index: int) -> dict[str, np.ndarray]:
-        """Where the clip of a pair starts: `start_latent` of frame 0 and `start_flow` from it to frame t, as above."""
+    def start(self, index: int, *, picture: bool = False) -> dict[str, np.ndarray]:
+        """Where the clip of a pair starts: `start_latent` of frame 0 and `start_flow` from it to frame t, as above.
+
+        With `picture` also `start_picture`, frame 0 itself, from its shard, float32 `[3, H, W]` in [0, 1].
+        """
         part, clip, t = self.pairs[index]
         arrays = self.parts[part]
         flow = torch.zeros(1, 2, *arrays["flow"].shape[-2:])
         for step in arrays["flow"][clip, :t]:
             flow = accumulate_flow(flow, torch.from_numpy(step.astype(np.float32))[None])
-        return {"start_latent": arrays["latents"][clip, 0].astype(np.float32), "start_flow": flow[0].numpy()}
+        start = {"start_latent": arrays["latents"][clip, 0].astype(np.float32), "start_flow": flow[0].numpy()}
+        if picture:
+            frame = self.read(part, clip, (0,))[0]
+            start["start_picture"] = frame.transpose(2, 0, 1).astype(np.float32) / 255
+        return start
+
+    def read(self, part: int, clip: int, frames: Sequence[int]) -> np.ndarray:
+        """Pictures of a clip from its shard, uint8 `[frames, H, W, 3]`."""
+        if part not in self.datasets:
+            self.datasets[part] = ClipDataset([self.shards[part]])
+        return self.datasets[part].read(clip, tuple(frames)).frames
 
     def frames(self, index: int, steps: int = 1) -> np.ndarray:
         """The pictures of a pair, or of more steps, from its shard, uint8 `[steps + 1, H, W, 3]`; slow."""
         part, clip, t = (int(number) for number in self.pairs[index])
-        return ClipDataset([self.shards[part]]).read(clip, tuple(range(t, t + steps + 1))).frames
+        return self.read(part, clip, range(t, t + steps + 1))
 
 
 def encode_frames(vae: AutoencoderDC | AutoencoderKL, frames: np.ndarray, batch_size: int = 32) -> torch.Tensor:

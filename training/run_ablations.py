@@ -92,11 +92,11 @@ VARIANTS = {
             *("--prediction_type", "epsilon"),
         ),
     ),
-    "residual": Variant(
-        "G denoises the difference from the splatted frame, times 2, instead of the next frame",
+    "start_picture": Variant(
+        "G is given the start frame splatted as a picture, and denoises the difference from it",
         future_frame=(
-            *("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE),
-            *("--residual_scale", "2"),
+            *("--flow_conditioning", "concat+splat", "--start_picture_reference", *NOISE),
+            *("--residual_condition", "start_picture", "--residual_scale", "2.5"),
         ),
     ),
     "plain": Variant(

@@ -12,6 +12,7 @@ The trained model is the pipeline folder `output_dir/pipeline`.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout, frame_condition, splat_latents
+from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout
 
 
 # What the video of a validation shows: the first frames of a few clips.
@@ -63,6 +64,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
     args.pretrained_vae = str(Path(args.pretrained_model_name_or_path, "vae"))
+    args.conditioning = MCDiffPipeline.load_config(args.pretrained_model_name_or_path)["conditioning"].split(",")
     return args
 
 
@@ -71,8 +73,9 @@ class EndToEndModel(torch.nn.Module):
 
     A batch holds `steps` consecutive steps of clips: `latent` `[B, k + 1, C, h, w]`, scaled; `flow`
     `[B, k, 2, H, W]` in pixels; bool `foreground` `[B, k, 1, H, W]`; strokes as `sparse_flow` `[B, k, 2, h, w]` in
-    pixels and bool `mask` `[B, k, 1, h, w]`; and from where the clip started, `start_latent` `[B, C, h, w]` and
-    `start_flow` `[B, 2, H, W]` to the first of these frames.
+    pixels and bool `mask` `[B, k, 1, h, w]`; and from where the clip started, `start_latent` `[B, C, h, w]`,
+    `start_flow` `[B, 2, H, W]` to the first of these frames and, where it is a condition, `start_picture`
+    `[B, 3, H, W]` in [0, 1].
     """
 
     def __init__(self, pipe: MCDiffPipeline, args: argparse.Namespace):
@@ -89,7 +92,9 @@ class EndToEndModel(torch.nn.Module):
         """The roll-out at the first of the frames, which is true."""
         latents = batch["latent"][:, 0]
         accumulated_flow = resize_flow(batch["start_flow"], tuple(latents.shape[2:])) * self.pipe.vae_scale_factor
-        return MCDiffRollout(0, latents, batch["start_latent"], accumulated_flow)
+        return MCDiffRollout(
+            0, latents, batch["start_latent"], accumulated_flow, start_pictures=batch.get("start_picture")
+        )
 
     @torch.no_grad()
     def roll_out(self, rollout: MCDiffRollout, batch: dict[str, torch.Tensor], steps: int) -> MCDiffRollout:
@@ -128,23 +133,20 @@ class EndToEndModel(torch.nn.Module):
                 "flow": dense_flow.float(),
                 "sparse_flow": step["sparse_flow"],
                 "mask": step["mask"],
-            },
+            }
+            | ({} if rollout.start_pictures is None else {"start_picture": rollout.start_pictures}),
             self.args,
         )
-        conditions = frame_condition(
-            self.pipe.conditioning,
-            given["latent"],
-            given["flow"],
-            vae_scale_factor=cell,
-            flow_scale=self.pipe.config.flow_scale,
-            start_frame=given["start_latent"],
-            accumulated_flow=accumulate_flow(rollout.accumulated_flow / cell, given["flow"] / cell) * cell,
-            sparse_flow=(given["sparse_flow"], given["mask"]),
+        rollout = dataclasses.replace(
+            rollout,
+            latents=given["latent"],
+            start_latents=given["start_latent"],
+            start_pictures=given.get("start_picture"),
         )
+        _, conditions, base = self.pipe.frame_conditions(rollout, given["flow"], (given["sparse_flow"], given["mask"]))
         target = batch["latent"][:, last + 1]
-        if self.pipe.config.residual_scale is not None:
-            splatted, _ = splat_latents(given["latent"], given["flow"], cell)
-            target = self.pipe.config.residual_scale * (target - splatted)
+        if base is not None:
+            target = self.pipe.config.residual_scale * (target - base)
         values["denoising_loss"] = denoising_loss(
             self.unet,
             self.pipe.scheduler,
@@ -168,7 +170,7 @@ def load_steps(
         "foreground": np.stack([pair["mask"][None] > 0 for pair in pairs]),
         "sparse_flow": torch.stack([displacement for displacement, _ in strokes]),
         "mask": torch.stack([mask for _, mask in strokes]),
-    } | clips.start(index)
+    } | clips.start(index, picture="start_picture" in args.conditioning)
 
 
 def main(arguments: list[str] | None = None) -> int:

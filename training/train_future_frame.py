@@ -39,9 +39,11 @@ from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import (
+    check_residual,
+    condition_latent,
     conditioning_channels,
     frame_condition,
-    splat_latents,
+    splatted_start,
     vae_scale_factor,
 )
 
@@ -85,11 +87,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model; 1 if absent."
     )
     parser.add_argument(
-        "--residual_scale",
-        type=float,
+        "--start_picture_reference",
+        action="store_true",
+        help="Give the model also the start frame of the clip, splatted as a picture and then encoded.",
+    )
+    parser.add_argument(
+        "--residual_condition",
         default=None,
-        help="Denoise the difference of the next frame from the current one splatted by the flow, times this, instead "
-        "of the next frame itself, which is the paper's form and what is done if absent.",
+        help="Denoise the difference of the next frame from this condition, such as splatted_frame or start_picture, "
+        "instead of the next frame itself, which is the paper's form and what is done if absent.",
+    )
+    parser.add_argument(
+        "--residual_scale", type=float, default=None, help="What that difference is multiplied by; 1 if absent."
     )
     parser.add_argument(
         "--prediction_type",
@@ -105,16 +114,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     check_lora_arguments(args)
-    if args.no_flow_completion and (args.flow_conditioning or args.start_frame_reference or args.residual_scale):
+    references = args.start_frame_reference or args.start_picture_reference
+    if args.no_flow_completion and (args.flow_conditioning or references):
         raise ValueError(
             "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
-            "--residual_scale; leave these out."
+            "--start_picture_reference; leave these out."
         )
-    if args.residual_scale is not None and not args.residual_scale > 0:
-        raise ValueError(f"--residual_scale is {args.residual_scale}; it must be more than 0, or left out.")
     if is_pipeline(args.pretrained_model_name_or_path):
-        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "flow_scale", "residual_scale")
-        given = [f"--{name}" for name in (*names, "prediction_type", "scheduler_config") if getattr(args, name)]
+        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference")
+        names += ("flow_scale", "residual_condition", "residual_scale", "prediction_type", "scheduler_config")
+        given = [f"--{name}" for name in names if getattr(args, name) is not None and getattr(args, name) is not False]
         if given:
             raise ValueError(
                 f"{args.pretrained_model_name_or_path} is a whole model, whose unet is trained on as it is used "
@@ -122,9 +131,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
             )
         config = MCDiffPipeline.load_config(args.pretrained_model_name_or_path)
         args.conditioning, args.flow_scale = config["conditioning"].split(","), config["flow_scale"]
-        args.residual_scale = config.get("residual_scale")
+        args.residual_condition = config.get("residual_condition")
+        args.residual_scale = config.get("residual_scale", 1.0)
     else:
         args.conditioning, args.flow_scale = conditioning_of(args), args.flow_scale or 1.0
+        args.residual_scale = 1.0 if args.residual_scale is None else args.residual_scale
+    check_residual(args.conditioning, args.residual_condition, args.residual_scale)
     if "sparse_flow" not in args.conditioning and (args.no_keypoints or args.sampling != "magnitude"):
         raise ValueError(
             "--no_keypoints and --sampling say how strokes are drawn, but only with --no_flow_completion is this "
@@ -146,6 +158,8 @@ def conditioning_of(args: argparse.Namespace) -> list[str]:
         names += ["splatted_frame", "hole_mask"]
     if args.start_frame_reference:
         names.append("start_frame")
+    if args.start_picture_reference:
+        names.append("start_picture")
     return names
 
 
@@ -210,45 +224,49 @@ def main(arguments: list[str] | None = None) -> int:
         sample = {name: pair[name] for name in ("latent", "next_latent")}
         if "dense_flow" in args.conditioning:
             sample["flow"] = pair["flow"]
-        if "start_frame" in args.conditioning:
-            sample |= clips.start(index)
+        if "start_frame" in args.conditioning or "start_picture" in args.conditioning:
+            sample |= clips.start(index, picture="start_picture" in args.conditioning)
         if "sparse_flow" in args.conditioning:
             sample["sparse_flow"], sample["mask"] = draw_sparse_flow(pair, args, rng)
         return sample
 
-    def condition(previous, batch):
-        size = tuple(previous.shape[2:])
-        cells = start_cells = sparse_flow = None
+    def condition(batch):
+        """What the model is given beside the noise, and what its target is a difference from, or None."""
+        size = tuple(batch["latent"].shape[2:])
+        cells = start_cells = start_picture = sparse_flow = None
         if "dense_flow" in args.conditioning:
             cells = resize_flow(batch["flow"], size)  # [B, 2, h, w]
-        if "start_frame" in args.conditioning:
+        if "start_flow" in batch:
             start_cells = accumulate_flow(resize_flow(batch["start_flow"], size), cells)
+        if "start_picture" in args.conditioning:
+            with torch.no_grad():
+                start_picture = splatted_start(vae, batch["start_picture"], start_cells * cell)
         if "sparse_flow" in args.conditioning:
             sparse_flow = batch["sparse_flow"], batch["mask"]
-        return frame_condition(
+        conditions = frame_condition(
             args.conditioning,
-            previous,
+            batch["latent"],
             None if cells is None else cells * cell,
             vae_scale_factor=cell,
             flow_scale=args.flow_scale,
             start_frame=batch.get("start_latent"),
             accumulated_flow=None if start_cells is None else start_cells * cell,
+            start_picture=start_picture,
             sparse_flow=sparse_flow,
         )
-
-    def splatted(batch):
-        flow = resize_flow(batch["flow"], tuple(batch["latent"].shape[2:])) * cell
-        return splat_latents(batch["latent"], flow, cell)[0]
+        if args.residual_condition is None:
+            return conditions, None
+        return conditions, condition_latent(conditions, args.conditioning, args.residual_condition, channels)
 
     def text_for(samples):
         return None if text is None else text.expand(len(samples), -1, -1)
 
     def compute_loss(model, batch):
         given = drop_conditions(batch | {"latent": augment_with_noise(batch["latent"], args)}, args)
-        conditions = condition(given["latent"], given)
+        conditions, base = condition(given)
         target = batch["next_latent"]
-        if args.residual_scale is not None:
-            target = args.residual_scale * (target - splatted(given))
+        if base is not None:
+            target = args.residual_scale * (target - base)
         return denoising_loss(model, scheduler, conditions, target, args, text_for(conditions)), {}
 
     chosen = {}
@@ -278,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         sample = torch.randn(latent.shape, generator=generator).to(latent.device)
         sampler = DDIMScheduler.from_config(scheduler.config)
         sampler.set_timesteps(args.validation_inference_steps, device=latent.device)
-        conditions = condition(latent, chosen)
+        conditions, base = condition(chosen)
         for timestep in sampler.timesteps:
             model_input = torch.cat([sample, conditions], dim=1).contiguous(memory_format=torch.channels_last)
             with accelerator.autocast():
@@ -288,8 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
                 ]
             prediction = torch.cat(parts).float()
             sample = sampler.step(prediction, timestep, sample).prev_sample
-        if args.residual_scale is not None:
-            sample = splatted(chosen) + sample / args.residual_scale
+        if base is not None:
+            sample = base + sample / args.residual_scale
 
         cells = resize_flow(flow, tuple(latent.shape[2:]))
         shown = {

@@ -164,6 +164,42 @@ def forward_splat(
     return output.to(input.dtype), coverage.to(input.dtype)
 
 
+def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Fills holes with a blurred continuation of what surrounds them, where what moves less counts as behind.
+
+    Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): averages over ever larger blocks of what is known,
+    then from coarse to fine each pixel keeps what it knows and takes the rest from the coarser level.
+
+    Args:
+        picture (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, 1 and more where the picture is known.
+        motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
+
+    Returns:
+        `torch.Tensor`: `[B, C, H, W]`.
+    """
+    known = coverage.clamp(max=1)
+    # The weight of a pixel in a neighbouring hole. One cell of motion more counts e times less; never nothing at all.
+    weight = known * (-motion).clamp_min(-10).exp()
+    levels = []
+    value = picture
+    while True:
+        levels.append((value, weight))
+        if max(value.shape[2:]) == 1:
+            break
+        total = F.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False)
+        value = F.avg_pool2d(value * weight, 2, ceil_mode=True, count_include_pad=False) / total.clamp_min(1e-12)
+        weight = total
+    filled = levels[-1][0]
+    for value, weight in reversed(levels[1:-1]):
+        filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : value.shape[2], : value.shape[3]]
+        # From a quarter of the weight of still pixels on, a block knows enough to speak for itself.
+        share = (4 * weight).clamp(max=1)
+        filled = share * value + (1 - share) * filled
+    filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : picture.shape[2], : picture.shape[3]]
+    return known * picture + (1 - known) * filled
+
+
 def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Looks up `input` at the end of every flow vector: `output[y, x] = input[y + v, x + u]`, bilinearly.
 

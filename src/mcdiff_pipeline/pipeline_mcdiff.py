@@ -29,7 +29,7 @@ from diffusers.utils import BaseOutput, load_image
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .flow import accumulate_flow, flow_magnitude, forward_splat, resize_flow
+from .flow import accumulate_flow, fill_from_behind, flow_magnitude, forward_splat, resize_flow
 from .flow_completion_unet import FlowCompletionUNet
 from .model_files import check_model_files
 from .strokes import Stroke, StrokeSheet, sparse_flow
@@ -42,11 +42,12 @@ CONDITIONING_CHANNELS = {
     "splatted_frame": "latent",
     "hole_mask": 1,
     "start_frame": "latent",
+    "start_picture": "latent",
     "sparse_flow": 3,
 }
 
 # Those that are made of dense flow; with none of them G takes the strokes as they are, and there need not be an F.
-DENSE_FLOW_CONDITIONS = ("dense_flow", "splatted_frame", "hole_mask", "start_frame")
+DENSE_FLOW_CONDITIONS = ("dense_flow", "splatted_frame", "hole_mask", "start_frame", "start_picture")
 
 # Log-weight of one latent cell of motion in forward splatting: where two things land on one cell, the one that moves
 # more is taken to be in front (it is the dragged object, the rest is scenery). Measured on rendered people, splatting
@@ -91,10 +92,12 @@ class MCDiffRollout:
         start_latents (`torch.Tensor`):
             Scaled latents of frame 0, same shape.
         accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
-            Flow from frame 0 to the current frame, in pixels; kept up only where `start_frame` is a condition, else
-            zero.
+            Flow from frame 0 to the current frame, in pixels; kept up only where `start_frame` or `start_picture` is a
+            condition, else zero.
         dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
             Flow from the frame before to the current frame, in pixels; None at frame 0 and from a model without F.
+        start_pictures (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
+            Frame 0 in [0, 1]; needed where `start_picture` is a condition.
     """
 
     frame: int
@@ -102,6 +105,7 @@ class MCDiffRollout:
     start_latents: torch.Tensor
     accumulated_flow: torch.Tensor
     dense_flow: torch.Tensor | None = None
+    start_pictures: torch.Tensor | None = None
 
 
 def vae_scale_factor(vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel) -> int:
@@ -116,6 +120,14 @@ def retrieve_latents(encoded: BaseOutput) -> torch.Tensor:
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mode()
     return encoded.latent if hasattr(encoded, "latent") else encoded.latents
+
+
+def encode_pictures(
+    vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel, pictures: torch.Tensor
+) -> torch.Tensor:
+    """Scaled latents `[B, C, h, w]`, in the autoencoder's dtype, of pictures `[B, 3, H, W]` in [0, 1]."""
+    latents = retrieve_latents(vae.encode(2 * pictures.to(vae.dtype) - 1))
+    return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
 
 def conditioning_channels(names: Sequence[str], latent_channels: int) -> int:
@@ -141,6 +153,25 @@ def conditioning_channels(names: Sequence[str], latent_channels: int) -> int:
     return sum(latent_channels if number == "latent" else number for number in channels)
 
 
+def check_residual(names: Sequence[str], residual_condition: str | None, residual_scale: float) -> None:
+    """Raises `ValueError` where G, given the conditions `names`, cannot denoise a difference from one of them."""
+    latents = [name for name in names if CONDITIONING_CHANNELS[name] == "latent"]
+    if residual_condition is not None and residual_condition not in latents:
+        raise ValueError(
+            f"`residual_condition` is {residual_condition!r}, but a difference is from a latent that the unet is "
+            f"given, one of {latents}: name one of these, or leave it out."
+        )
+    if not residual_scale > 0:
+        raise ValueError(f"`residual_scale` is {residual_scale}, but a difference is multiplied by more than 0.")
+
+
+def condition_latent(conditions: torch.Tensor, names: Sequence[str], name: str, latent_channels: int) -> torch.Tensor:
+    """One of the conditions `names`, a latent `[B, C, h, w]`, out of their concatenation `[B, C', h, w]`."""
+    before = names[: names.index(name)]
+    first = conditioning_channels(before, latent_channels) if before else 0
+    return conditions[:, first : first + latent_channels]
+
+
 def frame_condition(
     names: Sequence[str],
     previous_frame: torch.Tensor,
@@ -150,6 +181,7 @@ def frame_condition(
     flow_scale: float = 1.0,
     start_frame: torch.Tensor | None = None,
     accumulated_flow: torch.Tensor | None = None,
+    start_picture: torch.Tensor | None = None,
     sparse_flow: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """
@@ -162,6 +194,8 @@ def frame_condition(
             - `splatted_frame`: the latent of the current frame, forward-splatted by the flow; 0 in holes.
             - `hole_mask`: 1 where nothing was splatted to, 0 where a whole cell or more was.
             - `start_frame`: the latent of frame 0, forward-splatted along the flow accumulated since; 0 in holes.
+            - `start_picture`: the latent of frame 0 that was splatted as a picture; see [`splat_picture`]. Latents do
+              not move by parts of a cell as pictures do, so this is sharper, at the price of encoding every frame.
             - `sparse_flow`: the strokes as they are: displacements in latent cells over `flow_scale`, 0 where nothing
               is specified, and the mask, which is 1 where something is.
         previous_frame (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
@@ -176,6 +210,8 @@ def frame_condition(
             Scaled latent of frame 0; needed for `start_frame` only.
         accumulated_flow (`torch.Tensor`, *optional*):
             Flow from frame 0 to the next frame, in pixels; needed for `start_frame` only.
+        start_picture (`torch.Tensor`, *optional*):
+            Scaled latent of the splatted picture; needed for `start_picture` only.
         sparse_flow (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
             Displacements `(batch_size, 2, height, width)` in pixels, zero where nothing is specified, and bool mask
             `(batch_size, 1, height, width)`; needed for `sparse_flow` only.
@@ -183,7 +219,7 @@ def frame_condition(
     Returns:
         `torch.Tensor` of shape `(batch_size, conditioning_channels(names, channels), height, width)`.
     """
-    conditions = {"previous_frame": previous_frame}
+    conditions = {"previous_frame": previous_frame, "start_picture": start_picture}
     if "sparse_flow" in names:
         displacement, mask = sparse_flow
         conditions["sparse_flow"] = torch.cat([displacement / (vae_scale_factor * flow_scale), mask], dim=1)
@@ -217,6 +253,52 @@ def splat_latents(
     """
     cells = dense_flow / vae_scale_factor
     return forward_splat(latents, cells, splat_importance(cells))
+
+
+def splat_picture(pictures: torch.Tensor, flow: torch.Tensor, vae_scale_factor: int) -> torch.Tensor:
+    """
+    Forward-splat pictures along flow and fill the holes from behind.
+
+    Args:
+        pictures (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
+            Pictures, of any range.
+        flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Flow of every pixel, in pixels.
+        vae_scale_factor (`int`):
+            Pixels along one side of a latent cell, the unit in which motion decides who is in front.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`.
+    """
+    payload = torch.cat([pictures, (flow_magnitude(flow) / vae_scale_factor).to(pictures.dtype)], dim=1)
+    splatted, coverage = forward_splat(payload, flow, splat_importance(flow / vae_scale_factor))
+    return fill_from_behind(splatted[:, :-1], coverage, splatted[:, -1:])
+
+
+def splatted_start(
+    vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel,
+    start_pictures: torch.Tensor,
+    accumulated_flow: torch.Tensor,
+) -> torch.Tensor:
+    """
+    The condition `start_picture`: frame 0 splatted along the flow to the next frame, then encoded.
+
+    No frame that the model made is encoded, so nothing adds up from frame to frame.
+
+    Args:
+        vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
+            The autoencoder.
+        start_pictures (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`):
+            Frame 0 in [0, 1].
+        accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Flow from frame 0 to the next frame, in pixels on the latent grid.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`: scaled latents.
+    """
+    cell = vae_scale_factor(vae)
+    flow = resize_flow(accumulated_flow / cell, tuple(start_pictures.shape[2:]))  # in pixels, of every pixel
+    return encode_pictures(vae, splat_picture(start_pictures, flow, cell))
 
 
 def splat_importance(flow: torch.Tensor) -> torch.Tensor:
@@ -324,10 +406,12 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             string may name them all, separated by commas. The default is the paper's.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
-        residual_scale (`float`, *optional*):
-            Where given, `unet` denoises the difference between the next frame and the current frame splatted by the
-            flow (0 in holes), times this number, which brings the difference to the size of the noise. What does not
-            change then need not be painted again. None denoises the next frame itself, as in the paper.
+        residual_condition (`str`, *optional*):
+            Where given, `unet` denoises the difference between the next frame and this one of the conditions, which
+            has to be a latent, such as `splatted_frame`: what the condition has right need not be painted again. None
+            denoises the next frame itself, as in the paper.
+        residual_scale (`float`, defaults to 1.0):
+            What that difference is multiplied by, to bring it to the size of the noise.
         default_height (`int`, defaults to 256):
             With `default_width`, the working size where a call names none: as many pixels, in the picture's shape.
         default_width (`int`, defaults to 256):
@@ -341,8 +425,8 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     Raises:
         ValueError: If `conditioning` does not add up to the input channels of `unet`, the latents of `vae` are not
-            what `flow_completion` reads, `residual_scale` is not positive, or a condition or `residual_scale` needs
-            dense flow and there is no `flow_completion`.
+            what `flow_completion` reads, `residual_condition` is no latent out of `conditioning`, `residual_scale` is
+            not positive, or a condition needs dense flow and there is no `flow_completion`.
     """
 
     model_cpu_offload_seq = "text_encoder->flow_completion->unet->vae"
@@ -359,7 +443,8 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         tokenizer: CLIPTokenizer | None = None,
         conditioning: str | list[str] | tuple[str, ...] = ("previous_frame", "dense_flow"),
         flow_scale: float = 1.0,
-        residual_scale: float | None = None,
+        residual_condition: str | None = None,
+        residual_scale: float = 1.0,
         default_height: int = 256,
         default_width: int = 256,
         default_num_frames: int = 16,
@@ -380,6 +465,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             # one string: on the Hub diffusers takes every list in model_index.json for a component
             conditioning=",".join(self.conditioning),
             flow_scale=flow_scale,
+            residual_condition=residual_condition,
             residual_scale=residual_scale,
             default_height=default_height,
             default_width=default_width,
@@ -402,16 +488,11 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"and `conditioning` {list(self.conditioning)} has {channels}: give the `conditioning` that `unet` "
                 f"was trained with, or a `unet` with `in_channels={self.latent_channels + channels}`."
             )
-        if residual_scale is not None and not residual_scale > 0:
-            raise ValueError(
-                f"`residual_scale` is {residual_scale}, but it has to be positive, or None for a `unet` that denoises "
-                "the next frame itself: give the one that `unet` was trained with."
-            )
+        check_residual(self.conditioning, residual_condition, residual_scale)
         needing = [name for name in self.conditioning if name in DENSE_FLOW_CONDITIONS]
-        needing += ["residual_scale"] if residual_scale is not None else []
         if unet is not None and flow_completion is None and needing:
             raise ValueError(
-                f"`flow_completion` is None, but {needing} of `unet` are made of dense flow: give the "
+                f"`flow_completion` is None, but the conditions {needing} of `unet` are made of dense flow: give the "
                 "`flow_completion` that completes strokes to it, or a `unet` that was trained with `sparse_flow`."
             )
         if flow_completion is not None and (
@@ -756,10 +837,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Returns:
             `torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`.
         """
-        encoded = self.vae.encode(2 * pictures.to(device=self._execution_device, dtype=self.vae.dtype) - 1)
-        latents = retrieve_latents(encoded)
-        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        return (latents - shift) * self.vae.config.scaling_factor
+        return encode_pictures(self.vae, pictures.to(self._execution_device))
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """
@@ -786,7 +864,13 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         latents = self.encode_image(pictures).to(self.unet.dtype)
         flow = torch.zeros(latents.shape[0], 2, *latents.shape[2:], device=latents.device)
-        return MCDiffRollout(frame=0, latents=latents, start_latents=latents, accumulated_flow=flow)
+        return MCDiffRollout(
+            frame=0,
+            latents=latents,
+            start_latents=latents,
+            accumulated_flow=flow,
+            start_pictures=pictures.to(latents.device) if "start_picture" in self.conditioning else None,
+        )
 
     def rasterise_strokes(
         self, latents: torch.Tensor, strokes: list[list[Stroke]], frame: int, num_frames: int
@@ -828,6 +912,49 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         displacement, mask = self.rasterise_strokes(latents, strokes, frame, num_frames)
         latents = latents.to(self.flow_completion.dtype)
         return self.flow_completion(latents, displacement, mask, return_dict=False)[0].float()
+
+    def frame_conditions(
+        self,
+        rollout: MCDiffRollout,
+        dense_flow: torch.Tensor | None,
+        sparse_flow: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """
+        What one step of G is given beside the noise; differentiable with respect to the flow.
+
+        The arguments are those of [`MCDiffPipeline.next_frame`].
+
+        Returns:
+            `tuple`: the flow from frame 0 to the next frame, `(batch_size, 2, height, width)` in pixels, or None where
+            no condition needs it; the conditions, `(batch_size, C', height, width)`; and the one of them that G
+            denoises the difference from, `(batch_size, channels, height, width)`, or None.
+        """
+        accumulated_flow = start_picture = None
+        if "start_frame" in self.conditioning or "start_picture" in self.conditioning:
+            cells_per_pixel = 1 / self.vae_scale_factor
+            accumulated_flow = accumulate_flow(
+                rollout.accumulated_flow * cells_per_pixel, dense_flow * cells_per_pixel
+            )
+            accumulated_flow = accumulated_flow * self.vae_scale_factor
+        if "start_picture" in self.conditioning:
+            start_picture = splatted_start(self.vae, rollout.start_pictures, accumulated_flow)
+        conditions = frame_condition(
+            self.conditioning,
+            rollout.latents,
+            dense_flow,
+            vae_scale_factor=self.vae_scale_factor,
+            flow_scale=self.config.flow_scale,
+            start_frame=rollout.start_latents,
+            accumulated_flow=accumulated_flow,
+            start_picture=start_picture,
+            sparse_flow=sparse_flow,
+        )
+        base = None
+        if self.config.residual_condition is not None:
+            base = condition_latent(
+                conditions, self.conditioning, self.config.residual_condition, self.latent_channels
+            )
+        return accumulated_flow, conditions, base
 
     def next_frame(
         self,
@@ -879,39 +1006,17 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             num_inference_steps = self.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
-        cells_per_pixel = 1 / self.vae_scale_factor
-        previous_latents = rollout.latents
-
-        def condition(flow, strokes):
-            accumulated = None
-            if "start_frame" in self.conditioning:
-                accumulated = accumulate_flow(rollout.accumulated_flow * cells_per_pixel, flow * cells_per_pixel)
-                accumulated = accumulated * self.vae_scale_factor
-            return accumulated, frame_condition(
-                self.conditioning,
-                previous_latents,
-                flow,
-                vae_scale_factor=self.vae_scale_factor,
-                flow_scale=self.config.flow_scale,
-                start_frame=rollout.start_latents,
-                accumulated_flow=accumulated,
-                sparse_flow=strokes,
-            )
-
-        accumulated_flow, conditions = condition(dense_flow, sparse_flow)  # [B, C', h, w]
-        residual_scale = self.config.residual_scale
-        if residual_scale is not None:
-            splatted, _ = splat_latents(previous_latents, dense_flow, self.vae_scale_factor)
+        accumulated_flow, conditions, base = self.frame_conditions(rollout, dense_flow, sparse_flow)
         guided = guidance_scale != 1.0
         still_offset = None
         if guided:
             # the branch to move away from is the one in which nothing moves, and no stroke says anything
             still_flow = None if dense_flow is None else torch.zeros_like(dense_flow)
             no_strokes = None if sparse_flow is None else tuple(torch.zeros_like(part) for part in sparse_flow)
-            conditions = torch.cat([condition(still_flow, no_strokes)[1], conditions])
-            if residual_scale is not None:
-                # without motion the splatted frame is the current one, and differences are from that
-                still_offset = residual_scale * (previous_latents - splatted)
+            _, still_conditions, still_base = self.frame_conditions(rollout, still_flow, no_strokes)
+            conditions = torch.cat([still_conditions, conditions])
+            if base is not None:
+                still_offset = self.config.residual_scale * (still_base - base)
 
         self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
         latents = noise * self.scheduler.init_noise_sigma
@@ -956,14 +1061,15 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     latents = callback_outputs.pop("latents", latents)
                 progress_bar.update()
 
-        if residual_scale is not None:
-            latents = splatted + latents / residual_scale
+        if base is not None:
+            latents = base + latents / self.config.residual_scale
         return MCDiffRollout(
             frame=rollout.frame + 1,
             latents=latents,
             start_latents=rollout.start_latents,
             accumulated_flow=rollout.accumulated_flow if accumulated_flow is None else accumulated_flow,
             dense_flow=dense_flow,
+            start_pictures=rollout.start_pictures,
         )
 
     def _signal_level(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,6 @@ import torch
 
 from mcdiff_pipeline.evaluation.rivals import (
     accumulate_steps,
-    fill_from_behind,
     inverse_distance_flow,
     moving_pixels,
     nearest_stroke_flow,
@@ -12,6 +11,7 @@ from mcdiff_pipeline.evaluation.rivals import (
     splat_start_frame,
     thin_plate_flow,
 )
+from mcdiff_pipeline.flow import fill_from_behind
 
 
 def test_every_cell_copies_its_nearest_stroke():

@@ -43,8 +43,9 @@ from training_runs import SIZE, TRAINING, arguments, launch, logged, sliding_squ
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.annotation import ClipDataset
+from mcdiff_pipeline.flow import accumulate_flow
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
-from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels
+from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, splat_picture
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,10 @@ def test_a_unet_trained_on_strokes_makes_a_pipeline_without_flow_completion(data
             {"flow_conditioning": "concat", "start_frame_reference": True},
             ["previous_frame", "dense_flow", "start_frame"],
         ),
+        (
+            {"flow_conditioning": "concat", "start_picture_reference": True},
+            ["previous_frame", "dense_flow", "start_picture"],
+        ),
     ],
 )
 def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
@@ -120,8 +125,9 @@ def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
     [
         ({"no_flow_completion": True, "start_frame_reference": True}, "leaves no dense flow for"),
         ({"no_flow_completion": True, "flow_conditioning": "concat"}, "leaves no dense flow for"),
-        ({"no_flow_completion": True, "residual_scale": 2}, "leaves no dense flow for"),
-        ({"residual_scale": 0}, "--residual_scale is 0.0; it must be more than 0"),
+        ({"no_flow_completion": True, "start_picture_reference": True}, "leaves no dense flow for"),
+        ({"residual_condition": "start_frame"}, "`residual_condition` is 'start_frame', but .* one of"),
+        ({"residual_condition": "splatted_frame", "residual_scale": 0}, "multiplied by more than 0"),
         ({"no_keypoints": True}, "only with --no_flow_completion"),
         ({"sampling": "uniform"}, "only with --no_flow_completion"),
     ],
@@ -132,7 +138,7 @@ def test_switches_that_contradict_each_other_are_refused(data, tmp_path, switche
         train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **switches))
 
 
-def test_a_unet_can_be_trained_on_differences_from_the_splatted_frame(data, trained, tmp_path, monkeypatch):
+def test_a_unet_can_be_trained_on_differences_from_a_condition(data, trained, tmp_path, monkeypatch):
     seen = []
 
     def record(model, scheduler, conditions, target, *arguments):
@@ -140,22 +146,31 @@ def test_a_unet_can_be_trained_on_differences_from_the_splatted_frame(data, trai
         return denoising_loss(model, scheduler, conditions, target, *arguments)
 
     monkeypatch.setattr(train_future_frame, "denoising_loss", record)
-    targets = {}
-    for name, switches in (("frame", {}), ("difference", {"residual_scale": 2.0})):
-        changes = {"no_noise_augmentation": True, "max_train_steps": 1} | switches
+    differences = {"residual_condition": "start_picture", "residual_scale": 2.0}
+    for name, switches in (("frame", {}), ("difference", differences)):
+        changes = {"start_frame_reference": None, "start_picture_reference": True, "max_train_steps": 1} | switches
         assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / name, **changes)) == 0
-        splatted = seen[-1][0][:, 4 + 2 : 4 + 2 + 4]  # after previous_frame and dense_flow
-        targets[name] = seen[-1][1]
-    torch.testing.assert_close(targets["difference"], 2 * (targets["frame"] - splatted))
+    (_, next_latent), (conditions, difference) = seen
+    start_picture = conditions[:, -4:]
+    torch.testing.assert_close(difference, 2 * (next_latent - start_picture))
 
-    pipe = assemble(data, tmp_path / "difference", trained["train_flow_completion"], tmp_path / "model")
-    assert pipe.config.residual_scale == 2
-    assert (
-        assemble(data, tmp_path / "frame", trained["train_flow_completion"], tmp_path / "other").config[
-            "residual_scale"
-        ]
-        is None
-    )
+    flow_completion = trained["train_flow_completion"]
+    config = assemble(data, tmp_path / "difference", flow_completion, tmp_path / "model").config
+    assert (config.residual_condition, config.residual_scale) == ("start_picture", 2)
+    assert assemble(data, tmp_path / "frame", flow_completion, tmp_path / "other").config.residual_condition is None
+
+
+def test_the_reference_is_the_start_frame_at_the_place_of_the_next_frame(data):
+    vae = latent_cache.load_vae(str(data / "vae"), "cpu")
+    clips = latent_cache.open_latent_clips([str(data / "clips")], "train", vae, str(data / "cache"))
+    item = next(index for index in range(len(clips)) if clips.pairs[index][2] == 1)
+    pair, start = clips[item], clips.start(item, picture=True)
+    frames = clips.frames(item - 1, 2)
+    np.testing.assert_array_equal(start["start_picture"], frames[0].transpose(2, 0, 1).astype(np.float32) / 255)
+    pictures = torch.from_numpy(start["start_picture"])[None]
+    flow = accumulate_flow(*(torch.from_numpy(flow)[None] for flow in (start["start_flow"], pair["flow"])))
+    carried = splat_picture(pictures, flow, 4)[0].permute(1, 2, 0).numpy()
+    assert np.abs(carried - frames[2] / 255).mean() < 0.5 * np.abs(frames[0] / 255 - frames[2] / 255).mean()
 
 
 def test_noise_augmentation_can_be_left_out(data, trained, tmp_path):

@@ -6,10 +6,9 @@ right, channel 1 down.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..flow import accumulate_flow, flow_magnitude, forward_splat
-from ..pipeline_mcdiff import splat_importance
+from ..pipeline_mcdiff import splat_importance, splat_picture
 
 
 def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
@@ -109,48 +108,7 @@ def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell:
     Returns:
         `torch.Tensor`: `[B, N - 1, 3, H, W]`, the frames after the first.
     """
-    frames = []
-    for flow in accumulated_flow.unbind(1):
-        payload = torch.cat([start, flow_magnitude(flow) / cell], dim=1)
-        splatted, coverage = forward_splat(payload, flow, splat_importance(flow / cell))
-        frames.append(fill_from_behind(splatted[:, :-1], coverage, splatted[:, -1:]))
-    return torch.stack(frames, dim=1)
-
-
-def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Fills holes with a blurred continuation of what surrounds them, where what moves less counts as behind.
-
-    Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): averages over ever larger blocks of what is known,
-    then from coarse to fine each pixel keeps what it knows and takes the rest from the coarser level.
-
-    Args:
-        picture (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, 1 and more where the picture is known.
-        motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
-
-    Returns:
-        `torch.Tensor`: `[B, C, H, W]`.
-    """
-    known = coverage.clamp(max=1)
-    # The weight of a pixel in a neighbouring hole. One cell of motion more counts e times less; never nothing at all.
-    weight = known * (-motion).clamp_min(-10).exp()
-    levels = []
-    value = picture
-    while True:
-        levels.append((value, weight))
-        if max(value.shape[2:]) == 1:
-            break
-        total = F.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False)
-        value = F.avg_pool2d(value * weight, 2, ceil_mode=True, count_include_pad=False) / total.clamp_min(1e-12)
-        weight = total
-    filled = levels[-1][0]
-    for value, weight in reversed(levels[1:-1]):
-        filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : value.shape[2], : value.shape[3]]
-        # From a quarter of the weight of still pixels on, a block knows enough to speak for itself.
-        share = (4 * weight).clamp(max=1)
-        filled = share * value + (1 - share) * filled
-    filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : picture.shape[2], : picture.shape[3]]
-    return known * picture + (1 - known) * filled
+    return torch.stack([splat_picture(start, flow, cell) for flow in accumulated_flow.unbind(1)], dim=1)
 
 
 def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
