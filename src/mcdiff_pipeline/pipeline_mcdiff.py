@@ -379,7 +379,8 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     For every frame, the flow completion model turns the strokes of that moment into dense flow, and the UNet paints
     the next frame from noise, the current frame and that flow. The loop never leaves the latent space: the picture is
-    encoded once, and frames are decoded only to be shown.
+    encoded once, and frames are decoded only to be shown. With the condition `start_picture` the given picture is
+    encoded for each frame again, carried along the flow; a frame that the model made never is.
 
     This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
     implemented for all pipelines (downloading, saving, running on a particular device, etc.).
