@@ -4,7 +4,8 @@
     python benchmarks/results.py --evaluation runs/evaluation --ablations runs/ablations/evaluations
 
 `make results` does both. Every figure on the page comes out of `metrics.json` of these folders; the text around them
-is here, the verdicts are computed.
+is here, the verdicts are computed. Variants are trained for days and do not depend on the model, so without
+`--ablations` their section stays as it is.
 """
 
 import argparse
@@ -51,10 +52,25 @@ COMMANDS = (
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluation", type=Path, required=True, help="Folder of the evaluation of the model.")
-    parser.add_argument("--ablations", type=Path, default=None, help="Folder with the evaluation of each variant.")
+    parser.add_argument(
+        "--ablations",
+        type=Path,
+        default=None,
+        help="Folder with the evaluation of each variant; the page keeps what it says of them if absent.",
+    )
     parser.add_argument("--samples", nargs="*", default=[], help="Keys of clips to show; the first ones if absent.")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/results.md")
     return parser.parse_args(arguments)
+
+
+def section(page: Path, title: str) -> list[str]:
+    """The lines of one section of a page as it is, its title included; none where it has no such section."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
+    if title not in lines:
+        return []
+    first = lines.index(title)
+    following = [number for number in range(first + 1, len(lines)) if lines[number].startswith("## ")]
+    return lines[first : following[0] if following else len(lines)]
 
 
 class Figures:
@@ -362,6 +378,8 @@ def main(arguments: list[str] | None = None) -> None:
             "",
             *worth_of_flow_completion(args.ablations),
         ]
+    else:
+        lines += section(args.output, "## Ablations")
     samples = args.samples or [path.stem for path in sorted((args.evaluation / "samples").glob("*.png"))[:NUM_SAMPLES]]
     if samples:
         lines += ["## Samples", "", "One line for each row; the flow that drove the model is the last.", ""]

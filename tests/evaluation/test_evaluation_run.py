@@ -262,6 +262,7 @@ class TestBadInput:
 def test_the_results_page_gives_verdicts_on_the_figures_of_the_evaluation(finished, tmp_path):
     folder, metrics = finished
     page = tmp_path / "results.md"
+    page.write_text("# Results\n\n## Ablations\n\nWhat variants gave.\n\n## Samples\n\nOf another model.\n")
     command = [sys.executable, "benchmarks/results.py", "--evaluation", folder, "--output", page]
     subprocess.run([*command, "--samples", "square_0"], cwd=REPOSITORY, check=True)
     text = page.read_text()
@@ -272,6 +273,8 @@ def test_the_results_page_gives_verdicts_on_the_figures_of_the_evaluation(finish
     ratio = body["F"] / body["zero flow"]
     verdict = "met" if ratio <= 0.5 else "**missed**"
     assert f"| F on the body over zero flow, 2 strokes | {ratio:.3g} | ≤ 0.5 | {verdict} |" in text
+    assert "## Ablations\n\nWhat variants gave.\n\n## Samples\n\nOne line" in text  # no variants were given
+    assert "Of another model" not in text
     for picture in ("results-ade.png", "results-drift.png", "results-sample-0.jpg"):
         assert f"](images/{picture})" in text
         assert (tmp_path / "images" / picture).stat().st_size > 0
