@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mcdiff_pipeline.evaluation.motion_following import handle_distances
+from mcdiff_pipeline.evaluation.motion_following import HandleSearch
 
 
 def textured(height: int = 128, width: int = 160, seed: int = 0) -> torch.Tensor:
@@ -14,7 +14,7 @@ POSITIONS = torch.tensor([[80.5, 64.5], [40.5, 30.5], [2.5, 3.5], [157.5, 126.5]
 
 
 def distances(true_frame: torch.Tensor, output: torch.Tensor, positions: torch.Tensor = POSITIONS) -> torch.Tensor:
-    return handle_distances(true_frame, output, positions, torch.zeros(len(positions), dtype=torch.long))
+    return HandleSearch(true_frame, positions, torch.zeros(len(positions), dtype=torch.long)).distances(output)
 
 
 def test_on_the_true_frame_every_handle_is_where_it_should_be():
@@ -54,17 +54,20 @@ def test_patch_and_search_grow_with_the_frame():
 
 def test_no_handle_gives_no_distance():
     frames, none = torch.zeros(2, 3, 32, 32), torch.zeros(0, dtype=torch.long)
-    assert handle_distances(frames, frames, torch.zeros(0, 2), none).shape == (0,)
+    assert HandleSearch(frames, torch.zeros(0, 2), none).distances(frames).shape == (0,)
 
 
 def test_each_handle_is_looked_for_in_its_own_frame():
     true_frames = torch.cat([textured(seed=0), textured(seed=1)])
     output = torch.cat([textured(seed=0).roll(3, dims=3), textured(seed=1).roll(8, dims=2)])
-    found = handle_distances(true_frames, output, POSITIONS[[0, 1, 0]], torch.tensor([1, 0, 0]))
-    assert found.tolist() == [8, 3, 3]
+    search = HandleSearch(true_frames, POSITIONS[[0, 1, 0]], torch.tensor([1, 0, 0]))
+    assert search.distances(output).tolist() == [8, 3, 3]
+    assert search.distances(output, [0, 2]).tolist() == [8, 3]
 
 
 def test_shapes_that_do_not_fit_are_named():
+    frames = torch.zeros(4, 3, 32, 32)
     with pytest.raises(ValueError, match=r"`positions` \[3, 2\] and `numbers` \[4\] do not fit"):
-        frames = torch.zeros(4, 3, 32, 32)
-        handle_distances(frames, frames, torch.zeros(3, 2), torch.zeros(4, dtype=torch.long))
+        HandleSearch(frames, torch.zeros(3, 2), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"`output` is \[2, 3, 32, 32\]"):
+        HandleSearch(frames, torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)).distances(frames[:2])

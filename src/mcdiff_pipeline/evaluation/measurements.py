@@ -11,7 +11,7 @@ from ..annotation.people import PersonDetector
 from .downloaded_metrics import FVD_FEWEST_FRAMES, LPIPS, I3DFeatures, InceptionFeatures, available_metrics
 from .handles import Handle
 from .keypoint_following import joints_of, keypoint_distances
-from .motion_following import handle_distances
+from .motion_following import HandleSearch
 from .picture_metrics import psnr, ssim
 from .rows import ClipBatch
 from .st_lpips import STLPIPS
@@ -77,6 +77,11 @@ class FrameMeasurements:
             for number, handle in enumerate(drawn)
             for frame in range(1, len(handle.track))
         ]
+        self.search = HandleSearch(
+            self.truth,
+            torch.tensor([position.tolist() for _, _, _, position in self.places]).reshape(-1, 2),
+            torch.tensor([sample * self.shape[1] + time for sample, _, time, _ in self.places], dtype=torch.long),
+        )
 
     def pixels(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
         """PSNR of every frame in dB, `[B, N - 1]` each, NaN where a region is empty.
@@ -134,7 +139,7 @@ class FrameMeasurements:
         return values.float().cpu().unflatten(0, (self.shape[0], -1))
 
     def handles(self, frames: torch.Tensor, number: int) -> list[list[list[float]]]:
-        """How far from its true position each handle is found, in pixels; see `handle_distances`.
+        """How far from its true position each handle is found, in pixels; see `HandleSearch`.
 
         Args:
             frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1].
@@ -144,15 +149,11 @@ class FrameMeasurements:
             `list[list[list[float]]]`: for each clip and handle one distance for each frame in which it is to be seen,
             NaN where it has no contrast to be found by.
         """
-        places = [place for place in self.places if place[1] < number]
-        distances = handle_distances(
-            self.truth,
-            frames.flatten(0, 1),
-            torch.tensor([position.tolist() for _, _, _, position in places]).reshape(-1, 2),
-            torch.tensor([sample * self.shape[1] + time for sample, _, time, _ in places], dtype=torch.long),
-        )
+        chosen = [index for index, place in enumerate(self.places) if place[1] < number]
+        distances = self.search.distances(frames.flatten(0, 1), chosen)
         found: list[list[list[float]]] = [[] for _ in range(self.shape[0])]
-        for (sample, handle, _, _), distance in zip(places, distances.tolist()):
+        for index, distance in zip(chosen, distances.tolist()):
+            sample, handle, _, _ = self.places[index]
             if handle == len(found[sample]):
                 found[sample].append([])
             found[sample][handle].append(distance)
