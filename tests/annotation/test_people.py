@@ -190,6 +190,15 @@ def test_nobody_is_found_twice(detector):
 
 
 @pytest.mark.pose_model
+def test_the_last_of_all_searches_gives_what_a_call_gives(detector):
+    picture = photograph("balancing")
+    *_, last = found = list(detector.searches(picture))
+    assert [len(people) for people in found] == sorted(len(people) for people in found)
+    for person, called in zip(last, detector(picture), strict=True):
+        np.testing.assert_array_equal(person.keypoints, called.keypoints)
+
+
+@pytest.mark.pose_model
 def test_no_more_people_than_asked_for():
     pytest.importorskip("mediapipe")
     with PersonDetector(find_pose_model(), max_people=1) as detector:

@@ -158,6 +158,21 @@ class PersonDetector:
         Raises:
             ValueError: if the frame's shape or dtype is another.
         """
+        *_, people = self.searches(frame)
+        return people
+
+    def searches(self, frame: np.ndarray) -> Iterator[list[Person]]:
+        """The same search by search, for those who can stop early.
+
+        Args:
+            frame (`np.ndarray`): uint8 `[H, W, 3]`, RGB.
+
+        Yields:
+            `list[Person]`: after each search all who are found so far; at last what a call returns.
+
+        Raises:
+            ValueError: if the frame's shape or dtype is another.
+        """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
             raise ValueError(f"`frame` is {frame.dtype} {list(frame.shape)}, but uint8 [H, W, 3] is needed.")
         people: list[Person] = []
@@ -167,8 +182,9 @@ class PersonDetector:
             for person in self._search(searched):
                 if all(_overlap(person, other) <= _LARGEST_OVERLAP for other in people):
                     people.append(person)
+            yield people[: self.max_people]
             if len(people) == known or len(people) >= self.max_people:
-                return people[: self.max_people]
+                return
             mask = np.max([person.mask for person in people], axis=0)[..., None]
             rest = (frame * (1 - mask)).sum(axis=(0, 1)) / max((1 - mask).sum(), 1)  # the mean colour around them
             searched = np.rint(frame * (1 - mask) + rest * mask).astype(np.uint8)

@@ -51,12 +51,17 @@ def keypoint_distances(
         the detector is not sure of it.
     """
     pixels = frame.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    people = detector(pixels)
-    found = {person: _matching(people, keypoints[person]) for person in {person for person, _ in joints}}
+    wanted = {person for person, joint in joints if keypoints[person, joint, 2] >= 2}
+    found: dict[int, Person | None] = {}
+    # Further searches are for those whom the first one misses.
+    for people in detector.searches(pixels) if wanted else ():
+        found = {person: _matching(people, keypoints[person]) for person in wanted}
+        if all(detected is not None for detected in found.values()):
+            break
     distances = []
     for person, joint in joints:
         x, y, visibility = keypoints[person, joint]
-        detected = found[person]
+        detected = found.get(person)
         if visibility < 2 or detected is None or detected.keypoints[joint, 2] < LEAST_CONFIDENCE:
             distances.append(float("nan"))
         else:
