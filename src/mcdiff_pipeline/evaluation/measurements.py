@@ -115,9 +115,13 @@ class FrameMeasurements:
             name of the metric that compares their distributions.
         """
         looks = frames[:, self.looked_at].flatten(0, 1)
-        # Those of the true video are known.
-        is_truth = torch.equal(looks, self.true_looks)
-        activations = self.true_activations if is_truth else self.networks.st_lpips.activations(looks)
+        if torch.equal(looks, self.true_looks):
+            activations = self.true_activations
+        elif torch.equal(frames[:, :1].expand_as(frames), frames):  # a still needs one look
+            once = self.networks.st_lpips.activations(frames[:, 0])
+            activations = [hidden.repeat_interleave(len(self.looked_at), dim=0) for hidden in once]
+        else:
+            activations = self.networks.st_lpips.activations(looks)
         distances = self.networks.st_lpips.distance(activations, self.true_activations)
         values = {"ssim": self._at_looks(ssim(looks, self.true_looks)), "st_lpips": self._at_looks(distances)}
         features = {FRECHET: self._by_clip(activations[-1].mean(dim=(2, 3)))}
