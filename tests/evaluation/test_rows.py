@@ -86,6 +86,28 @@ def test_the_models_rows_share_one_run(batch, monkeypatch):
     assert len(runs) == 2
 
 
+def test_videos_are_those_of_a_call_but_the_picture_is_encoded_once(batch, monkeypatch):
+    clips, pipe, encoded = make_batch(batch.clips.pipe, 0, 1).clips, batch.clips.pipe, []
+    encode = pipe.encode_image
+    monkeypatch.setattr(pipe, "encode_image", lambda pictures: encoded.append(1) or encode(pictures))
+    runs = [clips.run(pipe, batch.strokes), clips.run(pipe, [[], []], dense_flow=clips.true_flow_on_cells)]
+    assert len(encoded) == 1
+    for output, strokes, flow in zip(runs, (batch.strokes, []), (None, clips.true_flow_on_cells)):
+        called = pipe(
+            clips.start,
+            strokes,
+            num_frames=NUM_FRAMES,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=1,
+            generator=[torch.Generator().manual_seed(seed) for seed in (0, 1)],
+            dense_flow=flow,
+            output_type="pt",
+        )
+        torch.testing.assert_close(output.frames, called.frames, atol=1e-5, rtol=0)
+        torch.testing.assert_close(output.dense_flow, called.dense_flow, atol=1e-5, rtol=0)
+
+
 def test_a_video_depends_on_its_own_clip_and_seed_alone(batch):
     alone = make_batch(batch.clips.pipe, 1)
     torch.testing.assert_close(Model().frames(alone)[0], Model().frames(batch)[1], atol=1e-4, rtol=0)

@@ -13,7 +13,7 @@ import torch
 
 from ..annotation.clips import Clip
 from ..flow import resize_flow
-from ..pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+from ..pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput, MCDiffRollout
 from ..strokes import Stroke
 from .handles import Handle
 from .rivals import (
@@ -58,6 +58,7 @@ class ClipBatch:
         self.true_frames = frames.permute(0, 1, 4, 2, 3).float() / 255  # [B, N, 3, H, W] in [0, 1]
         self.true_flow = torch.from_numpy(np.stack([clip.flow for clip in clips]))  # [B, N - 1, 2, H, W] pixels
         self.start = self.true_frames[:, 0]  # [B, 3, H, W]
+        self.starts: dict[MCDiffPipeline, MCDiffRollout] = {}  # what each pipeline's videos begin with
 
     @cached_property
     def true_flow_on_cells(self) -> torch.Tensor:
@@ -84,7 +85,7 @@ class ClipBatch:
     @cached_property
     def true_flow_rollout(self) -> MCDiffPipelineOutput:
         """What G makes of the true flow."""
-        return self.run(self.pipe, [], dense_flow=self.true_flow_on_cells)
+        return self.run(self.pipe, [[] for _ in self.seeds], dense_flow=self.true_flow_on_cells)
 
     @cached_property
     def reconstruction(self) -> torch.Tensor:
@@ -93,27 +94,43 @@ class ClipBatch:
             latents = self.pipe.encode_image(self.true_frames.flatten(0, 1))
             return self.pipe.decode_latents(latents).float().cpu().unflatten(0, self.true_frames.shape[:2])
 
+    @torch.no_grad()
     def run(
         self,
         pipe: MCDiffPipeline,
         strokes: Sequence[Sequence[Stroke]],
         dense_flow: torch.Tensor | None = None,
     ) -> MCDiffPipelineOutput:
-        """Runs a pipeline from the start frames: frames `[B, N, 3, H, W]`, flow `[B, N - 1, 2, h, w]`, on the CPU."""
-        _, num_frames, _, height, width = self.true_frames.shape
-        output = pipe(
-            self.start,
-            strokes,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            num_inference_steps=self.num_inference_steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in self.seeds],
+        """Runs a pipeline from the start frames, which it encodes once for all of its runs.
+
+        Args:
+            pipe (`MCDiffPipeline`): the pipeline.
+            strokes (`Sequence[Sequence[Stroke]]`): those of each clip, in pixels.
+            dense_flow (`torch.Tensor`, *optional*): `[B, N - 1, 2, h, w]` in pixels, in place of F's.
+
+        Returns:
+            `MCDiffPipelineOutput`: what a call gives, on the CPU: frames `[B, N, 3, H, W]` and flow `[B, N - 1, 2, h,
+            w]`.
+        """
+        if pipe not in self.starts:
+            self.starts[pipe] = pipe.start_rollout(self.start)
+        num_frames = self.true_frames.shape[1]
+        rollouts = pipe.roll_out(
+            self.starts[pipe],
+            [list(of_clip) for of_clip in strokes],
+            num_frames,
+            num_frames,
             dense_flow=dense_flow,
-            output_type="pt",
+            generator=[torch.Generator().manual_seed(seed) for seed in self.seeds],
+            num_inference_steps=self.num_inference_steps,
+            prompt_embeds=pipe.encode_prompt(None, len(self.start)),
         )
-        flow = None if output.dense_flow is None else output.dense_flow.float().cpu()
-        return MCDiffPipelineOutput(frames=output.frames.float().cpu(), dense_flow=flow)
+        frames, flows = [self.start], []
+        for rollout in rollouts:
+            frames.append(pipe.decode_latents(rollout.latents).float().cpu())
+            if rollout.dense_flow is not None:
+                flows.append(rollout.dense_flow.float().cpu())
+        return MCDiffPipelineOutput(torch.stack(frames, dim=1), torch.stack(flows, dim=1) if flows else None)
 
 
 class StrokedBatch:
