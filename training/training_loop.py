@@ -11,6 +11,7 @@ draw and repeats none.
 
 import argparse
 import contextlib
+import copy
 import importlib.util
 import json
 import math
@@ -24,16 +25,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list, parse_flag_from_env
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    OPTIMIZER_NAME,
+    DistributedType,
+    ProjectConfiguration,
+    broadcast_object_list,
+    compare_versions,
+    parse_flag_from_env,
+)
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from sharding import (
+    load_whole_optimizer_state,
+    names_of_blocks,
+    put_together,
+    split,
+    split_like,
+    whole,
+    whole_optimizer_state,
+)
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from validation_media import TRACKERS, check_tracker
 
+
+# 1.6 takes no other modules than those that name `_no_split_modules`.
+FSDP_ACCELERATE_VERSION = "1.7"
 
 # Those of diffusers' own training scripts.
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -106,27 +127,60 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Accelerate's entry point for these arguments; logs go to `output_dir/logs`.
 
     Raises:
-        ValueError: if accelerate was launched with FSDP, or with DeepSpeed for fp16.
+        ValueError: if accelerate was launched with FSDP where it cannot be had, or with FSDP or DeepSpeed for what
+            they cannot do.
     """
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise ValueError(
-            "distributed_type FSDP keeps only a part of the weights in each process, which these scripts can neither "
-            "average nor save; launch with training/accelerate_configs/ddp.yaml, or deepspeed_zero2.yaml for memory."
-        )
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and args.mixed_precision == "fp16":
         raise ValueError(
             "--mixed_precision fp16 would leave no weights in float32 to average under DeepSpeed; use bf16 or no."
         )
+    fsdp_plugin = make_fsdp_plugin(args) if parse_flag_from_env("ACCELERATE_USE_FSDP") else None
     if args.allow_tf32:
         torch.set_float32_matmul_precision("high")
-    return Accelerator(
+    accelerator = Accelerator(
         # Without it, several processes on a machine without accelerator would each train alone, as if there were one.
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
+        fsdp_plugin=fsdp_plugin,
         log_with=None if args.report_to == "none" else args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir, "logs")),
     )
+    if fsdp_plugin is not None and accelerator.distributed_type != DistributedType.FSDP:
+        raise ValueError(
+            f"distributed_type FSDP was asked for, but accelerate gives {accelerator.distributed_type.value} on this "
+            "machine, since it splits weights over accelerators only; launch with "
+            "training/accelerate_configs/cpu_two_processes.yaml."
+        )
+    return accelerator
+
+
+def make_fsdp_plugin(args: argparse.Namespace) -> FullyShardedDataParallelPlugin:
+    """What accelerate was launched with for FSDP, with weights in float32 as everywhere here, under torch's autocast.
+
+    Raises:
+        ValueError: if accelerate is too old, or for what these scripts cannot do with FSDP.
+    """
+    if compare_versions("accelerate", "<", FSDP_ACCELERATE_VERSION):
+        raise ValueError(
+            f"distributed_type FSDP needs accelerate {FSDP_ACCELERATE_VERSION} or later; update it, or launch with "
+            "training/accelerate_configs/ddp.yaml."
+        )
+    plugin = FullyShardedDataParallelPlugin()
+    unfit = {
+        "fsdp_version 1": plugin.fsdp_version == 1,
+        "fsdp_offload_params": isinstance(plugin.cpu_offload, CPUOffloadPolicy),
+        "--mixed_precision fp16": args.mixed_precision == "fp16",
+        "--use_8bit_adam": args.use_8bit_adam,
+    }
+    given = [name for name, is_given in unfit.items() if is_given]
+    if given:
+        raise ValueError(
+            f"distributed_type FSDP cannot be had with {' and '.join(given)} here; leave that out, and launch with "
+            "training/accelerate_configs/fsdp.yaml."
+        )
+    plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    return plugin
 
 
 class SeededDraws(Dataset):
@@ -236,6 +290,8 @@ def train(
 ) -> int:
     """Trains `model` in place; at the end it carries the averaged weights if `--use_ema` is given.
 
+    With FSDP it is on the device in the main process alone then.
+
     Args:
         name: Name of what is trained; a checkpoint holds it as the diffusers folders `name/` and `name_ema/`.
         draws: Training set; sample `n` of the run is `draws[n]`.
@@ -257,17 +313,22 @@ def train(
     device = accelerator.device
     parts = parts or {name: model}
     uses_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
-    # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with; DeepSpeed sends
-    # weights as they lie in memory and takes no other layout than the plain one.
-    layout = torch.contiguous_format if uses_deepspeed else torch.channels_last
-    model = model.to(device=device, memory_format=layout).train()
+    uses_fsdp = accelerator.distributed_type == DistributedType.FSDP
+    # Channels last is what the convolutions of oneDNN (CPU) and cuDNN (tensor cores) are fastest with; DeepSpeed and
+    # FSDP send weights as they lie in memory and take no other layout than the plain one.
+    layout = torch.contiguous_format if uses_deepspeed or uses_fsdp else torch.channels_last
     if args.gradient_checkpointing:
         for part in parts.values():
             part.enable_gradient_checkpointing()
+    # FSDP takes a model apart. It is given a copy; the model itself stays whole in the memory of the CPU, and is given
+    # the weights where they are validated or saved.
+    trained = model
+    if uses_fsdp:
+        model = copy.deepcopy(model)
+    model = model.to(device=device, memory_format=layout).train()
     optimizer = make_optimizer(args, [parameter for parameter in model.parameters() if parameter.requires_grad])
     samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     learning_rate = args.learning_rate * (samples_per_step if args.scale_lr else 1)
-    trained = model
     if uses_deepspeed:
         # What DeepSpeed does in its own step, and asks for where no loader is prepared beside the model. Its bf16 mode
         # would keep no weights in float32 to average; torch's autocast does.
@@ -278,44 +339,83 @@ def train(
             "bf16": {"enabled": False},
             "torch_autocast": {"enabled": args.mixed_precision == "bf16", "dtype": "bfloat16"},
         }
+    if uses_fsdp and accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = names_of_blocks(model)
     model, optimizer = accelerator.prepare(model, optimizer)
-    averaged = [parameter for part in parts.values() for parameter in part.parameters()]
+    saved = [parameter for part in parts.values() for parameter in part.parameters()]
+    # The same, as they are trained: with FSDP the parts that this process has of them.
+    counterparts = dict(zip(trained.parameters(), model.parameters(), strict=True))
+    averaged = [counterparts[parameter] for parameter in saved]
     ema = None
     if args.use_ema:
         ema = EMAModel(averaged, decay=args.ema_decay, foreach=True)
 
+    def take_averages():
+        if uses_fsdp:
+            put_together(averaged if ema is None else ema.shadow_params, saved)
+        elif ema is not None:
+            ema.copy_to(averaged)
+
     @contextlib.contextmanager
     def averaged_weights():
         trained.eval()
-        if ema is not None:
+        if ema is not None and not uses_fsdp:
             ema.store(averaged)
-            ema.copy_to(averaged)
-        yield trained
-        if ema is not None:
+        take_averages()
+        yield
+        if uses_fsdp:
+            trained.to("cpu")
+        elif ema is not None:
             ema.restore(averaged)
         trained.train()
 
-    def save_hook(models, weights, folder):
+    def save_parts(folder, suffix=""):
         if accelerator.is_main_process:
             for part_name, part in parts.items():
-                part.save_pretrained(Path(folder, part_name))
-            if ema is not None:
-                with averaged_weights():
-                    for part_name, part in parts.items():
-                        part.save_pretrained(Path(folder, f"{part_name}_ema"))
-            weights.clear()
+                part.save_pretrained(Path(folder, f"{part_name}{suffix}"))
+
+    def save_hook(models, weights, folder):
+        if uses_fsdp:
+            put_together(averaged, saved)
+        save_parts(folder)
+        if ema is not None:
+            with averaged_weights():
+                save_parts(folder, "_ema")
+        weights.clear()
 
     def load_hook(models, folder):
         models.clear()
         for part_name, part in parts.items():
             part.load_state_dict(type(part).from_pretrained(folder, subfolder=part_name).state_dict())
+        if uses_fsdp:
+            split(saved, averaged)
         if ema is not None:
             averages = [
                 type(part).from_pretrained(folder, subfolder=f"{part_name}_ema") for part_name, part in parts.items()
             ]
             shadow = [parameter.detach() for average in averages for parameter in average.parameters()]
+            if uses_fsdp:
+                shadow = [split_like(tensor, part) for tensor, part in zip(shadow, averaged, strict=True)]
             ema.load_state_dict({"shadow_params": shadow, "optimization_step": step})
             ema.to(device)
+
+    def save_state(folder):
+        if not uses_fsdp:
+            accelerator.save_state(folder)
+            return
+        # accelerate would write the weights a second time, and an optimizer that only as many processes can read.
+        save_hook([], [], folder)
+        state = whole_optimizer_state(optimizer, keep=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            torch.save(state, Path(folder, f"{OPTIMIZER_NAME}.bin"))
+
+    def load_state(folder):
+        if not uses_fsdp:
+            accelerator.load_state(folder)
+            return
+        load_hook([], folder)
+        state = torch.load(Path(folder, f"{OPTIMIZER_NAME}.bin"), map_location="cpu", weights_only=True)
+        load_whole_optimizer_state(optimizer, state)
 
     if accelerator.is_main_process:
         # What a run that was killed while it wrote a checkpoint left behind.
@@ -339,19 +439,21 @@ def train(
     if checkpoint is not None:
         progress = json.loads(Path(checkpoint, "progress.json").read_text())
         step, samples, spent_minutes = progress["step"], progress["samples"], progress["minutes"]
-        accelerator.load_state(str(checkpoint))
+        load_state(str(checkpoint))
         accelerator.print(f"Resumed from {checkpoint} at step {step}.")
 
     def save_checkpoint():
         def write(unfinished):
-            accelerator.save_state(str(unfinished))
+            save_state(str(unfinished))
             progress = {"step": step, "samples": samples, "minutes": minutes}
             Path(unfinished, "progress.json").write_text(json.dumps(progress))
 
         accelerator.wait_for_everyone()
         folder = Path(args.output_dir, f"checkpoint-{step}")
-        if uses_deepspeed and not accelerator.is_main_process:
-            accelerator.save_state(str(unfinished_name(folder)))  # its part of the optimizer
+        if (uses_deepspeed or uses_fsdp) and not accelerator.is_main_process:
+            save_state(
+                str(unfinished_name(folder))
+            )  # DeepSpeed: its part of the optimizer; FSDP: hands over its parts
         # Else what the other processes know follows from the seed, the step and the samples drawn.
         if accelerator.is_main_process:
             try:
@@ -369,8 +471,14 @@ def train(
 
     def check_finite(loss, norm, batch, items):
         # With fp16 an infinite gradient is the grad scaler's business: it skips the step.
-        if math.isfinite(loss) and (math.isfinite(norm) or args.mixed_precision == "fp16"):
+        finite = math.isfinite(loss) and (math.isfinite(norm) or args.mixed_precision == "fp16")
+        if uses_fsdp:
+            # Where one stops all have to, since it takes all to put the weights together.
+            finite = float(accelerator.reduce(torch.tensor(float(finite), device=device), "mean")) == 1
+        if finite:
             return
+        if uses_fsdp:
+            put_together(averaged, saved)
         snapshot = Path(args.output_dir, f"not-finite-{step}-process-{accelerator.process_index}")
 
         def write(unfinished):
@@ -398,6 +506,13 @@ def train(
             log_file.write(json.dumps({"step": step, **values}) + "\n")
             log_file.flush()
 
+    def run_validation(write):
+        if accelerator.is_main_process:
+            with torch.no_grad():
+                values = validate(trained.to(device), step)
+            log(values)
+            write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+
     received = []
     handlers = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -422,7 +537,8 @@ def train(
         mininterval=0.1 if sys.stderr.isatty() else 30,
         disable=not accelerator.is_local_main_process,
     )
-    validates = validate is not None and accelerator.is_main_process
+    # With FSDP all others help to put the weights together.
+    validates = validate is not None and (accelerator.is_main_process or uses_fsdp)
     started, minutes, sums, count = time.monotonic(), spent_minutes, {}, 0
     waiting, mark, marked_step = 0.0, started, step
     while step < last_step:
@@ -456,7 +572,8 @@ def train(
                 accelerator.backward(loss)
                 norm = 0.0
                 if accelerator.sync_gradients:
-                    norm = float(accelerator.clip_grad_norm_(trained.parameters(), args.max_grad_norm) or 0.0)
+                    norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+                    norm = float(whole(norm) or 0.0)
                 check_finite(loss.item(), norm, batch, items)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -486,24 +603,20 @@ def train(
             bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             sums, count, waiting, mark, marked_step = {}, 0, 0.0, now, step
         if validates and step % args.validation_steps == 0 and step < last_step:
-            with averaged_weights() as model_of_averages, torch.no_grad():
-                values = validate(model_of_averages, step)
-            log(values)
-            bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+            with averaged_weights():
+                run_validation(bar.write)
         if step % args.checkpointing_steps == 0:
             save_checkpoint()
     bar.close()
 
     if checkpoints(args.output_dir)[-1:] != [Path(args.output_dir, f"checkpoint-{step}")]:
         save_checkpoint()
-    if ema is not None:
-        ema.copy_to(averaged)
+    take_averages()
+    if accelerator.is_main_process:
+        trained.to(device)
     if validates and not received:
         trained.eval()
-        with torch.no_grad():
-            values = validate(trained, step)
-        log(values)
-        accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+        run_validation(print)
     if log_file is not None:
         log_file.close()
     accelerator.end_training()
