@@ -3,6 +3,7 @@
     python benchmarks/annotation.py videos/
     python benchmarks/annotation.py videos/ --flow raft_small=runs/optical_flow/raft_small --resolution 128
     python benchmarks/annotation.py videos/ --variants data/web --shorter_side 720 --max_fps 30
+    python benchmarks/annotation.py data/web --in_turn              # on a machine that is busy
     python benchmarks/annotation.py videos/ --lengths 300 3000      # memory
 
 Time is a ratio: the whole command (its start, finding, decoding, selecting, estimating, writing, packing, reporting)
@@ -10,6 +11,10 @@ over the bare estimators on the same frames: flow in both directions for every p
 the pose detector on every frame. Both take the same number of processes, which share the CPUs. The clock is what a
 user waits for; CPU time says the same where other programs disturb the clock. The start is the same command on a video
 without clips.
+
+Other programs that come and go between the two make the ratio worthless. `--in_turn` measures both video by video, in
+one process, by CPU time: all of a worker's work on a video over the bare estimators on the same video's pairs. What it
+leaves out is the start, packing and reporting.
 
 A few short videos last no longer than the start. `--variants` measures copies of them instead: mirrored, upside down,
 turned and backwards, 16 in all, as H.264 of medium quality, and smaller or with fewer frames if asked.
@@ -34,7 +39,7 @@ import cv2
 import numpy as np
 import torch
 
-from mcdiff_pipeline.annotation.annotation_workers import num_cpus
+from mcdiff_pipeline.annotation.annotation_workers import WRITING, annotate_part, num_cpus
 from mcdiff_pipeline.annotation.clip_selection import VideoOutcome
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.annotation.found_videos import find_videos
@@ -58,6 +63,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shorter_side", type=int, help="Pixels that variants have at most.")
     parser.add_argument(
         "--max_fps", type=float, default=float("inf"), help="Frames per second that they have at most."
+    )
+    parser.add_argument(
+        "--in_turn", action="store_true", help="Measure the work on each video and its floor in turn, in one process."
     )
     parser.add_argument("--lengths", type=int, nargs=2, help="Measure memory instead, on videos of so many frames.")
     return parser.parse_args(arguments)
@@ -184,6 +192,33 @@ def measure_time(videos: list[Path], args: argparse.Namespace) -> None:
             )
 
 
+def measure_in_turn(videos: list[Path], args: argparse.Namespace) -> None:
+    """CPU time of a worker's work, video by video, and right after it that of the bare estimators on its clips."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, VideoAnnotator(annotation_settings(args)) as each:
+        global annotator
+        annotator = each
+        Path(folder, WRITING).mkdir()
+        found = find_videos(videos)
+        annotate_part(annotator, found[0], Path(folder))  # what is slower the first time
+        for video in found:
+            start = time.process_time()
+            annotate_part(annotator, video, Path(folder))
+            whole = time.process_time() - start
+            part = Path(folder, f"{video.identity}.tar")
+            clips = [clip.frames for clip in ClipDataset(part)] if part.exists() else []
+            rows.append((sum(len(frames) - 1 for frames in clips), whole, sum(map(run_estimators, clips))))
+            pairs, whole, bare = (sum(column) for column in zip(*rows))
+            if pairs:
+                print(
+                    f"{len(rows)} videos, {pairs} pairs: CPU {whole:.1f} s, bare estimators {bare:.1f} s, ratio "
+                    f"{whole / bare:.3f}; a pair {1000 * whole / pairs:.0f} ms, {1000 * bare / pairs:.0f} ms",
+                    flush=True,
+                )
+
+
 def peak_memory(settings: AnnotationSettings, path: str) -> float:
     """MiB that one process has needed at most, after annotating one video."""
     with VideoAnnotator(settings) as annotator:
@@ -222,7 +257,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if args.variants and not args.variants.exists():
         write_variants(args.videos, args.variants, args.shorter_side, args.max_fps)
-    measure_time([args.variants] if args.variants else args.videos, args)
+    measure = measure_in_turn if args.in_turn else measure_time
+    measure([args.variants] if args.variants else args.videos, args)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from mcdiff_pipeline.annotation import ClipDataset
 from mcdiff_pipeline.annotation.annotation_run import NEAR_DUPLICATE, annotate_videos
 from mcdiff_pipeline.annotation.annotation_workers import WRITING, Part, annotate_part, default_num_workers
 from mcdiff_pipeline.annotation.found_videos import find_videos
+from mcdiff_pipeline.annotation.optical_flow import FlowEstimator
 from mcdiff_pipeline.annotation.video_annotation import VideoAnnotator
 from mcdiff_pipeline.video import read_video, write_video
 
@@ -336,13 +337,14 @@ def test_a_video_for_which_memory_runs_out_is_tried_again_alone(videos, insatiab
     ],
 )
 def test_errors_of_the_machine_are_not_entered_as_the_videos(videos, tmp_path, error, is_the_videos):
-    def estimator(first, second):
-        raise error
+    class Failing(FlowEstimator):
+        def __call__(self, first, second):
+            raise error
 
     (tmp_path / WRITING).mkdir()
     (video,) = find_videos([videos / "cat.mp4"])
     with VideoAnnotator(SETTINGS) as annotator:
-        annotator.estimator = estimator
+        annotator.estimator = Failing()
         with contextlib.nullcontext() if is_the_videos else pytest.raises(type(error)):
             annotate_part(annotator, video, tmp_path)
     part = Part.read(video, tmp_path)

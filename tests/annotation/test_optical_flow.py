@@ -12,7 +12,7 @@ from mcdiff_pipeline.annotation.optical_flow import (
     forward_backward_consistency,
     load_flow_estimator,
 )
-from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.flow import backward_warp, resize_flow
 
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
@@ -134,6 +134,17 @@ def test_the_same_frames_give_the_same_flow_whatever_is_beside_them():
     np.testing.assert_array_equal(load_flow_estimator("dis")(first, second), flow)
 
 
+def test_there_and_back_is_what_two_calls_give(weights):
+    frames = noise_frames(3, 40, 48)
+    for estimator in (
+        load_flow_estimator("dis"),
+        load_flow_estimator("raft_small", weights=weights["raft_small"]),
+    ):
+        there, back = estimator.there_and_back(frames)
+        np.testing.assert_array_equal(there, estimator(frames[:-1], frames[1:]))
+        np.testing.assert_array_equal(back, estimator(frames[1:], frames[:-1]))
+
+
 def test_descriptions_tell_estimators_apart(weights, tmp_path):
     other = {name: tensor + 1 for name, tensor in random_raft("raft_small").state_dict().items()}
     save_file(other, tmp_path / "other.safetensors")
@@ -235,6 +246,24 @@ def test_the_threshold_grows_with_the_motion_and_confidence_crosses_one_half_the
         np.testing.assert_allclose(confidence[:, :, :10], 0.5, atol=0.02)
     occlusion, _ = forward_backward_consistency(constant_flow(1, 0), constant_flow(-1 + gap, 0))
     assert occlusion.all()
+
+
+def test_the_way_back_is_looked_up_between_pixels_and_what_is_no_number_is_occluded():
+    rng = np.random.default_rng(0)
+    forward, backward = rng.normal(0, 3, (2, 2, 2, 24, 31)).astype(np.float32)
+    back = backward_warp(torch.from_numpy(backward), torch.from_numpy(forward)).numpy()
+    allowed = 0.01 * (np.square(forward).sum(axis=1) + np.square(back).sum(axis=1)) + 0.5
+    contradicts = np.square(forward + back).sum(axis=1) > allowed
+    x, y = np.arange(31) + forward[:, 0], np.arange(24)[:, None] + forward[:, 1]
+    inside = (x >= -0.5) & (x < 30.5) & (y >= -0.5) & (y < 23.5)
+    occlusion, _ = forward_backward_consistency(forward, backward)
+    np.testing.assert_array_equal(occlusion, contradicts | ~inside)
+
+    forward[1, 0, 5, 5] = np.nan
+    changed, confidence = forward_backward_consistency(forward, backward)
+    assert changed[1, 5, 5] and confidence[1, 5, 5] == 0
+    changed[1, 5, 5] = occlusion[1, 5, 5]
+    np.testing.assert_array_equal(changed, occlusion)
 
 
 def test_flows_of_two_shapes_are_refused():

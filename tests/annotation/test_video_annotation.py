@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from mcdiff_pipeline.annotation.clip_selection import VideoOutcome
+from mcdiff_pipeline.annotation.optical_flow import FlowEstimator
 from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.annotation.video_annotation import VideoAnnotator
@@ -157,16 +158,18 @@ def test_impossible_settings_are_refused(values, message):
 def annotate_with_flow(path: Path, displacement: float):
     """Annotates with an estimator that gives a pixel this displacement, and little to the others."""
 
-    def estimator(first, second):
-        flow = np.zeros((len(first), 2, *first.shape[1:3]), dtype=np.float32)
-        flow[..., :12] = 4  # an eighth of the picture
-        flow[:, 0, 0, 0] = displacement
-        return flow
+    class GivenFlow(FlowEstimator):
+        description = {}
 
-    estimator.description = {}
+        def __call__(self, first, second):
+            flow = np.zeros((len(first), 2, *first.shape[1:3]), dtype=np.float32)
+            flow[..., :12] = 4  # an eighth of the picture
+            flow[:, 0, 0, 0] = displacement
+            return flow
+
     outcome = VideoOutcome("pan.mkv")
     with VideoAnnotator(small()) as annotator:
-        annotator.estimator = estimator
+        annotator.estimator = GivenFlow()
         return list(annotator.annotate(path, "pan.mkv", outcome)), outcome
 
 

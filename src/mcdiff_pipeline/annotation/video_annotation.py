@@ -101,8 +101,7 @@ class VideoAnnotator:
             `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is not worth keeping.
         """
         frames = selected.frames
-        flow = self.estimator(frames[:-1], frames[1:])  # [T - 1, 2, H, W]
-        backward = self.estimator(frames[1:], frames[:-1])
+        flow, backward = self.estimator.there_and_back(frames)  # both [T - 1, 2, H, W]
         occlusion, confidence = forward_backward_consistency(flow, backward)
         if (confidence > 0.5).mean(axis=(1, 2)).min() < MIN_CONSISTENT:
             return None, "flow contradicts itself"
