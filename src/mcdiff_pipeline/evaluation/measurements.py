@@ -104,7 +104,7 @@ class FrameMeasurements:
         return {name: self._by_clip(value) for name, value in values.items()}
 
     def structure(self, frames: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """What sees more than pixels, and costs half as much as making a frame in two steps.
+        """What sees more than pixels, and costs a sixth of making a frame in two steps.
 
         Args:
             frames (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1], the frames after the given one.
