@@ -197,6 +197,8 @@ def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torc
         share = (4 * weight).clamp(max=1)
         filled = share * value + (1 - share) * filled
     filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : picture.shape[2], : picture.shape[3]]
+    # So does a pixel: where flow spreads, a lattice of half covered pixels would show otherwise.
+    known = (4 * coverage).clamp(max=1)
     return known * picture + (1 - known) * filled
 
 
