@@ -1007,6 +1007,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             num_inference_steps = self.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
+        previous_latents = rollout.latents  # by this name a callback can ask for them
         accumulated_flow, conditions, base = self.frame_conditions(rollout, dense_flow, sparse_flow)
         guided = guidance_scale != 1.0
         still_offset = None
