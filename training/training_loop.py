@@ -451,9 +451,8 @@ def train(
         accelerator.wait_for_everyone()
         folder = Path(args.output_dir, f"checkpoint-{step}")
         if (uses_deepspeed or uses_fsdp) and not accelerator.is_main_process:
-            save_state(
-                str(unfinished_name(folder))
-            )  # DeepSpeed: its part of the optimizer; FSDP: hands over its parts
+            # With DeepSpeed it writes its part of the optimizer, with FSDP it hands over its parts of everything.
+            save_state(str(unfinished_name(folder)))
         # Else what the other processes know follows from the seed, the step and the samples drawn.
         if accelerator.is_main_process:
             try:

@@ -172,15 +172,14 @@ def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torc
 
     Args:
         picture (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, 1 and more where the picture is known.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, a quarter and more where the picture is known.
         motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
 
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
-    known = coverage.clamp(max=1)
     # The weight of a pixel in a neighbouring hole. One cell of motion more counts e times less; never nothing at all.
-    weight = known * (-motion).clamp_min(-10).exp()
+    weight = coverage.clamp(max=1) * (-motion).clamp_min(-10).exp()
     levels = []
     value = picture
     while True:
