@@ -10,6 +10,7 @@ from mcdiff_pipeline.flow import (
     accumulate_flow,
     backward_warp,
     flow_magnitude,
+    flow_stretch,
     flow_to_image,
     forward_splat,
     read_flo,
@@ -77,6 +78,44 @@ class TestResizeFlow:
     def test_errors_name_the_value_and_what_is_allowed(self, flow, size, message):
         with pytest.raises(ValueError, match=message):
             resize_flow(flow, size)
+
+
+class TestStretch:
+    @pytest.mark.parametrize(
+        "matrix, largest",
+        [
+            ([[1, 0], [0, 1]], 1),
+            ([[0, -1], [1, 0]], 1),
+            ([[3, 0], [0, 0.5]], 3),
+            ([[0.5, 0], [0, 2]], 2),
+            ([[1, 1], [0, 1]], (1 + 5**0.5) / 2),
+        ],
+    )
+    def test_of_an_affine_motion_is_its_largest_singular_value(self, matrix, largest):
+        y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+        places = torch.stack([x, y])
+        flow = torch.einsum("ij,jhw->ihw", torch.tensor(matrix).float(), places) - places + 4
+        torch.testing.assert_close(flow_stretch(flow[None])[..., 1:-1, 1:-1], torch.full((1, 1, 4, 5), float(largest)))
+
+    def test_a_cell_that_stays_with_one_side_is_not_torn(self):
+        flow = torch.zeros(1, 2, 4, 8)
+        flow[:, 0, :, 5:] = 10
+        assert (flow_stretch(flow) == 1).all()
+
+    def test_a_cell_between_two_sides_is_torn(self):
+        flow = torch.zeros(1, 2, 4, 9)
+        flow[:, 0, :, 5:] = 10
+        flow[:, 0, :, 4] = 4
+        assert flow_stretch(flow)[0, 0, 0].tolist() == [1] * 4 + [5] + [1] * 4
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_kept(self, dtype):
+        stretch = flow_stretch(torch.full((1, 2, 4, 4), 300.0, dtype=dtype))
+        assert stretch.dtype == dtype and (stretch == 1).all()
+
+    def test_what_is_no_flow_is_refused(self):
+        with pytest.raises(ValueError, match="`flow` has shape"):
+            flow_stretch(torch.zeros(1, 3, 4, 4))
 
 
 class TestForwardSplat:

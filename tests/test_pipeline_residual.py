@@ -135,6 +135,17 @@ def test_start_picture_is_splatted_before_it_is_encoded(picture):
         torch.testing.assert_close(call[:, 4:8], pipe.encode_image(carried), rtol=1e-4, atol=1e-4)
 
 
+def test_an_outline_that_flow_tears_is_not_scattered_over_what_comes_into_sight():
+    picture = torch.zeros(1, 1, 16, 64)
+    picture[..., 24:40] = 1  # a white bar goes right, and its left outline, of 5 pixels here, only in part
+    flow = torch.zeros(1, 2, 16, 64)
+    flow[:, 0, :, 24:40] = 20
+    flow[:, 0, :, 22:27] = torch.linspace(0, 20, 7)[1:-1]
+    moved = splat_picture(picture, flow, 4)
+    assert (moved[..., 50:58] > 0.9).all() and (moved[..., :20] < 0.1).all()
+    assert moved[..., 28:42].max() < 0.2
+
+
 def test_long_videos_of_nothing_new_end_as_they_began(picture):
     names = ("previous_frame", "dense_flow", "start_picture")
     pipe = make_pipeline(names, residual_condition="start_picture", scheduler=make_scheduler("sample"))

@@ -71,6 +71,39 @@ def flow_magnitude(flow: torch.Tensor) -> torch.Tensor:
     return flow.float().square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
 
 
+def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
+    """How far flow draws a cell away from its neighbours: the largest singular value of the Jacobian of `p + flow(p)`.
+
+    It is 1 under a translation or a rotation and s where things grow by s. A derivative is the smaller of the
+    differences to both sides (minmod, which keeps edges), so a cell that stays with one side is not torn off, wherever
+    the other side goes, and one that goes a way of its own in between is.
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
+
+    Returns:
+        `torch.Tensor`: `[B, 1, H, W]`, dtype of `flow`.
+
+    Raises:
+        ValueError: if `flow` is no flow field.
+    """
+    _check_flow(flow)
+    values = flow.to(torch.promote_types(flow.dtype, torch.float32))
+    derivatives = []
+    for axis in (3, 2):
+        edge = torch.zeros_like(values.narrow(axis, 0, 1))
+        difference = values.diff(dim=axis)
+        before, after = torch.cat([edge, difference], dim=axis), torch.cat([difference, edge], dim=axis)
+        derivatives.append(torch.where(before.abs() < after.abs(), before, after))
+    (u_x, v_x), (u_y, v_y) = (derivative.split(1, dim=1) for derivative in derivatives)
+    # The squared singular values of [[1 + u_x, u_y], [v_x, 1 + v_y]] have its squared Frobenius norm as their sum and
+    # its squared determinant as their product.
+    total = (1 + u_x).square() + u_y.square() + v_x.square() + (1 + v_y).square()
+    determinant = (1 + u_x) * (1 + v_y) - u_y * v_x
+    largest = (total + (total.square() - 4 * determinant.square()).clamp_min(0).sqrt()) / 2
+    return largest.sqrt().to(flow.dtype)
+
+
 def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resizes a flow field together with its displacements, so that they are measured in cells of the new grid.
 
