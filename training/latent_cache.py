@@ -4,7 +4,8 @@
 
 Each shard becomes a folder of arrays, named by what it depends on: the weights of the encoder and the shard. So a
 pass that was interrupted goes on where it stopped, new shards are added to what is there, and an autoencoder never
-meets the latents of another. The training scripts call `open_latent_clips`, which does this pass where it is needed.
+meets the latents of another. Of several passes at a time one encodes and the others wait. The training scripts call
+`open_latent_clips`, which does this pass where it is needed.
 """
 
 import argparse
@@ -18,12 +19,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
+from filelock import FileLock
 from tqdm.auto import tqdm
 from training_loop import write_folder
 
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
-from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents
+from mcdiff_pipeline.pipeline_mcdiff import encode_pictures
 
 
 # Part of every folder's name: another layout of the arrays gets another name.
@@ -53,7 +55,7 @@ class LatentClips:
     """Pairs of consecutive frames with latents, from the folders that `open_latent_clips` wrote; memory-mapped.
 
     Item `i` is one pair (t, t + 1), a dict of arrays:
-        latent, next_latent: float32 `[C, h, w]`, scaled by the autoencoder's `scaling_factor`.
+        latent, next_latent: float32 `[C, h, w]`, scaled as the pipeline scales them.
         flow: float32 `[2, H, W]`, forward flow in pixels, rounded to float16.
         mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
         keypoints: float32 `[P, K, 3]` of frame t; padded with visibility 0.
@@ -142,10 +144,10 @@ def encode_frames(vae: AutoencoderDC | AutoencoderKL, frames: np.ndarray, batch_
     device = next(vae.parameters()).device
     latents = []
     for batch in torch.from_numpy(frames).split(batch_size):
-        pictures = batch.permute(0, 3, 1, 2).to(device).float().div(127.5).sub(1)
+        pictures = batch.permute(0, 3, 1, 2).to(device).float().div(255)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
-            latents.append(retrieve_latents(vae.encode(pictures)).float() * vae.config.scaling_factor)
+            latents.append(encode_pictures(vae, pictures).float())
     return torch.cat(latents)
 
 
@@ -189,7 +191,8 @@ def open_latent_clips(
     Raises:
         ValueError: if a folder holds no shard of the split, none can be read, or the frames are not of one size.
     """
-    weights = hashlib.sha256(json.dumps(vae.config.scaling_factor).encode())
+    scaling = [vae.config.scaling_factor, getattr(vae.config, "shift_factor", None)]
+    weights = hashlib.sha256(json.dumps(scaling).encode())
     for name, tensor in sorted(vae.state_dict().items()):
         if not name.startswith(("encoder.", "quant_conv.")):
             continue  # a better decoder reads the same latents
@@ -207,13 +210,16 @@ def open_latent_clips(
             identity = f"{shard.resolve()} {state.st_size} {state.st_mtime_ns}"
             name = f"{shard.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
             parts.append((shard, vae_folder / name))
-    missing = [(shard, folder) for shard, folder in parts if not folder.is_dir()] if write else []
     skipped = []
-    for shard, folder in tqdm(missing, desc=f"encoding {split} shards", disable=not missing):
-        try:
-            write_folder(folder, lambda unfinished, shard=shard: write_part(unfinished, shard, vae))
-        except ValueError as error:
-            skipped.append(str(error))
+    if write:
+        vae_folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(vae_folder / ".lock"):  # F and G are trained side by side, and read the same shards
+            missing = [(shard, folder) for shard, folder in parts if not folder.is_dir()]
+            for shard, folder in tqdm(missing, desc=f"encoding {split} shards", disable=not missing):
+                try:
+                    write_folder(folder, lambda unfinished, shard=shard: write_part(unfinished, shard, vae))
+                except ValueError as error:
+                    skipped.append(str(error))
     if skipped:
         print(f"Skipped {len(skipped)} of {len(parts)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
     parts = [(shard, folder) for shard, folder in parts if folder.is_dir()]

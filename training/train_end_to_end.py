@@ -214,8 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def decode(latents):
         with accelerator.autocast():
-            parts = [pipe.decode_latents(part).float() for part in latents.split(16)]
-        return torch.cat(parts) * 2 - 1
+            return torch.cat([pipe.decode_latents(part).float() for part in latents.split(16)])
 
     def roll_out_film(model):
         """The frames that the model makes of the first one of each clip, uint8 `[clips, frames, H, W, 3]`."""
@@ -226,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
             with accelerator.autocast():
                 rollout = model.roll_out(rollout, strokes, 1)
             latents.append(rollout.latents)
-        pictures = [decode(frame).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1) for frame in latents]
+        pictures = [decode(frame).mul(255).round().byte().permute(0, 2, 3, 1) for frame in latents]
         return torch.stack(pictures, dim=1).cpu().numpy()
 
     def validate(model, step):

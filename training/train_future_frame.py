@@ -42,6 +42,7 @@ from mcdiff_pipeline.pipeline_mcdiff import (
     check_residual,
     condition_latent,
     conditioning_channels,
+    decode_pictures,
     frame_condition,
     splatted_start,
     vae_scale_factor,
@@ -164,8 +165,8 @@ def conditioning_of(args: argparse.Namespace) -> list[str]:
 
 
 def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
-    """PSNR in dB over the pixels `where` `[B, H, W]` of all pictures together; `[B, 3, H, W]` in [-1, 1]."""
-    error = (output.clamp(-1, 1) - target).div(2).square().mean(dim=1)
+    """PSNR in dB over the pixels `where` `[B, H, W]` of all pictures together; `[B, 3, H, W]` in [0, 1]."""
+    error = (output - target).square().mean(dim=1)
     return float(-10 * error[where].mean().clamp_min(1e-10).log10())
 
 
@@ -282,12 +283,11 @@ def main(arguments: list[str] | None = None) -> int:
             name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
         }
         pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
-        pictures = pictures.permute(1, 0, 4, 2, 3).float().div(127.5).sub(1).to(accelerator.device)
+        pictures = pictures.permute(1, 0, 4, 2, 3).float().div(255).to(accelerator.device)
 
     def decode(latents):
-        parts = (latents / vae.config.scaling_factor).split(16)
         with accelerator.autocast():
-            return torch.cat([vae.decode(part).sample.float() for part in parts])
+            return torch.cat([decode_pictures(vae, part).float() for part in latents.split(16)])
 
     def validate(model, step):
         latent, flow = chosen["latent"], chosen["flow"]
@@ -321,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
         values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in shown.items()}
         # One row a sample: the frame, the true next frame, the predicted one, the splatted one.
         columns = torch.stack([current, target, *(shown[name] for name in ("model", "splat"))])[:, :8]
-        sheet = columns.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().permute(1, 3, 0, 4, 2)
+        sheet = columns.mul(255).round().byte().cpu().permute(1, 3, 0, 4, 2)
         show(accelerator, args, "validation", step, sheet.flatten(0, 1).flatten(1, 2).numpy())
         return values
 

@@ -136,6 +136,15 @@ def encode_pictures(
     return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
 
+def decode_pictures(
+    vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel, latents: torch.Tensor
+) -> torch.Tensor:
+    """Pictures `[B, 3, H, W]` in [0, 1], in the autoencoder's dtype, of scaled latents `[B, C, h, w]`."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    latents = latents.to(vae.dtype) / vae.config.scaling_factor + shift
+    return (vae.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
+
+
 def conditioning_channels(names: Sequence[str], latent_channels: int) -> int:
     """
     Channels that G takes beside the noise.
@@ -862,9 +871,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Returns:
             `torch.Tensor` of shape `(batch_size, 3, height * f, width * f)` in [0, 1].
         """
-        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor + shift
-        return (self.vae.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
+        return decode_pictures(self.vae, latents)
 
     def start_rollout(self, pictures: torch.Tensor) -> MCDiffRollout:
         """

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import assemble_pipeline
@@ -29,7 +30,7 @@ from diffusers.optimization import get_scheduler
 from flow_loss import flow_completion_loss
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_models import make_flow_completion
+from tiny_models import make_flow_completion, make_pipeline, make_vae
 from torch.nn import functional as F
 from training_loop import (
     LR_SCHEDULERS,
@@ -454,6 +455,30 @@ def test_cache_encodes_each_shard_once_for_each_encoder(data, tmp_path):
         next(vae.encoder.parameters()).add_(1)
     latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
     assert len(list(tmp_path.glob("cache/*"))) == 2
+
+
+def test_two_trainings_that_start_at_a_time_encode_once(data, tmp_path, monkeypatch):
+    written = []
+    write_part = latent_cache.write_part
+    monkeypatch.setattr(latent_cache, "write_part", lambda *args: (written.append(args[1]), write_part(*args)))
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+
+    def open_clips(_):
+        return len(latent_cache.open_latent_clips([data / "clips"], "train", vae, tmp_path))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(open_clips, range(2))) == [10, 10]
+    assert len(written) == len(set(written)) == 2
+
+
+def test_cached_latents_are_those_of_the_pipeline_whatever_the_autoencoder_s_scale(data, tmp_path):
+    pipe = make_pipeline(vae=make_vae(shift_factor=0.3, scaling_factor=0.5))
+    clips = latent_cache.open_latent_clips([str(data / "clips")], "train", pipe.vae, str(tmp_path))
+    frames = torch.from_numpy(clips.frames(0)).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        expected = pipe.encode_image(frames)
+    cached = torch.from_numpy(np.stack([clips[0]["latent"], clips[0]["next_latent"]]))
+    torch.testing.assert_close(cached, expected, rtol=1e-2, atol=1e-3)
 
 
 def test_cached_pair_is_what_the_clip_holds(data):
