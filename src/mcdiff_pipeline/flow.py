@@ -250,26 +250,17 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         ValueError: if shapes or dtypes do not fit together.
     """
     _check_same_grid(input, flow)
-    channels, height, width = input.shape[1:]
+    height, width = input.shape[2:]
     dtype = torch.promote_types(input.dtype, torch.float32)
-    values = input.to(dtype).flatten(2)
-    # Gathered here and not with `grid_sample`, whose coordinates in -1..1 turn whole cells into almost whole cells.
     x, y = _targets(flow.to(dtype))
-    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    left, top = x.detach().floor(), y.detach().floor()
-    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
-
-    # Clamped as integers, so that NaN, which survives the clamp above, cannot point outside the memory.
-    top, left = top.long().clamp(0, height - 1), left.long().clamp(0, width - 1)
-    bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
-
-    def look_up(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        index = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
-        return values.gather(2, index).unflatten(2, (height, width))
-
-    upper = look_up(top, left) * (1 - right_share) + look_up(top, right) * right_share
-    lower = look_up(bottom, left) * (1 - right_share) + look_up(bottom, right) * right_share
-    return (upper * (1 - bottom_share) + lower * bottom_share).to(input.dtype)
+    # The coordinates of `grid_sample`, -1 to 1, turn whole cells into almost whole cells, unless a side is a power of
+    # two: then the borders between cells have a short binary fraction each, and so have the centres.
+    padded_height, padded_width = (1 << (length - 1).bit_length() for length in (height, width))
+    padded = F.pad(input.to(dtype), (0, padded_width - width, 0, padded_height - height))
+    x = (2 * x.clamp(0, width - 1) + 1) / padded_width - 1
+    y = (2 * y.clamp(0, height - 1) + 1) / padded_height - 1
+    targets = torch.stack([x, y], dim=1).permute(0, 2, 3, 1)  # [B, H, W, 2], in memory as flow is, which is faster
+    return F.grid_sample(padded, targets, align_corners=False).to(input.dtype)
 
 
 def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

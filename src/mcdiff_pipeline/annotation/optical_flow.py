@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ..flow import resize_flow
+from ..flow import backward_warp, resize_flow
 
 
 ESTIMATORS = ("raft_large", "raft_small", "dis")
@@ -276,35 +276,13 @@ def forward_backward_consistency(forward: np.ndarray, backward: np.ndarray) -> t
     confidence = np.empty(occlusion.shape, dtype=np.float32)
     # Pair by pair, what is computed on the way stays in the processor's caches.
     for number, (there, back_again) in enumerate(zip(forward, backward)):
-        back = _values_at_ends(back_again, there)
+        back = backward_warp(torch.from_numpy(back_again)[None], torch.from_numpy(there)[None])[0].numpy()
         gap = np.square(there + back).sum(axis=0)
         allowed = 0.01 * (np.square(there).sum(axis=0) + np.square(back).sum(axis=0)) + 0.5
         np.exp2(-gap / allowed, out=confidence[number])
         confidence[number][occlusion[number]] = 0
         occlusion[number] |= gap > allowed
     return occlusion, confidence
-
-
-def _values_at_ends(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """`backward_warp` for one field `[2, H, W]`: the same numbers in half the time, as nothing is to be derived."""
-    height, width = flow.shape[1:]
-    x = np.clip(np.arange(width, dtype=np.float32) + flow[0], 0, width - 1)
-    y = np.clip(np.arange(height, dtype=np.float32)[:, None] + flow[1], 0, height - 1)
-    left, top = np.floor(x), np.floor(y)
-    right_share, bottom_share = x - left, y - top
-    left_share, top_share = 1 - right_share, 1 - bottom_share
-    with np.errstate(invalid="ignore"):  # what is no number leaves the picture, whatever is looked up for it
-        left, top = left.astype(np.intp), top.astype(np.intp)
-    upper_left = top * width + left
-    upper_right = upper_left + (left < width - 1)
-    down = np.where(top < height - 1, width, 0)
-    lower_left, lower_right = upper_left + down, upper_right + down
-    found = np.empty_like(values)
-    for channel, plane in enumerate(values.reshape(len(values), -1)):
-        upper = plane.take(upper_left, mode="clip") * left_share + plane.take(upper_right, mode="clip") * right_share
-        lower = plane.take(lower_left, mode="clip") * left_share + plane.take(lower_right, mode="clip") * right_share
-        np.add(upper * top_share, lower * bottom_share, out=found[channel])
-    return found
 
 
 def leaves_picture(flow: np.ndarray) -> np.ndarray:
@@ -317,10 +295,12 @@ def leaves_picture(flow: np.ndarray) -> np.ndarray:
         bool `[B, H, W]`; True, too, where the flow is no number.
     """
     height, width = flow.shape[2:]
-    # Pixel x covers [x, x + 1): its centre leaves the picture half a pixel beyond the outermost centres.
-    x = np.arange(width) + flow[:, 0]
-    y = np.arange(height)[:, None] + flow[:, 1]
-    return ~((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
+    # Pixel x covers [x, x + 1): its centre leaves the picture half a pixel beyond the outermost centres. The room that
+    # is left is exact in float32, where the place that is reached would be rounded.
+    x = np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    u, v = flow[:, 0], flow[:, 1]
+    return ~((u >= -0.5 - x) & (u < width - 0.5 - x) & (v >= -0.5 - y) & (v < height - 0.5 - y))
 
 
 def _import(module: str, needed_by: str) -> ModuleType:

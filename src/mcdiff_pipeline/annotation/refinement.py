@@ -28,6 +28,8 @@ MIN_AGREEMENT = 0.7
 # A part keeps its dense flow, too, when keypoint flow finds colours in the second frame that fit the first worse by
 # more than this factor. On that split anything from 1.1 to 1.5 gave the same error, and no such check a larger one.
 MAX_MISFIT = 1.2
+# Below so many levels of 255 a misfit is rounding: on an even surface any flow fits.
+LEAST_MISFIT = 1e-6
 # Half widths of parts: a share of the part's own length, but never less than a share of the torso's length, for limbs
 # that point at the camera. Measured by eye on people standing upright; a part is rather too wide, as the mask and the
 # nearest part bound it as well.
@@ -140,7 +142,7 @@ def refine_flow(
         misfit, dense_misfit = (_misfit(frames, field)[rows, columns] for field in (candidate, flow))
         for own in owned:
             changed = own & (weight > 0)
-            if changed.any() and misfit[changed].mean() > MAX_MISFIT * dense_misfit[changed].mean():
+            if changed.any() and misfit[changed].mean() > max(MAX_MISFIT * dense_misfit[changed].mean(), LEAST_MISFIT):
                 weight[own] = 0
         weight = np.maximum(weight - total_weight[rows, columns], 0)  # where two people overlap, the first has it
         total_weight[rows, columns] += weight
