@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from .clip_selection import SelectedClip, VideoOutcome, select_clips
+from .clip_selection import SelectedClip, VideoOutcome, percentile, select_clips
 from .clips import Clip
 from .optical_flow import forward_backward_consistency, leaves_picture, load_flow_estimator
 from .people import COCO_KEYPOINTS, Person, PersonDetector, match_people
@@ -103,7 +103,8 @@ class VideoAnnotator:
         frames = selected.frames
         flow, backward = self.estimator.there_and_back(frames)  # both [T - 1, 2, H, W]
         occlusion, confidence = forward_backward_consistency(flow, backward)
-        if (confidence > 0.5).mean(axis=(1, 2)).min() < MIN_CONSISTENT:
+        consistent = (confidence > 0.5).mean(axis=(1, 2))  # of each pair of frames
+        if consistent.min() < MIN_CONSISTENT:
             return None, "flow contradicts itself"
 
         people = [self.detector(frame) for frame in frames] if self.detector is not None else [[] for _ in frames]
@@ -112,19 +113,20 @@ class VideoAnnotator:
             [(track[t], track[t + 1]) for track in tracks if t in track and t + 1 in track] for t in range(len(flow))
         ]
         replaced = np.zeros_like(confidence)
-        if self.settings.refine:
+        if self.settings.refine and any(followed):
             for t, pairs in enumerate(followed):
                 flow[t], replaced[t] = refine_flow(frames[t : t + 2], flow[t], confidence[t], pairs)
             # Where keypoints know better, the flow's contradiction was no sign of an occlusion.
             occlusion &= (replaced < 0.5) | leaves_picture(flow)
 
-        if not np.isfinite(flow).all() or (np.abs(flow).max(axis=1)[~occlusion] > LONGEST_STORED).any():
+        longest = np.abs(flow).max(axis=1)  # NaN where one of the two is
+        if not np.isfinite(longest).all() or ((longest > LONGEST_STORED) & ~occlusion).any():
             return None, "flow cannot be stored"
         low, high = self.settings.selection.displacement_limits
-        speeds = np.percentile(np.hypot(flow[:, 0], flow[:, 1]), 95, axis=(1, 2))
-        if speeds.mean() < low:
+        speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
+        if np.mean(speeds) < low:
             return None, "moves too little"
-        if speeds.max() > high:
+        if max(speeds) > high:
             return None, "moves too far"
         if self.settings.require_person and not all(followed):
             return None, "no person"
@@ -142,7 +144,7 @@ class VideoAnnotator:
             "flow": self.estimator.description,
             "keypoints": self.detector.description if self.detector is not None else None,
             "keypoint_flow": round(float((replaced >= 0.5).mean()), 6),
-            "consistent": round(float((confidence > 0.5).mean()), 6),
+            "consistent": round(float(consistent.mean()), 6),
             "versions": {"mcdiff_pipeline": __version__, "numpy": np.__version__},
         }
         return Clip(key, frames, flow, occlusion, masks, keypoints, meta), None
