@@ -254,13 +254,15 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     dtype = torch.promote_types(input.dtype, torch.float32)
     x, y = _targets(flow.to(dtype))
     # The coordinates of `grid_sample`, -1 to 1, turn whole cells into almost whole cells, unless a side is a power of
-    # two: then the borders between cells have a short binary fraction each, and so have the centres.
+    # two: then those of the cells' centres are short binary fractions.
     padded_height, padded_width = (1 << (length - 1).bit_length() for length in (height, width))
     padded = F.pad(input.to(dtype), (0, padded_width - width, 0, padded_height - height))
     x = (2 * x.clamp(0, width - 1) + 1) / padded_width - 1
     y = (2 * y.clamp(0, height - 1) + 1) / padded_height - 1
     targets = torch.stack([x, y], dim=1).permute(0, 2, 3, 1)  # [B, H, W, 2], in memory as flow is, which is faster
-    return F.grid_sample(padded, targets, align_corners=False).to(input.dtype)
+    warped = F.grid_sample(padded, targets, align_corners=False)
+    # What it finds at NaN differs between devices; 0 times NaN is NaN on all.
+    return (warped + 0 * (x + y)[:, None]).to(input.dtype)
 
 
 def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
