@@ -17,7 +17,8 @@ one process, by CPU time: all of a worker's work on a video over the bare estima
 leaves out is the start, packing and reporting.
 
 A few short videos last no longer than the start. `--variants` measures copies of them instead: mirrored, upside down,
-turned and backwards, 16 in all, as H.264 of medium quality, and smaller or with fewer frames if asked.
+turned, backwards, as negatives, lighter and darker, 96 in all, of which each file shows 8; as H.264 of medium quality,
+and smaller or with fewer frames if asked.
 """
 
 import argparse
@@ -72,23 +73,26 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_variants(videos: list[Path], folder: Path, shorter_side: int | None, max_fps: float) -> None:
-    """Writes each video in 16 ways, its frames being held in memory."""
+    """Writes each video in 96 ways, 8 of them one after the other in a file; its frames are held in memory."""
     folder.mkdir(parents=True)
     for number, video in enumerate(find_videos(videos)):
         with VideoReader(video.path) as reader:
             step = max(1, round(reader.fps / max_fps))
             rate = round(reader.fps / step)
             frames = [frame.pixels(shorter_side) for frame in reader.timed_frames() if frame.number % step == 0]
-        ways = itertools.product((1, -1), (1, -1), (1, -1), (False, True))
-        for way, (backwards, upside_down, mirrored, turned) in enumerate(ways):
-            with av.open(str(folder / f"{number}_{way:02d}.mp4"), "w") as container:
+        height, width = (length // 2 * 2 for length in frames[0].shape[:2])
+        levels = np.linspace(0, 1, 256)
+        for turned, gamma, negative in itertools.product((False, True), (0.6, 1.0, 1.6), (False, True)):
+            table = np.round(255 * (1 - levels if negative else levels) ** gamma).astype(np.uint8)
+            name = f"{number}_{'turned' if turned else 'upright'}_{gamma}_{'negative' if negative else 'positive'}.mp4"
+            with av.open(str(folder / name), "w") as container:
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "faster"})
-                height, width = (length // 2 * 2 for length in frames[0].shape[:2])
                 stream.height, stream.width = (width, height) if turned else (height, width)
-                for frame in frames[::backwards]:
-                    frame = frame[:height, :width][::upside_down, ::mirrored]
-                    frame = np.ascontiguousarray(frame.swapaxes(0, 1) if turned else frame)
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                for backwards, upside_down, mirrored in itertools.product((1, -1), (1, -1), (1, -1)):
+                    for frame in frames[::backwards]:
+                        frame = table[frame[:height, :width][::upside_down, ::mirrored]]
+                        frame = np.ascontiguousarray(frame.swapaxes(0, 1) if turned else frame)
+                        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
                 container.mux(stream.encode(None))
 
 

@@ -257,7 +257,6 @@ class _CropWindow:
         resolution = max(self.height, self.width / self.aspect)
         self.enlargement = resolution / self.largest
         self.smallest = min(self.largest, max(resolution, LEAST_CROP * self.largest))
-        self.shorter_side = math.ceil(min(self.picture_size) * min(1, self.enlargement / LEAST_CROP))
 
     def around(self, motions: list[_Motion]) -> tuple[int, int, int, int]:
         """Left, top, width and height of the smallest window around these motions."""
@@ -300,7 +299,9 @@ class _CropWindow:
 
     def cut(self, frame: _Frame, crop: tuple[int, int, int, int]) -> np.ndarray:
         """The crop of a frame at the working resolution."""
-        pixels = frame.full.pixels(self.shorter_side)
+        # A crop as large as can be, which most are, is reduced in one step; all others have one size to be cut from.
+        share = 1 if crop[3] == round(self.largest) else LEAST_CROP
+        pixels = frame.full.pixels(math.ceil(min(self.picture_size) * min(1, self.enlargement / share)))
         scale = pixels.shape[0] / self.picture_size[0]
         left, top, width, height = (round(value * scale) for value in crop)
         part = pixels[top : top + height, left : left + width]
