@@ -43,6 +43,11 @@ NOT_RUN = (
     ("training/README.md", "", "hours; docs/training-your-own-videos.md has the same steps with small budgets"),
     ("checkpoints/README.md", "", "hours: how the embedded model was made"),
     ("docs/annotation.md", "python training/render_people.py", "needs downloads; test_render_people.py runs it"),
+    (
+        "docs/annotation.md",
+        "python training/train_optical_flow.py",
+        "minutes of a GPU; test_train_optical_flow.py runs it",
+    ),
     ("docs/results.md", "python training/render_people.py", "needs downloads; test_render_people.py runs it"),
 )
 # Python blocks that are only compiled: page, a line of the block, reason.
