@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -54,19 +54,22 @@ class FlowEstimator(Protocol):
         """
         ...
 
-    def there_and_back(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The flow from each frame of a clip to the next, and from each but the first to the one before.
+    def there_and_back(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """The flow from each frame of a clip to the next, then from each but the first to the one before.
+
+        Each is computed when it is asked for: the first may show that the second is not needed.
 
         Args:
             frames: uint8 `[T, H, W, 3]`, RGB, of any size.
 
-        Returns:
-            `tuple[np.ndarray, np.ndarray]`: both float32 `[T - 1, 2, H, W]`, what calls of the estimator give.
+        Yields:
+            `np.ndarray`: twice, float32 `[T - 1, 2, H, W]`, what calls of the estimator give.
 
         Raises:
-            ValueError: if the shape or the dtype is not as above.
+            ValueError: with the first, if the shape or the dtype is not as above.
         """
-        return self(frames[:-1], frames[1:]), self(frames[1:], frames[:-1])
+        yield self(frames[:-1], frames[1:])
+        yield self(frames[1:], frames[:-1])
 
 
 def load_flow_estimator(
@@ -222,11 +225,12 @@ class DisFlow(FlowEstimator):
         _check_frames(first, second)
         return self._flow(map(self._enlarged, first), map(self._enlarged, second), first.shape)
 
-    def there_and_back(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def there_and_back(self, frames: np.ndarray) -> Iterator[np.ndarray]:
         _check_frames(frames, frames)
         enlarged = list(map(self._enlarged, frames))  # once, where two calls would do it up to four times
         shape = len(frames) - 1, *frames.shape[1:]
-        return self._flow(enlarged[:-1], enlarged[1:], shape), self._flow(enlarged[1:], enlarged[:-1], shape)
+        yield self._flow(enlarged[:-1], enlarged[1:], shape)
+        yield self._flow(enlarged[1:], enlarged[:-1], shape)
 
     def _enlarged(self, frame: np.ndarray) -> np.ndarray:
         """What DIS looks at: uint8 grey, of at least `DIS_SMALLEST` pixels to each side."""

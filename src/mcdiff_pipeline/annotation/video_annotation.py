@@ -101,8 +101,15 @@ class VideoAnnotator:
             `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is not worth keeping.
         """
         frames = selected.frames
-        flow, backward = self.estimator.there_and_back(frames)  # both [T - 1, 2, H, W]
-        occlusion, confidence = forward_backward_consistency(flow, backward)
+        directions = self.estimator.there_and_back(frames)
+        flow = next(directions)  # [T - 1, 2, H, W]
+        low, high = self.settings.selection.displacement_limits
+        speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
+        if np.mean(speeds) < low:
+            return None, "moves too little"
+        if max(speeds) > high:
+            return None, "moves too far"
+        occlusion, confidence = forward_backward_consistency(flow, next(directions))
         consistent = (confidence > 0.5).mean(axis=(1, 2))  # of each pair of frames
         if consistent.min() < MIN_CONSISTENT:
             return None, "flow contradicts itself"
@@ -122,12 +129,6 @@ class VideoAnnotator:
         longest = np.abs(flow).max(axis=1)  # NaN where one of the two is
         if not np.isfinite(longest).all() or ((longest > LONGEST_STORED) & ~occlusion).any():
             return None, "flow cannot be stored"
-        low, high = self.settings.selection.displacement_limits
-        speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
-        if np.mean(speeds) < low:
-            return None, "moves too little"
-        if max(speeds) > high:
-            return None, "moves too far"
         if self.settings.require_person and not all(followed):
             return None, "no person"
 
