@@ -12,8 +12,10 @@ import recorded_training
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import compare_versions
 from diffusers import AutoencoderDC
 from safetensors.torch import load_file
+from training_loop import FSDP_ACCELERATE_VERSION
 from training_runs import TRAINING, arguments, logged
 
 
@@ -94,6 +96,10 @@ def test_another_batch_after_resuming_skips_no_sample_and_repeats_none(runs, tmp
     assert found == sum(recorded_training.recorded(runs / "one")[8:], [])[:12]
 
 
+has_fsdp = compare_versions("accelerate", ">=", FSDP_ACCELERATE_VERSION)
+needs_fsdp = pytest.mark.skipif(not has_fsdp, reason=f"FSDP 2 needs accelerate {FSDP_ACCELERATE_VERSION} or later")
+
+
 @pytest.fixture(scope="module")
 def in_parts(runs):
     """Steps 3 to 6 as in `two`, but with FSDP."""
@@ -114,6 +120,7 @@ def assert_alike(found: Path, wanted: Path, **tolerances) -> None:
         torch.testing.assert_close(load_file(found / file), load_file(wanted / file), **tolerances)
 
 
+@needs_fsdp
 def test_fsdp_goes_on_where_one_process_stopped(runs, in_parts):
     for name in ("loss", "gradient_norm"):
         expected, found = logged(runs / "two", name), logged(in_parts, name)
@@ -122,6 +129,7 @@ def test_fsdp_goes_on_where_one_process_stopped(runs, in_parts):
     assert found == pytest.approx({step: expected[step] for step in range(3, 7)}, rel=1e-4)
 
 
+@needs_fsdp
 def test_a_checkpoint_of_fsdp_is_that_of_one_process(runs, in_parts, tmp_path):
     assert_alike(in_parts / "checkpoint-6", runs / "two/checkpoint-6", rtol=1e-4, atol=1e-6)
     resumed = {"resume_from_checkpoint": in_parts / "checkpoint-6"}
@@ -131,6 +139,7 @@ def test_a_checkpoint_of_fsdp_is_that_of_one_process(runs, in_parts, tmp_path):
     assert found == pytest.approx({step: expected[step] for step in (7, 8)}, rel=1e-4)
 
 
+@needs_fsdp
 def test_two_models_in_blocks_train_with_fsdp_as_without(data, start, tmp_path):
     changes = {"pretrained_model_name_or_path": start, "rollout_steps": 2, "rollout_inference_steps": 1}
     changes |= {"pretrained_vae": None, "model_config": None, "max_train_steps": 2, "train_batch_size": 1}
@@ -149,7 +158,13 @@ def test_two_models_in_blocks_train_with_fsdp_as_without(data, start, tmp_path):
     assert_alike(tmp_path / "in_parts/pipeline", tmp_path / "whole/pipeline", rtol=1e-2, atol=1e-4)  # half precision
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[needs_fsdp] if path.name == "fsdp.yaml" else [], id=path.name)
+        for path in sorted(CONFIGS.iterdir())
+    ],
+)
 def test_accelerate_accepts_every_config_and_knows_all_its_keys(path):
     config = load_config_from_file(str(path))  # refuses unknown keys of the first level itself
     known = set(vars(launch_command_parser().parse_args(["script.py"])))
@@ -161,10 +176,19 @@ def test_accelerate_accepts_every_config_and_knows_all_its_keys(path):
     ("environment", "changes", "message"),
     [
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, {"mixed_precision": "fp16"}, "fp16 would leave .* DeepSpeed; use bf16"),
-        (FSDP, {}, "FSDP was asked for, but accelerate gives NO .* over accelerators only; launch with .*cpu_two"),
-        (FSDP, {"mixed_precision": "fp16"}, "FSDP cannot be had with --mixed_precision fp16 here"),
-        (FSDP | {"FSDP_VERSION": "1"}, {}, "FSDP cannot be had with fsdp_version 1 here; .* launch with .*fsdp.yaml"),
-        (FSDP | {"FSDP_OFFLOAD_PARAMS": "true"}, {}, "FSDP cannot be had with fsdp_offload_params here"),
+        *(
+            pytest.param(FSDP | environment, changes, message, marks=needs_fsdp)
+            for environment, changes, message in (
+                (
+                    {},
+                    {},
+                    "FSDP was asked for, but accelerate gives NO .* over accelerators only; .*cpu_two",
+                ),
+                ({}, {"mixed_precision": "fp16"}, "FSDP cannot be had with --mixed_precision fp16 here"),
+                ({"FSDP_VERSION": "1"}, {}, "FSDP cannot be had with fsdp_version 1 here; .* launch with .*fsdp.yaml"),
+                ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "FSDP cannot be had with fsdp_offload_params here"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused_before_training(tmp_path, monkeypatch, environment, changes, message):
@@ -172,4 +196,13 @@ def test_what_cannot_be_trained_so_is_refused_before_training(tmp_path, monkeypa
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
         recorded_training.main(steps_to(1, tmp_path / "run", batch=2, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(has_fsdp, reason=f"this accelerate is {FSDP_ACCELERATE_VERSION} or later and has FSDP 2")
+def test_an_accelerate_without_fsdp_2_is_refused_before_training(tmp_path, monkeypatch):
+    for name, value in FSDP.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"FSDP needs accelerate {FSDP_ACCELERATE_VERSION} or later; .*ddp.yaml"):
+        recorded_training.main(steps_to(1, tmp_path / "run", batch=2))
     assert not (tmp_path / "run").exists()

@@ -56,7 +56,9 @@ class HandleSearch:
         patches = _crop(true_frames, numbers, self.rows, self.columns, self.radius)
         patches = patches - patches.mean(dim=(2, 3), keepdim=True)
         self.energy = patches.square().sum(dim=(1, 2, 3))  # [M]
-        self.spectra = torch.fft.rfft2(patches, s=(2 * (self.radius + self.search) + 1,) * 2).conj()
+        self.spectra = patches  # of no handles: PyTorch 2.6 cannot transform nothing
+        if len(numbers) > 0:
+            self.spectra = torch.fft.rfft2(patches, s=(2 * (self.radius + self.search) + 1,) * 2).conj()
 
     def distances(self, output: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
         """How far from its true position each handle is found in the output.
