@@ -25,7 +25,7 @@ from training_loop import write_folder
 
 from mcdiff_pipeline.annotation.clips import ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
-from mcdiff_pipeline.pipeline_mcdiff import encode_pictures
+from mcdiff_pipeline.pipeline_mcdiff import encode_pictures, vae_scaling
 
 
 # Part of every folder's name: another layout of the arrays gets another name.
@@ -191,8 +191,7 @@ def open_latent_clips(
     Raises:
         ValueError: if a folder holds no shard of the split, none can be read, or the frames are not of one size.
     """
-    scaling = [vae.config.scaling_factor, getattr(vae.config, "shift_factor", None)]
-    weights = hashlib.sha256(json.dumps(scaling).encode())
+    weights = hashlib.sha256(json.dumps(vae_scaling(vae)).encode())
     for name, tensor in sorted(vae.state_dict().items()):
         if not name.startswith(("encoder.", "quant_conv.")):
             continue  # a better decoder reads the same latents

@@ -128,21 +128,25 @@ def retrieve_latents(encoded: BaseOutput) -> torch.Tensor:
     return encoded.latent if hasattr(encoded, "latent") else encoded.latents
 
 
+def vae_scaling(vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel) -> tuple[float, float]:
+    """Factor and shift of scaled latents, `factor * (latent - shift)`; the shift is 0 where the config names none."""
+    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+
+
 def encode_pictures(
     vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel, pictures: torch.Tensor
 ) -> torch.Tensor:
     """Scaled latents `[B, C, h, w]`, in the autoencoder's dtype, of pictures `[B, 3, H, W]` in [0, 1]."""
-    latents = retrieve_latents(vae.encode(2 * pictures.to(vae.dtype) - 1))
-    return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
+    factor, shift = vae_scaling(vae)
+    return (retrieve_latents(vae.encode(2 * pictures.to(vae.dtype) - 1)) - shift) * factor
 
 
 def decode_pictures(
     vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel, latents: torch.Tensor
 ) -> torch.Tensor:
     """Pictures `[B, 3, H, W]` in [0, 1], in the autoencoder's dtype, of scaled latents `[B, C, h, w]`."""
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    latents = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-    return (vae.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
+    factor, shift = vae_scaling(vae)
+    return (vae.decode(latents.to(vae.dtype) / factor + shift, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
 
 
 def conditioning_channels(names: Sequence[str], latent_channels: int) -> int:
