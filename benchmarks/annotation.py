@@ -40,13 +40,13 @@ import cv2
 import numpy as np
 import torch
 
-from mcdiff_pipeline.annotation.annotation_workers import WRITING, annotate_part, num_cpus
-from mcdiff_pipeline.annotation.clip_selection import VideoOutcome
-from mcdiff_pipeline.annotation.clips import ClipDataset
+from mcdiff_pipeline.annotation.annotator import VideoAnnotator
 from mcdiff_pipeline.annotation.found_videos import find_videos
 from mcdiff_pipeline.annotation.people import find_pose_model
+from mcdiff_pipeline.annotation.selection import VideoOutcome
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
-from mcdiff_pipeline.annotation.video_annotation import VideoAnnotator
+from mcdiff_pipeline.annotation.workers import WRITING, annotate_part, num_cpus
+from mcdiff_pipeline.dataset.clips import ClipDataset
 from mcdiff_pipeline.video import VideoReader, VideoWriter, write_video
 
 

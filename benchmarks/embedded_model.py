@@ -15,11 +15,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mcdiff_pipeline import MCDiffPipeline
-from mcdiff_pipeline.annotation.clips import ClipDataset
-from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
-from mcdiff_pipeline.atomic_files import written_whole
-from mcdiff_pipeline.evaluation.rivals import moving_pixels, nearest_stroke_flow, splat_frame
-from mcdiff_pipeline.flow import flow_to_image, resize_flow
+from mcdiff_pipeline.atomic_files import atomic_path
+from mcdiff_pipeline.baselines import moving_pixels, nearest_stroke_flow, splat_frame
+from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
+from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.flow_visualization import flow_to_image
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
             points, displacements = keypoint_strokes(clip.flow[0], clip.keypoints[0], number, rng)
             if len(points) == 0:
                 continue
-            sparse, mask = rasterise_points(points, displacements, grid, size)
+            sparse, mask = rasterize_points(points, displacements, grid, size)
             answers = {
                 "F": pipe.flow_completion(latents[:1], sparse[None], mask[None]).dense_flow,
                 "zero flow": torch.zeros_like(true_flow),
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
         errors["F / nearest stroke"] = errors["F"] / errors["nearest stroke"]
     print(json.dumps(figures, indent=2))
     if args.output:
-        with written_whole(args.output) as path:
+        with atomic_path(args.output) as path:
             path.write_text(json.dumps(figures, indent=2) + "\n")
     if args.picture:
         sheet = (torch.cat(rows, dim=1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from mcdiff_pipeline import MCDiffPipeline
-from mcdiff_pipeline.annotation import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.evaluation import EvaluationSettings, evaluate
-from mcdiff_pipeline.evaluation.evaluation_run import read_clip, usable_clips
 from mcdiff_pipeline.evaluation.handles import draw_handles
-from mcdiff_pipeline.evaluation.rows import ClipBatch, StrokedBatch
+from mcdiff_pipeline.evaluation.methods import ClipBatch, StrokedBatch
+from mcdiff_pipeline.evaluation.run import read_clip, usable_clips
 
 
 LIMIT = 1.3

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from mcdiff_pipeline.annotation.clips import ClipDataset
-from mcdiff_pipeline.annotation.sampling import keypoint_strokes
-from mcdiff_pipeline.evaluation.rivals import nearest_stroke_flow
+from mcdiff_pipeline.baselines import nearest_stroke_flow
+from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset.sampling import keypoint_strokes
 from mcdiff_pipeline.flow import resize_flow
 
 
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         share = clip.masks[0][None] == people[:, None, None]  # [P, H, W]
         share = share.reshape(len(people), grid[0], CELL, grid[1], CELL).mean(axis=(2, 4))
         body, owner = share.sum(axis=0) > 0.5, share.argmax(axis=0)
-        centres = (np.stack(np.meshgrid(*map(np.arange, grid[::-1])), axis=-1) + 0.5) * CELL  # [h, w, 2]
+        centers = (np.stack(np.meshgrid(*map(np.arange, grid[::-1])), axis=-1) + 0.5) * CELL  # [h, w, 2]
         joints, motion = clip.keypoints[0, ..., :2], np.diff(clip.keypoints[..., :2], axis=0)[0]  # [P, K, 2]
         in_view, known = clip.keypoints[0, ..., 2] > 0, (clip.keypoints[..., 2] > 0).all(axis=0)
         visible = clip.keypoints[0, ..., 2] == 2
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
             oracles = {name: np.zeros_like(true_flow) for name in ("same person", "expected joints", "all joints")}
             for person in range(len(people)):
                 cells = body & (owner == person)
-                where = centres[cells]
+                where = centers[cells]
                 if given[person].any():
                     own = nearest_stroke_flow(joints[person][given[person]], named[person][given[person]], grid, CELL)
                     oracles["same person"][:, cells] = own[:, cells]

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from mcdiff_pipeline.annotation.clips import ClipDataset
-from mcdiff_pipeline.annotation.optical_flow import DisFlow, FlowEstimator, load_flow_estimator
+from mcdiff_pipeline.annotation.flow import DisFlow, FlowEstimator, load_flow_estimator
+from mcdiff_pipeline.dataset.clips import ClipDataset
 from mcdiff_pipeline.flow import backward_warp, resize_flow
 
 

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mcdiff_pipeline.annotation.clips import Clip, ClipDataset
-from mcdiff_pipeline.annotation.optical_flow import forward_backward_consistency, load_flow_estimator
+from mcdiff_pipeline.annotation.flow import forward_backward_consistency, load_flow_estimator
 from mcdiff_pipeline.annotation.people import Person, PersonDetector, find_pose_model, match_people
 from mcdiff_pipeline.annotation.refinement import MIN_AGREEMENT, PARTS, label_parts, refine_flow
-from mcdiff_pipeline.atomic_files import written_whole
-from mcdiff_pipeline.flow import flow_to_image
+from mcdiff_pipeline.atomic_files import atomic_path
+from mcdiff_pipeline.dataset.clips import Clip, ClipDataset
+from mcdiff_pipeline.flow_visualization import flow_to_image
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
                 region: {variant: errors.mean(variant, region) for variant in variants} for region in regions
             },
         }
-        with written_whole(args.output) as path:
+        with atomic_path(args.output) as path:
             path.write_text(json.dumps(figures, indent=2) + "\n")
     if args.picture:
         rows.sort(key=lambda row: -row[0])

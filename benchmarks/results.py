@@ -19,9 +19,9 @@ from typing import Any
 
 from PIL import Image
 
-from mcdiff_pipeline.atomic_files import written_whole
+from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.evaluation import EvaluationSettings
-from mcdiff_pipeline.evaluation.evaluation_report import (
+from mcdiff_pipeline.evaluation.report import (
     DIFFERENCE_NOTE,
     DRIFT_NOTE,
     KEYPOINT_NOTE,
@@ -37,7 +37,7 @@ from mcdiff_pipeline.evaluation.evaluation_report import (
     table,
     usual_strokes,
 )
-from mcdiff_pipeline.evaluation.figures import differences, recall_distance, row_name
+from mcdiff_pipeline.evaluation.summary import differences, recall_distance, row_name
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -189,8 +189,8 @@ def targets(figures: Figures) -> list[tuple[str, float | None, str, Callable[[fl
         end = figures.metrics["drift"][-1]
         found += [
             (
-                f"frame {end['frame']}: largest change of mean colour",
-                end["largest_colour"],
+                f"frame {end['frame']}: largest change of mean color",
+                end["largest_color"],
                 "≤ 0.05",
                 lambda x: x <= 0.05,
             ),
@@ -364,7 +364,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines += ["## Flow of the first step", "", "End-point error in pixels:", "", *flow_table(metrics), ""]
     if metrics["drift"]:
         lines += ["## Long roll-outs", "", DRIFT_NOTE, "", *drift_table(metrics), ""]
-        lines += ["![Colour, sharpness and still regions over frames](images/results-drift.png)", ""]
+        lines += ["![Color, sharpness and still regions over frames](images/results-drift.png)", ""]
     if args.ablations is not None:
         some = json.loads(next(args.ablations.glob("*/metrics.json")).read_text())
         lines += [
@@ -386,7 +386,7 @@ def main(arguments: list[str] | None = None) -> None:
         for number, key in enumerate(samples):
             sheet = Image.open(args.evaluation / f"samples/{key}.png")
             sheet = sheet.resize((SAMPLE_WIDTH, round(sheet.height * SAMPLE_WIDTH / sheet.width)))
-            with written_whole(images / f"results-sample-{number}.jpg") as path:
+            with atomic_path(images / f"results-sample-{number}.jpg") as path:
                 sheet.convert("RGB").save(path, quality=85)
             lines += [f"![{key}](images/results-sample-{number}.jpg)", ""]
     lines += ["## Not measured", ""]
@@ -395,7 +395,7 @@ def main(arguments: list[str] | None = None) -> None:
         "- The figures are of rendered people. On real photographs there is no true motion to compare with; the "
         "pictures in the [README](../README.md) show good and bad ones."
     ]
-    with written_whole(args.output) as path:
+    with atomic_path(args.output) as path:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"Wrote {args.output}.")
 

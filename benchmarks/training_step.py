@@ -26,7 +26,7 @@ from diffusers.training_utils import EMAModel
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import train_flow_completion
 import train_future_frame
-import training_loop
+from loop import trainer
 
 
 SCRIPTS = {"train_flow_completion": train_flow_completion, "train_future_frame": train_future_frame}
@@ -100,7 +100,7 @@ def measure(name: str, args: argparse.Namespace) -> dict:
                     floor_steps.append([now - then for now, then in zip(ended, before)])
             return compute_loss(model, batch)
 
-        return training_loop.train(accelerator=accelerator, args=args, model=model, compute_loss=timed_loss, **rest)
+        return trainer.train(accelerator=accelerator, args=args, model=model, compute_loss=timed_loss, **rest)
 
     benchmark, script.train = args, train
     with tempfile.TemporaryDirectory() as folder:

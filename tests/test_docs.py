@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import documents
 import pytest
-from documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, blocks, commands, read
-from loopback_hub import TOKEN, LoopbackHub
+from support import documents
+from support.documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, blocks, commands, read
+from support.loopback_hub import TOKEN, LoopbackHub
 
 
 LANGUAGES = {"python", "py", "bash", "json", "yaml"}
@@ -74,7 +74,7 @@ def test_every_block_is_in_a_language_that_is_looked_at_or_shown_only():
     "line",
     [
         "mcdiff generate cat.jpg --no-such-option",
-        "python training/latent_cache.py --train_data_dir a --pretrained_vae b --cache_dir c --no-such-option",
+        "python training/loop/latent_cache.py --train_data_dir a --pretrained_vae b --cache_dir c --no-such-option",
         "python benchmarks/results.py --evaluation evaluation --no-such-option",
         "pip install -e '.[no-such-option]'",
         "make no-such-option",

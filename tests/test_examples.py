@@ -1,4 +1,4 @@
-"""The examples are what the README says they are: every photograph has strokes, a licence, and moves."""
+"""The examples are what the README says they are: every photograph has strokes, a license, and moves."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.paths import EXAMPLES
 
 from mcdiff_pipeline.strokes import StrokeSheet, sparse_flow
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 PHOTOGRAPHS = sorted(EXAMPLES.glob("*.jpg"))
 
 

@@ -11,14 +11,11 @@ from mcdiff_pipeline.flow import (
     backward_warp,
     flow_magnitude,
     flow_stretch,
-    flow_to_image,
     forward_splat,
-    read_flo,
-    read_kitti_png,
     resize_flow,
-    write_flo,
-    write_kitti_png,
 )
+from mcdiff_pipeline.flow_io import read_flo, read_kitti_png, write_flo, write_kitti_png
+from mcdiff_pipeline.flow_visualization import flow_to_image
 
 
 HALF_DTYPES = [torch.float16, torch.bfloat16]
@@ -47,8 +44,8 @@ class TestResizeFlow:
         expected = flow.unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(4, 5)) / 4
         torch.testing.assert_close(resize_flow(flow, (2, 2)), expected)
 
-    def test_growing_keeps_pixel_centres_aligned(self):
-        # A zoom about the centre of the picture stays a zoom about the centre of the picture.
+    def test_growing_keeps_pixel_centers_aligned(self):
+        # A zoom about the center of the picture stays a zoom about the center of the picture.
         x = torch.arange(8) + 0.5 - 4
         zoom = torch.stack([x.expand(8, 8), x[:, None].expand(8, 8)])[None] * 0.1
         x = torch.arange(16) + 0.5 - 8
@@ -326,7 +323,7 @@ class TestAccumulateFlow:
     def test_a_zoom_applied_twice_is_the_squared_zoom(self):
         x, y = torch.arange(9.0) - 4, torch.arange(9.0)[:, None] - 4
         grid = torch.stack([x.expand(9, 9), y.expand(9, 9)])[None]
-        accumulated = accumulate_flow(-0.5 * grid, -0.5 * grid)  # to the half of the distance from the centre
+        accumulated = accumulate_flow(-0.5 * grid, -0.5 * grid)  # to the half of the distance from the center
         torch.testing.assert_close(accumulated, -0.75 * grid)
 
     def test_different_shapes_are_refused(self):
@@ -336,11 +333,11 @@ class TestAccumulateFlow:
 
 class TestFlowToImage:
     def test_it_equals_torchvision(self):
-        utils = pytest.importorskip("torchvision.utils", reason="torchvision's colour wheel is the reference")
+        utils = pytest.importorskip("torchvision.utils", reason="torchvision's color wheel is the reference")
         flow = random_flow(3, 2, 40, 50, scale=7.0)
         assert torch.equal(flow_to_image(flow), utils.flow_to_image(flow))
 
-    def test_directions_have_the_colours_of_the_middlebury_wheel(self):
+    def test_directions_have_the_colors_of_the_middlebury_wheel(self):
         flow = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]).T.reshape(1, 2, 1, 4)
         right, down, left, up = flow_to_image(flow)[0, :, 0].T.tolist()
         assert right == [255, 0, 0]

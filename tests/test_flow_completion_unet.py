@@ -7,7 +7,7 @@ from accelerate import cpu_offload
 from diffusers import ModelMixin
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.training_utils import EMAModel
-from tiny_models import make_flow_completion
+from support.tiny_models import make_flow_completion
 
 from mcdiff_pipeline import FlowCompletionOutput, FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet as FlowCompletionUNetOfModule

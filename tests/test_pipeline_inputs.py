@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tiny_models import make_flow_completion, make_pipeline, make_unet
+from support.tiny_models import make_flow_completion, make_pipeline, make_unet
 
 from mcdiff_pipeline import Stroke, StrokeSheet
 from mcdiff_pipeline.pipeline_mcdiff import load_picture
@@ -45,12 +45,12 @@ def test_transparency_is_laid_over_white(picture, pixels):
     assert (found[:, :, 24:] == 1).all()
 
 
-def test_grey_with_transparency_is_laid_over_white():
+def test_gray_with_transparency_is_laid_over_white():
     assert load_picture(PIL.Image.new("LA", (3, 2), (100, 0))).eq(1).all()
     assert load_picture(PIL.Image.new("LA", (3, 2), (100, 255))).eq(100 / 255).all()
 
 
-def test_transparent_colour_of_a_palette_is_laid_over_white(tmp_path):
+def test_transparent_color_of_a_palette_is_laid_over_white(tmp_path):
     image = PIL.Image.new("P", (2, 1))
     image.putpalette([200, 0, 0, 0, 200, 0])
     image.putpixel((1, 0), 1)
@@ -135,10 +135,10 @@ def test_arrays_and_tensors_are_read(picture, pixels, convert):
 
 
 @pytest.mark.parametrize("convert", [lambda a: a, lambda a: a[..., None], lambda a: torch.from_numpy(a)[None]])
-def test_grey_arrays_are_read(picture, convert):
-    grey = np.array(picture.convert("L"))
-    expected = (torch.from_numpy(grey) / 255).expand(3, -1, -1)
-    torch.testing.assert_close(load_picture(convert(grey)), expected)
+def test_gray_arrays_are_read(picture, convert):
+    gray = np.array(picture.convert("L"))
+    expected = (torch.from_numpy(gray) / 255).expand(3, -1, -1)
+    torch.testing.assert_close(load_picture(convert(gray)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

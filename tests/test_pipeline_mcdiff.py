@@ -18,7 +18,7 @@ from diffusers import (
     VQModel,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from tiny_models import FULL_CONDITIONING, make_flow_completion, make_pipeline, make_unet, make_vae
+from support.tiny_models import FULL_CONDITIONING, make_flow_completion, make_pipeline, make_unet, make_vae
 
 from mcdiff_pipeline import MCDiffPipelineOutput, Stroke
 from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, frame_condition

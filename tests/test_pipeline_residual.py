@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
-from tiny_models import make_pipeline
+from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.pipeline_mcdiff import splat_latents, splat_picture

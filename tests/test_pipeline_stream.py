@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_pipeline
+from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline import Stroke, StrokeSheet
 

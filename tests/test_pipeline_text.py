@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 

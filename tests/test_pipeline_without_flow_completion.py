@@ -5,8 +5,8 @@ import json
 
 import pytest
 import torch
+from support.tiny_models import make_pipeline
 from test_pipeline_mcdiff import STROKES, latents_of, record_inputs, seeded
-from tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.pipeline_mcdiff import frame_condition

@@ -31,7 +31,7 @@ def hold(**fields):
     return {"kind": "hold", "points": [[10, 20]], **fields}
 
 
-def rasterise(*strokes, frame=0, num_frames=None, **kwargs):
+def rasterize(*strokes, frame=0, num_frames=None, **kwargs):
     return sparse_flow(
         [list(strokes)], frame, image_size=(32, 64), latent_size=(8, 16), num_frames=num_frames, **kwargs
     )
@@ -113,7 +113,7 @@ def test_scaled_stroke_moves_by_the_scaled_displacement():
 
 
 def test_displacement_is_written_at_the_cell_that_holds_the_handle():
-    flow, mask = rasterise(Stroke([(39.9, 11.9), (49.9, 1.9)], end_frame=2))
+    flow, mask = rasterize(Stroke([(39.9, 11.9), (49.9, 1.9)], end_frame=2))
     assert flow.shape == (1, 2, 8, 16) and flow.dtype == torch.float32
     assert mask.shape == (1, 1, 8, 16) and mask.dtype == torch.bool
     assert mask.nonzero().tolist() == [[0, 0, 2, 9]]
@@ -123,16 +123,16 @@ def test_displacement_is_written_at_the_cell_that_holds_the_handle():
 
 def test_handle_travels_from_cell_to_cell():
     stroke = Stroke([(2, 2), (62, 2)], end_frame=15)
-    assert [rasterise(stroke, frame=i)[1].nonzero()[0, 3].item() for i in range(15)] == list(range(15))
+    assert [rasterize(stroke, frame=i)[1].nonzero()[0, 3].item() for i in range(15)] == list(range(15))
 
 
 def test_sub_pixel_displacement_survives():
-    flow, _ = rasterise(Stroke([(10, 10), (10.015, 10)], end_frame=15))
+    flow, _ = rasterize(Stroke([(10, 10), (10.015, 10)], end_frame=15))
     assert flow[0, 0, 2, 2].item() == pytest.approx(0.001, rel=1e-5)
 
 
 def test_hold_sets_the_mask_over_zero_flow():
-    flow, mask = rasterise(Stroke([(10, 10)], kind="hold"), frame=100)
+    flow, mask = rasterize(Stroke([(10, 10)], kind="hold"), frame=100)
     assert not flow.any()
     assert mask.sum() == 1 and mask[0, 0, 2, 2]
 
@@ -146,22 +146,22 @@ def test_no_strokes_leave_the_mask_empty():
 def test_two_strokes_in_one_cell_are_averaged():
     right = Stroke([(9, 9), (13, 9)], end_frame=1)
     down = Stroke([(10, 10), (10, 12)], end_frame=1)
-    flow, mask = rasterise(right, down, Stroke([(11, 11)], kind="hold"))
+    flow, mask = rasterize(right, down, Stroke([(11, 11)], kind="hold"))
     assert flow[0, :, 2, 2].tolist() == pytest.approx([4 / 3, 2 / 3])
     assert mask.sum() == 1
 
 
 def test_stroke_outside_the_picture_is_silent_until_it_comes_back():
     stroke = Stroke([(-4, 2), (68, 2)], end_frame=18)  # 4 pixels a frame over a picture of 64
-    said = [rasterise(stroke, frame=i)[1].any().item() for i in range(18)]
+    said = [rasterize(stroke, frame=i)[1].any().item() for i in range(18)]
     assert said == [False] + [True] * 16 + [False]
 
 
 def test_points_on_and_just_inside_the_border():
     inside = math.nextafter(64, 0), math.nextafter(32, 0)
-    assert rasterise(Stroke([inside], kind="hold"))[1].nonzero().tolist() == [[0, 0, 7, 15]]
-    assert not rasterise(Stroke([(64, 3)], kind="hold"))[1].any()
-    assert not rasterise(Stroke([(3, 32)], kind="hold"))[1].any()
+    assert rasterize(Stroke([inside], kind="hold"))[1].nonzero().tolist() == [[0, 0, 7, 15]]
+    assert not rasterize(Stroke([(64, 3)], kind="hold"))[1].any()
+    assert not rasterize(Stroke([(3, 32)], kind="hold"))[1].any()
 
 
 def test_each_image_of_a_batch_has_its_own_strokes():

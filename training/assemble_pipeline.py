@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
-from latent_cache import load_vae
-from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline, run_folder
-from training_loop import write_folder
+from loop.latent_cache import load_vae
+from loop.publishing import add_hub_arguments, describe_training, open_repository, push_pipeline, run_folder
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.pipeline_mcdiff import DENSE_FLOW_CONDITIONS
 
 
@@ -88,7 +88,7 @@ def save_pipeline(pipe: MCDiffPipeline, output_dir: str | Path) -> None:
     for part in pipe.components.values():
         if isinstance(part, ModelMixin):
             part.register_to_config(_name_or_path=Path(output_dir).name)  # not the folder it was trained in
-    write_folder(output_dir, pipe.to(torch.float16).save_pretrained)
+    atomic_folder(output_dir, pipe.to(torch.float16).save_pretrained)
 
 
 def main(arguments: list[str] | None = None) -> int:

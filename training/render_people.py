@@ -21,23 +21,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from bodies import Body, Skeleton, read_bodies
-from compositing import compose, frame_size, inverse_affine, list_photographs, motion_factor
-from humanoid_motion import JOINTS, UPPER_BODY, Motion, pose_transforms, read_motion
 from PIL import Image
-from rasteriser import (
+from rendering.bodies import Body, Skeleton, read_bodies
+from rendering.clip_shards import SPLITS, clip_parser, parse_clip_arguments, write_shards
+from rendering.compositing import compose, frame_size, inverse_affine, list_photographs, motion_factor
+from rendering.humanoid_motion import JOINTS, UPPER_BODY, Motion, pose_transforms, read_motion
+from rendering.rasterizer import (
     draw_background,
     flow_and_occlusion,
     project_all,
-    rasterise,
+    rasterize,
     to_pixels,
     vertex_normals,
 )
-from rendering_loop import SPLITS, clip_parser, parse_clip_arguments, write_shards
+from rendering.wardrobe import Actor, dress, shade
 from scipy.ndimage import gaussian_filter
-from wardrobe import Actor, dress, shade
 
-from mcdiff_pipeline.annotation.clips import Clip
+from mcdiff_pipeline.dataset.clips import Clip
 
 
 TEST_MOTIONS = ("dance_b", "spinkick", "getup_facedown")
@@ -143,12 +143,12 @@ def render_clip(
     acts = [_Act(rng, assets, assets.bodies[i], first=n == 0) for n, i in enumerate(chosen)]
     gap = float(np.exp(rng.uniform(np.log(1 / 30), np.log(1 / 6))))
 
-    camera, focal, centre = _aim_camera(rng, acts, gap, num_frames, size)
+    camera, focal, center = _aim_camera(rng, acts, gap, num_frames, size)
     pictures, drift = _move_background(rng, num_frames, size, factor)
     follow = drift and rng.random() < 0.6  # the camera moves, or only what is behind the people does
     identity = np.tile(np.eye(3)[:2], (num_frames, 1, 1))
     views = np.zeros((num_frames, 9))
-    views[:, 0], views[:, 1:3] = focal, centre
+    views[:, 0], views[:, 1:3] = focal, center
     views[:, 3:] = (pictures if follow else identity).reshape(num_frames, 6)
 
     if time_gap is None:
@@ -189,8 +189,8 @@ def render_clip(
             motion = compose(pictures[t + 1], inverse_affine(pictures[t]))
             scene.flow(t, motion, flow[t], occlusion[t], masks[t])
         else:
-            centres = scene.drawn(t)[1][1::2, 1::2]
-            masks[t] = np.where(centres >= 0, scene.owner[np.maximum(centres, 0)], 0)
+            centers = scene.drawn(t)[1][1::2, 1::2]
+            masks[t] = np.where(centers >= 0, scene.owner[np.maximum(centers, 0)], 0)
 
     meta = {
         "source": "people",
@@ -455,13 +455,13 @@ def _random_light(rng, camera, photo):
     exposure = np.clip(1.0 + 0.5 * (photo.mean() / 255 - 0.5) + rng.normal(0, 0.1), 0.6, 1.25)
     direct = rng.uniform(0.25, 0.75)
     cast = photo.mean((0, 1)) / max(photo.mean(), 1)
-    colour = exposure * direct * np.array([1 + warmth, 1, 1 - warmth])
+    color = exposure * direct * np.array([1 + warmth, 1, 1 - warmth])
     sky = exposure * (1.15 - 0.75 * direct) * (0.7 + 0.3 * cast)
     # Seen from the front: a light from behind leaves faces in the dark.
     to_camera = camera[:, :3]
     if (to_camera @ sun)[2] > 0.3 and rng.random() < 0.7:
         sun[:2] *= -1
-    return np.concatenate([to_camera @ sun, colour, sky, to_camera @ [0, 0, 1]]), sun
+    return np.concatenate([to_camera @ sun, color, sky, to_camera @ [0, 0, 1]]), sun
 
 
 class _Scene:
@@ -516,7 +516,7 @@ class _Scene:
         if t not in self._drawn:
             shape = tuple(2 * side + 1 for side in self.size)
             nearness, triangle_of = np.zeros(shape), np.full(shape, -1, np.int32)
-            rasterise(self.screen(t)[1], self.triangles, self.two_sided, nearness, triangle_of)
+            rasterize(self.screen(t)[1], self.triangles, self.two_sided, nearness, triangle_of)
             self._drawn[t] = nearness, triangle_of
         return self._drawn[t]
 

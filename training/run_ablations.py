@@ -21,12 +21,12 @@ import assemble_pipeline
 import train_end_to_end
 import train_flow_completion
 import train_future_frame
-from latent_cache import add_clip_arguments
-from training_loop import checkpoints, write_folder
+from loop.latent_cache import add_clip_arguments
+from loop.trainer import checkpoints
 
 from mcdiff_pipeline import cli
-from mcdiff_pipeline.annotation import ClipDataset
-from mcdiff_pipeline.atomic_files import written_whole
+from mcdiff_pipeline.atomic_files import atomic_folder, atomic_path
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.evaluation.arguments import check_evaluation_packages, evaluation_settings
 
 
@@ -175,7 +175,7 @@ def check_same_ablation(args: argparse.Namespace) -> None:
                 "another --output_dir."
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
+    with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(given, indent=2) + "\n")
 
 
@@ -208,7 +208,7 @@ def train_component(
     status = script.main(command_line)
     if status == 0:
         progress = json.loads((checkpoints(output_dir)[-1] / "progress.json").read_text())
-        with written_whole(made) as unfinished:
+        with atomic_path(made) as unfinished:
             unfinished.write_text(
                 json.dumps(
                     {"arguments": command_line, "steps": progress["step"], "minutes": round(progress["minutes"], 4)}
@@ -259,7 +259,7 @@ def make_variant(variant: str, args: argparse.Namespace) -> int:
         components[name] = {"switches": list(switches), "shared_with": owner if owner != variant else None, **made}
 
     if "end_to_end" in folders:
-        write_folder(
+        atomic_folder(
             folder,
             lambda unfinished: shutil.copytree(folders["end_to_end"] / "pipeline", unfinished, dirs_exist_ok=True),
         )
@@ -275,7 +275,7 @@ def make_variant(variant: str, args: argparse.Namespace) -> int:
         "budget_of_each_component": {"steps": args.steps, "minutes": args.minutes},
         "components": components,
     }
-    with written_whole(folder / "ablation.json") as unfinished:
+    with atomic_path(folder / "ablation.json") as unfinished:
         unfinished.write_text(json.dumps(made, indent=2) + "\n")
     return 0
 

@@ -14,20 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL
-from latent_cache import vae_class
+from loop.latent_cache import vae_class
+from loop.publishing import add_hub_arguments, open_repository, push_component
+from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.validation_media import show
 from PIL import Image
-from publishing import add_hub_arguments, open_repository, push_component
-from training_loop import (
-    SeededDraws,
-    add_training_arguments,
-    check_training_arguments,
-    make_accelerator,
-    train,
-    write_folder,
-)
-from validation_media import show
 
-from mcdiff_pipeline.annotation.clips import ClipDataset
+from mcdiff_pipeline.atomic_files import atomic_folder
+from mcdiff_pipeline.dataset.clips import ClipDataset
 from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents, vae_scale_factor
 
 
@@ -99,7 +93,7 @@ def read_photographs(folders: list[str], largest_short_side: int = 768) -> list[
 
 
 def read_clip_frames(folders: list[str], split: str, frames_per_clip: int, max_clips: int) -> list[np.ndarray]:
-    """Frames spread over each clip as uint8 [H, W, 3]; neighbours are too alike to be worth their memory."""
+    """Frames spread over each clip as uint8 [H, W, 3]; neighbors are too alike to be worth their memory."""
     pictures = []
     for folder in folders:
         dataset = ClipDataset(folder, split)
@@ -193,17 +187,17 @@ class AutoencoderLoss(torch.nn.Module):
         encoded = self.vae.encode(picture)
         if hasattr(encoded, "latent_dist"):
             latent = encoded.latent_dist.sample()
-            regularisation = self.args.kl_weight * encoded.latent_dist.kl().float().mean()
+            regularization = self.args.kl_weight * encoded.latent_dist.kl().float().mean()
         else:
             latent = encoded.latent + self.args.latent_noise * torch.randn_like(encoded.latent)
             # nothing else keeps the latent from growing until the noise no longer matters
-            regularisation = 1e-2 * (encoded.latent.float().square().mean() - 1).relu()
+            regularization = 1e-2 * (encoded.latent.float().square().mean() - 1).relu()
         if torch.rand(()) < self.args.shift_equivariance:
             scale_factor = vae_scale_factor(self.vae)
             shift = tuple(torch.randint(0, scale_factor + 1, (2,)).tolist())
             latent, picture = shift_latent_and_picture(latent, picture, shift, scale_factor)
         reconstruction = reconstruction_loss(self.vae.decode(latent).sample, picture, self.args.gradient_weight)
-        return reconstruction + regularisation, {"reconstruction": reconstruction, "regularisation": regularisation}
+        return reconstruction + regularization, {"reconstruction": reconstruction, "regularization": regularization}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -288,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
         accelerator.print(f"Standard deviation of the latent channels: {latents.std((0, 2, 3)).tolist()}.")
     if accelerator.is_main_process:
-        write_folder(Path(args.output_dir, "vae"), vae.save_pretrained)
+        atomic_folder(Path(args.output_dir, "vae"), vae.save_pretrained)
     if repository is not None and status == 0:
         push_component(args.output_dir, ["vae"], repository, title="Autoencoder")
     return status

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from assemble_pipeline import load_pipeline, save_pipeline
-from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
-from flow_loss import add_flow_loss_arguments, complete_and_compare
-from latent_cache import LatentClips, add_clip_arguments, open_training_clips
-from publishing import add_hub_arguments, describe_training, open_repository, push_pipeline
-from stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
+from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
+from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
+from loop.publishing import add_hub_arguments, describe_training, open_repository, push_pipeline
+from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.validation_media import show
 from train_future_frame import psnr_where
-from training_loop import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
-from validation_media import show
 
 from mcdiff_pipeline import MCDiffPipeline
-from mcdiff_pipeline.evaluation.rivals import moving_pixels
+from mcdiff_pipeline.baselines import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import MCDiffRollout
 

@@ -14,24 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from flow_loss import add_flow_loss_arguments, complete_and_compare
-from latent_cache import add_clip_arguments, open_training_clips
-from publishing import add_hub_arguments, open_repository, push_component
-from stroke_sampling import add_stroke_arguments, draw_sparse_flow
-from training_loop import (
-    SeededDraws,
-    add_training_arguments,
-    check_training_arguments,
-    make_accelerator,
-    train,
-    write_folder,
-)
-from validation_media import show
+from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
+from loop.latent_cache import add_clip_arguments, open_training_clips
+from loop.publishing import add_hub_arguments, open_repository, push_component
+from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.validation_media import show
 
-from mcdiff_pipeline.annotation.sampling import keypoint_strokes, rasterise_points
-from mcdiff_pipeline.evaluation.rivals import nearest_stroke_flow
-from mcdiff_pipeline.flow import flow_to_image, resize_flow
+from mcdiff_pipeline.atomic_files import atomic_folder
+from mcdiff_pipeline.baselines import nearest_stroke_flow
+from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
+from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.pipeline_mcdiff import vae_scale_factor
 
 
@@ -138,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             if len(points) and (pair["mask"] > 0).any():
                 size = pair["latent"].shape[1:]
-                sparse_flow, mask = rasterise_points(points, displacements, size, pair["flow"].shape[1:])
+                sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
                 body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
                 chosen.append(
                     {
@@ -177,9 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
         for number in range(min(6, len(chosen))):
             height, width = (size * cell for size in predictions.shape[2:])
             flows = torch.stack([samples["sparse_flow"][number], samples["flow"][number], predictions[number]])
-            colours = flow_to_image(flows, max_magnitude=float(samples["flow"][number].norm(dim=0).max().clamp_min(1)))
-            colours = F.interpolate(colours, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
-            rows.append(np.concatenate([validation.frames(chosen[number]["index"])[0], *colours], axis=1))
+            colors = flow_to_image(flows, max_magnitude=float(samples["flow"][number].norm(dim=0).max().clamp_min(1)))
+            colors = F.interpolate(colors, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
+            rows.append(np.concatenate([validation.frames(chosen[number]["index"])[0], *colors], axis=1))
         show(accelerator, args, "validation", step, np.concatenate(rows))
         return values
 
@@ -193,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         validate=validate if chosen else None,
     )
     if accelerator.is_main_process:
-        write_folder(Path(args.output_dir, "flow_completion"), model.save_pretrained)
+        atomic_folder(Path(args.output_dir, "flow_completion"), model.save_pretrained)
     if repository is not None and status == 0:
         push_component(args.output_dir, ["flow_completion"], repository, title="Flow completion (F)")
     return status

@@ -19,24 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from assemble_pipeline import load_pipeline
-from denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from latent_cache import add_clip_arguments, open_training_clips
-from lora import add_lora, add_lora_arguments, check_lora_arguments
-from publishing import add_hub_arguments, open_repository, push_component, push_lora
-from stroke_sampling import add_stroke_arguments, draw_sparse_flow
-from training_loop import (
-    SeededDraws,
-    add_training_arguments,
-    check_training_arguments,
-    make_accelerator,
-    train,
-    write_folder,
-)
-from validation_media import show
+from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
+from loop.latent_cache import add_clip_arguments, open_training_clips
+from loop.lora import add_lora, add_lora_arguments, check_lora_arguments
+from loop.publishing import add_hub_arguments, open_repository, push_component, push_lora
+from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.validation_media import show
 
 from mcdiff_pipeline import MCDiffPipeline
-from mcdiff_pipeline.evaluation.rivals import moving_pixels, splat_frame
+from mcdiff_pipeline.atomic_files import atomic_folder
+from mcdiff_pipeline.baselines import moving_pixels, splat_frame
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow
 from mcdiff_pipeline.pipeline_mcdiff import (
     check_residual,
@@ -338,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     made = {"unet": model, "scheduler": scheduler} if lora is None else {"unet_lora": lora}
     if accelerator.is_main_process:
         for name, part in made.items():
-            write_folder(Path(args.output_dir, name), part.save_pretrained)
+            atomic_folder(Path(args.output_dir, name), part.save_pretrained)
     if repository is not None and status == 0:
         if lora is None:
             push_component(args.output_dir, list(made), repository, title="Future-frame prediction (G)")

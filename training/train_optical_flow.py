@@ -17,19 +17,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
 from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_small
 from torchvision.transforms.v2 import functional as transforms
-from training_loop import (
-    SeededDraws,
-    add_training_arguments,
-    check_training_arguments,
-    make_accelerator,
-    train,
-    write_folder,
-)
 
-from mcdiff_pipeline.annotation.clips import ClipDataset
+from mcdiff_pipeline.atomic_files import atomic_folder
+from mcdiff_pipeline.dataset.clips import ClipDataset
 from mcdiff_pipeline.flow import resize_flow
 
 
@@ -188,16 +182,16 @@ def random_piece(
 
 
 def disturb(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Recolours frames `[2, 3, H, W]` in [0, 1], adds noise and covers pieces of the second one."""
+    """Recolors frames `[2, 3, H, W]` in [0, 1], adds noise and covers pieces of the second one."""
     # In one case of five the two frames are lit differently.
     if rng.random() < 0.2:
-        frames = torch.stack([_recolour(frame, rng) for frame in frames])
+        frames = torch.stack([_recolor(frame, rng) for frame in frames])
     else:
-        frames = _recolour(frames, rng)
+        frames = _recolor(frames, rng)
     noise = torch.from_numpy(rng.standard_normal(frames.shape, dtype=np.float32))
     frames = (frames + noise * rng.uniform(0, 0.02)).clamp(0, 1)
 
-    # Things that vanish: rectangles of the second frame in its mean colour.
+    # Things that vanish: rectangles of the second frame in its mean color.
     if rng.random() < 0.5:
         height, width = frames.shape[2:]
         for _ in range(rng.integers(1, 3)):
@@ -207,7 +201,7 @@ def disturb(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return frames
 
 
-def _recolour(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def _recolor(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Random brightness, contrast, saturation and hue, of the widths that RAFT's training uses."""
     frames = transforms.adjust_brightness(frames, rng.uniform(0.6, 1.4))
     frames = transforms.adjust_contrast(frames, rng.uniform(0.6, 1.4))
@@ -279,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
         validate=validate if len(chosen) else None,
     )
     if accelerator.is_main_process:
-        write_folder(Path(args.output_dir, "raft_small"), model.save_pretrained)
+        atomic_folder(Path(args.output_dir, "raft_small"), model.save_pretrained)
     return status
 
 

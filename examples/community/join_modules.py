@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import mcdiff_pipeline
-from mcdiff_pipeline.atomic_files import written_whole
+from mcdiff_pipeline.atomic_files import atomic_path
 
 
 # A lower module comes before those that import it.
@@ -32,7 +32,7 @@ def joined_source(package: Path) -> str:
         lines, (docstring, *nodes) = source.splitlines(), ast.parse(source).body
         start = docstring.end_lineno
         if module == "pipeline_mcdiff":
-            header = lines[:start]  # licence and docstring
+            header = lines[:start]  # license and docstring
         for node in nodes:
             if isinstance(node, ast.Import):
                 plain.add(ast.unparse(node))
@@ -54,5 +54,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path, metavar="FILE", help="the file to write")
     output = parser.parse_args().output
-    with written_whole(output) as unfinished:
+    with atomic_path(output) as unfinished:
         unfinished.write_text(joined_source(Path(mcdiff_pipeline.__file__).parent), encoding="utf-8")

@@ -189,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[strokes, model, working_size],
         help="show the dense flow that the strokes give",
         description="Writes a picture: the strokes drawn over the given one, and beside it the dense flow of one step "
-        "in the colours of the Middlebury wheel (white: no motion, red: right, hue: direction, depth: speed).",
+        "in the colors of the Middlebury wheel (white: no motion, red: right, hue: direction, depth: speed).",
         epilog='example: mcdiff flow cat.jpg --stroke "206,238 160,230" --output flow.png',
     )
     flow_parser.add_argument("image", metavar="IMAGE", help="the picture: a file or an http(s) address")
@@ -222,7 +222,7 @@ def build_parser() -> argparse.ArgumentParser:
     export_parser = commands.add_parser(
         "export",
         help="make the folder of a Hub repository of a model",
-        description="Writes weights, code, model card, licence and an example into a folder that loads with and "
+        description="Writes weights, code, model card, license and an example into a folder that loads with and "
         "without this package.",
         epilog="example: mcdiff export mcdiff-small-128 exported --variant fp16",
     )
@@ -493,8 +493,9 @@ def generate(args: argparse.Namespace) -> int:
 
     from . import __version__
     from .drawing import contact_sheet, save_picture
-    from .flow import flow_magnitude, flow_to_image, resize_flow
-    from .model_fingerprint import model_fingerprint
+    from .flow import flow_magnitude, resize_flow
+    from .flow_visualization import flow_to_image
+    from .hub.fingerprint import model_fingerprint
     from .video import VideoWriter
 
     targets = [path for path in (output, args.flow_video, args.contact_sheet) if path is not None]
@@ -637,7 +638,8 @@ def flow(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from .drawing import draw_strokes, save_picture
-    from .flow import flow_magnitude, flow_to_image, resize_flow
+    from .flow import flow_magnitude, resize_flow
+    from .flow_visualization import flow_to_image
 
     check_output(args.output, PICTURE_SUFFIXES)
     given = read_picture(args.image)
@@ -740,7 +742,7 @@ def annotate(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """`mcdiff evaluate`: returns the exit code."""
-    from .annotation.clips import ClipDataset
+    from .dataset.clips import ClipDataset
     from .evaluation.arguments import check_evaluation_packages, evaluation_settings, find_pose_model_if_any
 
     with checking_input():
@@ -780,8 +782,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def show_clip(args: argparse.Namespace) -> int:
     """`mcdiff dataset show`: returns the exit code."""
-    from .annotation.clip_picture import clip_picture, samples_picture
-    from .annotation.clips import ClipDataset
+    from .dataset.clip_image import clip_picture, samples_picture
+    from .dataset.clips import ClipDataset
     from .drawing import save_picture
 
     check_output(args.output, PICTURE_SUFFIXES)

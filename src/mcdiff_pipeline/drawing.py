@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from .atomic_files import written_whole
+from .atomic_files import atomic_path
 from .strokes import StrokeSheet
 
 
@@ -91,5 +91,5 @@ def contact_sheet(
 
 def save_picture(image: Image.Image, path: Path) -> None:
     """Writes a PIL picture under a temporary name first, so that there is never half a file."""
-    with written_whole(path) as unfinished:
+    with atomic_path(path) as unfinished:
         image.save(unfinished)

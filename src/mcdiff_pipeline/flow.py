@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Optical flow as tensors, pictures and files.
+"""Operators on optical flow: magnitude, resizing, splatting, warping, chaining.
 
 Flow is forward flow in the Middlebury/KITTI convention: `flow[:, 0]` is the displacement `u` to the right and
 `flow[:, 1]` the displacement `v` downwards, so the thing at pixel `(x, y)` of one frame is at
@@ -7,17 +7,9 @@ Flow is forward flow in the Middlebury/KITTI convention: `flow[:, 0]` is the dis
 function works.
 
 Tensor functions are batched, run on any device in any floating dtype (half precision is computed in float32),
-are differentiable and can be compiled without graph breaks. This file uses torch, numpy and the standard library; only
-reading KITTI's files also wants PyAV, because no other core dependency knows all kinds of 16-bit RGB PNG.
+are differentiable and can be compiled without graph breaks. This file needs torch only.
 """
 
-import os
-import struct
-import zlib
-from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -26,11 +18,9 @@ import torch.nn.functional as F
 MIN_COVERAGE = 1e-3
 # exp(-60) * MIN_COVERAGE is far above the smallest float32, so even the least important pixel keeps its weight.
 MIN_LOG_IMPORTANCE = -60.0
-# Middlebury marks pixels of unknown flow with 1e10 and reads everything above 1e9 as unknown.
-UNKNOWN_FLOW = 1e9
 
 
-def _check_flow(flow: torch.Tensor, name: str = "flow") -> None:
+def check_flow(flow: torch.Tensor, name: str = "flow") -> None:
     if flow.ndim != 4 or flow.shape[1] != 2 or not flow.is_floating_point():
         raise ValueError(
             f"`{name}` has shape {tuple(flow.shape)} and dtype {flow.dtype}, but a floating point tensor of shape "
@@ -39,7 +29,7 @@ def _check_flow(flow: torch.Tensor, name: str = "flow") -> None:
 
 
 def _check_same_grid(input: torch.Tensor, flow: torch.Tensor) -> None:
-    _check_flow(flow)
+    check_flow(flow)
     if input.ndim != 4 or input.shape[0] != flow.shape[0] or input.shape[2:] != flow.shape[2:]:
         raise ValueError(
             f"`input` of shape {tuple(input.shape)} does not fit `flow` of shape {tuple(flow.shape)}: batch, height "
@@ -66,13 +56,13 @@ def flow_magnitude(flow: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: if `flow` is not `[B, 2, H, W]`.
     """
-    _check_flow(flow)
+    check_flow(flow)
     # Below the smallest square the root has no slope; what is added there is far below any displacement.
     return flow.float().square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
 
 
 def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
-    """How far flow draws a cell away from its neighbours: the largest singular value of the Jacobian of `p + flow(p)`.
+    """How far flow draws a cell away from its neighbors: the largest singular value of the Jacobian of `p + flow(p)`.
 
     It is 1 under a translation or a rotation and s where things grow by s. A derivative is the smaller of the
     differences to both sides (minmod, which keeps edges), so a cell that stays with one side is not torn off, wherever
@@ -87,7 +77,7 @@ def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: if `flow` is no flow field.
     """
-    _check_flow(flow)
+    check_flow(flow)
     values = flow.to(torch.promote_types(flow.dtype, torch.float32))
     derivatives = []
     for axis in (3, 2):
@@ -119,7 +109,7 @@ def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     Raises:
         ValueError: if `flow` is not `[B, 2, H, W]` or `size` is not two positive numbers.
     """
-    _check_flow(flow)
+    check_flow(flow)
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"`size` is {tuple(size)}, but (height, width), both at least 1, is needed.")
     old_height, old_width = flow.shape[2:]
@@ -211,7 +201,7 @@ def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torc
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
-    # The weight of a pixel in a neighbouring hole. One cell of motion more counts e times less; never nothing at all.
+    # The weight of a pixel in a neighboring hole. One cell of motion more counts e times less; never nothing at all.
     weight = coverage.clamp(max=1) * (-motion).clamp_min(-10).exp()
     levels = []
     value = picture
@@ -254,7 +244,7 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     dtype = torch.promote_types(input.dtype, torch.float32)
     x, y = _targets(flow.to(dtype))
     # The coordinates of `grid_sample`, -1 to 1, turn whole cells into almost whole cells, unless a side is a power of
-    # two: then those of the cells' centres are short binary fractions.
+    # two: then those of the cells' centers are short binary fractions.
     padded_height, padded_width = (1 << (length - 1).bit_length() for length in (height, width))
     padded = F.pad(input.to(dtype), (0, padded_width - width, 0, padded_height - height))
     x = (2 * x.clamp(0, width - 1) + 1) / padded_width - 1
@@ -280,265 +270,11 @@ def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: if the two are not flow fields of one shape.
     """
-    _check_flow(first, "first")
-    _check_flow(second, "second")
+    check_flow(first, "first")
+    check_flow(second, "second")
     if first.shape != second.shape:
         raise ValueError(
             f"`first` of shape {tuple(first.shape)} and `second` of shape {tuple(second.shape)} cannot be chained: "
             "their shapes must be equal; resize one of them with `resize_flow`."
         )
     return first + backward_warp(second, first).to(first.dtype)
-
-
-def _color_wheel(device: torch.device) -> torch.Tensor:
-    """The 55 colours of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (ICCV 2007).
-
-    Returns:
-        `torch.Tensor`: `[55, 3]` float32, whole numbers from 0 to 255, starting at red.
-    """
-    # Each arc fades one channel of RGB in or out while the others rest: (cells, resting colour, channel, fades in).
-    arcs = (
-        (15, (255, 0, 0), 1, True),  # red to yellow
-        (6, (0, 255, 0), 0, False),  # yellow to green
-        (4, (0, 255, 0), 2, True),  # green to cyan
-        (11, (0, 0, 255), 1, False),  # cyan to blue
-        (13, (0, 0, 255), 0, True),  # blue to magenta
-        (6, (255, 0, 0), 2, False),  # magenta to red
-    )
-    colors = []
-    for cells, resting, channel, fades_in in arcs:
-        for cell in range(cells):
-            color = list(resting)
-            color[channel] = 255 * cell // cells if fades_in else 255 - 255 * cell // cells
-            colors.append(color)
-    return torch.tensor(colors, device=device, dtype=torch.float32)
-
-
-@torch.no_grad()
-def flow_to_image(flow: torch.Tensor, max_magnitude: float | None = None) -> torch.Tensor:
-    """Paints flow with the Middlebury colour wheel: hue is direction (red: right), saturation is magnitude.
-
-    Args:
-        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in any unit.
-        max_magnitude (`float`, *optional*): magnitude painted in full saturation; larger ones are darkened, as in the
-            Middlebury code. None takes the largest magnitude of the batch, so that a batch shares one scale.
-
-    Returns:
-        `torch.Tensor`: `[B, 3, H, W]` uint8, RGB. No motion is white; unknown flow (not finite, or above 1e9 as in
-        Middlebury's files) is black.
-
-    Raises:
-        ValueError: if `flow` is not `[B, 2, H, W]` or `max_magnitude` is not positive.
-    """
-    _check_flow(flow)
-    if max_magnitude is not None and not max_magnitude > 0:
-        raise ValueError(f"`max_magnitude` is {max_magnitude}, but a number above 0 (or None) is needed.")
-    flow = flow.float()
-    known = (flow.abs() < UNKNOWN_FLOW).all(dim=1, keepdim=True)
-    flow = torch.where(known, flow, 0.0)
-    if max_magnitude is None:
-        largest = flow.square().sum(dim=1).sqrt().amax() + torch.finfo(flow.dtype).eps
-    else:
-        largest = max_magnitude
-    flow = flow / largest
-    magnitude = flow.square().sum(dim=1).sqrt()  # [B, H, W]
-    wheel = _color_wheel(flow.device)
-    angle = torch.atan2(-flow[:, 1], -flow[:, 0]) / torch.pi
-    position = (angle + 1) / 2 * (len(wheel) - 1)
-    cell = position.floor().long()
-    share = (position - cell)[..., None]
-    color = (1 - share) * (wheel[cell] / 255) + share * (wheel[(cell + 1) % len(wheel)] / 255)  # [B, H, W, 3]
-    magnitude = magnitude[..., None]
-    color = torch.where(magnitude <= 1, 1 - magnitude * (1 - color), color * 0.75)
-    image = (255 * color).floor().to(torch.uint8).permute(0, 3, 1, 2)
-    return torch.where(known, image, torch.zeros_like(image))
-
-
-def _read_bytes(source: str | os.PathLike | BinaryIO, suffix: str) -> tuple[str, bytes]:
-    """Name for messages and the whole content of a file, given by path or opened for binary reading."""
-    if hasattr(source, "read"):
-        return "The given file", source.read()
-    path = Path(source)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"'{path}' does not end in {suffix}, which is the only suffix of this format.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file '{path}'.")
-    return f"'{path}'", path.read_bytes()
-
-
-def _write_bytes(target: str | os.PathLike | BinaryIO, suffix: str, content: bytes) -> None:
-    """Writes a whole file; under a path it appears complete or not at all."""
-    if hasattr(target, "write"):
-        target.write(content)
-        return
-    path = Path(target)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"'{path}' does not end in {suffix}, which is the only suffix of this format.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder '{path.parent}' to write '{path.name}' to; make it first.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _check_single_flow(flow: torch.Tensor) -> None:
-    if flow.ndim != 3 or flow.shape[0] != 2 or 0 in flow.shape or not flow.is_floating_point():
-        raise ValueError(
-            f"`flow` has shape {tuple(flow.shape)} and dtype {flow.dtype}, but one floating point flow field of shape "
-            "[2, height, width] is needed; write the fields of a batch one by one."
-        )
-
-
-def write_flo(target: str | os.PathLike | BinaryIO, flow: torch.Tensor) -> None:
-    """Writes a Middlebury `.flo` file: "PIEH", width and height as int32, then u and v interleaved as float32.
-
-    Args:
-        target (`str`, `os.PathLike` or binary file): where to write. Under a path the file appears complete or not at
-            all.
-        flow (`torch.Tensor`): `[2, H, W]` in pixels.
-
-    Raises:
-        ValueError: if `flow` is not `[2, H, W]` or the path does not end in `.flo`.
-        FileNotFoundError: if the folder does not exist.
-    """
-    _check_single_flow(flow)
-    height, width = flow.shape[1:]
-    interleaved = flow.detach().float().cpu().permute(1, 2, 0).contiguous().numpy().astype("<f4")
-    _write_bytes(target, ".flo", struct.pack("<4sii", b"PIEH", width, height) + interleaved.tobytes())
-
-
-def read_flo(source: str | os.PathLike | BinaryIO) -> torch.Tensor:
-    """Reads a Middlebury `.flo` file.
-
-    Args:
-        source (`str`, `os.PathLike` or binary file): the file.
-
-    Returns:
-        `torch.Tensor`: `[2, H, W]` float32 in pixels; values above 1e9 mean unknown.
-
-    Raises:
-        ValueError: if the file is no `.flo` file or is truncated.
-        FileNotFoundError: if there is no such file.
-    """
-    name, content = _read_bytes(source, ".flo")
-    if len(content) < 12 or content[:4] != b"PIEH":
-        raise ValueError(f"{name} is not a Middlebury .flo file: it does not start with PIEH, a width and a height.")
-    width, height = struct.unpack("<ii", content[4:12])
-    if width < 1 or height < 1 or len(content) != 12 + 8 * width * height:
-        raise ValueError(
-            f"{name} is damaged: its header says {width} x {height} pixels, which takes {12 + 8 * width * height} "
-            f"bytes, but the file has {len(content)}."
-        )
-    interleaved = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
-    return torch.from_numpy(interleaved).permute(2, 0, 1).contiguous()
-
-
-def write_kitti_png(
-    target: str | os.PathLike | BinaryIO, flow: torch.Tensor, valid: torch.Tensor | None = None
-) -> None:
-    """Writes flow as a 16-bit RGB PNG in the format of the KITTI flow benchmark, rounded to 1/64 pixel.
-
-    Red is `64 u + 32768`, green `64 v + 32768`, blue 1 where the flow is valid. Flow is stored where it is not valid,
-    too, as far as the format can hold it; KITTI's own readers ignore it there.
-
-    Args:
-        target (`str`, `os.PathLike` or binary file): where to write. Under a path the file appears complete or not at
-            all.
-        flow (`torch.Tensor`): `[2, H, W]` in pixels, from -512 to 511.98 where it is valid.
-        valid (`torch.Tensor`, *optional*): `[H, W]` bool; None says that all of it is valid.
-
-    Raises:
-        ValueError: if shapes do not fit, a valid displacement is out of range or the path does not end in `.png`.
-        FileNotFoundError: if the folder does not exist.
-    """
-    _check_single_flow(flow)
-    if valid is None:
-        valid = torch.ones(flow.shape[1:], dtype=torch.bool)
-    elif valid.shape != flow.shape[1:] or valid.dtype != torch.bool:
-        raise ValueError(
-            f"`valid` has shape {tuple(valid.shape)} and dtype {valid.dtype}, but bool of shape "
-            f"{tuple(flow.shape[1:])} is needed for this flow."
-        )
-    values, valid = flow.detach().float().cpu().numpy(), valid.cpu().numpy()
-    stored = np.rint(values * 64 + 2**15)
-    in_range = (stored >= 0) & (stored <= 2**16 - 1)
-    if not in_range.all():
-        if (out_of_range := valid & ~in_range).any():
-            raise ValueError(
-                f"`flow` holds a displacement of {values[out_of_range][0]:g} pixels, but KITTI's format ends at -512 "
-                "and 511.98; mark it as not valid or write a .flo file."
-            )
-        stored = np.nan_to_num(stored, nan=2.0**15).clip(0, 2**16 - 1)
-    # Numpy converts to big-endian in one step, too, but takes four times as long for it.
-    pixels = np.empty((*valid.shape, 3), dtype=">u2")
-    pixels[..., 0], pixels[..., 1] = stored.astype(np.uint16)
-    pixels[..., 2] = valid
-    _write_bytes(target, ".png", _png_of(pixels))
-
-
-def _png_of(pixels: np.ndarray) -> bytes:
-    """A PNG file of big-endian uint16 `[H, W, 3]`, RGB.
-
-    The low bits of flow are noise, in which looking for repetitions costs time and finds little. So only runs are
-    looked for (`zlib.Z_RLE`), in the differences from row to row. For flow of real video that takes half the time of
-    FFmpeg's encoder at its level 4, and 3 % more bytes; flow of rendered clips takes 40 % more bytes.
-    """
-    height, width = pixels.shape[:2]
-    rows = pixels.view(np.uint8).reshape(height, -1)
-    filtered = np.full((height, 1 + rows.shape[1]), 2, dtype=np.uint8)  # 2 before each row: PNG's filter "Up"
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    compressor = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
-    compressed = compressor.compress(filtered) + compressor.flush()
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),  # 16 bits, RGB; the rest has one value
-        (b"IDAT", compressed),
-        (b"IEND", b""),
-    ]
-    content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in chunks:
-        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
-    return content
-
-
-def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads flow from a 16-bit RGB PNG in the format of the KITTI flow benchmark.
-
-    Args:
-        source (`str`, `os.PathLike` or binary file): the file.
-
-    Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: flow `[2, H, W]` float32 in pixels and `[H, W]` bool, True where it is
-        valid. In KITTI's own files flow that is not valid reads -512.
-
-    Raises:
-        ValueError: if the file is no 16-bit RGB PNG or is damaged.
-        FileNotFoundError: if there is no such file.
-        ImportError: if PyAV is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Reading KITTI flow needs PyAV, the Python package 'av': `pip install av`.") from None
-
-    name, content = _read_bytes(source, ".png")
-    # A PNG ends with this chunk; the decoder would fill the missing rows of a truncated file without a word.
-    if not content.startswith(b"\x89PNG\r\n\x1a\n") or b"IEND" not in content[-12:]:
-        raise ValueError(f"{name} is not a PNG file, or is truncated.")
-    decoder = av.CodecContext.create("png", "r")
-    decoder.options = {"err_detect": "crccheck+explode"}  # by default checksums are not looked at
-    try:
-        frames = [*decoder.decode(av.Packet(content)), *decoder.decode(None)]
-    except av.FFmpegError as error:
-        raise ValueError(f"{name} is a damaged PNG file: {error.strerror}.") from error
-    if len(frames) != 1 or frames[0].format.name != "rgb48be":
-        found = frames[0].format.name if frames else "nothing"
-        raise ValueError(
-            f"{name} holds {found}, but flow in KITTI's format is a PNG of 16 bits in each of R, G and B."
-        )
-    pixels = frames[0].reformat(format="rgb48le").to_ndarray().astype(np.float32)
-    pixels = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    return (pixels[:2] - 2**15) / 64, pixels[2] > 0

@@ -34,7 +34,7 @@ class FlowCompletionOutput(BaseOutput):
 
 def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: int) -> torch.Tensor:
     """
-    What the strokes say in ever wider neighbourhoods, on every cell of the grid.
+    What the strokes say in ever wider neighborhoods, on every cell of the grid.
 
     A stroke is one cell in a thousand; without this a UNet needs thousands of steps to notice that it is there.
     Level by level, displacements are averaged over the specified cells of windows of 2, 4, 8, ... cells (normalized
@@ -90,7 +90,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         attention_head_dim (`int`, defaults to 32):
             Channels of one attention head.
         norm_num_groups (`int`, defaults to 32):
-            Groups of the group normalisation; divides every entry of `block_out_channels`.
+            Groups of the group normalization; divides every entry of `block_out_channels`.
         dropout (`float`, defaults to 0.0):
             Dropout probability inside the ResNet layers.
         vae_scale_factor (`int`, defaults to 4):

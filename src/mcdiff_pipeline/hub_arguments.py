@@ -61,7 +61,7 @@ def run_export(args: argparse.Namespace, model: str, is_embedded: bool) -> int:
     """
     import diffusers
 
-    from .hub import export_model
+    from .hub.export import export_model
 
     if not Path(model).is_dir():
         raise ValueError(f"{model} is no folder: fetch the repository first, and name its folder.")
@@ -101,7 +101,7 @@ def run_push(args: argparse.Namespace) -> int:
         ValueError: If the folder is no export; see [`push_export`].
         RuntimeError: If the Hub refuses, or nobody is logged in.
     """
-    from .hub import push_export, refusals_explained
+    from .hub.export import push_export, refusals_explained
 
     with refusals_explained(args.repository):
         address = push_export(args.folder, args.repository, private=args.private)

@@ -278,7 +278,7 @@ def splat_picture(pictures: torch.Tensor, flow: torch.Tensor, vae_scale_factor: 
     """
     Forward-splat pictures along flow and fill the holes from behind.
 
-    Pixels that the flow tears off their neighbours hardly count.
+    Pixels that the flow tears off their neighbors hardly count.
 
     Args:
         pictures (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
@@ -895,7 +895,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             start_pictures=pictures.to(latents.device) if "start_picture" in self.conditioning else None,
         )
 
-    def rasterise_strokes(
+    def rasterize_strokes(
         self, latents: torch.Tensor, strokes: list[list[Stroke]], frame: int, num_frames: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -932,7 +932,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in pixels.
         """
-        displacement, mask = self.rasterise_strokes(latents, strokes, frame, num_frames)
+        displacement, mask = self.rasterize_strokes(latents, strokes, frame, num_frames)
         latents = latents.to(self.flow_completion.dtype)
         return self.flow_completion(latents, displacement, mask, return_dict=False)[0].float()
 
@@ -1005,7 +1005,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             noise (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
                 Standard normal noise.
             sparse_flow (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
-                What the strokes say about this step, from [`MCDiffPipeline.rasterise_strokes`]; needed where
+                What the strokes say about this step, from [`MCDiffPipeline.rasterize_strokes`]; needed where
                 `sparse_flow` is a condition.
             num_inference_steps (`int`, *optional*):
                 Denoising steps; the model's default where None.
@@ -1161,7 +1161,7 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     flow = flow if flow.shape[2:] == grid else resize_flow(flow, grid) * self.vae_scale_factor
                 stroke_flow = None
                 if "sparse_flow" in self.conditioning:
-                    stroke_flow = self.rasterise_strokes(rollout.latents, strokes, frame, stroke_frames)
+                    stroke_flow = self.rasterize_strokes(rollout.latents, strokes, frame, stroke_frames)
                 if latents is not None:
                     noise = latents[:, frame].to(rollout.latents)
                 else:

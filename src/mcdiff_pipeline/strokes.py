@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Strokes: what the user wants to move, and their rasterisation to sparse flow.
+"""Strokes: what the user wants to move, and their rasterization to sparse flow.
 
 A *stroke* is a polyline with time, in pixels of the picture it was drawn on: origin at the top left corner of the
 image, x right, y down, pixel (0, 0) covers [0, 1) x [0, 1). Between the frames i and i + 1 it contributes one
@@ -446,7 +446,7 @@ def sparse_flow(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Rasterises what the strokes say about one step onto the latent grid.
+    Rasterizes what the strokes say about one step onto the latent grid.
 
     Each stroke writes its displacement at the cell that holds its position at `frame`; several in one cell are
     averaged; one that is outside its time, or outside the picture, says nothing. A set mask with zero flow (hold

@@ -1,7 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Frames to a video file and back, with metadata that travels inside the file.
 
-The suffix names the format: `.mp4` (H.264, plays everywhere), `.webm` (VP9), `.gif` (256 colours a frame) and `.mkv`
+The suffix names the format: `.mp4` (H.264, plays everywhere), `.webm` (VP9), `.gif` (256 colors a frame) and `.mkv`
 (FFV1, lossless: every pixel comes back bit for bit). Metadata is one JSON object in the container's comment, where any
 tool that shows comments shows it. A file appears under its name complete or not at all; when the program is stopped
 half way, it holds the frames made so far.
@@ -272,25 +272,25 @@ class TimedFrame:
         self.height, self.width = self._stored_size[:: -1 if turned else 1]
         self.pixel_aspect = 1 / reader._pixel_aspect if turned else reader._pixel_aspect
 
-    def pixels(self, shorter_side: int | None = None, *, grey: bool = False) -> np.ndarray:
+    def pixels(self, shorter_side: int | None = None, *, gray: bool = False) -> np.ndarray:
         """The upright picture.
 
         Args:
             shorter_side (`int`, *optional*): size of the shorter side in pixels; the other follows. Pixels are
-                averaged over their areas, in the same pass that converts the colours, which is much cheaper than to
+                averaged over their areas, in the same pass that converts the colors, which is much cheaper than to
                 convert first. A picture that is smaller stays as it is.
-            grey (`bool`, defaults to `False`): only the brightness.
+            gray (`bool`, defaults to `False`): only the brightness.
 
         Returns:
-            `np.ndarray`: uint8 `[height, width, 3]` in RGB, or `[height, width]` if grey.
+            `np.ndarray`: uint8 `[height, width, 3]` in RGB, or `[height, width]` if gray.
         """
         scale = min(1, shorter_side / min(self._stored_size)) if shorter_side else 1
         height, width = (max(1, round(size * scale)) for size in self._stored_size)
-        picture = self._reader._reformatters[height, width, grey].reformat(
+        picture = self._reader._reformatters[height, width, gray].reformat(
             self._picture,
             max(width, round(self._picture.width * scale)),
             max(height, round(self._picture.height * scale)),
-            "gray" if grey else "rgb24",
+            "gray" if gray else "rgb24",
             interpolation=Interpolation.AREA if scale < 1 else Interpolation.BILINEAR,
             threads=self._reader._num_threads,
         )
@@ -314,7 +314,7 @@ class VideoReader:
         seconds (`float`): how long the file says it is; 0 if it does not say.
         metadata (`dict`): the JSON object of the file's comment; empty if it has none.
         hdr (`str`, *optional*): "PQ" or "HLG" (ITU-R BT.2100) if the brightness is coded for HDR screens; the frames
-            are then as coded, too flat and grey for any other. None for all other videos.
+            are then as coded, too flat and gray for any other. None for all other videos.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -423,7 +423,7 @@ def _one_of(names: Iterable[str]) -> str:
 
 
 def _reduce_colors(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index `[height, width]` uint8 and ARGB palette `[256, 4]` uint8 of the 256 colours that suit this frame."""
+    """Index `[height, width]` uint8 and ARGB palette `[256, 4]` uint8 of the 256 colors that suit this frame."""
     picture = Image.fromarray(frame)
     # On photographs the octree with dithering is as close as the median cut (3.1 against 2.9 levels, 0.6 against 1.0
     # after a 4 x 4 mean) in a hundredth of the time. Pillow dithers only towards a palette that it is given.

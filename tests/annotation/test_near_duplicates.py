@@ -11,7 +11,7 @@ from mcdiff_pipeline.annotation.near_duplicates import (
 
 
 def scene(seed: int) -> np.ndarray:
-    """float `[96, 96, 3]`: smooth colours of their own for each seed."""
+    """float `[96, 96, 3]`: smooth colors of their own for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC), dtype=float)
 

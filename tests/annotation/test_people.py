@@ -9,14 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.people import (
-    COCO_KEYPOINTS,
-    HEAD,
-    LIMBS,
     NETWORKS,
-    SKELETON,
-    TORSO,
     Person,
     PersonDetector,
     cached_pose_model,
@@ -24,9 +20,8 @@ from mcdiff_pipeline.annotation.people import (
     find_pose_model,
     match_people,
 )
+from mcdiff_pipeline.dataset.keypoints import COCO_KEYPOINTS, HEAD, LIMBS, SKELETON, TORSO
 
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # Read off the photographs by eye, in pixels. In `balancing` a woman stands behind the man.
 WALKING_WOMAN = {

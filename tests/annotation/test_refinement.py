@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mcdiff_pipeline.annotation.people import COCO_KEYPOINTS, Person
+from mcdiff_pipeline.annotation.people import Person
 from mcdiff_pipeline.annotation.refinement import PARTS, label_parts, refine_flow
+from mcdiff_pipeline.dataset.keypoints import COCO_KEYPOINTS
 
 
 HEIGHT, WIDTH = 160, 120
@@ -98,7 +99,7 @@ def test_within_a_doubtful_part_consistent_pixels_keep_dense_flow():
     assert weight[50, 102] == 1
 
 
-def test_a_part_that_keypoint_flow_carries_to_other_colours_keeps_its_dense_flow():
+def test_a_part_that_keypoint_flow_carries_to_other_colors_keeps_its_dense_flow():
     frames = np.random.default_rng(0).integers(0, 256, size=(1, HEIGHT, WIDTH, 3)).astype(np.uint8).repeat(2, axis=0)
     moved = person({"left_wrist": (6, -12), "right_wrist": (0, 9)})
     frames[1, :, : WIDTH // 2] = 128  # what was on the left cannot be found any more, where it was or elsewhere

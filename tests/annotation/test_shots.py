@@ -1,22 +1,21 @@
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.shots import number_shots
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOGRAPHS = ["astronaut", "balancing", "cat", "coffee", "rocket", "walking"]
 HEIGHT, WIDTH = 96, 144
 
 
 @cache
 def photograph(name: str) -> np.ndarray:
-    """Grey, uint8 `[300, 300]`."""
+    """Gray, uint8 `[300, 300]`."""
     return np.asarray(Image.open(EXAMPLES / f"{name}.jpg").convert("L").resize((300, 300), Image.Resampling.BOX))
 
 

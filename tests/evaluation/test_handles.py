@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mcdiff_pipeline.annotation import Clip
+from mcdiff_pipeline.dataset import Clip
 from mcdiff_pipeline.evaluation.handles import draw_handles, follow_points
 
 

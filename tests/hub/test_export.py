@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_models import make_pipeline
+from support.tiny_models import make_pipeline
 
 import mcdiff_pipeline
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet

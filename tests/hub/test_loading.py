@@ -12,10 +12,10 @@ import pytest
 import torch
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from huggingface_hub import snapshot_download
-from loopback_hub import TOKEN, LoopbackHub
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from tiny_models import make_pipeline
+from support.loopback_hub import TOKEN, LoopbackHub
+from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import export_model

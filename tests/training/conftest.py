@@ -3,8 +3,8 @@
 import pytest
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderDC
-from tiny_models import make_pipeline
-from training_runs import write_training_data
+from support.tiny_models import make_pipeline
+from support.training_runs import write_training_data
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import pytest
 import torch
 import train_future_frame
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from latent_cache import vae_class
-from training_runs import TRAINING, arguments
+from loop.latent_cache import vae_class
+from support.training_runs import TRAINING, arguments
 
 from mcdiff_pipeline import FlowCompletionUNet
 from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, vae_scale_factor

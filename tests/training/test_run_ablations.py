@@ -7,8 +7,8 @@ import pytest
 import run_ablations
 import torch
 from PIL import Image
-from sliding_squares import write_squares
-from training_runs import SIZE
+from support.sliding_squares import write_squares
+from support.training_runs import SIZE
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import train_end_to_end
-from denoising_loss import denoising_loss
 from diffusers import UNet2DConditionModel
-from latent_cache import load_vae
+from loop.denoising_loss import denoising_loss
+from loop.latent_cache import load_vae
 from PIL import Image
-from tiny_models import make_pipeline
-from training_runs import SIZE, arguments, launch, logged
+from support.tiny_models import make_pipeline
+from support.training_runs import SIZE, arguments, launch, logged
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
 from mcdiff_pipeline.flow import accumulate_flow
@@ -92,7 +92,7 @@ def test_the_loss_of_the_frame_reaches_flow_completion_and_all_of_the_unet(data,
     assert train_end_to_end.main(command_line(data, start, tmp_path, **changes)) == 0
     for name in MODELS:
         moved = changed(name, tmp_path / "checkpoint-1", tmp_path / "checkpoint-2")
-        assert sum(moved) > 0.9 * len(moved)  # a bias before a normalisation has no gradient
+        assert sum(moved) > 0.9 * len(moved)  # a bias before a normalization has no gradient
 
 
 def test_a_model_of_differences_learns_them_from_where_the_predicted_flow_carries_the_start_frame(

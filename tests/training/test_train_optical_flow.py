@@ -10,8 +10,8 @@ import train_optical_flow
 from safetensors.torch import load_file
 from train_optical_flow import disturb, random_piece, sequence_loss
 
-from mcdiff_pipeline.annotation.clips import Clip, ShardWriter
-from mcdiff_pipeline.annotation.optical_flow import load_flow_estimator
+from mcdiff_pipeline.annotation.flow import load_flow_estimator
+from mcdiff_pipeline.dataset.clips import Clip, ShardWriter
 from mcdiff_pipeline.flow import backward_warp
 
 
@@ -122,7 +122,7 @@ def test_the_flow_of_a_piece_leads_to_where_things_are_in_its_second_frame(seed)
     assert frames.shape == (2, 3, 128, 128) and flow.shape == (2, 128, 128)
     reached = backward_warp(frames[1:], flow[None])[0]
     inside = slice(48, 80)  # what is further out may have left the picture
-    # The colours change by one level in one pixel of the source.
+    # The colors change by one level in one pixel of the source.
     difference = 255 * (reached - frames[0])[:, inside, inside]
     assert difference.abs().max() < 0.2
 

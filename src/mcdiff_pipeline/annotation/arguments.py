@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from .optical_flow import DTYPES, ESTIMATORS
+from .flow import DTYPES, ESTIMATORS
 from .people import find_pose_model
 from .settings import AnnotationSettings, SelectionSettings
 
@@ -38,7 +38,7 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         help="folder of the dataset; an unfinished run in it goes on",
     )
     add(parser, "split", default="train", help="first part of the shards' names (default: train)")
-    add(parser, "license", default="unknown", help="licence of the videos, for the dataset card (default: unknown)")
+    add(parser, "license", default="unknown", help="license of the videos, for the dataset card (default: unknown)")
 
     clips = parser.add_argument_group("clips")
     add(
@@ -123,7 +123,7 @@ def add_annotation_arguments(parser: argparse.ArgumentParser, *, separator: str 
         type=Path,
         metavar="FILE",
         help="MediaPipe pose landmarker (default: "
-        "$MCDIFF_POSE_MODEL, else the cache that training/build_pose_model.py fills)",
+        "$MCDIFF_POSE_MODEL, else the cache that training/tools/build_pose_model.py fills)",
     )
     add(people, "no-keypoints", action="store_true", help="look for no people")
     add(
@@ -172,7 +172,7 @@ def run_annotation(args: argparse.Namespace) -> int:
         OSError: if the disk is full; what is finished stays, and another run goes on.
     """
     try:
-        from .annotation_run import annotate_videos  # not needed to declare arguments, and wants more than the core
+        from .run import annotate_videos  # not needed to declare arguments, and wants more than the core
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in EXTRA_PACKAGES:
             raise

@@ -35,15 +35,15 @@ def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple
         canvas.text((LEFT - 10, y), f"{top_value * step / 4:,g}", fill=INK, font=FONT, anchor="rm")
     pitch = (right - LEFT) / len(columns)
     widest = max(canvas.textlength(name, font=FONT) for name, _ in columns)
-    labelled_every = math.ceil((widest + 10) / pitch)
+    labeled_every = math.ceil((widest + 10) / pitch)
     for index, (name, value) in enumerate(columns):
-        centre, half = LEFT + pitch * (index + 0.5), min(0.38 * pitch, 60)
+        center, half = LEFT + pitch * (index + 0.5), min(0.38 * pitch, 60)
         height = round((bottom - TOP) * value / top_value)
         if value > 0:
             # What is there at all is seen.
-            canvas.rectangle((centre - half, bottom - max(height, 2), centre + half, bottom), fill=BAR)
-        if index % labelled_every == 0:
-            canvas.text((centre, bottom + 10), name, fill=INK, font=FONT, anchor="ma")
+            canvas.rectangle((center - half, bottom - max(height, 2), center + half, bottom), fill=BAR)
+        if index % labeled_every == 0:
+            canvas.text((center, bottom + 10), name, fill=INK, font=FONT, anchor="ma")
     canvas.line((LEFT, bottom, right, bottom), fill=INK, width=2)
     canvas.text(((LEFT + right) / 2, bottom + 44), x_label, fill=INK, font=FONT, anchor="ma")
     return panel

@@ -1,9 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """People in a frame, a mask and COCO keypoints for each, by MediaPipe's pose landmarker; and who is who in the next.
 
-The landmarker needs a model file, a bundle of two networks with the suffix `.task`. [`find_pose_model`] says where it
-is looked for, [`download_pose_model`] fetches the vendor's, and `training/build_pose_model.py` makes one where only
-Python packages can be had. Only [`download_pose_model`] uses the network.
+The landmarker needs a model file, a bundle of two networks with the suffix `.task`. [`find_pose_model`] finds it,
+[`download_pose_model`] downloads the vendor's, and `training/tools/build_pose_model.py` makes one from Python packages
+alone. Only [`download_pose_model`] uses the network.
 """
 
 import contextlib
@@ -23,25 +23,6 @@ from typing import Any, Self
 import numpy as np
 
 
-# fmt: off
-COCO_KEYPOINTS = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
-    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-)
-"""Names of the keypoints in COCO's order; left and right are the person's own."""
-# fmt: on
-
-LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
-"""The joints at both ends of each upper and lower arm, thigh and shin; left before right."""
-
-TORSO = (5, 6, 12, 11)
-"""The corners of the trunk in order around it."""
-
-HEAD = (0, 1, 2, 3, 4)
-"""The keypoints of the head."""
-
-SKELETON = (*LIMBS, (5, 6), (6, 12), (12, 11), (11, 5))
 """The lines of a stick figure from the shoulders down: limbs and the outline of the trunk."""
 
 VENDOR_MODEL = (
@@ -186,7 +167,7 @@ class PersonDetector:
             if len(people) == known or len(people) >= self.max_people:
                 return
             mask = np.max([person.mask for person in people], axis=0)[..., None]
-            rest = (frame * (1 - mask)).sum(axis=(0, 1)) / max((1 - mask).sum(), 1)  # the mean colour around them
+            rest = (frame * (1 - mask)).sum(axis=(0, 1)) / max((1 - mask).sum(), 1)  # the mean color around them
             searched = np.rint(frame * (1 - mask) + rest * mask).astype(np.uint8)
 
     def close(self) -> None:
@@ -284,7 +265,7 @@ def find_pose_model(path: str | os.PathLike | None = None) -> Path:
     if not model.is_file():
         raise FileNotFoundError(
             f"There is no pose model {model}{origin}; download it from {VENDOR_MODEL}, or make one from Python "
-            "packages with training/build_pose_model.py."
+            "packages with training/tools/build_pose_model.py."
         )
     return model
 
@@ -317,7 +298,7 @@ def download_pose_model(path: str | os.PathLike, url: str) -> None:
         except OSError as error:
             raise OSError(
                 f"The pose model cannot be downloaded from {url} to {target}: {error}; download it by other means, or "
-                "make one from Python packages with training/build_pose_model.py."
+                "make one from Python packages with training/tools/build_pose_model.py."
             ) from error
         _check_bundle(unfinished, name=url)
         os.replace(unfinished, target)
@@ -360,7 +341,7 @@ def _check_bundle(path: str | os.PathLike, *, name: str | None = None) -> None:
     if missing:
         raise ValueError(
             f"{name or path} is not a pose model, a zip file with {' and '.join(NETWORKS)}; download {VENDOR_MODEL}, "
-            "or make one from Python packages with training/build_pose_model.py."
+            "or make one from Python packages with training/tools/build_pose_model.py."
         )
 
 

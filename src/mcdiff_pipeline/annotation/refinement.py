@@ -16,8 +16,9 @@ from itertools import combinations
 import numpy as np
 import torch
 
+from ..dataset.keypoints import COCO_KEYPOINTS, HEAD, LIMBS, TORSO
 from ..flow import backward_warp
-from .people import COCO_KEYPOINTS, HEAD, LIMBS, TORSO, Person
+from .people import Person
 
 
 # A joint counts where the detector is at least so sure of it, in both frames.
@@ -25,7 +26,7 @@ MIN_KEYPOINT_CONFIDENCE = 0.5
 # A part keeps its dense flow when at least this share of its pixels is consistent forward and backward. Chosen among
 # 0.5, 0.7, 0.85 and 0.95 on the validation split of the rendered people (`benchmarks/refinement.py`).
 MIN_AGREEMENT = 0.7
-# A part keeps its dense flow, too, when keypoint flow finds colours in the second frame that fit the first worse by
+# A part keeps its dense flow, too, when keypoint flow finds colors in the second frame that fit the first worse by
 # more than this factor. On that split anything from 1.1 to 1.5 gave the same error, and no such check a larger one.
 MAX_MISFIT = 1.2
 # Below so many levels of 255 a misfit is rounding: on an even surface any flow fits.
@@ -84,7 +85,7 @@ def refine_flow(
     or four joints best; the head moves by the mean of its keypoints.
 
     Dense flow stays on a part whose pixels mostly agree with the backward flow, on a part that keypoint flow carries
-    to other colours, on a part with a joint that is not seen in both frames or may be the other side's, on single
+    to other colors, on a part with a joint that is not seen in both frames or may be the other side's, on single
     pixels that agree with the backward flow, beyond every part's radius, and off the people. Towards the rim of a part
     and of the mask the two flows blend.
 
@@ -220,7 +221,7 @@ def _maybe_swapped(first: Person, second: Person) -> np.ndarray:
 
 
 def _misfit(frames: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Difference in colour to where flow `[2, H, W]` leads: mean of RGB in levels of 255, float64 `[H, W]`."""
+    """Difference in color to where flow `[2, H, W]` leads: mean of RGB in levels of 255, float64 `[H, W]`."""
     first, second = torch.from_numpy(frames).permute(0, 3, 1, 2).double()
     found = backward_warp(second[None], torch.from_numpy(flow)[None].double())[0]
     return (found - first).abs().mean(dim=0).numpy()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .optical_flow import DTYPES, ESTIMATORS
+from .flow import DTYPES, ESTIMATORS
 
 
 # Displacements between two frames of a clip are stated in pixels at this resolution; they scale with the resolution.

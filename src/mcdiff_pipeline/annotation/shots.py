@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Where a video cuts from one shot to the next, found on small grey pictures while the frames stream by.
+"""Where a video cuts from one shot to the next, found on small gray pictures while the frames stream by.
 
 The method is the classical one: a difference of frames, judged by a threshold and by the differences around it
 (Lienhart, Comparison of automatic shot boundary detection algorithms, 1999), with a look ahead against flashes (as in
@@ -50,7 +50,7 @@ def number_shots(frames: Iterable[Frame], thumbnail: Callable[[Frame], np.ndarra
 
     Args:
         frames (iterable): the frames of a video, in order; it is read 3 frames ahead.
-        thumbnail (callable): gives the small picture of a frame, uint8 grey `[h, w]`, the shorter side about 100
+        thumbnail (callable): gives the small picture of a frame, uint8 gray `[h, w]`, the shorter side about 100
             pixels.
 
     Yields:
@@ -114,7 +114,7 @@ def _unlikeness(first: np.ndarray, second: np.ndarray) -> float:
     """How little of one picture is in the other: 0 for the same, also brighter or moved; about 1 for unrelated ones.
 
     Args:
-        first, second (`np.ndarray`): float32 grey `[h, w]`.
+        first, second (`np.ndarray`): float32 gray `[h, w]`.
     """
     if first.shape != second.shape:
         return 1.0  # the video changes its size

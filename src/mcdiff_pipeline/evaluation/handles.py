@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..annotation.clips import Clip
-from ..annotation.sampling import CANDIDATES, STILL, pixel_centres, visible_keypoints, weighted_order
+from ..dataset.clips import Clip
+from ..dataset.sampling import CANDIDATES, STILL, pixel_centers, visible_keypoints, weighted_order
 from ..strokes import Stroke
 
 
@@ -73,7 +73,7 @@ def draw_handles(clip: Clip, number: int, rng: np.random.Generator, *, anywhere:
     """
     height, width = clip.frames.shape[1:3]
     if anywhere:
-        points = pixel_centres(rng, CANDIDATES, height, width)
+        points = pixel_centers(rng, CANDIDATES, height, width)
     else:
         points = visible_keypoints(clip.keypoints[0], (height, width), clip.masks[0])
     tracks = follow_points(clip, points)

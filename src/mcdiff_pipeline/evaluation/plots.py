@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..atomic_files import written_whole
+from ..atomic_files import atomic_path
 
 
 SIZE = (7, 4.2)  # inches
@@ -57,7 +57,7 @@ def plot_drift(drift: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(SIZE[0], SIZE[1] / 1.4), layout="constrained")
     axes = figure.subplots(1, 3)
     titles = {
-        "colour": "change of mean colour",
+        "color": "change of mean color",
         "sharpness": "sharpness, start = 1",
         "still_st_lpips": "ST-LPIPS, still",
     }
@@ -76,6 +76,6 @@ def plot_drift(drift: list[dict[str, Any]], path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path) as unfinished:
+    with atomic_path(path) as unfinished:
         # Without a date in it, equal figures give equal files.
         figure.savefig(unfinished, dpi=DPI, metadata={"Software": None})

@@ -1,0 +1,197 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""From one video to annotated clips: the chain of selection, optical flow, people and refinement."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..dataset.clips import Clip
+from ..dataset.keypoints import COCO_KEYPOINTS
+from .flow import forward_backward_consistency, leaves_picture, load_flow_estimator
+from .people import Person, PersonDetector, match_people
+from .refinement import MIN_KEYPOINT_CONFIDENCE, refine_flow
+from .selection import SelectedClip, VideoOutcome, percentile, select_clips
+from .settings import AnnotationSettings
+
+
+# A clip in which less of some pair of frames is consistent forward and backward has no flow worth learning from.
+MIN_CONSISTENT = 0.5
+# The longest displacement in pixels that KITTI's format, in which flow is stored, can hold in each direction.
+LONGEST_STORED = 511.98
+# Masks number people from 1 in 8 bits.
+MAX_TRACKS = 255
+
+
+class VideoAnnotator:
+    """Turns videos into clips; estimator and detector are loaded once.
+
+    A detector holds memory outside of Python: use the annotator as a context manager, or call `close`.
+
+    Args:
+        settings (`AnnotationSettings`): see there.
+
+    Raises:
+        ValueError: if the estimator is not known, or weights are missing.
+        ImportError: if a package of the extra `annotation` is missing.
+    """
+
+    def __init__(self, settings: AnnotationSettings) -> None:
+        self.settings = settings
+        self.estimator = load_flow_estimator(
+            settings.flow,
+            weights=settings.flow_weights,
+            device=settings.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            dtype=getattr(torch, settings.dtype),
+        )
+        self.detector = None
+        if settings.pose_model is not None:
+            self.detector = PersonDetector(settings.pose_model, max_people=settings.max_people)
+
+    def close(self) -> None:
+        """Frees the detector."""
+        if self.detector is not None:
+            self.detector.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def annotate(self, path: str | os.PathLike, name: str, outcome: VideoOutcome) -> Iterator[Clip]:
+        """Yields the clips of one video, in the order of their frames; memory does not grow with its length.
+
+        Nothing is raised for a bad video: `outcome.error` says what is wrong with it, and clips before the damage are
+        kept.
+
+        Args:
+            path (`str` or `os.PathLike`): the video.
+            name (`str`): what the clips' keys and meta call it, unique in the dataset, e.g. a relative path.
+            outcome (`VideoOutcome`): what became of the video is entered here.
+
+        Yields:
+            [`Clip`]: with COCO keypoints of all people found; `docs/dataset-format.md` lists the fields of its meta.
+        """
+        slug = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:40]
+        identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        for selected in select_clips(path, self.settings.selection, outcome):
+            key = f"{slug}_{identity}_{selected.frame_numbers[0]:06d}"
+            clip, reason = self.annotate_clip(selected, key, {"source": "video", "video": name})
+            if clip is None:
+                outcome.drop(reason)
+                continue
+            outcome.keep(selected, clip.flow, num_people=clip.keypoints.shape[1])
+            yield clip
+
+    def annotate_clip(self, selected: SelectedClip, key: str, meta: dict[str, Any]) -> tuple[Clip | None, str | None]:
+        """Flow, people and refinement for the frames of one clip.
+
+        Args:
+            selected (`SelectedClip`): the frames.
+            key (`str`): the clip's name.
+            meta (`dict`): fields that go into the clip's meta as they are.
+
+        Returns:
+            `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is not worth keeping.
+        """
+        frames = selected.frames
+        directions = self.estimator.there_and_back(frames)
+        flow = next(directions)  # [T - 1, 2, H, W]
+        low, high = self.settings.selection.displacement_limits
+        speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
+        if np.mean(speeds) < low:
+            return None, "moves too little"
+        if max(speeds) > high:
+            return None, "moves too far"
+        occlusion, confidence = forward_backward_consistency(flow, next(directions))
+        consistent = (confidence > 0.5).mean(axis=(1, 2))  # of each pair of frames
+        if consistent.min() < MIN_CONSISTENT:
+            return None, "flow contradicts itself"
+
+        people = [self.detector(frame) for frame in frames] if self.detector is not None else [[] for _ in frames]
+        tracks = _track_people(people)
+        followed = [
+            [(track[t], track[t + 1]) for track in tracks if t in track and t + 1 in track] for t in range(len(flow))
+        ]
+        replaced = np.zeros_like(confidence)
+        if self.settings.refine and any(followed):
+            for t, pairs in enumerate(followed):
+                flow[t], replaced[t] = refine_flow(frames[t : t + 2], flow[t], confidence[t], pairs)
+            # Where keypoints know better, the flow's contradiction was no sign of an occlusion.
+            occlusion &= (replaced < 0.5) | leaves_picture(flow)
+
+        longest = np.abs(flow).max(axis=1)  # NaN where one of the two is
+        if not np.isfinite(longest).all() or ((longest > LONGEST_STORED) & ~occlusion).any():
+            return None, "flow cannot be stored"
+        if self.settings.require_person and not all(followed):
+            return None, "no person"
+
+        masks, keypoints = _masks_and_keypoints(tracks, frames.shape[:3])
+        meta = meta | {
+            "frame_numbers": list(selected.frame_numbers),
+            "timestamps": [round(time, 6) for time in selected.timestamps],
+            "seconds_per_frame": round(
+                (selected.timestamps[-1] - selected.timestamps[0]) / (len(selected.timestamps) - 1), 6
+            ),
+            "gap": selected.gap,
+            "crop": list(selected.crop),
+            "shot": selected.shot,
+            "flow": self.estimator.description,
+            "keypoints": self.detector.description if self.detector is not None else None,
+            "keypoint_flow": round(float((replaced >= 0.5).mean()), 6),
+            "consistent": round(float(consistent.mean()), 6),
+            "versions": {"mcdiff_pipeline": __version__, "numpy": np.__version__},
+        }
+        return Clip(key, frames, flow, occlusion, masks, keypoints, meta), None
+
+
+def _track_people(people: Sequence[Sequence[Person]]) -> list[dict[int, Person]]:
+    """Follows people from frame to frame: one dictionary, frame -> [`Person`], for each of them.
+
+    Somebody who is not found in a frame and again later counts as somebody else: nothing is guessed across a gap. Who
+    is found in a single frame is left out: most of these are false alarms, and none says how anybody moves.
+    """
+    tracks: list[dict[int, Person]] = []
+    current: list[dict[int, Person]] = []  # the track of each person of the last frame
+    for t, found in enumerate(people):
+        matches = {j: i for i, j in match_people(people[t - 1], found)} if t > 0 else {}
+        following = []
+        for j, person in enumerate(found):
+            if j in matches:
+                track = current[matches[j]]
+            else:
+                track = {}
+                tracks.append(track)
+            track[t] = person
+            following.append(track)
+        current = following
+    return [track for track in tracks if len(track) > 1][:MAX_TRACKS]
+
+
+def _masks_and_keypoints(
+    tracks: Sequence[dict[int, Person]], shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The people as a clip stores them: masks uint8 `[T, H, W]` and keypoints float32 `[T, P, 17, 3]`."""
+    time, height, width = shape
+    masks = np.zeros(shape, dtype=np.uint8)
+    keypoints = np.zeros((time, len(tracks), len(COCO_KEYPOINTS), 3), dtype=np.float32)
+    for t in range(time):
+        surest = np.full((height, width), 0.5, dtype=np.float32)
+        for index, track in enumerate(tracks):
+            if t not in track:
+                continue
+            person = track[t]
+            masks[t][person.mask > surest] = index + 1
+            surest = np.maximum(surest, person.mask)
+            x, y, confidence = person.keypoints.T
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            keypoints[t, index, inside, :2] = person.keypoints[inside, :2]
+            keypoints[t, index, inside, 2] = np.where(confidence[inside] >= MIN_KEYPOINT_CONFIDENCE, 2, 1)
+    return masks, keypoints

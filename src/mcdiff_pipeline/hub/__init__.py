@@ -1,0 +1,6 @@
+"""Publishing a model on the Hugging Face Hub."""
+
+from .export import check_export, export_model, push_export
+
+
+__all__ = ["check_export", "export_model", "push_export"]

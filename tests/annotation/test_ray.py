@@ -1,0 +1,82 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from support.annotation_runs import PHOTOGRAPHS, SETTINGS, annotate, digests, kill, meanwhile, pan, readers_in
+from torchvision.models.optical_flow import raft_small
+
+from mcdiff_pipeline.video import write_video
+
+
+ray = pytest.importorskip("ray", reason="Ray is missing: pip install 'mcdiff-pipeline[distributed]'")
+pytest.importorskip("ray.data", reason="Ray Data is missing: pip install 'mcdiff-pipeline[distributed]'")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for name in PHOTOGRAPHS:
+        for speed in (1, 2):
+            write_video(pan(name, num_frames=28, speed=speed), folder / f"{name}-{speed}.mp4", fps=12)
+    return folder
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two machines of one CPU each, as far as Ray can tell; nothing leaves this one."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers starve where the tests share the machine
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    noticed_sooner = {"_system_config": {"health_check_period_ms": 1000}}  # that a machine fails
+    cluster = Cluster(initialize_head=True, head_node_args=machine | noticed_sooner)
+    cluster.add_node(**machine)
+    yield cluster
+    cluster.shutdown()
+
+
+def ancestors_of(process: int) -> list[int]:
+    found = []
+    while process > 1:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            break
+        process = int(state.rpartition(")")[2].split()[1])
+        found.append(process)
+    return found
+
+
+def test_a_machine_that_fails_and_a_video_that_crashes_make_no_other_bytes_than_on_one_machine(
+    videos, cluster, tmp_path
+):
+    (second,) = cluster.worker_nodes
+    raylet = second.all_processes["raylet"][0].process.pid
+    crashing = "coffee-1.mp4"
+    killed = {"machine": 0, "worker": 0}
+
+    def disturb():
+        for reader, video in readers_in(videos):
+            if video == crashing:
+                killed["worker"] += kill(reader)
+            elif not killed["machine"] and raylet in ancestors_of(reader):
+                killed["machine"] += kill(raylet)
+
+    with meanwhile(disturb, every=0.03):
+        report = annotate([videos], tmp_path / "many", ray_address=cluster.address)
+    assert killed["machine"] == 1 and killed["worker"] >= 2
+    assert [outcome.video for outcome in report.videos if outcome.error] == [crashing]
+    with meanwhile(disturb, every=0.03):
+        annotate([videos], tmp_path / "one", num_workers=2)
+    assert digests(tmp_path / "many") == digests(tmp_path / "one")
+
+
+def test_weights_named_relative_to_the_caller_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(pan("cat", num_frames=8), "cat.mp4", fps=12)
+    save_file(raft_small().state_dict(), "raft.safetensors")
+    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="raft.safetensors")
+    (outcome,) = annotate(["cat.mp4"], Path("output"), settings, ray_address=cluster.address).videos
+    assert outcome.error is None and outcome.num_frames == 8

@@ -1,0 +1,83 @@
+"""Stable Diffusion, plain and for inpainting, as a start for G; tiny models with random weights."""
+
+import pytest
+import torch
+import train_end_to_end
+from diffusers import DDIMScheduler
+from support.tiny_models import make_flow_completion, make_unet, make_vae
+from support.training_runs import SIZE, arguments
+from test_pipeline_text import make_text_encoder, make_tokenizer
+from tools import widen_unet
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+
+
+INPAINTING = ("hole_mask", "splatted_frame", "previous_frame", "dense_flow")
+PLAIN = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
+
+
+def write_stable_diffusion(folder, in_channels: int):
+    """The parts that the script reads, in the folders in which Stable Diffusion has them; returns the UNet."""
+    unet = make_unet(
+        in_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+    )
+    unet.save_pretrained(folder / "unet")
+    make_vae().save_pretrained(folder / "vae")
+    make_text_encoder().save_pretrained(folder / "text_encoder")
+    make_tokenizer().save_pretrained(folder / "tokenizer")
+    DDIMScheduler(clip_sample=False).save_pretrained(folder / "scheduler")
+    return unet
+
+
+def widen(folder, *switches) -> MCDiffPipeline:
+    make_flow_completion().save_pretrained(folder / "flow_completion")
+    command_line = ["--pretrained_model_name_or_path", folder, "--flow_completion", folder / "flow_completion"]
+    command_line += ["--output_dir", folder / "widened", *switches]
+    assert widen_unet.main([str(argument) for argument in command_line]) == 0
+    pipe = MCDiffPipeline.from_pretrained(folder / "widened")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize(("in_channels", "conditioning"), [(4, PLAIN), (9, INPAINTING)])
+def test_a_widened_unet_answers_as_before_whatever_is_in_the_new_channels(tmp_path, in_channels, conditioning):
+    narrow = write_stable_diffusion(tmp_path, in_channels)
+    with torch.no_grad():
+        narrow.conv_in.bias.add_(1)  # the part that a careless widening forgets
+    narrow.save_pretrained(tmp_path / "unet")
+    pipe = widen(tmp_path)
+    assert pipe.conditioning == conditioning
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(2, pipe.unet.config.in_channels, 8, 8, generator=generator)
+    text = torch.randn(2, 5, 16, generator=generator)
+    with torch.no_grad():
+        expected = narrow(sample[:, :in_channels], 7, encoder_hidden_states=text).sample
+        found = pipe.unet(sample, 7, encoder_hidden_states=text).sample
+    assert torch.equal(found, expected)
+    assert pipe.unet.config.in_channels == pipe.unet.conv_in.in_channels == 4 + 11
+
+
+def test_a_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
+    write_stable_diffusion(tmp_path, 9)
+    pipe = widen(tmp_path, "--start_frame_reference")
+    assert pipe.conditioning == (*INPAINTING, "start_frame")
+    picture, strokes = torch.rand(3, SIZE, SIZE), [Stroke([(4, 4), (20, 20)])]
+    assert len(pipe(picture, strokes, num_frames=2, height=SIZE, width=SIZE, num_inference_steps=2).frames[0]) == 2
+
+    changes = {"pretrained_model_name_or_path": tmp_path / "widened", "rollout_steps": 2, "model_config": None}
+    changes |= {"pretrained_vae": None, "validation_data_dir": None, "max_train_steps": 1}
+    assert train_end_to_end.main(arguments(data, "train_end_to_end", tmp_path / "run", **changes)) == 0
+    trained = MCDiffPipeline.from_pretrained(tmp_path / "run/pipeline")
+    assert trained.tokenizer is not None
+    before, after = pipe.unet.conv_in.weight, trained.unet.conv_in.weight
+    assert (before[:, 9:] == 0).all() and (after[:, 9:] != 0).any()
+
+
+def test_a_unet_with_other_inputs_is_refused(tmp_path):
+    write_stable_diffusion(tmp_path, 7)
+    with pytest.raises(ValueError, match="takes 7 channels, but with latents of 4 channels a plain one takes 4"):
+        widen(tmp_path)

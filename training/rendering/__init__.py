@@ -1,0 +1,1 @@
+"""Parts of the renderers of training clips."""

@@ -1,0 +1,139 @@
+"""The exported bodies (`data/bodies.npz`, made by `export_bodies.py`) at rest.
+
+Axes: x the person's left, y backward, z up, metres.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rendering.rasterizer import vertex_normals
+
+
+# Kinds of surface of a body; `wardrobe.py` adds those of its extra meshes.
+TORSO, NECK, HEAD, ARM, HAND, LEG, FOOT = range(7)
+
+_KIND_OF_PART = {
+    "neck": NECK,
+    "head": HEAD,
+    "jaw": HEAD,
+    "upper_arm": ARM,
+    "forearm": ARM,
+    "hand": HAND,
+    "thigh": LEG,
+    "shin": LEG,
+    "foot": FOOT,
+    "toes": FOOT,
+}
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What all bodies share.
+
+    Attributes:
+        triangles: `[F, 3]` int32, counter-clockwise seen from outside.
+        part_indices, part_weights: `[V, 4]` skinning.
+        keypoint_vertices, keypoint_weights: `[17, N]`, the COCO keypoints as weighted means of vertices.
+        parents: `[P]`; part_names: `[P]`; part: index of each name.
+        vertex_kinds: `[V]`, triangle_kinds: `[F]`: TORSO … FOOT, by the dominant part.
+    """
+
+    triangles: np.ndarray
+    part_indices: np.ndarray
+    part_weights: np.ndarray
+    keypoint_vertices: np.ndarray
+    keypoint_weights: np.ndarray
+    parents: np.ndarray
+    part_names: list[str]
+    part: dict[str, int]
+    vertex_kinds: np.ndarray
+    triangle_kinds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Body:
+    """One person at rest.
+
+    Attributes:
+        index: number in the file.
+        rest: `[V, 3]` float32 vertices; normals: `[V, 3]`; joints: `[P, 3]`; keypoints: `[17, 3]`.
+        along: `[V]` how far down its arm or leg a vertex lies: 0 shoulder or hip, 0.5 elbow or knee, 1 wrist or ankle.
+        age: Anny's age, 0.33 child, 0.67 young adult, 1 old; gender: 0 male to 1 female.
+    """
+
+    index: int
+    rest: np.ndarray
+    normals: np.ndarray
+    joints: np.ndarray
+    keypoints: np.ndarray
+    along: np.ndarray
+    age: float
+    gender: float
+
+
+def read_bodies(path: str | Path, split: str | None = None) -> tuple[Skeleton, list[Body]]:
+    """Read the bodies of a split (`train`, `validation`, `test`), or all of them when `split` is None.
+
+    Raises:
+        ValueError: If the split is unknown.
+    """
+    with np.load(path) as file:
+        data = {name: file[name] for name in file.files}
+    sizes = data["split_sizes"]
+    ends = np.cumsum(sizes)
+    ranges = {name: range(end - size, end) for name, size, end in zip(("train", "validation", "test"), sizes, ends)}
+    if split is not None and split not in ranges:
+        raise ValueError(f"Split {split!r} is unknown, it must be one of {sorted(ranges)}.")
+
+    names = [str(name) for name in data["part_names"]]
+    part = {name: i for i, name in enumerate(names)}
+    kind_of_part = np.array([_KIND_OF_PART.get(n.removeprefix("left_").removeprefix("right_"), TORSO) for n in names])
+    part_of_vertex = data["part_indices"][:, 0]  # the heaviest comes first
+    triangles = data["triangles"].astype(np.int32)
+    vertex_kinds = kind_of_part[part_of_vertex].astype(np.uint8)
+    skeleton = Skeleton(
+        triangles=triangles,
+        part_indices=data["part_indices"],
+        part_weights=data["part_weights"].astype(np.float32),
+        keypoint_vertices=data["keypoint_vertices"].astype(np.int64),
+        keypoint_weights=data["keypoint_weights"],
+        parents=data["parents"],
+        part_names=names,
+        part=part,
+        vertex_kinds=vertex_kinds,
+        triangle_kinds=vertex_kinds[triangles[:, 0]],
+    )
+
+    bodies = []
+    for index in range(int(ends[-1])) if split is None else ranges[split]:
+        shape = data["mean"] + np.tensordot(data["coefficients"][index], data["components"].astype(np.float32), 1)
+        rest, joints = shape[: len(vertex_kinds)].astype(np.float32), shape[len(vertex_kinds) :].astype(np.float64)
+        bodies.append(
+            Body(
+                index=index,
+                rest=rest,
+                normals=vertex_normals(rest, triangles),
+                joints=joints,
+                keypoints=(rest[skeleton.keypoint_vertices] * skeleton.keypoint_weights[..., None]).sum(1),
+                along=_place_along_limbs(rest, joints, part_of_vertex, part),
+                age=float(data["ages"][index]),
+                gender=float(data["genders"][index]),
+            )
+        )
+    return skeleton, bodies
+
+
+def _place_along_limbs(rest: np.ndarray, joints: np.ndarray, part_of_vertex: np.ndarray, part: dict) -> np.ndarray:
+    along = np.zeros(len(rest), np.float32)
+    for side in ("left_", "right_"):
+        for chain in (("upper_arm", "forearm", "hand"), ("thigh", "shin", "foot")):
+            stops = [joints[part[side + name]] for name in chain]
+            for i in range(2):
+                chosen = part_of_vertex == part[side + chain[i]]
+                bone = stops[i + 1] - stops[i]
+                along[chosen] = 0.5 * i + 0.5 * np.clip((rest[chosen] - stops[i]) @ bone / (bone @ bone), 0, 1)
+            along[part_of_vertex == part[side + chain[2]]] = 1.0
+        along[part_of_vertex == part[side + "toes"]] = 1.0
+    return along
