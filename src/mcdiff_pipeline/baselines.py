@@ -7,8 +7,7 @@ right, channel 1 down.
 import numpy as np
 import torch
 
-from .flow import accumulate_flow, flow_magnitude, forward_splat
-from .pipeline_mcdiff import splat_importance, splat_picture
+from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_importance
 
 
 def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
@@ -108,7 +107,7 @@ def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell:
     Returns:
         `torch.Tensor`: `[B, N - 1, 3, H, W]`, the frames after the first.
     """
-    return torch.stack([splat_picture(start, flow, cell) for flow in accumulated_flow.unbind(1)], dim=1)
+    return torch.stack([splat_image(start, flow, cell) for flow in accumulated_flow.unbind(1)], dim=1)
 
 
 def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:

@@ -347,12 +347,12 @@ def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
 
 def read_picture(name: str):
     """The given picture `[3, H, W]` in [0, 1], as the pipeline reads it."""
-    from .pipeline_mcdiff import load_picture
+    from .image_processor import load_image_tensor
 
     if not name.startswith(("http://", "https://")) and not Path(name).is_file():
         raise InputError(f"{name}: there is no such picture.")
     with checking_input(f"{name} cannot be read as a picture: "):
-        return load_picture(name)
+        return load_image_tensor(name)
 
 
 def read_strokes(args: argparse.Namespace, height: int, width: int):
@@ -440,7 +440,7 @@ def read_clip(path: Path) -> tuple[dict, "StrokeSheet", "torch.Tensor"]:  # noqa
     """
     from PIL import Image
 
-    from .pipeline_mcdiff import load_picture
+    from .image_processor import load_image_tensor
     from .strokes import StrokeSheet
     from .video import VideoReader
 
@@ -467,7 +467,7 @@ def read_clip(path: Path) -> tuple[dict, "StrokeSheet", "torch.Tensor"]:  # noqa
         metadata["model"] = {key: str(metadata["model"][key]) for key in ("name", "fingerprint")}
         sheet = StrokeSheet.from_dict(metadata["strokes"])
         content = base64.b64decode(metadata["picture"].removeprefix("data:image/png;base64,"), validate=True)
-        return metadata, sheet, load_picture(Image.open(io.BytesIO(content), formats=["PNG"]))
+        return metadata, sheet, load_image_tensor(Image.open(io.BytesIO(content), formats=["PNG"]))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise InputError(f"the settings that {path} carries are damaged: {first_line(error)}") from None
 

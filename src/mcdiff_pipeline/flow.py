@@ -19,6 +19,19 @@ MIN_COVERAGE = 1e-3
 # exp(-60) * MIN_COVERAGE is far above the smallest float32, so even the least important pixel keeps its weight.
 MIN_LOG_IMPORTANCE = -60.0
 
+# Log-weight in forward splatting for each latent cell of motion. Where two things land on one cell, the one that moves
+# more is taken to be in front: it is the dragged object, the rest is scenery. Measured on rendered people, splatting
+# latents by the true flow, PSNR on moving pixels: 20.8 dB at 0, 20.9 at 1, 20.6 at 2, 20.0 at 5, 19.5 at 10. More is
+# worse because the flow of a cell on an outline is a mixture of both sides.
+OCCLUSION_SHARPNESS = 1.0
+
+# A pixel is torn if the flow stretches its surroundings by more than this. Torn pixels lie on outlines, where the flow
+# is a mixture of both sides, and would be scattered over the uncovered area behind the outline. They get a small
+# weight, so that the hole is filled from behind instead. Chosen by eye on the examples: at 2 outlines blur; without
+# the small weight a lattice of torn pixels shows.
+TORN_STRETCH = 3.0
+TORN_WEIGHT = 0.02
+
 
 def check_flow(flow: torch.Tensor, name: str = "flow") -> None:
     if flow.ndim != 4 or flow.shape[1] != 2 or not flow.is_floating_point():
@@ -92,6 +105,16 @@ def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
     determinant = (1 + u_x) * (1 + v_y) - u_y * v_x
     largest = (total + (total.square() - 4 * determinant.square()).clamp_min(0).sqrt()) / 2
     return largest.sqrt().to(flow.dtype)
+
+
+def to_cells(flow: torch.Tensor, cell: int) -> torch.Tensor:
+    """Displacements in pixels as displacements in cells of `cell` pixels. The grid of the flow stays as it is."""
+    return flow / cell
+
+
+def to_pixels(flow: torch.Tensor, cell: int) -> torch.Tensor:
+    """Displacements in cells of `cell` pixels as displacements in pixels. The grid of the flow stays as it is."""
+    return flow * cell
 
 
 def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -187,15 +210,15 @@ def forward_splat(
     return output.to(input.dtype), coverage.to(input.dtype)
 
 
-def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     """Fills holes with a blurred continuation of what surrounds them, where what moves less counts as behind.
 
     Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): averages over ever larger blocks of what is known,
     then from coarse to fine each pixel keeps what it knows and takes the rest from the coarser level.
 
     Args:
-        picture (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, a quarter and more where the picture is known.
+        image (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, a quarter and more where the image is known.
         motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
 
     Returns:
@@ -204,7 +227,7 @@ def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torc
     # The weight of a pixel in a neighboring hole. One cell of motion more counts e times less; never nothing at all.
     weight = coverage.clamp(max=1) * (-motion).clamp_min(-10).exp()
     levels = []
-    value = picture
+    value = image
     while True:
         levels.append((value, weight))
         if max(value.shape[2:]) == 1:
@@ -218,10 +241,58 @@ def fill_from_behind(picture: torch.Tensor, coverage: torch.Tensor, motion: torc
         # From a quarter of the weight of still pixels on, a block knows enough to speak for itself.
         share = (4 * weight).clamp(max=1)
         filled = share * value + (1 - share) * filled
-    filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : picture.shape[2], : picture.shape[3]]
+    filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : image.shape[2], : image.shape[3]]
     # So does a pixel: where flow spreads, a lattice of half covered pixels would show otherwise.
     known = (4 * coverage).clamp(max=1)
-    return known * picture + (1 - known) * filled
+    return known * image + (1 - known) * filled
+
+
+def splat_importance(flow: torch.Tensor, cell: int = 1) -> torch.Tensor:
+    """Logarithms of weights for [`forward_splat`] by which the thing that moves more is in front.
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
+        cell (`int`, defaults to 1): cells of this grid along one side of a latent cell: 1 on the latent grid, the
+            scale factor of the autoencoder on the pixels. Motion is measured in latent cells on every grid.
+
+    Returns:
+        `torch.Tensor`: `[B, 1, H, W]`, float32.
+    """
+    return OCCLUSION_SHARPNESS * flow_magnitude(to_cells(flow, cell))
+
+
+def splat_latents(latents: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Splats latents forward along flow on the latent grid. What moves more is in front.
+
+    Args:
+        latents (`torch.Tensor`): `[B, C, h, w]`, scaled latents.
+        flow (`torch.Tensor`): `[B, 2, h, w]`, displacements in latent cells.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: the moved latents, 0 in holes, and their coverage `[B, 1, h, w]`; see
+        [`forward_splat`].
+    """
+    return forward_splat(latents, flow, splat_importance(flow))
+
+
+def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Tensor:
+    """Splats images forward along flow and fills the holes from behind. Torn pixels hardly count.
+
+    Args:
+        images (`torch.Tensor`): `[B, C, H, W]`, images in any range.
+        flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in pixels.
+        cell (`int`): pixels along one side of a latent cell. Motion, which decides what is in front, is measured in
+            latent cells.
+
+    Returns:
+        `torch.Tensor`: `[B, C, H, W]`.
+    """
+    motion = to_cells(flow_magnitude(flow), cell)
+    weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
+    payload = torch.cat([images, motion.to(images.dtype), weight.to(images.dtype)], dim=1)
+    splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
+    images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
+    return fill_from_behind(images, weight * coverage, motion)
 
 
 def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -258,7 +329,7 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Chains two flow fields: from frame a to b, then from b to c, gives a to c.
 
-    `accumulated(p) = first(p) + second(p + first(p))`; what has left the picture goes on with the flow at its border.
+    `accumulated(p) = first(p) + second(p + first(p))`; what has left the image goes on with the flow at its border.
 
     Args:
         first (`torch.Tensor`): `[B, 2, H, W]`, forward flow from frame a to frame b in cells of this grid.

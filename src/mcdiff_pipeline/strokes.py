@@ -1,10 +1,10 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Strokes: what the user wants to move, and their rasterization to sparse flow.
 
-A *stroke* is a polyline with time, in pixels of the picture it was drawn on: origin at the top left corner of the
+A *stroke* is a polyline with time, in pixels of the image it was drawn on: origin at the top left corner of the
 image, x right, y down, pixel (0, 0) covers [0, 1) x [0, 1). Between the frames i and i + 1 it contributes one
 displacement, `p(i + 1) - p(i)`, written at the latent cell that holds `p(i)`. A *stroke sheet* is a list of strokes
-with the size of that picture, the number of frames and the frame rate, and is what a file holds; every field of the
+with the size of that image, the number of frames and the frame rate, and is what a file holds; every field of the
 file is described in `docs/stroke-format.md`.
 
 This file stands alone (torch and the standard library), so that a pipeline repository can carry it as remote code.
@@ -15,6 +15,7 @@ import math
 import os
 import reprlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import accumulate, pairwise
 from numbers import Real
@@ -45,7 +46,7 @@ def _is_whole(value: Any, minimum: int) -> bool:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A handle on the picture and the way it goes: a polyline with time, or one point that stays.
+    """A handle on the image and the way it goes: a polyline with time, or one point that stays.
 
     Without `frames` the handle runs along the polyline at even speed (by arc length) from `start_frame` to
     `end_frame`; with `frames` it is at `points[k]` at frame `frames[k]` and moves linearly between. Outside its time a
@@ -54,7 +55,7 @@ class Stroke:
 
     Args:
         points (`Sequence[tuple[float, float]]`):
-            The polyline, (x, y) in pixels of the picture: two points or more for a move, one for a hold. Stored as a
+            The polyline, (x, y) in pixels of the image: two points or more for a move, one for a hold. Stored as a
             tuple of pairs of floats.
         start_frame (`int`, defaults to 0):
             The frame at which the handle is at the first point. Left at 0 when `frames` is given.
@@ -201,7 +202,7 @@ class Stroke:
             num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
 
         Returns:
-            `tuple[float, float]` or `None`: (x, y) in pixels of the picture, None outside the stroke's time.
+            `tuple[float, float]` or `None`: (x, y) in pixels of the image, None outside the stroke's time.
 
         Raises:
             ValueError: If a move has no end and `num_frames` is None.
@@ -244,11 +245,54 @@ class Stroke:
             return None
         return there[0] - here[0], there[1] - here[1]
 
+    def cut(self, first: int, last: int, num_frames: int | None = None) -> Self | None:
+        """
+        The part of the stroke between two frames, with times of its own.
+
+        At every whole frame from `first` to `last` the part is exactly where the stroke is, so that a video made with
+        the parts of a stroke, one after the other, is equal to the video made with the stroke.
+
+        Args:
+            first (`int`): The first frame of the part.
+            last (`int`): The last frame of the part.
+            num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
+
+        Returns:
+            `Stroke` or `None`: The part; None if the stroke and the two frames share less than one step. A part in
+            which the handle does not move is a hold.
+
+        Raises:
+            ValueError: If `last` is not above `first`, or a move has no end and `num_frames` is None.
+        """
+        if last <= first:
+            raise ValueError(f"The frames are {first} and {last}; the second must be above the first.")
+        start, end = self.span(num_frames)
+        start, end = max(start, first), min(end, last)
+        if math.floor(end) - math.ceil(start) < 1:
+            return None
+        if self.kind == "hold":
+            return replace(self, start_frame=int(start), end_frame=None if math.isinf(end) else int(end))
+        frames = {start, end, *range(math.ceil(start), math.floor(end) + 1)}
+        frames.update(frame for frame in self._corner_frames(num_frames) if start < frame < end)
+        frames = sorted(frames)
+        points = [self.at(frame, num_frames) for frame in frames]
+        if len(set(points)) == 1:
+            return type(self)(points[:1], kind="hold", start_frame=math.ceil(start), end_frame=math.floor(end))
+        return type(self)(points, frames=frames)
+
+    def _corner_frames(self, num_frames: int | None) -> list[float]:
+        """The times at which the handle of a move passes its points."""
+        if self.frames is not None:
+            return list(self.frames)
+        start, end = self.span(num_frames)
+        lengths = [0.0, *accumulate(math.dist(a, b) for a, b in pairwise(self.points))]
+        return [start + (end - start) * length / lengths[-1] for length in lengths]
+
     def scaled(self, x_factor: float, y_factor: float) -> Self:
         """
-        The same stroke on a picture `x_factor` times as wide and `y_factor` times as high.
+        The same stroke on an image `x_factor` times as wide and `y_factor` times as high.
 
-        Even speed is measured on the new picture, so with unequal factors a bent stroke passes its corners at other
+        Even speed is measured on the new image, so with unequal factors a bent stroke passes its corners at other
         times than before; give `frames` where that matters.
 
         Raises:
@@ -261,18 +305,18 @@ class Stroke:
 
 @dataclass(frozen=True)
 class StrokeSheet:
-    """Strokes, with the picture they were drawn on and the clip they were drawn for.
+    """Strokes, with the image they were drawn on and the clip they were drawn for.
 
     Args:
         strokes (`Sequence[Stroke]`):
-            The strokes, in pixels of the picture; an empty list leaves all motion to the model. Stored as a tuple.
-        width (`int`): Width of the picture in pixels.
-        height (`int`): Height of the picture in pixels.
-        num_frames (`int`): Length of the clip, the given picture included; at least 2.
+            The strokes, in pixels of the image; an empty list leaves all motion to the model. Stored as a tuple.
+        width (`int`): Width of the image in pixels.
+        height (`int`): Height of the image in pixels.
+        num_frames (`int`): Length of the clip, the given image included; at least 2.
         fps (`float`, defaults to 8.0): Frames per second when the clip is shown.
 
     Raises:
-        ValueError: If a field is not as described, a point lies more than one picture's size away from the picture,
+        ValueError: If a field is not as described, a point lies more than one image's size away from the image,
             or a stroke starts too late for any step of the clip; the message names the stroke's index and the field.
     """
 
@@ -298,8 +342,8 @@ class StrokeSheet:
                 # the small margin forgives the rounding of `scaled`
                 if abs(x / self.width - 0.5) > 1.5 + 1e-9 or abs(y / self.height - 0.5) > 1.5 + 1e-9:
                     raise ValueError(
-                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one picture's size away "
-                        f"from the picture of {self.width} x {self.height} pixels; x must be between {-self.width} "
+                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one image's size away "
+                        f"from the image of {self.width} x {self.height} pixels; x must be between {-self.width} "
                         f"and {2 * self.width}, y between {-self.height} and {2 * self.height}."
                     )
             if stroke.frames is not None:
@@ -314,7 +358,7 @@ class StrokeSheet:
 
     def scaled(self, width: int, height: int) -> Self:
         """
-        The same sheet on the same picture at another size.
+        The same sheet on the same image at another size.
 
         Args:
             width (`int`): The new width in pixels.
@@ -325,6 +369,29 @@ class StrokeSheet:
         """
         factors = width / self.width, height / self.height
         return replace(self, strokes=tuple(s.scaled(*factors) for s in self.strokes), width=width, height=height)
+
+    def continued(self, frame: int, other: "StrokeSheet") -> "StrokeSheet":
+        """
+        One sheet for a video that follows this sheet up to a frame, and another sheet from there on.
+
+        Args:
+            frame (`int`): The frame at which the other sheet takes over; times of both sheets count from frame 0.
+            other (`StrokeSheet`): The sheet that is followed from `frame` on; its length and frame rate are those of
+                the result. It is scaled to the image of this sheet.
+
+        Returns:
+            `StrokeSheet`: The parts of both sheets; see [`Stroke.cut`].
+
+        Raises:
+            ValueError: If `frame` is not inside both clips.
+        """
+        last = other.num_frames - 1
+        if not 0 < frame < last:
+            raise ValueError(f"frame is {frame}; it must be from 1 to {last - 1}, inside a clip of {last + 1} frames.")
+        before = [stroke.cut(0, frame, self.num_frames) for stroke in self.strokes]
+        after = [stroke.cut(frame, last, other.num_frames) for stroke in other.scaled(self.width, self.height).strokes]
+        strokes = [stroke for stroke in before + after if stroke is not None]
+        return StrokeSheet(strokes, self.width, self.height, other.num_frames, other.fps)
 
     def to_dict(self) -> dict[str, Any]:
         """The sheet as the JSON object that a file holds; fields at their default `None` are left out."""
@@ -435,7 +502,64 @@ class StrokeSheet:
             raise ValueError(f"{path}: {error}") from None
 
 
-def sparse_flow(
+def strokes_at_size(
+    strokes: Any, image_sizes: Sequence[tuple[int, int]], height: int, width: int, *, needs_length: bool = False
+) -> tuple[list[list[Stroke]], int | None]:
+    """
+    Bring the strokes of every image of a batch to pixels of the working size.
+
+    Args:
+        strokes: A list of [`Stroke`] in pixels of the given image, a [`StrokeSheet`], the path of one, or a list of
+            these with one entry for each image. A single entry serves all images.
+        image_sizes (`Sequence[tuple[int, int]]`):
+            (height, width) in which each image was given.
+        height (`int`):
+            Working height in pixels.
+        width (`int`):
+            Working width in pixels.
+        needs_length (`bool`, defaults to `False`):
+            Whether the sheets have to agree on the number of frames.
+
+    Returns:
+        `tuple[list[list[Stroke]], int | None]`: one list of strokes for each image, and the number of frames of the
+        sheets; None if there is no sheet, or sheets differ.
+
+    Raises:
+        ValueError: If there are neither as many entries as images nor one, or sheets differ in `num_frames` with
+            `needs_length`.
+        TypeError: If an entry is of none of the types above.
+    """
+    if not isinstance(strokes, (list, tuple)) or all(isinstance(item, Stroke) for item in strokes):
+        strokes = [strokes]
+    if len(strokes) == 1:
+        strokes = list(strokes) * len(image_sizes)
+    if len(strokes) != len(image_sizes):
+        raise ValueError(
+            f"There are strokes for {len(strokes)} images, but {len(image_sizes)} images: give one list or sheet "
+            "for each image, or a single one for all."
+        )
+
+    lengths = set()
+    scaled = []
+    for item, (image_height, image_width) in zip(strokes, image_sizes, strict=True):
+        if isinstance(item, (str, os.PathLike)):
+            item = StrokeSheet.load(item)
+        if isinstance(item, StrokeSheet):
+            lengths.add(item.num_frames)
+            scaled.append(list(item.scaled(width, height).strokes))
+        elif isinstance(item, (list, tuple)) and all(isinstance(stroke, Stroke) for stroke in item):
+            scaled.append([stroke.scaled(width / image_width, height / image_height) for stroke in item])
+        else:
+            raise TypeError(
+                f"`strokes` holds a {type(item).__name__}, but it has to be a list of `Stroke`, a `StrokeSheet`, "
+                "the path of a sheet, or a list of these."
+            )
+    if needs_length and len(lengths) > 1:
+        raise ValueError(f"The stroke sheets last {sorted(lengths)} frames: give `num_frames`.")
+    return scaled, lengths.pop() if len(lengths) == 1 else None
+
+
+def rasterize_strokes(
     strokes: list[list[Stroke]],
     frame: int,
     *,
@@ -446,10 +570,10 @@ def sparse_flow(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Rasterizes what the strokes say about one step onto the latent grid.
+    Rasterize what the strokes specify for one step onto the latent grid.
 
     Each stroke writes its displacement at the cell that holds its position at `frame`; several in one cell are
-    averaged; one that is outside its time, or outside the picture, says nothing. A set mask with zero flow (hold
+    averaged; one that is outside its time, or outside the image, says nothing. A set mask with zero flow (hold
     still) is not the same as an unset mask (free).
 
     Args:
@@ -469,8 +593,8 @@ def sparse_flow(
             The type of the flow.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: The flow `[B, 2, h, w]` in pixels of `image_size`, channel 0 right,
-        channel 1 down, zero where nothing is said; and the mask `[B, 1, h, w]`, bool, True where something is said.
+        `tuple[torch.Tensor, torch.Tensor]`: The flow `[B, 2, h, w]` in latent cells, channel 0 right, channel 1 down,
+        zero where nothing is specified; and the mask `[B, 1, h, w]`, bool, True where a stroke specifies something.
 
     Raises:
         ValueError: If a move has no end and `num_frames` is None.
@@ -490,7 +614,7 @@ def sparse_flow(
             # a point less than one rounding step inside the border may round onto it
             row, column = min(row, height - 1), min(column, width - 1)
             cells.append((sample * height + row) * width + column)
-            displacements.append(displacement)
+            displacements.append((displacement[0] * (width / image_width), displacement[1] * (height / image_height)))
 
     # [B * h * w, (u, v, count)]
     total = torch.zeros(len(strokes) * height * width, 3, dtype=torch.float64)

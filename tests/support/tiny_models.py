@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
-from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels
+from mcdiff_pipeline.conditioning import FrameConditioner
 
 
 FULL_CONDITIONING = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
@@ -59,7 +59,7 @@ def make_pipeline(conditioning=FULL_CONDITIONING, **overrides) -> MCDiffPipeline
     components = {
         "vae": make_vae(),
         "flow_completion": make_flow_completion(),
-        "unet": make_unet(4 + conditioning_channels(conditioning, 4)),
+        "unet": make_unet(FrameConditioner(conditioning, latent_channels=4, vae_scale_factor=4).in_channels),
         "scheduler": DDIMScheduler(prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing"),
         "conditioning": conditioning,
         "default_height": 32,

@@ -1,0 +1,222 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""What G is given beside the noise, and the difference that it denoises.
+
+[`FrameConditioner`] is built once from the configuration of a pipeline. The pipeline, the training scripts and the
+evaluation use it for every step, so that a model is used in exactly the way in which it was trained.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from .flow import accumulate_flow, resize_flow, splat_image, splat_latents
+from .latent_codec import Autoencoder, encode_images
+from .rollout import Motion, RolloutState
+
+
+@dataclass(frozen=True)
+class FrameConditions:
+    """
+    The conditions of one step.
+
+    Args:
+        tensor (`torch.Tensor` of shape `(batch_size, FrameConditioner.channels, height, width)`):
+            All conditions, concatenated in the order of their names.
+        base (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`, *optional*):
+            The condition that G denoises the difference from. None if G denoises the frame itself.
+        accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+            Flow from frame 0 to the next frame, in latent cells. None if no condition needs it.
+    """
+
+    tensor: torch.Tensor
+    base: torch.Tensor | None
+    accumulated_flow: torch.Tensor | None
+
+
+class _Step:
+    """What the builders of conditions read. Intermediate results that several of them need are computed once."""
+
+    def __init__(self, state: RolloutState, motion: Motion, *, cell: int, flow_scale: float, vae: Autoencoder | None):
+        self.state, self.motion, self.cell, self.flow_scale, self.vae = state, motion, cell, flow_scale, vae
+
+    @cached_property
+    def accumulated_flow(self) -> torch.Tensor:
+        return accumulate_flow(self.state.accumulated_flow, self.motion.dense_flow)
+
+    @cached_property
+    def splatted_latents(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return splat_latents(self.state.latents, self.motion.dense_flow)
+
+    def dense_flow(self) -> torch.Tensor:
+        return self.motion.dense_flow / self.flow_scale
+
+    def hole_mask(self) -> torch.Tensor:
+        return 1 - self.splatted_latents[1].clamp(max=1)
+
+    def start_frame(self) -> torch.Tensor:
+        return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
+
+    def start_picture(self) -> torch.Tensor:
+        image = self.state.start_image
+        flow = resize_flow(self.accumulated_flow, tuple(image.shape[2:]))  # [B, 2, H, W] pixels
+        return encode_images(self.vae, splat_image(image, flow, self.cell))
+
+    def sparse_flow(self) -> torch.Tensor:
+        return torch.cat([self.motion.sparse_flow / self.flow_scale, self.motion.mask], dim=1)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """
+    One condition that G can be given.
+
+    Args:
+        build (`Callable`): Makes it from a `_Step`.
+        channels (`int`, *optional*): Number of its channels; None for a latent.
+        reads (`tuple[str, ...]`): What it is made of, out of `dense_flow`, `sparse_flow`, `accumulated_flow` and
+            `start_image`.
+    """
+
+    build: Callable[[_Step], torch.Tensor]
+    channels: int | None = None
+    reads: tuple[str, ...] = ()
+
+
+# The conditions by name. Names are part of the file format: `conditioning` in model_index.json lists them.
+CONDITIONS = {
+    "previous_frame": _Condition(lambda step: step.state.latents),
+    "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
+    "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
+    "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
+    "start_frame": _Condition(_Step.start_frame, reads=("dense_flow", "accumulated_flow")),
+    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
+    "sparse_flow": _Condition(_Step.sparse_flow, channels=3, reads=("sparse_flow",)),
+}
+
+
+class FrameConditioner:
+    """
+    Builds what G is given beside the noise, and converts between latents and the difference that G denoises.
+
+    The conditions:
+
+    - `previous_frame`: the latent of the current frame, as in the paper.
+    - `dense_flow`: the flow, in units of `flow_scale` latent cells, as in the paper.
+    - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes.
+    - `hole_mask`: 1 where nothing was splatted to, 0 where a whole cell or more was.
+    - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
+    - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
+      Images can move by parts of a latent cell and latents cannot, so this is sharper, at the price of encoding an
+      image for each frame. A frame that the model made is never encoded, so errors do not add up.
+    - `sparse_flow`: the strokes themselves: displacements in units of `flow_scale` latent cells, 0 where nothing is
+      specified, and the mask.
+
+    Args:
+        conditioning (`Sequence[str]`):
+            Names of the conditions in the order of concatenation.
+        latent_channels (`int`):
+            Channels of a latent.
+        vae_scale_factor (`int`):
+            Pixels along one side of a latent cell.
+        flow_scale (`float`, defaults to 1.0):
+            Displacement, in latent cells, that is 1.0 for G.
+        residual_condition (`str`, *optional*):
+            The condition that G denoises the difference from, one of those that are latents. None denoises the frame
+            itself, as in the paper.
+        residual_scale (`float`, defaults to 1.0):
+            Factor on that difference.
+
+    Raises:
+        ValueError: If no condition is named, a name is unknown or given twice, `residual_condition` is not a latent
+            out of `conditioning`, or `residual_scale` is not positive.
+    """
+
+    def __init__(
+        self,
+        conditioning: Sequence[str],
+        *,
+        latent_channels: int,
+        vae_scale_factor: int,
+        flow_scale: float = 1.0,
+        residual_condition: str | None = None,
+        residual_scale: float = 1.0,
+    ):
+        self.names = tuple(conditioning)
+        self.latent_channels, self.cell = latent_channels, vae_scale_factor
+        self.flow_scale, self.residual_condition, self.residual_scale = flow_scale, residual_condition, residual_scale
+
+        unknown = [name for name in self.names if name not in CONDITIONS]
+        if not self.names or unknown or len(set(self.names)) != len(self.names):
+            raise ValueError(
+                f"`conditioning` is {list(self.names)}, but it has to name one condition or more, each once, out of "
+                f"{list(CONDITIONS)}."
+            )
+        latents = [name for name in self.names if CONDITIONS[name].channels is None]
+        if residual_condition is not None and residual_condition not in latents:
+            raise ValueError(
+                f"`residual_condition` is {residual_condition!r}, but a difference is from a latent that the unet is "
+                f"given, one of {latents}: name one of these, or leave it out."
+            )
+        if not residual_scale > 0:
+            raise ValueError(f"`residual_scale` is {residual_scale}, but it has to be above 0.")
+
+        reads = {source for name in self.names for source in CONDITIONS[name].reads}
+        self.needs_dense_flow = "dense_flow" in reads
+        self.needs_sparse_flow = "sparse_flow" in reads
+        self.needs_accumulated_flow = "accumulated_flow" in reads
+        self.needs_start_image = "start_image" in reads
+
+    def channels_of(self, name: str) -> int:
+        """Number of channels of one condition."""
+        channels = CONDITIONS[name].channels
+        return self.latent_channels if channels is None else channels
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of all conditions."""
+        return sum(self.channels_of(name) for name in self.names)
+
+    @property
+    def in_channels(self) -> int:
+        """Input channels of G: the noisy latent and all conditions."""
+        return self.latent_channels + self.channels
+
+    @property
+    def dense_flow_conditions(self) -> list[str]:
+        """Names of the conditions that are made of dense flow. Without any, G needs no F."""
+        return [name for name in self.names if "dense_flow" in CONDITIONS[name].reads]
+
+    def build(self, state: RolloutState, motion: Motion, vae: Autoencoder | None = None) -> FrameConditions:
+        """
+        Build the conditions of one step. They are differentiable with respect to the flow.
+
+        Args:
+            state (`RolloutState`):
+                The state at the current frame; `start_latents`, `accumulated_flow` and `start_image` are read only if
+                a condition needs them.
+            motion (`Motion`):
+                The motion to the next frame; with dense flow if `needs_dense_flow`, with sparse flow and mask if
+                `needs_sparse_flow`.
+            vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`], *optional*):
+                The autoencoder, if `needs_start_image`.
+
+        Returns:
+            `FrameConditions`: the conditions, in the dtype of `state.latents`.
+        """
+        step = _Step(state, motion, cell=self.cell, flow_scale=self.flow_scale, vae=vae)
+        built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in self.names}
+        return FrameConditions(
+            tensor=torch.cat(list(built.values()), dim=1),
+            base=None if self.residual_condition is None else built[self.residual_condition],
+            accumulated_flow=step.accumulated_flow if self.needs_accumulated_flow else None,
+        )
+
+    def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
+        """What G denoises, from scaled latents of a frame; `base` is that of its [`FrameConditions`]."""
+        return latents if base is None else self.residual_scale * (latents - base)
+
+    def from_difference(self, difference: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
+        """Scaled latents of a frame, from what G denoised; the inverse of [`FrameConditioner.to_difference`]."""
+        return difference if base is None else base + difference / self.residual_scale

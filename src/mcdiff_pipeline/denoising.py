@@ -1,0 +1,208 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Denoising of the frames of one call."""
+
+import copy
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils.torch_utils import randn_tensor
+
+from .flow import to_pixels
+from .motion_guidance import MotionGuidance
+from .rollout import Motion, RolloutState, noise_state_of
+
+
+StepCallback = Callable[[object, int, int, dict], dict] | PipelineCallback | MultiPipelineCallbacks
+
+# Held while the scheduler of a pipeline is copied, since another thread would change what is being copied.
+_SCHEDULER_LOCK = threading.Lock()
+
+# The denoiser whose callback runs in this thread.
+_DENOISER_OF_CALLBACK: ContextVar["FrameDenoiser | None"] = ContextVar("mcdiff_denoiser_of_callback", default=None)
+
+
+class FrameDenoiser:
+    """
+    Denoises the frames of one call. It owns all that changes meanwhile, so that threads can share a pipeline.
+
+    Args:
+        pipe (`MCDiffPipeline`):
+            The pipeline. Its scheduler is copied.
+        num_inference_steps (`int`):
+            Denoising steps of a frame.
+        guidance_scale (`float`):
+            Guidance on motion.
+        eta (`float`):
+            η of DDIM (Song et al. 2021).
+        cancel (`threading.Event`, *optional*):
+            Ends the call when it is set.
+        callback (`Callable`, *optional*):
+            Called after every denoising step.
+        callback_tensor_inputs (`Sequence[str]`):
+            Names of the tensors that the callback is given.
+    """
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        num_inference_steps: int,
+        guidance_scale: float,
+        eta: float,
+        cancel: threading.Event | None,
+        callback: StepCallback | None,
+        callback_tensor_inputs: Sequence[str],
+    ):
+        self.pipe, self.num_inference_steps = pipe, num_inference_steps
+        self.guidance_scale, self.eta = guidance_scale, eta
+        self.cancel, self.callback, self.callback_tensor_inputs = cancel, callback, callback_tensor_inputs
+        self.interrupted = False
+        with _SCHEDULER_LOCK:
+            pipe.scheduler.set_timesteps(num_inference_steps)  # callbacks read its timesteps
+            self.scheduler = copy.deepcopy(pipe.scheduler)
+
+    @staticmethod
+    def of_running_callback() -> "FrameDenoiser | None":
+        """The denoiser that called the callback that runs in this thread; None outside of callbacks."""
+        return _DENOISER_OF_CALLBACK.get()
+
+    @property
+    def is_canceled(self) -> bool:
+        return self.interrupted or (self.cancel is not None and self.cancel.is_set())
+
+    def next_state(
+        self,
+        state: RolloutState,
+        motion: Motion,
+        noise: torch.Tensor | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> RolloutState | None:
+        """
+        Denoise the next frame.
+
+        Args:
+            state (`RolloutState`):
+                The state at the current frame; it is left as it is.
+            motion (`Motion`):
+                The motion to the next frame, with all that the conditions of the model need.
+            noise (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
+                Standard normal noise, instead of drawing it.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Where noise is drawn from.
+
+        Returns:
+            `RolloutState` at the next frame, or None if the call was canceled before the frame was finished.
+        """
+        pipe = self.pipe
+        conditions = pipe.conditioner.build(state, motion, pipe.vae)
+        guidance = None
+        if self.guidance_scale != 1.0:
+            still = pipe.conditioner.build(state, motion.still(), pipe.vae)
+            guidance = MotionGuidance(
+                self.guidance_scale, conditions, still, pipe.conditioner.residual_scale, self.scheduler
+            )
+        if noise is None:
+            # drawn in float32, since in half precision older PyTorch draws other numbers from the same seed
+            noise = randn_tensor(
+                state.latents.shape, generator=generator, device=state.latents.device, dtype=torch.float32
+            )
+        difference = self._denoise(
+            state,
+            noise.to(state.latents),
+            conditions.tensor if guidance is None else guidance.conditions,
+            guidance,
+            generator,
+            None if motion.dense_flow is None else to_pixels(motion.dense_flow, pipe.vae_scale_factor),
+        )
+        if difference is None:
+            return None
+        noise_state, noise_device = noise_state_of(generator)
+        return replace(
+            state,
+            frame=state.frame + 1,
+            latents=pipe.conditioner.from_difference(difference, conditions.base),
+            accumulated_flow=(
+                state.accumulated_flow if conditions.accumulated_flow is None else conditions.accumulated_flow
+            ),
+            dense_flow=motion.dense_flow,
+            noise_state=noise_state,
+            noise_device=noise_device,
+        )
+
+    def _denoise(
+        self,
+        state: RolloutState,
+        noise: torch.Tensor,
+        conditions: torch.Tensor,
+        guidance: MotionGuidance | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+        dense_flow: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """
+        Denoise one frame, or its difference from a condition.
+
+        Args:
+            state: The state at the current frame.
+            noise: `(batch_size, channels, height, width)`, in the dtype of the latents.
+            conditions: `(batch_size, C', height, width)`; twice the batch with guidance.
+            guidance: Guidance on motion, if any.
+            generator: Where stochastic schedulers draw noise from.
+            dense_flow: The flow of the step in pixels, for the callback.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, channels, height, width)`, or None if the call was canceled.
+        """
+        pipe, scheduler = self.pipe, self.scheduler
+        scheduler.set_timesteps(self.num_inference_steps, device=noise.device)
+        latents = noise * scheduler.init_noise_sigma
+        accepted = inspect.signature(scheduler.step).parameters
+        step_arguments = {"eta": self.eta, "generator": generator}
+        step_arguments = {name: value for name, value in step_arguments.items() if name in accepted}
+        embeds = state.prompt_embeds
+        if guidance is not None and embeds is not None:
+            embeds = torch.cat([embeds, embeds])
+
+        dtype = pipe.unet.dtype  # diffusers walks through all parameters to find it: not in every step
+        with pipe.progress_bar(total=len(scheduler.timesteps)) as progress_bar:
+            progress_bar.set_description(f"Frame {state.frame + 1}")
+            progress_bar.leave = False
+            for index, timestep in enumerate(scheduler.timesteps):
+                if self.is_canceled:
+                    return None
+                sample = scheduler.scale_model_input(latents, timestep)
+                if guidance is not None:
+                    sample = guidance.expand(sample, timestep)
+                model_input = torch.cat([sample, conditions], dim=1).to(dtype)  # [B, C + C', h, w]
+                prediction = pipe.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
+                if guidance is not None:
+                    prediction = guidance.combine(prediction, timestep)
+                latents = scheduler.step(prediction, timestep, latents, **step_arguments, return_dict=False)[0]
+                latents = latents.to(noise.dtype)
+                if self.callback is not None:
+                    tensors = {
+                        "latents": latents,
+                        "previous_latents": state.latents,
+                        "dense_flow": dense_flow,
+                        "prompt_embeds": state.prompt_embeds,
+                    }
+                    latents = self._call_back(state.frame, index, timestep, tensors)
+                progress_bar.update()
+        return latents
+
+    def _call_back(
+        self, frame: int, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor | None]
+    ) -> torch.Tensor:
+        """Calls the callback after a denoising step. Returns the latents to go on with."""
+        step = frame * len(self.scheduler.timesteps) + index
+        token = _DENOISER_OF_CALLBACK.set(self)
+        try:
+            wanted = {name: tensors[name] for name in self.callback_tensor_inputs}
+            answer = self.callback(self.pipe, step, timestep, wanted) or {}
+        finally:
+            _DENOISER_OF_CALLBACK.reset(token)
+        return answer.pop("latents", tensors["latents"])

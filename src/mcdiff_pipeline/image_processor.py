@@ -1,0 +1,192 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Any image to a tensor at the working size, and frames to what the caller asked for."""
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import load_image
+
+
+# An image in one of the forms that [`load_image_tensor`] reads.
+ImageInput = PIL.Image.Image | np.ndarray | torch.Tensor | str | os.PathLike
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+# The value of white in images of whole numbers.
+INTEGER_WHITE = {torch.uint8: 255, torch.uint16: 65535}
+
+
+def load_image_tensor(image: ImageInput) -> torch.Tensor:
+    """
+    Read one image, of any mode and size, as it would be shown on a white page.
+
+    Args:
+        image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str` or `os.PathLike`):
+            A PIL image of any mode (its EXIF rotation is applied, transparency is laid over white, 16-bit and CMYK
+            are converted), an array `(height, width[, 1, 3 or 4])` or tensor `(1, 3 or 4, height, width)`, both either
+            uint8, uint16 or floating point in [0, 1]; or the path or http(s) address of an image.
+
+    Returns:
+        `torch.Tensor` of shape `(3, height, width)`, float32 in [0, 1].
+
+    Raises:
+        ValueError: If the image has no pixels, a wrong number of channels, another dtype, or values outside [0, 1].
+        TypeError: If the image is none of the types above.
+    """
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        image = load_image(image, convert_method=lambda image: image)
+    elif isinstance(image, (str, os.PathLike)):
+        image = PIL.Image.open(image)
+
+    if isinstance(image, PIL.Image.Image):
+        image = PIL.ImageOps.exif_transpose(image)
+        if image.mode.startswith("I") or image.mode == "F":
+            pixels = np.asarray(image).astype(np.float32)
+            # PIL opens 16-bit images in the integer modes, and has no scale for "F"
+            image = pixels if image.mode == "F" else pixels / 65535
+        else:
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+            image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        pixels = torch.from_numpy(np.array(image.astype(np.float32) if image.dtype == np.float64 else image))
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)
+    elif isinstance(image, torch.Tensor):
+        pixels = image.detach().cpu()
+    else:
+        raise TypeError(
+            f"`image` is a {type(image).__name__}, but it has to be a PIL image, an array, a tensor, a path, or a "
+            "list of these."
+        )
+
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3, 4) or pixels.numel() == 0:
+        raise ValueError(
+            f"An image has 1, 3 or 4 channels and at least one pixel, but this one has the shape "
+            f"{tuple(pixels.shape)} (channels first): give arrays as height x width x channels and tensors as "
+            "channels x height x width."
+        )
+    if not (pixels.is_floating_point() or pixels.dtype in INTEGER_WHITE):
+        raise ValueError(
+            f"An image's values have to be uint8, uint16 or floating point, but these are {pixels.dtype}: convert "
+            "them."
+        )
+    pixels = pixels.float() / INTEGER_WHITE.get(pixels.dtype, 1)
+    if not (pixels.amin() >= 0 and pixels.amax() <= 1):  # also catches NaN
+        raise ValueError(
+            f"An image's values have to lie in [0, 1], but they span [{pixels.amin():.3g}, {pixels.amax():.3g}]: "
+            "rescale floating point images, or give uint8."
+        )
+    if pixels.shape[0] == 4:
+        pixels, alpha = pixels[:3], pixels[3:]
+        pixels = pixels * alpha + (1 - alpha)
+    return pixels.expand(3, -1, -1).clone()
+
+
+class ImageProcessor:
+    """
+    Brings images to the working size of a model, and frames to the form that the caller asked for.
+
+    Args:
+        size_multiple (`int`):
+            Height and width of a working size are multiples of this.
+        default_height (`int`):
+            With `default_width`, the working size if a call names none: as many pixels, in the shape of the image.
+        default_width (`int`):
+            See `default_height`.
+    """
+
+    def __init__(self, size_multiple: int, default_height: int, default_width: int):
+        self.size_multiple, self.default_area = size_multiple, default_height * default_width
+
+    def preprocess(
+        self, image: ImageInput | Sequence[ImageInput], height: int | None = None, width: int | None = None
+    ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        """
+        Read images and bring them to the working size.
+
+        Args:
+            image: One image as [`load_image_tensor`] reads it, a batch of them as a 4-dimensional array or tensor, or
+                a list of images.
+            height (`int`, *optional*):
+                Working height in pixels. If only one of the two is given, the other follows the shape of the image.
+                If none is given, the working size has as many pixels as the default size, in the shape of the image.
+            width (`int`, *optional*):
+                Working width in pixels.
+
+        Returns:
+            `tuple[torch.Tensor, list[tuple[int, int]]]`: the images `(batch_size, 3, height, width)`, float32 in
+            [0, 1], and the `(height, width)` that each was given in.
+
+        Raises:
+            ValueError: If there is no image, `height` or `width` is not a multiple of `size_multiple`, or images of
+                several shapes come without `height` and `width`.
+            TypeError: If an image is of none of the types that [`load_image_tensor`] reads.
+        """
+        for name, size in (("height", height), ("width", width)):
+            if size is not None and (size < self.size_multiple or size % self.size_multiple):
+                nearest = max(round(size / self.size_multiple), 1) * self.size_multiple
+                raise ValueError(
+                    f"`{name}` is {size}, but this model needs a multiple of {self.size_multiple}: {nearest} is the "
+                    "nearest."
+                )
+
+        if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
+            image = list(image)
+        images = [load_image_tensor(one) for one in (image if isinstance(image, (list, tuple)) else [image])]
+        if not images:
+            raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
+
+        given_sizes = [(one.shape[1], one.shape[2]) for one in images]
+        sizes = {self.working_size(given, height, width) for given in given_sizes}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"The images of a batch share one working size, but theirs would be {sorted(sizes)}: give `height` "
+                "and `width`."
+            )
+        (size,) = sizes
+        images = [
+            one
+            if given == size
+            else torch.nn.functional.interpolate(one[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+            for one, given in zip(images, given_sizes, strict=True)
+        ]
+        return torch.stack(images), given_sizes
+
+    def working_size(self, given: tuple[int, int], height: int | None, width: int | None) -> tuple[int, int]:
+        """The working (height, width) of an image that was given in this size, if a call names `height`, `width`."""
+        if height is None and width is None:
+            zoom = math.sqrt(self.default_area / (given[0] * given[1]))
+        else:
+            zoom = height / given[0] if height is not None else width / given[1]
+        return tuple(
+            named if named is not None else max(round(side * zoom / self.size_multiple), 1) * self.size_multiple
+            for side, named in zip(given, (height, width), strict=True)
+        )
+
+    @staticmethod
+    def postprocess(frames: torch.Tensor, output_type: str) -> list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor:
+        """
+        Convert frames to what the caller asked for.
+
+        Args:
+            frames (`torch.Tensor` of shape `(batch_size, num_frames, 3, height, width)`):
+                Frames in [0, 1].
+            output_type (`str`):
+                `"pil"`, `"np"` or `"pt"`.
+
+        Returns:
+            Lists of PIL images, an array `(batch_size, num_frames, height, width, 3)`, or the tensor.
+        """
+        if output_type == "pt":
+            return frames
+        pixels = frames.float().movedim(2, -1).numpy()
+        if output_type == "np":
+            return pixels
+        return [VaeImageProcessor.numpy_to_pil(video) for video in pixels]

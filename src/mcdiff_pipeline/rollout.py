@@ -1,0 +1,200 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The state of a rollout after a frame, and the motion of one step."""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+
+STATE_FORMAT = "mcdiff rollout state"
+STATE_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Motion:
+    """
+    The motion of one step, from the current frame to the next, on the latent grid.
+
+    Args:
+        dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+            Forward flow in latent cells. None if F has not completed it yet, or in a model without F.
+        sparse_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+            Displacements that the strokes specify, in latent cells; 0 where `mask` is not set. None if there are no
+            strokes and none are needed.
+        mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool, *optional*):
+            True where a stroke specifies the displacement.
+    """
+
+    dense_flow: torch.Tensor | None = None
+    sparse_flow: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+
+    def still(self) -> Self:
+        """The motion in which nothing moves and no stroke specifies anything."""
+        return type(self)(
+            *(
+                None if part is None else torch.zeros_like(part)
+                for part in (self.dense_flow, self.sparse_flow, self.mask)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """
+    Everything that the next frame depends on, except its motion. It is never changed in place.
+
+    A state can be kept, continued several times with other strokes, saved and loaded.
+
+    Args:
+        frame (`int`):
+            Index of the current frame.
+        latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
+            Scaled latents of the current frame.
+        start_latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
+            Scaled latents of frame 0.
+        accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Flow from frame 0 to the current frame, float32, in latent cells. It is zero in a model that is not
+            conditioned on frame 0.
+        dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+            Flow from the previous frame to the current one, in latent cells; None at frame 0 and in a model without F.
+        start_image (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
+            Frame 0 in [0, 1], float32; only in a model with the condition `start_picture`.
+        prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
+            Encoded text; only in a model that reads text.
+        image_sizes (`tuple[tuple[int, int], ...]`):
+            (height, width) in which each image was given. Strokes are in pixels of that size.
+        noise_state (`torch.Tensor` of shape `(1 or batch_size, bytes)`, uint8, *optional*):
+            State of the generators that the noise of the next frame is drawn from: one for all images, or one for
+            each. None draws from PyTorch's global generator.
+        noise_device (`str`, defaults to `"cpu"`):
+            Device of these generators.
+    """
+
+    frame: int
+    latents: torch.Tensor
+    start_latents: torch.Tensor
+    accumulated_flow: torch.Tensor
+    dense_flow: torch.Tensor | None = None
+    start_image: torch.Tensor | None = None
+    prompt_embeds: torch.Tensor | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    noise_state: torch.Tensor | None = None
+    noise_device: str = "cpu"
+
+    def generator(self) -> torch.Generator | list[torch.Generator] | None:
+        """New generators, in the state that the noise of the next frame is drawn from."""
+        if self.noise_state is None:
+            return None
+        generators = []
+        for state in self.noise_state:
+            generators.append(torch.Generator(self.noise_device))
+            generators[-1].set_state(state)
+        return generators if len(generators) > 1 else generators[0]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
+        moved = {
+            field.name: value.to(device) if isinstance(value, torch.Tensor) and field.name != "noise_state" else value
+            for field in fields(self)
+            for value in [getattr(self, field.name)]
+        }
+        return type(self)(**moved)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """
+        Write the state to a safetensors file. The file appears under its name complete, or not at all.
+
+        Args:
+            path (`str` or `os.PathLike`):
+                The file to write.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
+        metadata = {
+            "format": STATE_FORMAT,
+            "version": STATE_VERSION,
+            "frame": str(self.frame),
+            "image_sizes": json.dumps(self.image_sizes),
+            "noise_device": self.noise_device,
+        }
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        try:
+            # without copies, safetensors refuses tensors that share memory, as the two latents do at frame 0
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, unfinished, metadata)
+            os.replace(unfinished, path)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}.") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, device: torch.device | str = "cpu") -> Self:
+        """
+        Read a state that [`RolloutState.save`] wrote.
+
+        Args:
+            path (`str` or `os.PathLike`):
+                The file.
+            device (`torch.device` or `str`, defaults to `"cpu"`):
+                Device for the tensors.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a state of this version, or damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if (metadata.get("format"), metadata.get("version")) != (STATE_FORMAT, STATE_VERSION):
+                raise ValueError("it does not say that it is a rollout state of version 1")
+            state = cls(
+                frame=int(metadata["frame"]),
+                image_sizes=tuple((int(height), int(width)) for height, width in json.loads(metadata["image_sizes"])),
+                noise_device=metadata["noise_device"],
+                **tensors,
+            )
+            state._check()
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
+        return state.to(device)
+
+    def _check(self) -> None:
+        """Raises `ValueError` if the tensors do not fit together."""
+        batch, _, height, width = self.latents.shape
+        flow = (batch, 2, height, width)
+        expected = {"start_latents": tuple(self.latents.shape), "accumulated_flow": flow, "dense_flow": flow}
+        for name, shape in expected.items():
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(f"`{name}` has the shape {tuple(tensor.shape)}, but `latents` need {shape}")
+        for name in ("start_image", "prompt_embeds"):
+            tensor = getattr(self, name)
+            if tensor is not None and len(tensor) != batch:
+                raise ValueError(f"`{name}` is for {len(tensor)} images, but `latents` are for {batch}")
+        if len(self.image_sizes) != batch:
+            raise ValueError(f"there are {len(self.image_sizes)} image sizes, but `latents` are for {batch} images")
+        if self.frame < 0:
+            raise ValueError(f"`frame` is {self.frame}, but frames count from 0")
+
+
+def noise_state_of(generator: torch.Generator | list[torch.Generator] | None) -> tuple[torch.Tensor | None, str]:
+    """The fields `noise_state` and `noise_device` of a state whose noise comes from `generator`."""
+    if generator is None:
+        return None, "cpu"
+    generators = generator if isinstance(generator, list) else [generator]
+    return torch.stack([one.get_state() for one in generators]), str(generators[0].device)
