@@ -1,26 +1,80 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""What a folder with a model may hold, so that one from a stranger can be opened: safetensors and small JSON."""
+"""Checks of the files of a model, so that a model from an unknown source can be loaded safely."""
 
 import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
-# Where the class of a component may come from; its module is part of the file format.
+# Modules that the class of a component may come from. The module path is part of the file format.
 LIBRARIES = ("diffusers", "transformers", "mcdiff_pipeline.flow_completion_unet")
 
-# Weights that are read by unpickling, which can run any code.
+# Suffixes of weights that are read by unpickling, which can run any code.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".npy", ".npz", ".msgpack", ".h5")
 
-# The largest real ones, indices of models in a hundred shards, have a few hundred kilobytes.
+# The largest real JSON files, indices of models in a hundred shards, have a few hundred kilobytes.
 MAX_CONFIG_BYTES = 2**20
+
+
+class SafetensorsLoaderMixin:
+    """Loading of a pipeline and of LoRAs from safetensors only; to be named before the classes of diffusers."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
+        """
+        Load a model as [`DiffusionPipeline.from_pretrained`] does, also one from an unknown source.
+
+        Only safetensors are read, never pickles, and the files are checked before they are opened.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                Folder of [`~DiffusionPipeline.save_pretrained`], or the name of a Hub repository.
+            kwargs:
+                Those of [`DiffusionPipeline.from_pretrained`]; components among them are not read from the folder.
+
+        Raises:
+            ValueError: If `use_safetensors` is False, or the files are not those of a model or could do harm; see
+                [`check_model_files`].
+            OSError: If a file is missing, or the Hub cannot be reached.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                "`use_safetensors` is False, but a pickle can run any code, so only safetensors are read: leave it "
+                "out, and take weights that end in .safetensors."
+            )
+        kwargs["use_safetensors"] = True
+        folder = pretrained_model_name_or_path
+        if not os.path.isdir(folder):
+            folder = cls.download(folder, **kwargs)
+        check_model_files(folder, given=kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
+        return pipe
+
+    @classmethod
+    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: str | os.PathLike | dict, **kwargs):
+        """
+        Read the weights for `load_lora_weights` as [`~loaders.StableDiffusionLoraLoaderMixin.lora_state_dict`] does,
+        but from safetensors only, never from pickles.
+
+        Raises:
+            ValueError: If `use_safetensors` is False, or `weight_name` does not end in .safetensors.
+            OSError: If there are no safetensors, or the Hub cannot be reached.
+        """
+        weight_name = kwargs.get("weight_name")
+        if kwargs.get("use_safetensors") is False or not (weight_name or ".safetensors").endswith(".safetensors"):
+            raise ValueError(
+                f"`weight_name` is {weight_name!r} and `use_safetensors` {kwargs.get('use_safetensors')}, but a "
+                "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
+            )
+        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs | {"use_safetensors": True})
 
 
 def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) -> None:
     """
-    Refuses a folder whose files cannot be those of a model, or could do harm when they are opened.
+    Refuse a folder whose files are not those of a model, or could do harm when they are opened.
 
     Args:
         folder (`str` or `os.PathLike`):
@@ -29,10 +83,10 @@ def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) ->
             Components that are not read from the folder.
 
     Raises:
-        ValueError: If `model_index.json` is missing or names a class outside of `LIBRARIES`; if a configuration has
-            more than `MAX_CONFIG_BYTES`, is no JSON object, or speaks of more channels than there are bytes of
-            weights; if a component has weights but no safetensors; or if an index of shards names what is no
-            safetensors file of its own folder.
+        ValueError: If `model_index.json` is missing or names a class outside of `LIBRARIES`; if a configuration is
+            larger than `MAX_CONFIG_BYTES`, is not a JSON object, or names more channels than there are bytes of
+            weights; if a component has weights but no safetensors; or if an index of shards names anything but
+            safetensors files of its own folder.
     """
     folder = Path(folder)
     index = read_config(folder / "model_index.json")
@@ -45,28 +99,30 @@ def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) ->
                 f"{', '.join(LIBRARIES)} are used: load that component yourself and pass it to from_pretrained as "
                 f"`{name}`."
             )
-        # where there is no such folder, diffusers looks for the component beside model_index.json
+        # without such a folder, diffusers looks for the component beside model_index.json
         _check_component(folder / name if folder.joinpath(name).is_dir() else folder)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """
-    Reads a JSON object of a model folder.
+    Read a JSON object of a model folder.
 
     Raises:
-        ValueError: If there is no such file, it has more than `MAX_CONFIG_BYTES`, or it is no JSON object.
+        ValueError: If the file does not exist, is larger than `MAX_CONFIG_BYTES`, or is not a JSON object.
     """
     if not path.is_file():
-        raise ValueError(f"{path.parent} is no model: it holds no {path.name}; name the folder of save_pretrained.")
+        raise ValueError(
+            f"{path.parent} is not a model: it holds no {path.name}; name a folder that save_pretrained wrote."
+        )
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, but a configuration has at most {MAX_CONFIG_BYTES}: this is no "
-            "model's; save the model again with save_pretrained."
+            f"{path} has {path.stat().st_size} bytes, but a configuration has at most {MAX_CONFIG_BYTES}: "
+            "save the model again with save_pretrained."
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}; save the model again with save_pretrained.") from None
+        raise ValueError(f"{path} is not JSON: {error}; save the model again with save_pretrained.") from None
     if not isinstance(config, dict):
         raise ValueError(
             f"{path} holds a {type(config).__name__}, but has to hold a JSON object: save the model again."
@@ -75,7 +131,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_component(component: Path) -> None:
-    """See [`check_model_files`]."""
+    """Checks one component; see [`check_model_files`]."""
     configs = {path.name: read_config(path) for path in component.glob("*config.json")}
     weights = list(component.glob("*.safetensors"))
     pickles = [path for path in component.iterdir() if path.suffix in PICKLES]
@@ -93,12 +149,12 @@ def _check_component(component: Path) -> None:
                     f"{path} names the shard {shard!r}, but a shard is a .safetensors file of the same folder: save "
                     "the model again."
                 )
-    # a layer of so many channels has at least as many weights
+    # a layer with n channels has at least n weights
     size = sum(path.stat().st_size for path in weights)
     for key, value in configs.get("config.json", {}).items():
         for channels in value if isinstance(value, list) else [value]:
             if key.endswith("channels") and isinstance(channels, int) and weights and channels > size:
                 raise ValueError(
-                    f"{component / 'config.json'} says {key} = {channels}, but the weights beside it have {size} "
-                    "bytes only: they are not of one model."
+                    f"{component / 'config.json'} says {key} = {channels}, but the weights beside it have only {size} "
+                    "bytes: take both files from the same model."
                 )

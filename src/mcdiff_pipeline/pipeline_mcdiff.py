@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import PIL.Image
@@ -32,7 +31,7 @@ from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
 from .input_checks import check_dense_flow, check_noise, check_text
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
-from .model_files import check_model_files
+from .model_files import SafetensorsLoaderMixin
 from .rollout import Motion, RolloutState, noise_state_of
 from .strokes import Stroke, StrokeSheet, rasterize_strokes, strokes_at_size
 
@@ -92,14 +91,14 @@ class PreparedInputs:
     guidance_scale: float
 
 
-class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
-    For every frame, the flow completion model turns the strokes of that moment into dense flow, and the UNet paints
-    the next frame from noise, the current frame and that flow. The loop never leaves the latent space: the picture is
-    encoded once, and frames are decoded only to be shown. With the condition `start_picture` the given picture is
-    encoded for each frame again, carried along the flow; a frame that the model made never is.
+    For every frame, the flow completion model F completes the strokes of that moment to dense flow, and the UNet G
+    paints the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
+    image is encoded once, and frames are decoded only to be shown. With the condition `start_picture`, the given image
+    is also moved along the flow and encoded for each frame. A frame that the model made is never encoded.
 
     This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
     implemented for all pipelines (downloading, saving, running on a particular device, etc.).
@@ -108,17 +107,17 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     Args:
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
-            Autoencoder between pictures and latents.
+            Autoencoder between images and latents.
         flow_completion ([`FlowCompletionUNet`], *optional*):
-            F, which completes strokes to dense flow on the latent grid. None for a `unet` that takes the strokes
-            themselves, in the condition `sparse_flow`, and nothing that is made of dense flow ("w/o flow completion"
+            F, which completes strokes to dense flow on the latent grid. None for a `unet` that is given the strokes
+            themselves, by the condition `sparse_flow`, and nothing that is made of dense flow ("w/o flow completion"
             in table 2 of the paper).
         unet ([`UNet2DConditionModel`]):
-            G, which denoises the next frame; its input is the noisy latent and the conditions, channel by channel.
+            G, which denoises the next frame. Its input is the noisy latent and the conditions, concatenated.
         scheduler ([`SchedulerMixin`]):
-            Any of diffusers' schedulers for the noise and prediction type that `unet` was trained with.
+            Any scheduler of diffusers for the noise and prediction type that `unet` was trained with.
         text_encoder ([`~transformers.CLIPTextModel`], *optional*):
-            Text encoder, where `unet` has cross-attention to text.
+            Text encoder, if `unet` has cross-attention to text.
         tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
             Its tokenizer.
         conditioning (`str` or `Sequence[str]`, defaults to `("previous_frame", "dense_flow")`):
@@ -128,26 +127,26 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
         residual_condition (`str`, *optional*):
-            Where given, `unet` denoises the difference between the next frame and this one of the conditions, which
-            has to be a latent, such as `splatted_frame`: what the condition has right need not be painted again. None
-            denoises the next frame itself, as in the paper.
+            The condition that `unet` denoises the difference from, one of those that are latents, such as
+            `splatted_frame`. What is right in the condition need not be painted again. None denoises the next frame
+            itself, as in the paper.
         residual_scale (`float`, defaults to 1.0):
-            What that difference is multiplied by, to bring it to the size of the noise.
+            Factor that brings this difference to the size of the noise.
         default_height (`int`, defaults to 256):
-            With `default_width`, the working size where a call names none: as many pixels, in the picture's shape.
+            With `default_width`, the working size if a call names none: as many pixels, in the shape of the image.
         default_width (`int`, defaults to 256):
             See `default_height`.
         default_num_frames (`int`, defaults to 16):
-            Frames of a video, the given picture included, where neither a call nor its stroke sheet names a number.
+            Number of frames, the given image included, if neither a call nor its stroke sheet names one.
         default_num_inference_steps (`int`, defaults to 50):
-            Denoising steps of a frame where a call names none.
+            Denoising steps of a frame if a call names none.
         default_guidance_scale (`float`, defaults to 1.0):
-            Guidance on motion where a call names none.
+            Guidance on motion if a call names none.
 
     Raises:
-        ValueError: If `conditioning` does not add up to the input channels of `unet`, the latents of `vae` are not
-            what `flow_completion` reads, `residual_condition` is no latent out of `conditioning`, `residual_scale` is
-            not positive, or a condition needs dense flow and there is no `flow_completion`.
+        ValueError: If the channels of `conditioning` do not add up to the input channels of `unet`, `flow_completion`
+            reads other latents than those of `vae`, `residual_condition` is not a latent out of `conditioning`,
+            `residual_scale` is not positive, or a condition needs dense flow and there is no `flow_completion`.
     """
 
     model_cpu_offload_seq = "text_encoder->flow_completion->unet->vae"
@@ -238,56 +237,6 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"{self.latent_channels} and {self.vae_scale_factor}: use models that were trained together."
             )
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
-        """
-        Load a model as [`DiffusionPipeline.from_pretrained`] does, but one from a stranger too.
-
-        Only safetensors are read, never pickles, and the files are looked at before they are opened.
-
-        Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`):
-                Folder of [`~DiffusionPipeline.save_pretrained`], or the name of a Hub repository.
-            kwargs:
-                Those of [`DiffusionPipeline.from_pretrained`]; components among them are not read from the folder.
-
-        Raises:
-            ValueError: If `use_safetensors` is False, or the files cannot be those of a model or could do harm; see
-                [`~mcdiff_pipeline.model_files.check_model_files`].
-            OSError: If a file is missing, or the Hub cannot be reached.
-        """
-        if kwargs.get("use_safetensors") is False:
-            raise ValueError(
-                "`use_safetensors` is False, but a pickle can run any code, so only safetensors are read: leave it "
-                "out, and take weights that end in .safetensors."
-            )
-        kwargs["use_safetensors"] = True
-        folder = pretrained_model_name_or_path
-        if not os.path.isdir(folder):
-            folder = cls.download(folder, **kwargs)
-        check_model_files(folder, given=kwargs)
-        pipe = super().from_pretrained(folder, **kwargs)
-        pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
-        return pipe
-
-    @classmethod
-    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: str | os.PathLike | dict, **kwargs):
-        """
-        The weights for `load_lora_weights`, as [`~loaders.StableDiffusionLoraLoaderMixin.lora_state_dict`] reads them,
-        but from safetensors only, never from pickles.
-
-        Raises:
-            ValueError: If `use_safetensors` is False, or `weight_name` is no name of safetensors.
-            OSError: If there are no safetensors, or the Hub cannot be reached.
-        """
-        weight_name = kwargs.get("weight_name")
-        if kwargs.get("use_safetensors") is False or not (weight_name or ".safetensors").endswith(".safetensors"):
-            raise ValueError(
-                f"`weight_name` is {weight_name!r} and `use_safetensors` {kwargs.get('use_safetensors')}, but a "
-                "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
-            )
-        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs | {"use_safetensors": True})
-
     @property
     def guidance_scale(self) -> float:
         return self._guidance_scale
@@ -377,27 +326,12 @@ class MCDiffPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         num_frames: int | None = None,
     ) -> tuple[list[list[Stroke]], int]:
         """
-        Bring the strokes of every image to pixels of the working size.
-
-        Args:
-            strokes: A list of [`Stroke`] in pixels of the given image, a [`StrokeSheet`], the path of one, or a list
-                of these with one entry for each image. A single entry serves all images.
-            image_sizes (`Sequence[tuple[int, int]]`):
-                `(height, width)` in which each image was given.
-            height (`int`):
-                Working height in pixels.
-            width (`int`):
-                Working width in pixels.
-            num_frames (`int`, *optional*):
-                Number of frames that the call names.
+        Bring the strokes of every image to pixels of the working size; see
+        [`~mcdiff_pipeline.strokes.strokes_at_size`].
 
         Returns:
             `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: that of the
             call, else that of the sheets, else the default of the model.
-
-        Raises:
-            ValueError: If there are neither as many entries as images nor one, or sheets differ in `num_frames`.
-            TypeError: If an entry is of none of the types above.
         """
         scaled, length = strokes_at_size(strokes, image_sizes, height, width, needs_length=num_frames is None)
         if num_frames is None:

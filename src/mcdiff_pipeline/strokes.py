@@ -4,8 +4,8 @@
 A *stroke* is a polyline with time, in pixels of the image it was drawn on: origin at the top left corner of the
 image, x right, y down, pixel (0, 0) covers [0, 1) x [0, 1). Between the frames i and i + 1 it contributes one
 displacement, `p(i + 1) - p(i)`, written at the latent cell that holds `p(i)`. A *stroke sheet* is a list of strokes
-with the size of that image, the number of frames and the frame rate, and is what a file holds; every field of the
-file is described in `docs/stroke-format.md`.
+with the size of that image, the number of frames and the frame rate. A file holds one sheet; `docs/stroke-format.md`
+describes every field of it.
 
 This file stands alone (torch and the standard library), so that a pipeline repository can carry it as remote code.
 """
@@ -32,7 +32,7 @@ SHEET_FIELDS = ("version", "width", "height", "num_frames", "fps", "strokes")
 
 
 def _is_number(value: Any) -> bool:
-    """Whether `value` is a finite real number; a bool is none, an integer too large for a float is none."""
+    """Whether `value` is a finite real number that a float can hold, and not a bool."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -46,11 +46,11 @@ def _is_whole(value: Any, minimum: int) -> bool:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A handle on the image and the way it goes: a polyline with time, or one point that stays.
+    """A handle on the image and its path: a polyline with time, or one point that stays.
 
-    Without `frames` the handle runs along the polyline at even speed (by arc length) from `start_frame` to
-    `end_frame`; with `frames` it is at `points[k]` at frame `frames[k]` and moves linearly between. Outside its time a
-    stroke says nothing, which leaves the model free there. That is not what a hold says: a hold says *zero
+    Without `frames` the handle runs along the polyline at constant speed (by arc length) from `start_frame` to
+    `end_frame`. With `frames` it is at `points[k]` at frame `frames[k]` and moves linearly in between. Outside its
+    time a stroke specifies nothing, and the model is free there. A hold is different: it specifies *zero
     displacement*.
 
     Args:
@@ -58,17 +58,17 @@ class Stroke:
             The polyline, (x, y) in pixels of the image: two points or more for a move, one for a hold. Stored as a
             tuple of pairs of floats.
         start_frame (`int`, defaults to 0):
-            The frame at which the handle is at the first point. Left at 0 when `frames` is given.
+            The frame at which the handle is at the first point. Leave it at 0 if `frames` is given.
         end_frame (`int`, *optional*):
-            The frame at which the handle is at the last point; None is the last frame of the clip. Left at None when
+            The frame at which the handle is at the last point; None is the last frame of the clip. Leave it at None if
             `frames` is given.
         frames (`Sequence[float]`, *optional*):
             The time of each point of a move, in frames, one number per point, increasing.
         kind (`"move"` or `"hold"`, defaults to `"move"`):
-            A hold takes one point and says zero displacement from `start_frame` to `end_frame`.
+            A hold has one point and specifies zero displacement from `start_frame` to `end_frame`.
 
     Raises:
-        ValueError: If a field is not as described; the message starts with the field's name.
+        ValueError: If a field is not as described. The message starts with the name of the field.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -168,17 +168,17 @@ class Stroke:
 
     def span(self, num_frames: int | None = None) -> tuple[float, float]:
         """
-        The first and the last frame of the stroke's time.
+        The first and the last frame of the stroke.
 
         Args:
             num_frames (`int`, *optional*):
-                The length of the clip, which decides where a stroke without an end stops, at frame `num_frames - 1`.
+                The length of the clip. A stroke without an end stops at frame `num_frames - 1`.
 
         Returns:
-            `tuple[float, float]`: (start, end); the end is infinite for a hold without an end in a clip without one.
+            `tuple[float, float]`: (start, end). The end is infinite for a hold without an end if `num_frames` is None.
 
         Raises:
-            ValueError: If a move has no end and `num_frames` is None: its speed is not known then.
+            ValueError: If a move has no end and `num_frames` is None, since its speed is not known then.
         """
         if self.frames is not None:
             return self.frames[0], self.frames[-1]
@@ -195,14 +195,14 @@ class Stroke:
 
     def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
         """
-        The handle's position at a frame.
+        The position of the handle at a frame.
 
         Args:
             frame (`float`): The time in frames; fractions are allowed.
             num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
 
         Returns:
-            `tuple[float, float]` or `None`: (x, y) in pixels of the image, None outside the stroke's time.
+            `tuple[float, float]` or `None`: (x, y) in pixels of the image, None outside the time of the stroke.
 
         Raises:
             ValueError: If a move has no end and `num_frames` is None.
@@ -212,7 +212,7 @@ class Stroke:
             return None
         if self.kind == "hold":
             return self.points[0]
-        # knots: where along the way each point lies, and how far along it the handle is, both in the same measure
+        # how far along the path each point lies, and how far the handle is, both in frames or both in pixels
         if self.frames is not None:
             knots, way = self.frames, frame
         else:
@@ -227,15 +227,15 @@ class Stroke:
 
     def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
         """
-        What the stroke says about the step from `frame` to `frame + 1`.
+        The displacement that the stroke specifies for the step from `frame` to `frame + 1`.
 
         Args:
             frame (`float`): The frame the step starts from.
             num_frames (`int`, *optional*): The length of the clip, needed for a move without an end.
 
         Returns:
-            `tuple[float, float]` or `None`: `at(frame + 1) - at(frame)` in pixels, (right, down); None where the step
-            is not wholly inside the stroke's time.
+            `tuple[float, float]` or `None`: `at(frame + 1) - at(frame)` in pixels, (right, down); None if the step is
+            not completely inside the time of the stroke.
 
         Raises:
             ValueError: If a move has no end and `num_frames` is None.
@@ -292,8 +292,8 @@ class Stroke:
         """
         The same stroke on an image `x_factor` times as wide and `y_factor` times as high.
 
-        Even speed is measured on the new image, so with unequal factors a bent stroke passes its corners at other
-        times than before; give `frames` where that matters.
+        Constant speed is measured on the new image, so with unequal factors a bent stroke passes its corners at other
+        times than before. Give `frames` if that matters.
 
         Raises:
             ValueError: If a factor is not above 0.
@@ -305,7 +305,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class StrokeSheet:
-    """Strokes, with the image they were drawn on and the clip they were drawn for.
+    """Strokes, with the size of the image that they were drawn on and the length of their clip.
 
     Args:
         strokes (`Sequence[Stroke]`):
@@ -316,8 +316,8 @@ class StrokeSheet:
         fps (`float`, defaults to 8.0): Frames per second when the clip is shown.
 
     Raises:
-        ValueError: If a field is not as described, a point lies more than one image's size away from the image,
-            or a stroke starts too late for any step of the clip; the message names the stroke's index and the field.
+        ValueError: If a field is not as described, a point lies more than one image size away from the image, or a
+            stroke starts too late for any step of the clip. The message names the index of the stroke and the field.
     """
 
     strokes: tuple[Stroke, ...]
@@ -342,7 +342,7 @@ class StrokeSheet:
                 # the small margin forgives the rounding of `scaled`
                 if abs(x / self.width - 0.5) > 1.5 + 1e-9 or abs(y / self.height - 0.5) > 1.5 + 1e-9:
                     raise ValueError(
-                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one image's size away "
+                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one image size away "
                         f"from the image of {self.width} x {self.height} pixels; x must be between {-self.width} "
                         f"and {2 * self.width}, y between {-self.height} and {2 * self.height}."
                     )
@@ -353,7 +353,7 @@ class StrokeSheet:
             if start > self.num_frames - 2:
                 raise ValueError(
                     f"strokes[{index}].{field} is {start:g}, too late for a clip of {self.num_frames} frames; it must "
-                    f"be at most {self.num_frames - 2}, for the last step starts there."
+                    f"be at most {self.num_frames - 2}, where the last step starts."
                 )
 
     def scaled(self, width: int, height: int) -> Self:
@@ -394,7 +394,7 @@ class StrokeSheet:
         return StrokeSheet(strokes, self.width, self.height, other.num_frames, other.fps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The sheet as the JSON object that a file holds; fields at their default `None` are left out."""
+        """The sheet as the JSON object of a file. Fields that are None are left out."""
         strokes = []
         for stroke in self.strokes:
             fields = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
@@ -420,8 +420,8 @@ class StrokeSheet:
         The inverse of [`to_dict`], checking every field.
 
         Raises:
-            ValueError: If a field is missing, unknown or not as `docs/stroke-format.md` says; the message names the
-                stroke's index and the field, shows the value, and says what is allowed.
+            ValueError: If a field is missing, unknown or not as `docs/stroke-format.md` says. The message names the
+                index of the stroke and the field, shows the value, and says what is allowed.
         """
         if not isinstance(fields, dict):
             raise ValueError(f"The stroke sheet is {reprlib.repr(fields)}; it must be an object.")
@@ -434,7 +434,7 @@ class StrokeSheet:
         for name in fields:
             if name not in SHEET_FIELDS:
                 raise ValueError(
-                    f"{reprlib.repr(name)} is no field of a stroke sheet; these are: {', '.join(SHEET_FIELDS)}."
+                    f"{reprlib.repr(name)} is not a field of a stroke sheet; its fields are: {', '.join(SHEET_FIELDS)}."
                 )
         for name in ("width", "height", "num_frames", "strokes"):
             if name not in fields:
@@ -450,7 +450,7 @@ class StrokeSheet:
             for name, value in stroke.items():
                 if name not in STROKE_FIELDS:
                     raise ValueError(
-                        f"{where}.{name[:40]} is no field of a stroke; these are: {', '.join(STROKE_FIELDS)}."
+                        f"{where}.{name[:40]} is not a field of a stroke; its fields are: {', '.join(STROKE_FIELDS)}."
                     )
                 if value is None:
                     raise ValueError(f"{where}.{name} is null; give it a value or leave it out.")
@@ -468,7 +468,7 @@ class StrokeSheet:
         return cls(strokes, **{name: fields[name] for name in fields if name not in ("version", "strokes")})
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the sheet to a JSON file, one stroke a line: under a temporary name first, so never half a file."""
+        """Write the sheet to a JSON file, one stroke per line. The file appears complete, or not at all."""
         fields = self.to_dict()
         strokes = fields.pop("strokes")
         head = "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in fields.items())
@@ -484,18 +484,18 @@ class StrokeSheet:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
         """
-        Reads a stroke sheet from a JSON file.
+        Read a stroke sheet from a JSON file.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not JSON, or not a stroke sheet; the message names the file, the stroke and the field.
+            ValueError: If it is not JSON, or not a stroke sheet. The message names the file, the stroke and the field.
         """
         content = Path(path).read_bytes()
         try:
-            # utf-8-sig: editors on Windows put a byte order mark before JSON
+            # utf-8-sig: editors on Windows write a byte order mark
             fields = json.loads(content.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON, which a stroke sheet must be: {error}.") from None
+            raise ValueError(f"{path} is not JSON, but a stroke sheet has to be: {error}.") from None
         try:
             return cls.from_dict(fields)
         except ValueError as error:
@@ -572,9 +572,9 @@ def rasterize_strokes(
     """
     Rasterize what the strokes specify for one step onto the latent grid.
 
-    Each stroke writes its displacement at the cell that holds its position at `frame`; several in one cell are
-    averaged; one that is outside its time, or outside the image, says nothing. A set mask with zero flow (hold
-    still) is not the same as an unset mask (free).
+    Each stroke writes its displacement at the cell that holds its position at `frame`. Several strokes in one cell are
+    averaged. A stroke outside its time, or outside the image, specifies nothing. A set mask with zero flow (hold
+    still) and an unset mask (free) are different.
 
     Args:
         strokes (`list[list[Stroke]]`):
