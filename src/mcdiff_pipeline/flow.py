@@ -61,25 +61,25 @@ def _targets(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def flow_magnitude(flow: torch.Tensor) -> torch.Tensor:
-    """How far each cell is displaced: float32 `[B, 1, H, W]` in the unit of flow `[B, 2, H, W]`.
+    """The length of each displacement: float32 `[B, 1, H, W]`, in the unit of the flow `[B, 2, H, W]`.
 
-    Where nothing moves the gradient is 0. On a CPU it takes a hundredth of the time of `torch.linalg.vector_norm` over
+    The gradient is 0 where nothing moves. On a CPU this is a hundred times faster than `torch.linalg.vector_norm` over
     the same dimension.
 
     Raises:
         ValueError: if `flow` is not `[B, 2, H, W]`.
     """
     check_flow(flow)
-    # Below the smallest square the root has no slope; what is added there is far below any displacement.
+    # The root has no slope at 0. The smallest float is far below any displacement.
     return flow.float().square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
 
 
 def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
-    """How far flow draws a cell away from its neighbors: the largest singular value of the Jacobian of `p + flow(p)`.
+    """How much flow stretches the surroundings of a cell: the largest singular value of the Jacobian of `p + flow(p)`.
 
-    It is 1 under a translation or a rotation and s where things grow by s. A derivative is the smaller of the
-    differences to both sides (minmod, which keeps edges), so a cell that stays with one side is not torn off, wherever
-    the other side goes, and one that goes a way of its own in between is.
+    It is 1 under a translation or a rotation, and s where things grow by the factor s. A derivative is the smaller of
+    the differences to both sides (minmod, which keeps edges). So the stretch is large for a cell that moves unlike
+    both of its neighbors, and not for a cell that moves like one of them.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
@@ -88,7 +88,7 @@ def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
         `torch.Tensor`: `[B, 1, H, W]`, dtype of `flow`.
 
     Raises:
-        ValueError: if `flow` is no flow field.
+        ValueError: if `flow` is not `[B, 2, H, W]`.
     """
     check_flow(flow)
     values = flow.to(torch.promote_types(flow.dtype, torch.float32))
@@ -99,8 +99,8 @@ def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
         before, after = torch.cat([edge, difference], dim=axis), torch.cat([difference, edge], dim=axis)
         derivatives.append(torch.where(before.abs() < after.abs(), before, after))
     (u_x, v_x), (u_y, v_y) = (derivative.split(1, dim=1) for derivative in derivatives)
-    # The squared singular values of [[1 + u_x, u_y], [v_x, 1 + v_y]] have its squared Frobenius norm as their sum and
-    # its squared determinant as their product.
+    # The sum of the squared singular values of [[1 + u_x, u_y], [v_x, 1 + v_y]] is its squared Frobenius norm, their
+    # product is its squared determinant.
     total = (1 + u_x).square() + u_y.square() + v_x.square() + (1 + v_y).square()
     determinant = (1 + u_x) * (1 + v_y) - u_y * v_x
     largest = (total + (total.square() - 4 * determinant.square()).clamp_min(0).sqrt()) / 2
@@ -118,9 +118,9 @@ def to_pixels(flow: torch.Tensor, cell: int) -> torch.Tensor:
 
 
 def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resizes a flow field together with its displacements, so that they are measured in cells of the new grid.
+    """Resizes a flow field and scales its displacements to cells of the new grid.
 
-    An axis that shrinks takes the mean of what each new cell covers, an axis that grows is interpolated linearly.
+    An axis that shrinks takes the mean over each new cell. An axis that grows is interpolated linearly.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of its own grid.
@@ -194,7 +194,7 @@ def forward_splat(
     weights, indices = [], []
     for column, column_weight in ((left, 1 - right_share), (left + 1, right_share)):
         for row, row_weight in ((top, 1 - bottom_share), (top + 1, bottom_share)):
-            # Compared as floats: a displacement beyond the range of integers, or NaN, is outside like any other.
+            # Compared as floats, so that NaN and displacements beyond the range of integers count as outside.
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             weights.append(torch.where(inside, column_weight * row_weight, 0.0))
             indices.append(torch.where(inside, row * width + column, 0.0).long())
@@ -211,20 +211,20 @@ def forward_splat(
 
 
 def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Fills holes with a blurred continuation of what surrounds them, where what moves less counts as behind.
+    """Fills holes with a blurred continuation of their surroundings. What moves less counts as behind.
 
-    Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): averages over ever larger blocks of what is known,
-    then from coarse to fine each pixel keeps what it knows and takes the rest from the coarser level.
+    Pull-push interpolation (Gortler et al. 1996, "The Lumigraph"): known pixels are averaged over larger and larger
+    blocks; then, from coarse to fine, known pixels are kept and the others are taken from the coarser level.
 
     Args:
         image (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole, a quarter and more where the image is known.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole; from 0.25 on a pixel is known.
         motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
 
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
-    # The weight of a pixel in a neighboring hole. One cell of motion more counts e times less; never nothing at all.
+    # The weight of a pixel in a nearby hole. It falls by a factor of e for each cell of motion, but never to 0.
     weight = coverage.clamp(max=1) * (-motion).clamp_min(-10).exp()
     levels = []
     value = image
@@ -238,11 +238,11 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
     filled = levels[-1][0]
     for value, weight in reversed(levels[1:-1]):
         filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : value.shape[2], : value.shape[3]]
-        # From a quarter of the weight of still pixels on, a block knows enough to speak for itself.
+        # A block is known from a quarter of the weight of still pixels on.
         share = (4 * weight).clamp(max=1)
         filled = share * value + (1 - share) * filled
     filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : image.shape[2], : image.shape[3]]
-    # So does a pixel: where flow spreads, a lattice of half covered pixels would show otherwise.
+    # The same holds for a pixel. Otherwise a lattice of half covered pixels shows where flow diverges.
     known = (4 * coverage).clamp(max=1)
     return known * image + (1 - known) * filled
 
@@ -322,14 +322,14 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     y = (2 * y.clamp(0, height - 1) + 1) / padded_height - 1
     targets = torch.stack([x, y], dim=1).permute(0, 2, 3, 1)  # [B, H, W, 2], in memory as flow is, which is faster
     warped = F.grid_sample(padded, targets, align_corners=False)
-    # What it finds at NaN differs between devices; 0 times NaN is NaN on all.
+    # `grid_sample` treats NaN differently on different devices. Adding 0 * NaN gives NaN on all of them.
     return (warped + 0 * (x + y)[:, None]).to(input.dtype)
 
 
 def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Chains two flow fields: from frame a to b, then from b to c, gives a to c.
 
-    `accumulated(p) = first(p) + second(p + first(p))`; what has left the image goes on with the flow at its border.
+    `accumulated(p) = first(p) + second(p + first(p))`. What has left the image follows the flow at its border.
 
     Args:
         first (`torch.Tensor`): `[B, 2, H, W]`, forward flow from frame a to frame b in cells of this grid.
@@ -339,7 +339,7 @@ def accumulate_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         `torch.Tensor`: `[B, 2, H, W]`, forward flow from frame a to frame c, dtype of `first`.
 
     Raises:
-        ValueError: if the two are not flow fields of one shape.
+        ValueError: if the two are not flow fields of the same shape.
     """
     check_flow(first, "first")
     check_flow(second, "second")

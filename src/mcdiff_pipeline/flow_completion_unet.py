@@ -25,7 +25,8 @@ class FlowCompletionOutput(BaseOutput):
             Forward flow in pixels of the working resolution, one vector for every latent cell; channel 0 points
             right, channel 1 points down.
         foreground (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
-            How much of each cell people and things cover, from 0 to 1, by a model with `separate_foreground`.
+            Share of each cell that people and things cover, from 0 to 1; only from a model with
+            `separate_foreground`.
     """
 
     dense_flow: torch.Tensor
@@ -34,10 +35,10 @@ class FlowCompletionOutput(BaseOutput):
 
 def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: int) -> torch.Tensor:
     """
-    What the strokes say in ever wider neighborhoods, on every cell of the grid.
+    Spread what the strokes specify over neighborhoods of several sizes, to every cell of the grid.
 
-    A stroke is one cell in a thousand; without this a UNet needs thousands of steps to notice that it is there.
-    Level by level, displacements are averaged over the specified cells of windows of 2, 4, 8, ... cells (normalized
+    A stroke is one cell in a thousand. Without this input a UNet needs thousands of training steps to notice it. At
+    each level, displacements are averaged over the specified cells in windows of 2, 4, 8, ... cells (normalized
     averaging, Knutsson and Westin 1993) and interpolated between the windows.
 
     Args:
@@ -50,7 +51,7 @@ def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: i
 
     Returns:
         `torch.Tensor` of shape `(batch_size, 3 * num_levels, height, width)`, float32: for each level the mean
-        displacement, 0 where no stroke is near, and the number of strokes near by, at most 1.
+        displacement, 0 where no stroke is near, and the number of strokes nearby, at most 1.
     """
     height, width = mask.shape[2:]
     total = torch.cat([torch.where(mask, displacement.float(), 0.0), mask.float()], dim=1)  # [B, 2 + 1, h, w]
@@ -60,7 +61,7 @@ def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: i
         near = F.avg_pool2d(total, window, ceil_mode=True, divisor_override=1)
         near = F.interpolate(near, scale_factor=window, mode="bilinear")[:, :, :height, :width]
         number = near[:, 2:]
-        # far from a stroke its interpolated weight fades out; the small constant fades its displacement with it
+        # far from a stroke its interpolated weight fades out, and the small constant fades its displacement as well
         levels += [near[:, :2] / (number + 1e-2), number.clamp(max=1)]
     return torch.cat(levels, dim=1)
 
@@ -101,9 +102,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             Window sizes over which the strokes are spread as further input, see [`spread_strokes`]; 0 is the paper's
             plain form.
         separate_foreground (`bool`, defaults to `False`):
-            Whether to predict two flows, of people and things and of what is behind them, and the share of each cell
-            that the first covers, by which they are mixed (layers of motion, Wang and Adelson 1994). Flow can so be
-            smooth on a body and yet end at its outline.
+            Whether to predict two flows, one of people and things and one of the background, and the share of each
+            cell that the first covers, by which they are mixed (layers of motion, Wang and Adelson 1994). So flow can
+            be smooth on a body and end at its outline.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length.

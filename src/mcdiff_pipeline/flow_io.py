@@ -13,6 +13,8 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from .atomic_files import atomic_path
+
 
 def _read_bytes(source: str | os.PathLike | BinaryIO, suffix: str) -> tuple[str, bytes]:
     """Name for messages and the whole content of a file, given by path or opened for binary reading."""
@@ -36,12 +38,8 @@ def _write_bytes(target: str | os.PathLike | BinaryIO, suffix: str, content: byt
         raise ValueError(f"'{path}' does not end in {suffix}, which is the only suffix of this format.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder '{path.parent}' to write '{path.name}' to; make it first.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with atomic_path(path) as unfinished:
         unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_single_flow(flow: torch.Tensor) -> None:
@@ -101,8 +99,8 @@ def write_kitti_png(
 ) -> None:
     """Writes flow as a 16-bit RGB PNG in the format of the KITTI flow benchmark, rounded to 1/64 pixel.
 
-    Red is `64 u + 32768`, green `64 v + 32768`, blue 1 where the flow is valid. Flow is stored where it is not valid,
-    too, as far as the format can hold it; KITTI's own readers ignore it there.
+    Red is `64 u + 32768`, green `64 v + 32768`, blue 1 where the flow is valid. Flow that is not valid is stored too,
+    as far as the format can hold it; KITTI's own readers ignore it.
 
     Args:
         target (`str`, `os.PathLike` or binary file): where to write. Under a path the file appears complete or not at

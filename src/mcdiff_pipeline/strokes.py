@@ -434,7 +434,7 @@ class StrokeSheet:
         for name in fields:
             if name not in SHEET_FIELDS:
                 raise ValueError(
-                    f"{reprlib.repr(name)} is not a field of a stroke sheet; its fields are: {', '.join(SHEET_FIELDS)}."
+                    f"{reprlib.repr(name)} is not a field of a stroke sheet; fields are: {', '.join(SHEET_FIELDS)}."
                 )
         for name in ("width", "height", "num_frames", "strokes"):
             if name not in fields:
