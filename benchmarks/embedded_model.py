@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             sparse, mask = rasterize_points(points, displacements, grid, size)
             answers = {
-                "F": pipe.flow_completion(latents[:1], sparse[None], mask[None]).dense_flow,
+                "F": pipe.flow_completion(latents[:1], sparse[None] * cell, mask[None]).dense_flow,
                 "zero flow": torch.zeros_like(true_flow),
                 "nearest stroke": torch.from_numpy(nearest_stroke_flow(points, displacements, grid, cell))[None],
             }

@@ -110,17 +110,18 @@ def keypoint_strokes(
 def rasterize_points(
     points: np.ndarray, displacements: np.ndarray, latent_size: tuple[int, int], image_size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Writes points onto the latent grid, by the rule of `mcdiff_pipeline.strokes.sparse_flow`.
+    """Rasterizes points onto the latent grid, by the rule that the pipeline applies to strokes.
 
     Args:
-        points (`np.ndarray`): float `[N, 2]`, (x, y); those outside the picture say nothing.
-        displacements (`np.ndarray`): float `[N, 2]`, (u, v).
+        points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels. Points outside the image are ignored.
+        displacements (`np.ndarray`): float `[N, 2]`, (u, v) in pixels.
         latent_size (`tuple[int, int]`): (h, w) in cells.
         image_size (`tuple[int, int]`): (H, W) in pixels.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: flow float32 `[2, h, w]` in pixels, the mean of the points in a cell and
-        zero where there is none, and mask bool `[1, h, w]`, True where there is one.
+        `tuple[torch.Tensor, torch.Tensor]`: sparse flow float32 `[2, h, w]` in cells of the latent grid, the mean of
+        the points in each cell and zero in a cell without points; and its mask, bool `[1, h, w]`, True in a cell with
+        points.
     """
     height, width = latent_size
     image_height, image_width = image_size
@@ -132,7 +133,9 @@ def rasterize_points(
     count = np.zeros((1, height, width))
     np.add.at(flow, (slice(None), rows, columns), displacements[inside].T)
     np.add.at(count, (0, rows, columns), 1)
-    return torch.from_numpy((flow / np.maximum(count, 1)).astype(np.float32)), torch.from_numpy(count > 0)
+    cells_per_pixel = np.array([width / image_width, height / image_height]).reshape(2, 1, 1)
+    flow = flow / np.maximum(count, 1) * cells_per_pixel
+    return torch.from_numpy(flow.astype(np.float32)), torch.from_numpy(count > 0)
 
 
 def visible_keypoints(
