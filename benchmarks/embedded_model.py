@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.baselines import moving_pixels, nearest_stroke_flow, splat_frame
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
