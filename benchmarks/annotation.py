@@ -46,7 +46,7 @@ from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.annotation.selection import VideoOutcome
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.annotation.workers import WRITING, annotate_part, num_cpus
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.video import VideoReader, VideoWriter, write_video
 
 

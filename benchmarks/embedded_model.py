@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.baselines import moving_pixels, nearest_stroke_flow, splat_frame
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             sparse, mask = rasterize_points(points, displacements, grid, size)
             answers = {
-                "F": pipe.flow_completion(latents[:1], sparse[None], mask[None]).dense_flow,
+                "F": pipe.flow_completion(latents[:1], sparse[None] * cell, mask[None]).dense_flow,
                 "zero flow": torch.zeros_like(true_flow),
                 "nearest stroke": torch.from_numpy(nearest_stroke_flow(points, displacements, grid, cell))[None],
             }

@@ -22,7 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mcdiff_pipeline.baselines import nearest_stroke_flow
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.dataset.sampling import keypoint_strokes
 from mcdiff_pipeline.flow import resize_flow
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mcdiff_pipeline.annotation.flow import DisFlow, FlowEstimator, load_flow_estimator
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import backward_warp, resize_flow
 
 

@@ -19,7 +19,7 @@ from mcdiff_pipeline.annotation.flow import forward_backward_consistency, load_f
 from mcdiff_pipeline.annotation.people import Person, PersonDetector, find_pose_model, match_people
 from mcdiff_pipeline.annotation.refinement import MIN_AGREEMENT, PARTS, label_parts, refine_flow
 from mcdiff_pipeline.atomic_files import atomic_path
-from mcdiff_pipeline.dataset.clips import Clip, ClipDataset
+from mcdiff_pipeline.dataset import Clip, ClipDataset
 from mcdiff_pipeline.flow_visualization import flow_to_image
 
 

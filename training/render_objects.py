@@ -37,7 +37,7 @@ from rendering.compositing import (
     smooth_noise,
 )
 
-from mcdiff_pipeline.dataset.clips import Clip
+from mcdiff_pipeline.dataset import Clip
 
 
 # Folders of tuxpaint's stamps that hold drawings or signs, by glob on the path inside the folder.

@@ -37,7 +37,7 @@ from rendering.rasterizer import (
 from rendering.wardrobe import Actor, dress, shade
 from scipy.ndimage import gaussian_filter
 
-from mcdiff_pipeline.dataset.clips import Clip
+from mcdiff_pipeline.dataset import Clip
 
 
 TEST_MOTIONS = ("dance_b", "spinkick", "getup_facedown")

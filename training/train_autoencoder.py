@@ -21,7 +21,7 @@ from loop.validation_media import show
 from PIL import Image
 
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.pipeline_mcdiff import retrieve_latents, vae_scale_factor
 
 

@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
                         "latent": torch.from_numpy(pair["latent"]),
                         "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0] * cell,
                         "body": F.interpolate(body, size, mode="area")[0] > 0.5,
-                        "sparse_flow": sparse_flow,
+                        "sparse_flow": sparse_flow * cell,
                         "mask": mask,
                         "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, cell)),
                         "index": int(index),

@@ -23,7 +23,7 @@ from torchvision.models.optical_flow import raft_small
 from torchvision.transforms.v2 import functional as transforms
 
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import resize_flow
 
 

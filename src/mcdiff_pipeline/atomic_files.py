@@ -1,21 +1,22 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Atomic writes of files and folders: complete under their name, or not there at all."""
+"""Atomic writes of files and folders: under its name, a file or folder is complete or does not exist."""
 
 import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path`, with the same suffix, that takes its place once the block is through.
+    """Yields a temporary path beside `path`, with the same suffix, and renames it to `path` after the block.
 
-    After an error what was at `path` before is still there, and nothing else is.
+    If the block raises an error, an existing file stays unchanged and the temporary file is removed.
 
     Args:
-        path (`str` or `os.PathLike`): the file to write; one that is there is replaced.
+        path (`str` or `os.PathLike`): the file to write. An existing file is replaced.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
@@ -27,14 +28,14 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def unfinished_name(folder: Path) -> Path:
-    """Where `atomic_folder` fills a folder."""
+    """Temporary name under which `atomic_folder` fills a folder."""
     return folder.with_name(f".{folder.name}.unfinished")
 
 
 def atomic_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder under a temporary name and renames it, so that a folder of this name is always complete.
+    """Fills a folder under a temporary name, then renames it. An existing folder is replaced.
 
-    Where `write` fails, nothing of it is left: half a folder would keep a full disk full.
+    If `write` raises an error, the temporary folder is removed: a partial folder would keep a full disk full.
     """
     folder = Path(folder)
     unfinished, replaced = unfinished_name(folder), folder.with_name(f".{folder.name}.replaced")
@@ -50,3 +51,20 @@ def atomic_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
         folder.rename(replaced)
     unfinished.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def durable_replace(source: Path, target: Path) -> None:
+    """Flushes a complete file to disk, then renames it to `target`, which it replaces.
+
+    After a crash of the machine `target` is complete, so that files it was made from can be removed at once.
+    """
+    with open(source, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(source, target)
+
+
+def durable_write(path: Path, content: bytes, temporary_folder: Path) -> None:
+    """Writes a file into `temporary_folder`, which is on the same disk, then moves it by `durable_replace`."""
+    unfinished = temporary_folder / f"{path.name}_{uuid.uuid4().hex}"
+    unfinished.write_bytes(content)
+    durable_replace(unfinished, path)

@@ -742,7 +742,7 @@ def annotate(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """`mcdiff evaluate`: returns the exit code."""
-    from .dataset.clips import ClipDataset
+    from .dataset import ClipDataset
     from .evaluation.arguments import check_evaluation_packages, evaluation_settings, find_pose_model_if_any
 
     with checking_input():
@@ -782,8 +782,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def show_clip(args: argparse.Namespace) -> int:
     """`mcdiff dataset show`: returns the exit code."""
-    from .dataset.clip_image import clip_picture, samples_picture
-    from .dataset.clips import ClipDataset
+    from .dataset import ClipDataset
+    from .dataset.clip_image import draw_clip, draw_samples
     from .drawing import save_picture
 
     check_output(args.output, PICTURE_SUFFIXES)
@@ -803,9 +803,9 @@ def show_clip(args: argparse.Namespace) -> int:
     if len(clip.flow) == 0:
         raise InputError(f"clip {clip.key} has one frame and no flow, so there is nothing to draw.")
     if args.samples is None:
-        picture = clip_picture(clip, seed=args.seed)
+        picture = draw_clip(clip, seed=args.seed)
     else:
-        picture = samples_picture(clip, args.samples, seed=args.seed)
+        picture = draw_samples(clip, args.samples, seed=args.seed)
     save_picture(picture, args.output)
     time, height, width = clip.frames.shape[:3]
     print(f"{args.output}: clip {clip.key}, {time} frames of {width} x {height}, {clip.keypoints.shape[1]} people")

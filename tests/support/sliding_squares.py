@@ -1,4 +1,4 @@
-"""Small clips with exact flow: a textured square that slides over a textured ground that stays."""
+"""Small clips with exact flow: a textured square that slides over a still, textured background."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from mcdiff_pipeline.dataset import Clip, ShardWriter
 
 
 def sliding_square(number: int = 0, *, size: int = 32, num_frames: int = 4, keypoints: bool = True) -> Clip:
-    """A square of 12 x 12 pixels that goes 2 + `number` pixels to the right in a frame, with three keypoints on it."""
+    """A square of 12 x 12 pixels that moves 2 + `number` pixels to the right per frame, with three keypoints on it."""
     rng = np.random.default_rng(number)
-    ground, square = (np.kron(rng.integers(40, 215, (n, n, 3)), np.ones((4, 4, 1))) for n in (size // 4, 3))
-    frames = np.repeat(ground[None], num_frames, axis=0).astype(np.uint8)
+    background, square = (np.kron(rng.integers(40, 215, (n, n, 3)), np.ones((4, 4, 1))) for n in (size // 4, 3))
+    frames = np.repeat(background[None], num_frames, axis=0).astype(np.uint8)
     masks = np.zeros((num_frames, size, size), np.uint8)
     flow = np.zeros((num_frames - 1, 2, size, size), np.float32)
     points = np.zeros((num_frames, 1, 3 if keypoints else 0, 3), np.float32)
@@ -27,7 +27,7 @@ def sliding_square(number: int = 0, *, size: int = 32, num_frames: int = 4, keyp
 
 
 def write_squares(folder: Path, numbers: range, split: str = "test", **keywords) -> Path:
-    """Shards of these clips; returns the folder."""
+    """Writes shards of these clips; returns the folder."""
     with ShardWriter(folder, split, clips_per_shard=2) as writer:
         for number in numbers:
             writer.write(sliding_square(number, **keywords))

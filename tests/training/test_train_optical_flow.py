@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from train_optical_flow import disturb, random_piece, sequence_loss
 
 from mcdiff_pipeline.annotation.flow import load_flow_estimator
-from mcdiff_pipeline.dataset.clips import Clip, ShardWriter
+from mcdiff_pipeline.dataset import Clip, ShardWriter
 from mcdiff_pipeline.flow import backward_warp
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.dataset.clips import ClipDataset
+from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
 from mcdiff_pipeline.pipeline_mcdiff import encode_pictures, vae_scaling
 

@@ -36,4 +36,5 @@ def draw_sparse_flow(
         num_keypoints=0 if args.no_keypoints else None,
         sampling=args.sampling,
     )
-    return rasterize_points(points, displacements, pair["latent"].shape[1:], pair["flow"].shape[1:])
+    sparse_flow, mask = rasterize_points(points, displacements, pair["latent"].shape[1:], pair["flow"].shape[1:])
+    return sparse_flow * (pair["flow"].shape[2] // pair["latent"].shape[2]), mask

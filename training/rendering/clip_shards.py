@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mcdiff_pipeline.dataset.clips import Clip, ShardWriter
+from mcdiff_pipeline.dataset import Clip, ShardWriter
 from rendering.compositing import frame_size, motion_factor
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..dataset.clips import Clip
+from ..dataset import Clip
 from ..dataset.keypoints import COCO_KEYPOINTS
 from .flow import forward_backward_consistency, leaves_picture, load_flow_estimator
 from .people import Person, PersonDetector, match_people

@@ -25,14 +25,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..dataset.clips import ClipDataset, ShardWriter, check_shard_arguments
+from ..atomic_files import durable_replace, durable_write
+from ..dataset import ClipDataset, ShardWriter
+from ..dataset.shards import check_shard_arguments
 from .found_videos import FoundVideo, find_videos
 from .near_duplicates import FINGERPRINT_LENGTH, first_of_their_kind
 from .ray import annotate_on_ray
 from .report import REPORT_JSON, Report, add_counts
 from .selection import VideoOutcome
 from .settings import AnnotationSettings
-from .workers import DISK_FULL, WRITING, Part, annotate_here, put_file, write_file
+from .workers import DISK_FULL, WRITING, Part, annotate_here
 
 
 UNFINISHED = ".unfinished"
@@ -123,7 +125,7 @@ def annotate_videos(
                 if not (unfinished / MERGE_PLAN).exists():
                     _annotate_missing(found, settings, unfinished, num_workers, ray_address, progress)
                     plan = _merge_plan(found, output, run)
-                    write_file(unfinished / MERGE_PLAN, json.dumps(plan).encode(), unfinished / WRITING)
+                    durable_write(unfinished / MERGE_PLAN, json.dumps(plan).encode(), unfinished / WRITING)
                 _merge(output, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -190,7 +192,7 @@ def _begin(unfinished: Path, run: dict[str, Any]) -> None:
     (unfinished / WRITING).mkdir()
     arguments = unfinished / "run.json"
     if all(path == arguments for path in unfinished.glob("*.json")):
-        write_file(arguments, json.dumps(run).encode(), unfinished / WRITING)
+        durable_write(arguments, json.dumps(run).encode(), unfinished / WRITING)
     if difference := _difference(json.loads(arguments.read_bytes()), run):
         raise ValueError(
             f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); go on with those, or "
@@ -284,13 +286,13 @@ def _merge(output: Path, progress: bool) -> None:
                     dataset = ClipDataset(unfinished / f"{part}.tar")
                     for _, index in group:
                         writer.copy(dataset, index)
-            put_file(unfinished / WRITING / shard.name, shard)
+            durable_replace(unfinished / WRITING / shard.name, shard)
         # Unless the next shard begins with the rest of it, a part is packed now.
         needed = {part for part, _ in shards[number + 1][:1]} if number + 1 < len(shards) else set()
         for part in {part for part, _ in clips} - needed:
             (unfinished / f"{part}.tar").unlink(missing_ok=True)
     for name, content in report.files().items():
-        write_file(output / name, content, unfinished / WRITING)
+        durable_write(output / name, content, unfinished / WRITING)
 
 
 def _finished_report(

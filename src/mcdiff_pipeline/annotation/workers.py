@@ -30,7 +30,8 @@ import cv2
 import numpy as np
 import torch
 
-from ..dataset.clips import ShardWriter
+from ..atomic_files import durable_replace, durable_write
+from ..dataset import ShardWriter
 from .annotator import VideoAnnotator
 from .found_videos import FoundVideo
 from .near_duplicates import FINGERPRINT_LENGTH, fingerprint
@@ -76,7 +77,7 @@ class Part:
 
     def write(self, video: FoundVideo, folder: Path) -> None:
         values = dataclasses.asdict(self) | {"fingerprints": base64.b64encode(self.fingerprints.tobytes()).decode()}
-        write_file(folder / f"{video.identity}.json", json.dumps(values).encode(), folder / WRITING)
+        durable_write(folder / f"{video.identity}.json", json.dumps(values).encode(), folder / WRITING)
 
     @classmethod
     def read(cls, video: FoundVideo, folder: Path) -> Self | None:
@@ -131,7 +132,7 @@ def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) ->
             counted = copy.deepcopy(outcome)
     if fingerprints:
         part.fingerprints = np.stack(fingerprints)
-        put_file(folder / WRITING / f"{attempt}-00000.tar", folder / f"{video.identity}.tar")
+        durable_replace(folder / WRITING / f"{attempt}-00000.tar", folder / f"{video.identity}.tar")
     part.write(video, folder)
 
 
@@ -154,20 +155,6 @@ def write_crash(video: FoundVideo, folder: Path, reason: str) -> None:
     """The part of a video that ends whatever process reads it."""
     outcome = VideoOutcome(video.name, error=f"'{video.name}' ends the process that annotates it, twice: {reason}.")
     Part(video.size, video.modified, outcome).write(video, folder)
-
-
-def write_file(path: Path, content: bytes, writing: Path) -> None:
-    """Writes a file that appears under its name when it is complete; it is built in the folder `writing`."""
-    unfinished = writing / f"{path.name}_{uuid.uuid4().hex}"
-    unfinished.write_bytes(content)
-    put_file(unfinished, path)
-
-
-def put_file(written: Path, path: Path) -> None:
-    """Gives a complete file its name, once it is on disk: what it replaces, or is made from, may go afterwards."""
-    with open(written, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(written, path)
 
 
 class WorkerDied(Exception):

@@ -1,7 +1,8 @@
-"""Training data: the clip format and sampling of sparse flow from dense flow."""
+"""Clips for training and evaluation: their format, shards of them, and sparse flow sampled from dense flow."""
 
-from .clips import Clip, ClipDataset, ShardWriter
+from .clips import Clip
 from .sampling import keypoint_strokes, rasterize_points, sample_strokes
+from .shards import ClipDataset, ShardWriter
 
 
 __all__ = ["Clip", "ClipDataset", "ShardWriter", "keypoint_strokes", "rasterize_points", "sample_strokes"]

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""What is stored about a clip as one picture: frames, people, flow, occlusion and strokes sampled from the flow."""
+"""A clip drawn as one image: frames, people, flow, occlusion, and strokes sampled from the flow."""
 
 import numpy as np
 import torch
@@ -19,15 +19,15 @@ LABEL_HEIGHT = 16
 PERSON_COLORS = ((255, 200, 0), (0, 220, 255), (255, 90, 200), (130, 255, 90))
 
 
-def clip_picture(clip: Clip, *, seed: int = 0) -> Image.Image:
-    """One row for each pair of frames: the frame with its people, the flow, and strokes sampled from the flow.
+def draw_clip(clip: Clip, *, seed: int = 0) -> Image.Image:
+    """Draws one row for each pair of frames: the frame with its people, the flow, and strokes sampled from the flow.
 
-    Flow has the colors of the Middlebury wheel on one scale for the whole clip, which the label states; occluded
+    Flow has the colors of the Middlebury wheel. One scale holds for the whole clip; the label states it. Occluded
     pixels are hatched. The last row shows the last frame.
 
     Args:
         clip (`Clip`): the clip.
-        seed (`int`, defaults to 0): of the strokes.
+        seed (`int`, defaults to 0): seed of the strokes.
 
     Returns:
         `PIL.Image.Image`: RGB, three tiles wide.
@@ -35,8 +35,8 @@ def clip_picture(clip: Clip, *, seed: int = 0) -> Image.Image:
     fastest = max(float(np.hypot(clip.flow[:, 0], clip.flow[:, 1]).max(initial=0)), 1e-6)
     rows = []
     for t, frame in enumerate(clip.frames):
-        picture = Image.fromarray(frame)
-        row = [(f"frame {t}", _draw_people(picture, clip.masks[t], clip.keypoints[t]))]
+        image = Image.fromarray(frame)
+        row = [(f"frame {t}", _draw_people(image, clip.masks[t], clip.keypoints[t]))]
         if t < len(clip.flow):
             colors = flow_to_image(torch.from_numpy(clip.flow[t])[None], max_magnitude=fastest)[0].permute(1, 2, 0)
             colors = colors.numpy().copy()
@@ -49,13 +49,13 @@ def clip_picture(clip: Clip, *, seed: int = 0) -> Image.Image:
     return _page(rows, columns=3)
 
 
-def samples_picture(clip: Clip, number: int, *, seed: int = 0) -> Image.Image:
-    """Several draws of strokes from the first flow of a clip, as training makes them.
+def draw_samples(clip: Clip, number: int, *, seed: int = 0) -> Image.Image:
+    """Draws several samples of strokes from the first flow of a clip, as training draws them.
 
     Args:
-        clip (`Clip`): the clip, of at least two frames.
-        number (`int`): how many draws.
-        seed (`int`, defaults to 0): draw k follows from the seed and k.
+        clip (`Clip`): the clip, with at least two frames.
+        number (`int`): number of samples.
+        seed (`int`, defaults to 0): sample k depends on the seed and k.
 
     Returns:
         `PIL.Image.Image`: RGB, four tiles wide.
@@ -65,7 +65,7 @@ def samples_picture(clip: Clip, number: int, *, seed: int = 0) -> Image.Image:
 
 
 def _draw_sample(clip: Clip, t: int, rng: np.random.Generator) -> Image.Image:
-    """Frame t under one draw of strokes; a displacement is an arrow of its true length, or a ring where it is zero."""
+    """Frame t with one sample of strokes: an arrow of the true length, or a ring for a displacement of zero."""
     height, width = clip.flow.shape[2:]
     points, displacements = sample_strokes(clip.flow[t], clip.masks[t], clip.keypoints[t], rng=rng)
     strokes = [
@@ -75,19 +75,19 @@ def _draw_sample(clip: Clip, t: int, rng: np.random.Generator) -> Image.Image:
     return draw_strokes(_enlarged(Image.fromarray(clip.frames[t])), StrokeSheet(strokes, width, height, num_frames=2))
 
 
-def _draw_people(picture: Image.Image, masks: np.ndarray, keypoints: np.ndarray) -> Image.Image:
-    """Rims of the masks and the skeletons; a hidden keypoint is a hollow dot."""
-    rim = np.zeros(masks.shape, dtype=bool)
-    rim[:, 1:] |= masks[:, 1:] != masks[:, :-1]
-    rim[1:] |= masks[1:] != masks[:-1]
-    pixels = np.asarray(picture).copy()
-    pixels[rim] = 255
-    scale = TILE_WIDTH / picture.width
+def _draw_people(image: Image.Image, masks: np.ndarray, keypoints: np.ndarray) -> Image.Image:
+    """Draws outlines of the masks, and skeletons. A hidden keypoint is a hollow dot."""
+    outline = np.zeros(masks.shape, dtype=bool)
+    outline[:, 1:] |= masks[:, 1:] != masks[:, :-1]
+    outline[1:] |= masks[1:] != masks[:-1]
+    pixels = np.asarray(image).copy()
+    pixels[outline] = 255
+    scale = TILE_WIDTH / image.width
     drawn = _enlarged(Image.fromarray(pixels))
     canvas = ImageDraw.Draw(drawn)
     for index, person in enumerate(keypoints):
         color = PERSON_COLORS[index % len(PERSON_COLORS)]
-        if len(person) == 1 + max(max(bone) for bone in SKELETON):  # people; the points of things have no bones
+        if len(person) == 1 + max(max(bone) for bone in SKELETON):  # a person; keypoints of objects have no bones
             for start, end in SKELETON:
                 if person[start, 2] > 0 and person[end, 2] > 0:
                     canvas.line([tuple(person[joint, :2] * scale) for joint in (start, end)], fill=color, width=2)
@@ -98,13 +98,13 @@ def _draw_people(picture: Image.Image, masks: np.ndarray, keypoints: np.ndarray)
     return drawn
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
-    size = TILE_WIDTH, max(1, round(TILE_WIDTH * picture.height / picture.width))
-    return picture.resize(size, Image.Resampling.BICUBIC)
+def _enlarged(image: Image.Image) -> Image.Image:
+    size = TILE_WIDTH, max(1, round(TILE_WIDTH * image.height / image.width))
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _page(rows: list[list[tuple[str, Image.Image]]], columns: int) -> Image.Image:
-    """Rows of labeled tiles on white."""
+    """Places rows of labeled tiles on white."""
     tile_height = _enlarged(rows[0][0][1]).height
     step_x, step_y = TILE_WIDTH + GAP, tile_height + LABEL_HEIGHT + GAP
     page = Image.new("RGB", (columns * step_x - GAP, len(rows) * step_y - GAP), "white")

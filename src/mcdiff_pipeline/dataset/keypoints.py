@@ -7,16 +7,17 @@ COCO_KEYPOINTS = (
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
     "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )
-"""Names of the keypoints in COCO's order; left and right are the person's own."""
+"""Names in the order of COCO. Left and right are those of the person, not of the image."""
 # fmt: on
 
 LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
-"""The joints at both ends of each upper and lower arm, thigh and shin; left before right."""
+"""Pairs of joints at the ends of the upper and lower arms, thighs and shins; left before right."""
 
 TORSO = (5, 6, 12, 11)
-"""The corners of the trunk in order around it."""
+"""Corners of the torso, in order around it."""
 
 HEAD = (0, 1, 2, 3, 4)
-"""The keypoints of the head."""
+"""Keypoints of the head."""
 
 SKELETON = (*LIMBS, (5, 6), (6, 12), (12, 11), (11, 5))
+"""Lines of a stick figure from the shoulders down: limbs and the outline of the torso."""

@@ -1,6 +1,6 @@
-"""From dense flow to the few strokes that a user might have drawn: the sparse input of flow completion in training.
+"""Strokes sampled from dense flow, as a user might draw them, and the sparse flow that they give.
 
-All positions and displacements are in pixels, x right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
+Positions and displacements are in pixels, x to the right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
 """
 
 from typing import Literal
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 
-# The paper draws 30 % of a person's keypoints and a fixed number of general points. Users draw one stroke or many, and
-# the paper is weakest at one, so the number varies here, and with it the share of the keypoints.
+# The paper draws 30 % of the keypoints of a person and a fixed number of general points. Users draw one stroke or
+# many, and the paper is weakest at one, so here the number of strokes varies, and the share of keypoints with it.
 MAX_STROKES = 12
-# A stroke is a keypoint with this probability, as far as there are keypoints, else a general point.
+# A stroke is at a keypoint with this probability, while keypoints are left, and at a general point otherwise.
 KEYPOINT_PROBABILITY = 0.7
-# Slower than this is still; a user asks for it with a hold stroke.
+# A pixel that moves less, in pixels, is still. Users mark it with a hold stroke.
 STILL = 0.25
-# Points are drawn by magnitude out of this many drawn evenly, so the cost does not grow with the picture.
+# Points are drawn by magnitude from this number of uniformly drawn points, so the cost does not depend on image size.
 CANDIDATES = 256
 
 
@@ -31,27 +31,29 @@ def sample_strokes(
     num_holds: int | None = None,
     sampling: Literal["magnitude", "uniform"] = "magnitude",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws strokes for one step out of its dense flow.
+    """Samples strokes for one step from its dense flow.
 
-    Keypoints are drawn with a probability proportional to how far they move. Half of the general points are drawn
-    evenly over the picture and half by magnitude, so that background, objects and camera can be steered, too. Holds
-    are points that stay within 0.25 pixels; their displacement is exactly zero. The numbers that are not given are
-    drawn: 1 to 12 keypoints and general points together, n of them with probability proportional to 1 / sqrt(n); no
-    hold in half of the draws, else 1 to 3.
+    A keypoint is drawn with a probability proportional to its displacement. Half of the general points are drawn
+    uniformly over the image and half by magnitude, so that strokes also steer background, objects and camera. Holds
+    are points that move less than 0.25 pixels; their displacement is set to zero.
+
+    Numbers that are not given are drawn. The number of keypoints and general points together is 1 to 12; n has a
+    probability proportional to 1 / sqrt(n). The number of holds is 0 in half of the samples, and 1 to 3 in the others.
 
     Args:
         flow (`np.ndarray`): float `[2, H, W]`, forward flow in pixels.
-        masks (`np.ndarray`): integer `[H, W]`, 0 = background, k = k-th person. A keypoint counts only where its own
-            person is seen.
-        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y, visibility (2 = visible; others are never drawn).
+        masks (`np.ndarray`): integer `[H, W]`, 0 = background, k = k-th person. A keypoint is used only where the mask
+            shows its own person.
+        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y, visibility. Only visible ones (2) are used.
         rng (`np.random.Generator`): source of all randomness.
-        num_keypoints, num_general, num_holds (`int`, *optional*): how many of each, as far as there are so many.
-        sampling (`str`): `uniform` draws all keypoints and general points with the same probability, however far they
-            move.
+        num_keypoints, num_general, num_holds (`int`, *optional*): numbers of points; fewer are drawn if there are not
+            enough.
+        sampling (`str`, defaults to `"magnitude"`): `uniform` draws keypoints and general points with equal
+            probability, whatever their displacement.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]` (x, y). N is at least 1 unless
-        the numbers given say otherwise.
+        `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]` (x, y). N is at least 1,
+        unless the given numbers are zero.
 
     Raises:
         ValueError: if `sampling` is unknown.
@@ -74,17 +76,22 @@ def sample_strokes(
     keypoint_positions, keypoint_displacements = _draw(flow, visible, num_keypoints, rng, by_magnitude)
 
     num_moving = int(rng.binomial(num_general, 0.5))
-    anywhere = pixel_centers(rng, CANDIDATES, height, width)
-    still = np.hypot(*_flow_at(flow, anywhere).T) < STILL
-    even_positions = anywhere[: num_general - num_moving]
+    candidates = pixel_centers(rng, CANDIDATES, height, width)
+    still = np.hypot(*_flow_at(flow, candidates).T) < STILL
+    uniform_positions = candidates[: num_general - num_moving]
     moving_positions, moving_displacements = _draw(
-        flow, anywhere[num_general - num_moving :], num_moving, rng, by_magnitude
+        flow, candidates[num_general - num_moving :], num_moving, rng, by_magnitude
     )
-    hold_positions = anywhere[::-1][still[::-1]][:num_holds]
+    hold_positions = candidates[::-1][still[::-1]][:num_holds]
 
-    points = np.concatenate([keypoint_positions, even_positions, moving_positions, hold_positions])
+    points = np.concatenate([keypoint_positions, uniform_positions, moving_positions, hold_positions])
     displacements = np.concatenate(
-        [keypoint_displacements, _flow_at(flow, even_positions), moving_displacements, np.zeros_like(hold_positions)]
+        [
+            keypoint_displacements,
+            _flow_at(flow, uniform_positions),
+            moving_displacements,
+            np.zeros_like(hold_positions),
+        ]
     )
     return points, displacements
 
@@ -92,17 +99,17 @@ def sample_strokes(
 def keypoint_strokes(
     flow: np.ndarray, keypoints: np.ndarray, number: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws keypoint strokes only, by magnitude: the input of evaluation, e.g. "5 keypoint strokes".
+    """Samples keypoint strokes only, by magnitude, for evaluation.
 
     Args:
         flow (`np.ndarray`): float `[2, H, W]`, forward flow in pixels.
         keypoints (`np.ndarray`): float `[P, K, 3]`, x, y, visibility.
-        number (`int`): how many, as far as so many are visible.
+        number (`int`): number of strokes; fewer are drawn if fewer keypoints are visible.
         rng (`np.random.Generator`): source of all randomness.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]`, N <= number; the displacement
-        is that of the dense flow at the keypoint's pixel.
+        `tuple[np.ndarray, np.ndarray]`: points and displacements, both float32 `[N, 2]`, N <= number. The displacement
+        is the dense flow at the pixel of the keypoint.
     """
     return _draw(flow, visible_keypoints(keypoints, flow.shape[1:]), number, rng, by_magnitude=True)
 
@@ -110,17 +117,18 @@ def keypoint_strokes(
 def rasterize_points(
     points: np.ndarray, displacements: np.ndarray, latent_size: tuple[int, int], image_size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Writes points onto the latent grid, by the rule of `mcdiff_pipeline.strokes.sparse_flow`.
+    """Rasterizes points onto the latent grid, by the rule that the pipeline applies to strokes.
 
     Args:
-        points (`np.ndarray`): float `[N, 2]`, (x, y); those outside the picture say nothing.
-        displacements (`np.ndarray`): float `[N, 2]`, (u, v).
+        points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels. Points outside the image are ignored.
+        displacements (`np.ndarray`): float `[N, 2]`, (u, v) in pixels.
         latent_size (`tuple[int, int]`): (h, w) in cells.
         image_size (`tuple[int, int]`): (H, W) in pixels.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: flow float32 `[2, h, w]` in pixels, the mean of the points in a cell and
-        zero where there is none, and mask bool `[1, h, w]`, True where there is one.
+        `tuple[torch.Tensor, torch.Tensor]`: sparse flow float32 `[2, h, w]` in cells of the latent grid, the mean of
+        the points in each cell and zero in a cell without points; and its mask, bool `[1, h, w]`, True in a cell with
+        points.
     """
     height, width = latent_size
     image_height, image_width = image_size
@@ -132,13 +140,15 @@ def rasterize_points(
     count = np.zeros((1, height, width))
     np.add.at(flow, (slice(None), rows, columns), displacements[inside].T)
     np.add.at(count, (0, rows, columns), 1)
-    return torch.from_numpy((flow / np.maximum(count, 1)).astype(np.float32)), torch.from_numpy(count > 0)
+    cells_per_pixel = np.array([width / image_width, height / image_height]).reshape(2, 1, 1)
+    flow = flow / np.maximum(count, 1) * cells_per_pixel
+    return torch.from_numpy(flow.astype(np.float32)), torch.from_numpy(count > 0)
 
 
 def visible_keypoints(
     keypoints: np.ndarray, image_size: tuple[int, int], masks: np.ndarray | None = None
 ) -> np.ndarray:
-    """float32 `[N, 2]`: the keypoints that are visible, in the picture and, given masks, on their own person."""
+    """float32 `[N, 2]`: keypoints that are visible, inside the image and, if masks are given, on their own person."""
     height, width = image_size
     x, y, visibility = np.moveaxis(keypoints, -1, 0)
     person, point = np.nonzero((visibility == 2) & (x >= 0) & (x < width) & (y >= 0) & (y < height))
@@ -150,10 +160,10 @@ def visible_keypoints(
 
 
 def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random order of things in which each next one is drawn with a probability proportional to its weight.
+    """Random order by weighted draws without replacement.
 
-    Successive draws without replacement are the smallest of exponential variables over the weights (Efraimidis and
-    Spirakis 2006).
+    Sorts exponential random variables divided by the weights (Efraimidis and Spirakis, "Weighted random sampling with
+    a reservoir", 2006).
 
     Args:
         weights (`np.ndarray`): float `[N]`, above 0.
@@ -168,9 +178,9 @@ def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _draw(
     flow: np.ndarray, positions: np.ndarray, number: int, rng: np.random.Generator, by_magnitude: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`number` of the positions, none twice, with probability proportional to the flow's magnitude there or equal."""
+    """Draws positions without replacement, weighted by the magnitude of flow there or uniformly."""
     displacements = _flow_at(flow, positions)
-    # The small constant lets still points be drawn when nothing else is left.
+    # The small constant allows still points when no others are left.
     weights = np.hypot(*displacements.T) + 1e-3 if by_magnitude else np.ones(len(positions))
     order = weighted_order(weights, rng)[:number]
     return positions[order], displacements[order]
@@ -182,5 +192,5 @@ def _flow_at(flow: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def pixel_centers(rng: np.random.Generator, number: int, height: int, width: int) -> np.ndarray:
-    """float32 `[number, 2]`: (x, y) of the centers of pixels drawn evenly, with replacement."""
+    """float32 `[number, 2]`: centers (x, y) of pixels drawn uniformly with replacement."""
     return (rng.integers(0, (width, height), size=(number, 2)) + 0.5).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..annotation.people import PersonDetector
-from ..dataset.clips import Clip
+from ..dataset import Clip
 from ..pipeline_mcdiff import MCDiffPipeline
 from .handles import Handle, draw_handles
 from .methods import ClipBatch, Model, Row, StrokedBatch, comparison_rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dataset.clips import Clip
+from ..dataset import Clip
 from ..dataset.sampling import CANDIDATES, STILL, pixel_centers, visible_keypoints, weighted_order
 from ..strokes import Stroke
 

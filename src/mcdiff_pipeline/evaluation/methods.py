@@ -19,7 +19,7 @@ from ..baselines import (
     splat_start_frame,
     thin_plate_flow,
 )
-from ..dataset.clips import Clip
+from ..dataset import Clip
 from ..flow import resize_flow
 from ..pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput, MCDiffRollout
 from ..strokes import Stroke

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from ..annotation.people import PersonDetector
 from ..atomic_files import atomic_path
-from ..dataset.clips import Clip, ClipDataset
+from ..dataset import Clip, ClipDataset
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
 from .evaluator import ClipEvaluator

@@ -15,7 +15,7 @@ from render_people import BODIES_FILE, load_assets, render_clip  # noqa: E402
 from rendering.bodies import read_bodies  # noqa: E402
 from rendering.rasterizer import flow_and_occlusion, project_all, rasterize  # noqa: E402
 
-from mcdiff_pipeline.dataset.clips import ClipDataset  # noqa: E402
+from mcdiff_pipeline.dataset import ClipDataset  # noqa: E402
 
 
 def write_motion(path, *, swing: float, phase: float = 0.0) -> None:

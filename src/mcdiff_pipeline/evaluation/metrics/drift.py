@@ -8,7 +8,7 @@ then goes on from its own frames, the more of its errors add up.
 import torch
 import torch.nn.functional as F
 
-from ...dataset.clips import Clip
+from ...dataset import Clip
 from ...pipeline_mcdiff import MCDiffPipeline
 from ...strokes import Stroke
 from ..handles import Handle

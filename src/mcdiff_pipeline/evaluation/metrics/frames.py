@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ...annotation.people import PersonDetector
-from ...dataset.clips import Clip
+from ...dataset import Clip
 from ..handles import Handle
 from ..methods import ClipBatch
 from .downloaded import FVD_FEWEST_FRAMES, LPIPS, I3DFeatures, InceptionFeatures, available_metrics

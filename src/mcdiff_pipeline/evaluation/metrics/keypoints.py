@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...annotation.people import Person, PersonDetector
-from ...dataset.clips import Clip
+from ...dataset import Clip
 from ..handles import Handle
 
 
