@@ -30,7 +30,7 @@ help:
 	@echo "make docs-links   ask for every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
 	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
-	@echo "make lint         check style and formatting"
+	@echo "make lint         check style, formatting and types"
 	@echo "make format       correct style and formatting"
 	@echo "make clean        remove the environments, the demo's output and the site"
 
@@ -40,7 +40,7 @@ demo: $(VENV)/.installed-core
 		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4 --contact-sheet demo/$(EXAMPLE).png
 	@echo
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
-	@echo "Its motion, as colors:           demo/$(EXAMPLE)-flow.mp4"
+	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one sheet:  demo/$(EXAMPLE).png"
 
 test: $(VENV)/.installed-test $(POSE_MODEL)
@@ -83,6 +83,7 @@ ablations: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .

@@ -39,6 +39,8 @@ docs/extending
 docs/publishing
 docs/diffusers-features
 docs/compatibility
+CONTRIBUTING
+CHANGELOG
 ```
 
 ```{toctree}

@@ -10,12 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from support import documents
 from support.documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, blocks, commands, read
 from support.loopback_hub import TOKEN, LoopbackHub
 
 
-LANGUAGES = {"python", "py", "bash", "json", "yaml"}
+LANGUAGES = {"python", "py", "bash", "json"}
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").iterdir())
 PAGES = [page for page in ALL_PAGES if any(block.language in LANGUAGES for block in blocks(read(page)))]
 
 
@@ -85,6 +87,19 @@ def test_a_command_that_is_not_run_is_refused_where_it_could_not_be(line, monkey
     monkeypatch.syspath_prepend(REPOSITORY / "training")
     with pytest.raises(RuntimeError, match="no-such-option"):
         documents.check(shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    "workflow", sorted((REPOSITORY / ".github" / "workflows").iterdir()), ids=lambda path: path.stem
+)
+def test_workflow_runs_targets_of_make(workflow):
+    for job in yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values():
+        (command,) = (step["run"] for step in job["steps"] if "run" in step)
+        targets = job.get("strategy", {}).get("matrix", {}).get("target", [""])
+        for target in targets:
+            program, *arguments = shlex.split(command.replace("${{ matrix.target }}", target))
+            assert program == "make" and arguments
+            documents.check([program, *arguments])
 
 
 def slugs(page: Path) -> set[str]:

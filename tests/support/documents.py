@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from markdown_it import MarkdownIt
 
 
@@ -43,6 +42,7 @@ NOT_RUN = (
         "python training/tools/build_pose_model.py",
         "downloads a wheel; its own test runs it",
     ),
+    ("CONTRIBUTING.md", "python -m pytest", "runs the tests; this is one of them"),
     ("", "python benchmarks/", "measures on data that is not here, for minutes to hours"),
     ("training/README.md", "", "hours; docs/training-your-own-videos.md has the same steps with small budgets"),
     ("checkpoints/README.md", "", "hours: how the embedded model was made"),
@@ -270,10 +270,6 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
                     exec(program, names)
             elif block.language == "json":
                 StrokeSheet.from_dict(json.loads(block.content))
-            elif block.language == "yaml":  # a workflow of GitHub
-                for job in yaml.safe_load(block.content)["jobs"].values():
-                    for step in job["steps"]:
-                        check(shlex.split(step.get("run", "mkdir")))
             elif block.language == "bash":
                 for command in next(in_bash):
                     where = f"{page}, line {block.lines_before + 1}: {shlex.join(command)}"

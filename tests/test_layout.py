@@ -1,0 +1,91 @@
+"""Imports go one way, as CONTRIBUTING.md draws it, and there are no circles."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from support.paths import REPOSITORY
+
+
+# Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
+ROWS = (
+    {"flow", "model_files", "atomic_files"},
+    {"strokes", "latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization", "drawing"},
+    {"conditioning"},
+    {"pipeline_mcdiff"},
+    {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
+    {"annotation", "hub"},
+    {"evaluation"},
+    {"hub_arguments", "cli"},
+)
+# These travel with an exported model, so they import nothing of the package but one another.
+REMOTE_CODE = {
+    "flow",
+    "strokes",
+    "model_files",
+    "latent_codec",
+    "image_processor",
+    "flow_completion_unet",
+    "conditioning",
+    "pipeline_mcdiff",
+}
+
+
+def imported_modules(path: Path, package: str) -> Iterator[str]:
+    """Dotted names of the modules that a file imports; relative names are resolved in `package`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def module_imports(root: Path) -> dict[str, set[str]]:
+    """Which modules below `root` import which others below `root`, by dotted name."""
+    files = {".".join(path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    imports = {}
+    for name, path in files.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        imports[name] = {other for other in imported_modules(path, package) if other in files} - {name}
+    return imports
+
+
+LIBRARY = module_imports(REPOSITORY / "src")
+TRAINING = module_imports(REPOSITORY / "training")
+
+
+def row_of(module: str) -> int:
+    part = module.removeprefix("mcdiff_pipeline").removeprefix(".").partition(".")[0]
+    return next(number for number, row in enumerate(ROWS) if part in row)
+
+
+def test_library_imports_only_from_its_row_and_lower_ones():
+    for module, imports in LIBRARY.items():
+        if module.startswith("mcdiff_pipeline."):
+            assert max((row_of(other) for other in imports), default=0) <= row_of(module), module
+
+
+@pytest.mark.parametrize("imports", [LIBRARY, TRAINING], ids=["src", "training"])
+def test_no_module_imports_itself_by_way_of_others(imports):
+    list(TopologicalSorter(imports).static_order())
+
+
+def test_remote_code_imports_nothing_of_the_package_but_itself():
+    for name in REMOTE_CODE & {module.removeprefix("mcdiff_pipeline.") for module in LIBRARY}:
+        others = {other.removeprefix("mcdiff_pipeline.") for other in LIBRARY[f"mcdiff_pipeline.{name}"]}
+        assert others <= REMOTE_CODE, name
+
+
+def test_parts_of_training_do_not_import_each_other_and_renderers_import_no_script():
+    for module, imports in TRAINING.items():
+        folder = module.partition(".")[0]
+        if folder in ("loop", "rendering"):
+            assert {other.partition(".")[0] for other in imports} <= {folder}, module
+        if module.startswith("render_"):
+            assert {other.partition(".")[0] for other in imports} <= {"rendering"}, module
