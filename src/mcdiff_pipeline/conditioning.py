@@ -41,16 +41,20 @@ class _Step:
     def __init__(self, state: RolloutState, motion: Motion, *, cell: int, flow_scale: float, vae: Autoencoder | None):
         self.state, self.motion, self.cell, self.flow_scale, self.vae = state, motion, cell, flow_scale, vae
 
+    @property
+    def flow(self) -> torch.Tensor:
+        return _given(self.motion.dense_flow, "dense flow")
+
     @cached_property
     def accumulated_flow(self) -> torch.Tensor:
-        return accumulate_flow(self.state.accumulated_flow, self.motion.dense_flow)
+        return accumulate_flow(self.state.accumulated_flow, self.flow)
 
     @cached_property
     def splatted_latents(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return splat_latents(self.state.latents, self.motion.dense_flow)
+        return splat_latents(self.state.latents, self.flow)
 
     def dense_flow(self) -> torch.Tensor:
-        return self.motion.dense_flow / self.flow_scale
+        return self.flow / self.flow_scale
 
     def hole_mask(self) -> torch.Tensor:
         return 1 - self.splatted_latents[1].clamp(max=1)
@@ -59,12 +63,19 @@ class _Step:
         return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
 
     def start_picture(self) -> torch.Tensor:
-        image = self.state.start_image
-        flow = resize_flow(self.accumulated_flow, tuple(image.shape[2:]))  # [B, 2, H, W] pixels
+        image = _given(self.state.start_image, "start image")
+        flow = resize_flow(self.accumulated_flow, (image.shape[2], image.shape[3]))  # [B, 2, H, W] pixels
         return encode_images(self.vae, splat_image(image, flow, self.cell))
 
     def sparse_flow(self) -> torch.Tensor:
-        return torch.cat([self.motion.sparse_flow / self.flow_scale, self.motion.mask], dim=1)
+        displacement = _given(self.motion.sparse_flow, "sparse flow")
+        return torch.cat([displacement / self.flow_scale, _given(self.motion.mask, "mask")], dim=1)
+
+
+def _given(tensor: torch.Tensor | None, name: str) -> torch.Tensor:
+    if tensor is None:
+        raise ValueError(f"A condition of this model is made of the {name}, but none is given: give one.")
+    return tensor
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DiffusionPipeline
@@ -19,7 +20,7 @@ from .flow import to_pixels
 from .rollout import Motion, RolloutState, noise_state_of
 
 
-StepCallback = Callable[[object, int, int, dict], dict] | PipelineCallback | MultiPipelineCallbacks
+StepCallback: TypeAlias = Callable[[Any, int, Any, dict], dict | None] | PipelineCallback | MultiPipelineCallbacks
 
 # Held while the scheduler of a pipeline is copied, since another thread would change what is being copied.
 _SCHEDULER_LOCK = threading.Lock()
@@ -61,7 +62,9 @@ class MotionGuidance:
     ):
         self.scale, self.scheduler = scale, scheduler
         self.conditions = torch.cat([still.tensor, moving.tensor])  # [2 * B, C', h, w]
-        self.offset = None if moving.base is None else residual_scale * (still.base - moving.base)
+        self.offset = None
+        if moving.base is not None and still.base is not None:
+            self.offset = residual_scale * (still.base - moving.base)
 
     def expand(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """The scaled noisy latents `[B, C, h, w]` as input of both branches, `[2 * B, C, h, w]`."""
@@ -74,16 +77,16 @@ class MotionGuidance:
         """The guided prediction `[B, C, h, w]` from the predictions of both branches `[2 * B, C, h, w]`."""
         still, moving = prediction.chunk(2)
         if self.offset is not None:
-            still = self._restate(still, timestep)
+            still = self._restate(still, timestep, self.offset)
         return still + self.scale * (moving - still)
 
-    def _restate(self, prediction: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """What is predicted of a sample, restated for that sample plus the offset."""
+    def _restate(self, prediction: torch.Tensor, timestep: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """The prediction for a sample, restated as the prediction for that sample plus `offset`."""
         prediction_type = self.scheduler.config.prediction_type
         if prediction_type == "v_prediction":
-            return prediction - self._signal_level(timestep)[1] * self.offset
+            return prediction - self._signal_level(timestep)[1] * offset
         if prediction_type == "sample":
-            return prediction + self.offset
+            return prediction + offset
         return prediction  # the noise is the same
 
     def _signal_level(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -255,19 +258,19 @@ class FrameDenoiser:
                         "dense_flow": dense_flow,
                         "prompt_embeds": state.prompt_embeds,
                     }
-                    latents = self._call_back(state.frame, index, timestep, tensors)
+                    latents = self._call_back(self.callback, state.frame, index, timestep, tensors)
                 progress_bar.update()
         return latents
 
     def _call_back(
-        self, frame: int, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor | None]
+        self, callback: StepCallback, frame: int, index: int, timestep: torch.Tensor, tensors: dict[str, Any]
     ) -> torch.Tensor:
         """Calls the callback after a denoising step. Returns the latents to go on with."""
         step = frame * len(self.scheduler.timesteps) + index
         token = _DENOISER_OF_CALLBACK.set(self)
         try:
             wanted = {name: tensors[name] for name in self.callback_tensor_inputs}
-            answer = self.callback(self.pipe, step, timestep, wanted) or {}
+            answer = callback(self.pipe, step, timestep, wanted) or {}
         finally:
             _DENOISER_OF_CALLBACK.reset(token)
         return answer.pop("latents", tensors["latents"])

@@ -218,7 +218,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
     def forward(
         self, sample: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, return_dict: bool = True
-    ) -> FlowCompletionOutput | tuple[torch.Tensor]:
+    ) -> FlowCompletionOutput | tuple[torch.Tensor, ...]:
         r"""
         Complete the sparse flow of one step.
 
@@ -262,9 +262,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         hidden_states = self.mid_block(hidden_states)
 
+        num_layers = self.config.layers_per_block + 1
         for up_block in self.up_blocks:
-            block_residuals = residuals[-len(up_block.resnets) :]
-            residuals = residuals[: -len(up_block.resnets)]
+            block_residuals = residuals[-num_layers:]
+            residuals = residuals[:-num_layers]
             hidden_states = up_block(hidden_states, block_residuals)
 
         hidden_states = self.conv_norm_out(hidden_states)

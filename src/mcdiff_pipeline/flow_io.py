@@ -150,7 +150,7 @@ def _png_of(pixels: np.ndarray) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     compressor = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
-    compressed = compressor.compress(filtered) + compressor.flush()
+    compressed = compressor.compress(filtered.data) + compressor.flush()
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),  # 16 bits, RGB; the rest has one value
         (b"IDAT", compressed),

@@ -4,6 +4,7 @@
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -131,20 +132,20 @@ class ImageProcessor:
         """
         for name, size in (("height", height), ("width", width)):
             if size is not None and (size < self.size_multiple or size % self.size_multiple):
-                nearest = max(round(size / self.size_multiple), 1) * self.size_multiple
                 raise ValueError(
-                    f"`{name}` is {size}, but this model needs a multiple of {self.size_multiple}: {nearest} is the "
-                    "nearest."
+                    f"`{name}` is {size}, but this model needs a multiple of {self.size_multiple}: "
+                    f"{self._nearest_multiple(size)} is the nearest."
                 )
 
+        given: Sequence[Any] = image if isinstance(image, (list, tuple)) else [image]
         if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
-            image = list(image)
-        images = [load_image_tensor(one) for one in (image if isinstance(image, (list, tuple)) else [image])]
+            given = list(image)
+        images = [load_image_tensor(one) for one in given]
         if not images:
             raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
 
         given_sizes = [(one.shape[1], one.shape[2]) for one in images]
-        sizes = {self.working_size(given, height, width) for given in given_sizes}
+        sizes = {self.working_size(given_size, height, width) for given_size in given_sizes}
         if len(sizes) > 1:
             raise ValueError(
                 f"The images of a batch share one working size, but theirs would be {sorted(sizes)}: give `height` "
@@ -153,22 +154,25 @@ class ImageProcessor:
         (size,) = sizes
         images = [
             one
-            if given == size
+            if given_size == size
             else torch.nn.functional.interpolate(one[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-            for one, given in zip(images, given_sizes, strict=True)
+            for one, given_size in zip(images, given_sizes, strict=True)
         ]
         return torch.stack(images), given_sizes
 
     def working_size(self, given: tuple[int, int], height: int | None, width: int | None) -> tuple[int, int]:
         """The working (height, width) of an image that was given in this size, if a call names `height`, `width`."""
-        if height is None and width is None:
-            zoom = math.sqrt(self.default_area / (given[0] * given[1]))
-        else:
-            zoom = height / given[0] if height is not None else width / given[1]
-        return tuple(
-            named if named is not None else max(round(side * zoom / self.size_multiple), 1) * self.size_multiple
-            for side, named in zip(given, (height, width), strict=True)
-        )
+        if height is not None and width is not None:
+            return height, width
+        if height is not None:
+            return height, self._nearest_multiple(given[1] * (height / given[0]))
+        if width is not None:
+            return self._nearest_multiple(given[0] * (width / given[1])), width
+        zoom = math.sqrt(self.default_area / (given[0] * given[1]))
+        return self._nearest_multiple(given[0] * zoom), self._nearest_multiple(given[1] * zoom)
+
+    def _nearest_multiple(self, side: float) -> int:
+        return max(round(side / self.size_multiple), 1) * self.size_multiple
 
     @staticmethod
     def postprocess(frames: torch.Tensor, output_type: str) -> list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor:

@@ -1,12 +1,14 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Images to scaled latents and back, for every kind of autoencoder that the pipeline accepts."""
 
+from typing import TypeAlias
+
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, VQModel
 from diffusers.utils import BaseOutput
 
 
-Autoencoder = AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel
+Autoencoder: TypeAlias = AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel
 
 
 def vae_scale_factor(vae: Autoencoder) -> int:

@@ -47,9 +47,9 @@ class SafetensorsLoaderMixin:
         kwargs["use_safetensors"] = True
         folder = pretrained_model_name_or_path
         if not os.path.isdir(folder):
-            folder = cls.download(folder, **kwargs)
+            folder = cls.download(folder, **kwargs)  # type: ignore[attr-defined]
         check_model_files(folder, given=kwargs)
-        pipe = super().from_pretrained(folder, **kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)  # type: ignore[misc]
         pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
         return pipe
 
@@ -69,7 +69,8 @@ class SafetensorsLoaderMixin:
                 f"`weight_name` is {weight_name!r} and `use_safetensors` {kwargs.get('use_safetensors')}, but a "
                 "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
             )
-        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs | {"use_safetensors": True})
+        kwargs["use_safetensors"] = True
+        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs)  # type: ignore[misc]
 
 
 def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) -> None:

@@ -73,7 +73,7 @@ class PreparedInputs:
         size (`tuple[int, int]`):
             Working (height, width) in pixels.
         strokes (`list[list[Stroke]]`):
-            Strokes of each image, in pixels of the working size; empty lists if the strokes are a callable.
+            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
         stroke_frames (`int`):
             Number of frames that ends the strokes without an end of their own.
         num_inference_steps (`int`):
@@ -431,8 +431,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             ValueError: If an argument has a value that is not allowed.
         """
         images, image_sizes = self.prepare_images(image, height, width)
+        height, width = images.shape[2:]
         self.check_inputs(
-            1, *images.shape[2:], 1, len(images), generator=generator, prompt=prompt, prompt_embeds=prompt_embeds
+            1, height, width, 1, len(images), generator=generator, prompt=prompt, prompt_embeds=prompt_embeds
         )
         prompt_embeds = self.encode_prompt(prompt, len(images), prompt_embeds)
         state = self._start(images, image_sizes, prompt_embeds, generator)
@@ -475,12 +476,22 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         dense_flow = self.flow_completion(latents, displacement, mask, return_dict=False)[0].float()
         return to_cells(dense_flow, self.vae_scale_factor)
 
+    def _rasterize(
+        self, state: RolloutState, strokes: list[list[Stroke]], stroke_frames: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the strokes specify for the step from the current frame: sparse flow in latent cells, and its mask."""
+        grid = (state.latents.shape[2], state.latents.shape[3])
+        return rasterize_strokes(
+            strokes,
+            state.frame,
+            image_size=(grid[0] * self.vae_scale_factor, grid[1] * self.vae_scale_factor),
+            latent_size=grid,
+            num_frames=stroke_frames,
+            device=state.latents.device,
+        )
+
     def _motion_of(
-        self,
-        state: RolloutState,
-        strokes: list[list[Stroke]],
-        stroke_frames: int,
-        dense_flow: torch.Tensor | None,
+        self, state: RolloutState, strokes: list[list[Stroke]], stroke_frames: int, dense_flow: torch.Tensor | None
     ) -> Motion:
         """
         The motion of the step from the current frame, completed by F if there is one.
@@ -491,22 +502,16 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             stroke_frames: Number of frames that ends the strokes without an end of their own.
             dense_flow: Flow instead of that of F, in pixels of the working size, on the latent grid or on the pixels.
         """
-        grid = (state.latents.shape[2], state.latents.shape[3])
         motion = Motion()
         if dense_flow is not None:
+            grid = (state.latents.shape[2], state.latents.shape[3])
             dense_flow = dense_flow.to(device=state.latents.device, dtype=torch.float32)
             if tuple(dense_flow.shape[2:]) == grid:
-                dense_flow = to_cells(dense_flow, self.vae_scale_factor)
-            motion = Motion(resize_flow(dense_flow, grid))
+                motion = Motion(to_cells(dense_flow, self.vae_scale_factor))
+            else:  # pixels are the cells of its own grid
+                motion = Motion(resize_flow(dense_flow, grid))
         if self.conditioner.needs_sparse_flow or (dense_flow is None and self.flow_completion is not None):
-            sparse_flow, mask = rasterize_strokes(
-                strokes,
-                state.frame,
-                image_size=(grid[0] * self.vae_scale_factor, grid[1] * self.vae_scale_factor),
-                latent_size=grid,
-                num_frames=stroke_frames,
-                device=state.latents.device,
-            )
+            sparse_flow, mask = self._rasterize(state, strokes, stroke_frames)
             motion = replace(motion, sparse_flow=sparse_flow, mask=mask)
         return self._completed(state, motion)
 
@@ -514,6 +519,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         """The motion with dense flow, if the model has F and the motion has none."""
         if motion.dense_flow is not None or self.flow_completion is None:
             return motion
+        if motion.sparse_flow is None or motion.mask is None:
+            raise ValueError("The motion has no dense flow, and no sparse flow with a mask to complete: give either.")
         return replace(motion, dense_flow=self.complete_flow(state.latents, motion.sparse_flow, motion.mask))
 
     @torch.no_grad()
@@ -565,9 +572,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 f"`frame` is {frame}, but a video of {inputs.stroke_frames} frames has the steps 0 to "
                 f"{max(inputs.stroke_frames - 2, 0)}."
             )
-        motion = self._motion_of(replace(state, frame=frame), inputs.strokes, inputs.stroke_frames, None)
+        sparse_flow, mask = self._rasterize(replace(state, frame=frame), inputs.strokes, inputs.stroke_frames)
+        dense_flow = self.complete_flow(state.latents, sparse_flow, mask)
         self.maybe_free_model_hooks()
-        return to_pixels(motion.dense_flow, self.vae_scale_factor)
+        return to_pixels(dense_flow, self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -624,7 +632,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         """
         inputs = self._prepare_inputs(
             state,
-            [] if isinstance(motion, Motion) else motion,
+            motion,
             num_frames,
             None,
             None,
@@ -723,17 +731,17 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
         if isinstance(image, RolloutState):
             self._check_state(image, height, width, inputs.get("prompt"), inputs.get("prompt_embeds"))
-            images, image_sizes = None, image.image_sizes
-            size = tuple(side * self.vae_scale_factor for side in image.latents.shape[2:])
+            images, image_sizes, batch_size = None, image.image_sizes, len(image.latents)
+            size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
             inputs["prompt_embeds"] = image.prompt_embeds
         else:
             images, image_sizes = self.prepare_images(image, height, width)
-            size = tuple(images.shape[2:])
-        if callable(strokes):
-            strokes, stroke_frames = [[] for _ in image_sizes], num_frames or self.config.default_num_frames
+            batch_size, size = len(images), (images.shape[2], images.shape[3])
+        if callable(strokes) or isinstance(strokes, Motion):
+            strokes, stroke_frames = [], num_frames or self.config.default_num_frames
         else:
             strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
-        self.check_inputs(stroke_frames, *size, num_inference_steps, len(image_sizes), **inputs)
+        self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
         return PreparedInputs(images, image_sizes, size, strokes, stroke_frames, num_inference_steps, guidance_scale)
 
     def _check_state(self, state: RolloutState, height, width, prompt, prompt_embeds) -> None:
@@ -870,14 +878,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        num_frames = inputs.stroke_frames
+        if inputs.images is None:
+            raise TypeError(
+                "`image` is a state, but a call starts from an image: go on from it by `stream` or `step`."
+            )
+        images, num_frames = inputs.images, inputs.stroke_frames
         denoiser = self._begin_call(
             inputs, num_frames, eta, cancel, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
 
         # 1. Encode the text and, once, the images
-        prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
-        state = self._start(inputs.images, inputs.image_sizes, prompt_embeds, generator)
+        prompt_embeds = self.encode_prompt(prompt, len(images), prompt_embeds)
+        state = self._start(images, inputs.image_sizes, prompt_embeds, generator)
 
         # 2. Frame after frame, in latent space
         frame_latents = [state.latents]
@@ -893,10 +905,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         if output_type == "latent":
             frames = frame_latents
         else:
-            frames = [inputs.images[:, None]]
+            frames = [images[:, None]]
             for chunk in frame_latents[:, 1:].split(decode_chunk_size, dim=1):
                 decoded = self.decode_latents(chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
-                frames.append(decoded.to(inputs.images))
+                frames.append(decoded.to(images))
             frames = torch.cat(frames, dim=1)  # [B, N, 3, H, W]
             frames = self.image_processor.postprocess(frames, output_type)
 

@@ -3,9 +3,9 @@
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -100,12 +100,12 @@ class RolloutState:
 
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
-        moved = {
-            field.name: value.to(device) if isinstance(value, torch.Tensor) and field.name != "noise_state" else value
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
-        }
-        return type(self)(**moved)
+        moved = {name: tensor.to(device) for name, tensor in self._tensors().items() if name != "noise_state"}
+        return replace(self, **moved)
+
+    def _tensors(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
     def save(self, path: str | os.PathLike) -> None:
         """
@@ -118,8 +118,6 @@ class RolloutState:
         Raises:
             OSError: If the file cannot be written.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
         metadata = {
             "format": STATE_FORMAT,
             "version": STATE_VERSION,
@@ -130,8 +128,11 @@ class RolloutState:
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
         try:
-            # without copies, safetensors refuses tensors that share memory, as the two latents do at frame 0
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, unfinished, metadata)
+            # copies, since safetensors refuses tensors that share memory, as the two latents do at frame 0
+            copies = {
+                name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self._tensors().items()
+            }
+            save_file(copies, unfinished, metadata)
             os.replace(unfinished, path)
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}.") from error

@@ -71,11 +71,11 @@ class Stroke:
         ValueError: If a field is not as described. The message starts with the name of the field.
     """
 
-    points: tuple[tuple[float, float], ...]
+    points: Sequence[tuple[float, float]]
     _: KW_ONLY
     start_frame: int = 0
     end_frame: int | None = None
-    frames: tuple[float, ...] | None = None
+    frames: Sequence[float] | None = None
     kind: Literal["move", "hold"] = "move"
 
     def __post_init__(self):
@@ -272,10 +272,11 @@ class Stroke:
             return None
         if self.kind == "hold":
             return replace(self, start_frame=int(start), end_frame=None if math.isinf(end) else int(end))
-        frames = {start, end, *range(math.ceil(start), math.floor(end) + 1)}
-        frames.update(frame for frame in self._corner_frames(num_frames) if start < frame < end)
-        frames = sorted(frames)
-        points = [self.at(frame, num_frames) for frame in frames]
+        times = {start, end, *range(math.ceil(start), math.floor(end) + 1)}
+        times.update(frame for frame in self._corner_frames(num_frames) if start < frame < end)
+        positions = [(frame, self.at(frame, num_frames)) for frame in sorted(times)]
+        frames = [frame for frame, point in positions if point is not None]
+        points = [point for _, point in positions if point is not None]
         if len(set(points)) == 1:
             return type(self)(points[:1], kind="hold", start_frame=math.ceil(start), end_frame=math.floor(end))
         return type(self)(points, frames=frames)
@@ -320,7 +321,7 @@ class StrokeSheet:
             stroke starts too late for any step of the clip. The message names the index of the stroke and the field.
     """
 
-    strokes: tuple[Stroke, ...]
+    strokes: Sequence[Stroke]
     width: int
     height: int
     num_frames: int
@@ -397,7 +398,7 @@ class StrokeSheet:
         """The sheet as the JSON object of a file. Fields that are None are left out."""
         strokes = []
         for stroke in self.strokes:
-            fields = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
+            fields: dict[str, Any] = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
             if stroke.frames is not None:
                 fields["frames"] = list(stroke.frames)
             else:
@@ -604,10 +605,10 @@ def rasterize_strokes(
     cells, displacements = [], []
     for sample, sample_strokes in enumerate(strokes):
         for stroke in sample_strokes:
-            displacement = stroke.displacement(frame, num_frames)
-            if displacement is None:
+            displacement, position = stroke.displacement(frame, num_frames), stroke.at(frame, num_frames)
+            if displacement is None or position is None:
                 continue
-            x, y = stroke.at(frame, num_frames)
+            x, y = position
             if not (0 <= x < image_width and 0 <= y < image_height):
                 continue
             row, column = int(y * height / image_height), int(x * width / image_width)
