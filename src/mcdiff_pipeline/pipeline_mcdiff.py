@@ -407,7 +407,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> RolloutState:
         """
-        Start a rollout: encode the given images, the only time that this is needed.
+        Start a rollout: encode the given images.
 
         Args:
             image: As in [`MCDiffPipeline.__call__`].
@@ -440,7 +440,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         self.maybe_free_model_hooks()
         return state
 
-    def _start(self, images, image_sizes, prompt_embeds=None, generator=None) -> RolloutState:
+    def _start(
+        self,
+        images: torch.Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        prompt_embeds: torch.Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> RolloutState:
         """[`MCDiffPipeline.start`] with images of the working size, `(batch_size, 3, height, width)`."""
         latents = self.encode_image(images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
