@@ -102,7 +102,7 @@ def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tu
     options = ["--flow", name, "--resolution", args.resolution, "--num-workers", args.num_workers]
     options += ["--flow-weights", weights] if weights else []
     options += [] if args.keypoints else ["--no-keypoints"]
-    command = [sys.executable, "-m", "mcdiff_pipeline.cli", "annotate", *videos, "--output-dir", output, *options]
+    command = [sys.executable, "-m", "mcdiff_commands", "annotate", *videos, "--output-dir", output, *options]
     before, start = os.times(), time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     clock = time.perf_counter() - start

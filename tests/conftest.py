@@ -5,7 +5,8 @@ import PIL.Image
 import pytest
 from support.tiny_models import make_pipeline
 
-from mcdiff_pipeline import MCDiffPipeline, cli
+from mcdiff_commands.main import main
+from mcdiff_pipeline import MCDiffPipeline
 
 
 @pytest.fixture
@@ -32,10 +33,7 @@ def mcdiff(capsys):
     """Runs the command in this process; returns exit code, stdout and stderr."""
 
     def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = leaving.code
+        code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -24,10 +24,9 @@ import train_future_frame
 from loop.latent_cache import add_clip_arguments
 from loop.trainer import checkpoints
 
-from mcdiff_pipeline import cli
+from mcdiff_commands import main as commands
+from mcdiff_commands.evaluate import check_evaluation
 from mcdiff_pipeline.atomic_files import atomic_folder, atomic_path
-from mcdiff_pipeline.dataset import ClipDataset
-from mcdiff_pipeline.evaluation.arguments import check_evaluation_packages, evaluation_settings
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
@@ -142,11 +141,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.steps is None and args.minutes is None:
         raise ValueError("The variants have no budget: give --steps, --minutes or both.")
     # What `mcdiff evaluate` would refuse after days of training, it refuses now.
-    evaluated = cli.build_parser().parse_args(evaluation(args, "full"))
+    options = commands.parse(evaluation(args, "full"))
     if args.evaluate_data_dir is not None:
-        ClipDataset(evaluated.data, evaluated.split)
-        evaluation_settings(evaluated)
-        check_evaluation_packages()
+        check_evaluation(options)
     return args
 
 
@@ -292,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     for variant in args.variants:
         print(shlex.join(["mcdiff", *evaluation(args, variant)]), flush=True)
         if args.evaluate_data_dir is not None:
-            status = cli.main(evaluation(args, variant))
+            status = commands.main(evaluation(args, variant))
             if status != 0:
                 return status
     return 0

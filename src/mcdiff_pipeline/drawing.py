@@ -1,7 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Pictures for people to look at: strokes over a picture, and pages of many."""
+"""Drawing strokes over an image, and contact sheets."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -15,45 +16,52 @@ HOLD_COLOR = (60, 160, 255)
 
 
 def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
-    """
-    The picture with the strokes over it: an arrow for a move, a ring for a hold.
+    """Draws strokes over an image: an arrow for a move, a ring for a hold.
 
     Args:
-        image (`PIL.Image.Image`): The picture, RGB, at any size.
-        sheet (`StrokeSheet`): The strokes; they are scaled to the picture's size.
+        image (`PIL.Image.Image`): an image of any size.
+        sheet (`StrokeSheet`): the strokes; they are scaled to the size of the image.
 
     Returns:
-        `PIL.Image.Image`: A new RGB picture of the same size.
+        `PIL.Image.Image`: a new image of the same size, RGB.
     """
-    smooth = 4  # drawn larger and shrunk, for smooth edges
+    smooth = 4  # supersampling, for smooth edges
     layer = Image.new("RGBA", (image.width * smooth, image.height * smooth))
     canvas = ImageDraw.Draw(layer)
     unit = max(image.width, image.height) * smooth / 150
     for stroke in sheet.scaled(*layer.size).strokes:
         if stroke.kind == "hold":
-            x, y = stroke.points[0]
-            for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
-                canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
-            continue
-        x1, y1 = stroke.points[-1]
-        x0, y0 = next(point for point in reversed(stroke.points) if point != stroke.points[-1])
-        angle = math.atan2(y1 - y0, x1 - x0)
-        for grow, color in ((0.4 * unit, "white"), (0, MOVE_COLOR)):
-            x, y = stroke.points[0]
-            radius = unit + grow
-            canvas.line(stroke.points, fill=color, width=round(unit + 2 * grow), joint="curve")
-            canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
-            head = [
-                (x1 + (reach + 2 * grow) * math.cos(angle + turn), y1 + (reach + 2 * grow) * math.sin(angle + turn))
-                for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
-            ]
-            canvas.polygon(head, fill=color)
+            _draw_ring(canvas, stroke.points[0], unit)
+        else:
+            _draw_arrow(canvas, stroke.points, unit)
     layer = layer.resize(image.size, Image.Resampling.LANCZOS)
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
+def _draw_ring(canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+    x, y = center
+    for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+
+
+def _draw_arrow(canvas: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], unit: float) -> None:
+    x1, y1 = points[-1]
+    x0, y0 = next(point for point in reversed(points) if point != points[-1])
+    angle = math.atan2(y1 - y0, x1 - x0)
+    for grow, color in ((0.4 * unit, "white"), (0, MOVE_COLOR)):  # the outline, then the arrow
+        x, y = points[0]
+        radius = unit + grow
+        canvas.line(points, fill=color, width=round(unit + 2 * grow), joint="curve")
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+        head = [
+            (x1 + (reach + 2 * grow) * math.cos(angle + turn), y1 + (reach + 2 * grow) * math.sin(angle + turn))
+            for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
+        ]
+        canvas.polygon(head, fill=color)
+
+
 def contact_sheet(
-    picture: Image.Image,
+    image: Image.Image,
     sheet: StrokeSheet,
     frames: dict[int, Image.Image],
     *,
@@ -61,22 +69,21 @@ def contact_sheet(
     tile_width: int = 256,
     gap: int = 4,
 ) -> Image.Image:
-    """
-    The picture with its strokes, then frames of the video with their numbers, on one page.
+    """Draws the image with its strokes, then numbered frames of the video, as tiles of one page.
 
     Args:
-        picture (`PIL.Image.Image`): The given picture.
-        sheet (`StrokeSheet`): Its strokes.
-        frames (`dict[int, PIL.Image.Image]`): Frames by their index.
-        columns (`int`, defaults to 4): Tiles in a row.
-        tile_width (`int`, defaults to 256): Width of a tile in pixels.
-        gap (`int`, defaults to 4): Pixels between tiles.
+        image (`PIL.Image.Image`): the given image.
+        sheet (`StrokeSheet`): its strokes.
+        frames (`dict[int, PIL.Image.Image]`): frames by their index in the video.
+        columns (`int`, defaults to 4): tiles in a row.
+        tile_width (`int`, defaults to 256): width of a tile in pixels.
+        gap (`int`, defaults to 4): distance between tiles in pixels.
 
     Returns:
-        `PIL.Image.Image`: The page, RGB.
+        `PIL.Image.Image`: the page, RGB.
     """
-    tile_size = tile_width, max(1, round(tile_width * picture.height / picture.width))
-    tiles = [draw_strokes(picture.resize(tile_size, Image.Resampling.LANCZOS), sheet)]
+    tile_size = tile_width, max(1, round(tile_width * image.height / image.width))
+    tiles = [draw_strokes(image.resize(tile_size, Image.Resampling.LANCZOS), sheet)]
     for index, frame in frames.items():
         tile = frame.resize(tile_size, Image.Resampling.LANCZOS)
         ImageDraw.Draw(tile).text((6, 4), str(index), fill="white", stroke_width=2, stroke_fill="black")
@@ -89,7 +96,7 @@ def contact_sheet(
     return page
 
 
-def save_picture(image: Image.Image, path: Path) -> None:
-    """Writes a PIL picture under a temporary name first, so that there is never half a file."""
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes an image under a temporary name first, so that the file is complete whenever it exists."""
     with atomic_path(path) as unfinished:
         image.save(unfinished)

@@ -17,7 +17,7 @@ def short(data, tiny_model_dir, tmp_path):
     return [*arguments, "--num-frames", "3", "--strokes", "1,2", "--steps", "1", "--drift-clips", "0"]
 
 
-def test_one_command_gives_figures_report_and_samples(mcdiff, short, data, tmp_path, monkeypatch):
+def test_evaluate_writes_metrics_report_and_samples(mcdiff, short, data, tmp_path, monkeypatch):
     monkeypatch.setenv("MCDIFF_POSE_MODEL", str(tmp_path / "nowhere.task"))
     code, out, err = mcdiff(*short)
     assert code == 0, err
@@ -30,7 +30,7 @@ def test_one_command_gives_figures_report_and_samples(mcdiff, short, data, tmp_p
     assert len(list((tmp_path / "output" / "samples").iterdir())) == 4
 
 
-def test_another_model_is_compared_under_its_name(mcdiff, short, tmp_path):
+def test_other_model_is_compared_under_its_name(mcdiff, short, tmp_path):
     pipe = make_pipeline(("previous_frame", "sparse_flow"), flow_completion=None)
     pipe.save_pretrained(tmp_path / "without-f")
     code, _, err = mcdiff(*short, "--other", f"ours, without F={tmp_path / 'without-f'}", "--num-clips", "1")
@@ -40,9 +40,9 @@ def test_another_model_is_compared_under_its_name(mcdiff, short, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        (("--strokes", "1;5"), "'1;5' is no list of whole numbers; write 1,5,9"),
+        (("--strokes", "1;5"), "'1;5' is not a list of whole numbers; write 1,5,9"),
         (("--strokes", "0"), "`strokes` is [0]"),
         (("--num-frames", "9"), "the longest of the 2 clips has 4 frames, but 9 are asked for".capitalize()),
         (("--split", "validation"), "no shards validation-*.tar"),
@@ -52,14 +52,14 @@ def test_another_model_is_compared_under_its_name(mcdiff, short, tmp_path):
         (("--pose-model", "nowhere.task"), "no pose model nowhere.task"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(mcdiff, short, arguments, says):
+def test_wrong_input_is_reported_in_one_sentence(mcdiff, short, arguments, message):
     code, _, err = mcdiff(*short, *arguments)
     assert code == 2
-    assert says in err
+    assert message in err
     assert err.count("\n") == 1
 
 
-def test_a_folder_with_another_evaluation_is_refused(mcdiff, short):
+def test_folder_with_another_evaluation_is_refused(mcdiff, short):
     assert mcdiff(*short, "--num-samples", "0")[0] == 0
     code, _, err = mcdiff(*short, "--num-samples", "0", "--seed", "3")
     assert code == 2

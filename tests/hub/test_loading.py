@@ -247,11 +247,11 @@ save()
 def test_the_command_pushes_and_describes_and_says_what_is_wrong(run, hub, exports, models, place):
     program = """
 import contextlib, io
-from mcdiff_pipeline import cli
+from mcdiff_commands.main import main
 
 def mcdiff(*arguments):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = cli.main(arguments)
+        code = main(list(arguments))
     return code, out.getvalue(), err.getvalue()
 
 import os

@@ -158,7 +158,7 @@ def run(command: list[str]) -> None:
     Raises:
         RuntimeError: if it fails or leaves out what it was to write.
     """
-    from mcdiff_pipeline import cli
+    from mcdiff_commands.main import main
 
     program, *arguments = command
     said, before = io.StringIO(), sys.argv
@@ -167,8 +167,8 @@ def run(command: list[str]) -> None:
             match program, arguments:
                 case "mcdiff", [name, *_]:
                     if name == "evaluate":  # makes hundreds of frames: where no model is named, of a tiny one
-                        os.environ[cli.MODEL_VARIABLE] = "tiny"
-                    code = cli.main(arguments)
+                        os.environ["MCDIFF_MODEL"] = "tiny"
+                    code = main(arguments)
                 case "python", [script, *_]:
                     sys.argv = arguments
                     runpy.run_path(script, run_name="__main__")
@@ -183,7 +183,7 @@ def run(command: list[str]) -> None:
         code = end.code or 0
     finally:
         sys.argv = before
-        os.environ.pop(cli.MODEL_VARIABLE, None)
+        os.environ.pop("MCDIFF_MODEL", None)
     if code != 0:
         raise RuntimeError(f"it ends with code {code}: {said.getvalue()}")
     for name, value in zip(arguments, arguments[1:]):
@@ -199,7 +199,14 @@ def check(command: list[str]) -> None:
     """
     program, *arguments = command
     match program, arguments:
-        case ("mcdiff", _) | ("python", _) if arguments[0] != "-m":
+        case "mcdiff", _:
+            from mcdiff_commands.main import parse
+
+            try:
+                parse(arguments)
+            except ValueError as error:
+                raise RuntimeError(str(error)) from None
+        case "python", _ if arguments[0] != "-m":
             with stopping_after_arguments():
                 run(command)
         case "accelerate", ["launch", "--config_file", config, *script]:

@@ -10,6 +10,7 @@ from PIL import Image
 from support.sliding_squares import write_squares
 from support.training_runs import SIZE
 
+from mcdiff_commands.errors import InputError
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 
 
@@ -81,12 +82,11 @@ def test_variants_are_evaluated_as_asked(run, tmp_path):
     assert metrics["settings"]["strokes"] == [1]
 
 
-def test_an_evaluation_that_would_fail_is_refused_before_the_training(run, tmp_path, capsys):
-    with pytest.raises(ValueError, match="no shards test-"):
+def test_an_evaluation_that_would_fail_is_refused_before_the_training(run, tmp_path):
+    with pytest.raises(InputError, match="no shards test-"):
         run("plain", evaluate_data_dir=tmp_path)
-    with pytest.raises(SystemExit):
-        run("plain", evaluate_arguments="--num-clip three")
-    assert "--num-clip" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="'--num-clips': 'three' is not a whole number"):
+        run("plain", evaluate_arguments="--num-clips three")
     assert not (run("full") / "plain").exists()
 
 

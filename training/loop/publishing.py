@@ -18,7 +18,7 @@ from loop.trainer import checkpoints
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.hub.export import export_model, forget_where_it_lay, hub_client, push_export, refusals_explained
 from mcdiff_pipeline.hub.model_card import REPOSITORY, TAGS
-from mcdiff_pipeline.hub_arguments import EXAMPLE
+from mcdiff_pipeline.model_names import default_example
 
 
 # Arguments that say something about the machine, and nothing about what was trained.
@@ -191,7 +191,7 @@ def push_pipeline(folder: str | Path, training: str, repository: HubRepository) 
     """
     export = Path(f"{folder}-hub")
     shutil.rmtree(export, ignore_errors=True)
-    export_model(folder, export, training=training, example=EXAMPLE if EXAMPLE.is_file() else None)
+    export_model(folder, export, training=training, example=default_example())
     private = " --private" if repository.private else ""
     _upload(
         lambda: push_export(export, repository.name, private=repository.private, token=repository.token),

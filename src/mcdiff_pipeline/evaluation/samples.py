@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from ..drawing import draw_strokes, save_picture
+from ..drawing import draw_strokes, save_image
 from ..flow import flow_magnitude
 from ..flow_visualization import flow_to_image
 from ..strokes import Stroke, StrokeSheet
@@ -43,7 +43,7 @@ class Sample:
 
     def save(self, folder: Path, key: str) -> None:
         """Writes `KEY.png`, the sheet, and `KEY.mp4`, the video."""
-        save_picture(self.sheet(), folder / f"{key}.png")
+        save_image(self.sheet(), folder / f"{key}.png")
         write_video(self.side_by_side(), folder / f"{key}.mp4", fps=FPS)
 
     def sheet(self) -> Image.Image:

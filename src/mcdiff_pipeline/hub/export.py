@@ -197,7 +197,7 @@ def check_export(folder: str | os.PathLike) -> None:
     code = packaged_code(flow_completion=index.get("flow_completion", [None])[0] is not None)
     for name in ["README.md", *code]:
         if not folder.joinpath(name).is_file():
-            raise ValueError(f"{folder} is no export: it holds no {name}; make one with `mcdiff export`.")
+            raise ValueError(f"{folder} is not an export: it holds no {name}; make one with `mcdiff export`.")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir():

@@ -17,7 +17,8 @@ from huggingface_hub import ModelCard, constants
 from support.loopback_hub import TOKEN, LoopbackHub
 from support.training_runs import SIZE, arguments
 
-from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, cli
+from mcdiff_commands.main import main
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import check_export
 
 
@@ -119,7 +120,7 @@ def test_a_failed_upload_loses_nothing_and_names_the_command_that_makes_up_for_i
         again = shlex.split(str(caught.value).split("Try again later: ")[1])
         hub.is_read_only = False
         if again[0] == "mcdiff":
-            assert cli.main(again[1:]) == 0
+            assert main(again[1:]) == 0
         else:
             environment = os.environ | hub.environment | {"HF_HOME": str(tmp_path / "hf")}
             program = Path(sys.executable).with_name(again[0])

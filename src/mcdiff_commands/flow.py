@@ -1,0 +1,83 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""`mcdiff flow`: strokes and dense flow side by side."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import checking_input
+from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_image
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
+from .option_values import number
+from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
+
+
+EPILOG = 'Example: mcdiff flow cat.jpg --stroke "206,238 160,230" --output flow.png'
+
+# The drawn image keeps the size of the given image up to this many pixels on the longer side.
+LONGEST_SIDE = 1024
+
+
+def flow(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The image to write.")],
+    frame: Annotated[
+        int,
+        typer.Option(parser=number(int, 0), metavar="N", help="Show the step from frame N to N + 1."),
+    ] = 0,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(parser=number(int, 2), metavar="N", help="Length of the clip (default: that of the sheet)."),
+    ] = None,
+    size: SizeOption = None,
+    strokes: StrokesOption = None,
+    stroke: StrokeOption = [],  # noqa: B006
+    hold: HoldOption = [],  # noqa: B006
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Show the dense flow that strokes give.
+
+    Writes an image: on the left the strokes drawn over the given image, on the right the dense flow of one step in
+    the colors of the Middlebury wheel (white: no motion, red: right, hue: direction, depth: speed).
+    """
+    import torch
+    from PIL import Image
+
+    from mcdiff_pipeline.drawing import draw_strokes, save_image
+    from mcdiff_pipeline.flow import flow_magnitude, resize_flow
+    from mcdiff_pipeline.flow_visualization import flow_to_image
+
+    check_output(output, IMAGE_SUFFIXES)
+    given_image = read_image(image)
+    sheet = GivenStrokes(strokes, stroke, hold).sheet(*given_image.shape[1:], num_frames)
+    pipe = load_model(find_model(model).path, dtype or "float32", device)
+    if strokes is None:
+        num_frames = num_frames or pipe.config.default_num_frames
+        sheet = replace(sheet, num_frames=num_frames)
+    start = working_image(pipe, given_image, size)
+    with checking_input(), torch.no_grad():
+        dense_flow = pipe.predict_flow(
+            start,
+            sheet,
+            frame=frame,
+            num_frames=num_frames or sheet.num_frames,
+            height=start.height,
+            width=start.width,
+        )
+
+    shown = to_pil(given_image)
+    shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    colors = flow_to_image(resize_flow(dense_flow.float().cpu(), (shown.height, shown.width)))
+    page = Image.new("RGB", (2 * shown.width, shown.height))
+    page.paste(draw_strokes(shown, sheet), (0, 0))
+    page.paste(Image.fromarray(colors[0].permute(1, 2, 0).numpy()), (shown.width, 0))
+    save_image(page, output)
+    speed = flow_magnitude(dense_flow)
+    print(
+        f"{output}: step {frame} to {frame + 1}; the flow moves {speed.mean():.2f} pixels on average, "
+        f"{speed.max():.2f} at most, on an image of {start.width} x {start.height}"
+    )

@@ -1,0 +1,347 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""`mcdiff generate`: make a video from an image and strokes."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import InputError, checking_input
+from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, working_image
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
+from .option_values import Size, given, number
+from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
+
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+
+    from mcdiff_pipeline import MCDiffPipeline, StrokeSheet
+    from mcdiff_pipeline.video.clip_metadata import ClipMetadata
+
+
+EPILOG = 'Example: mcdiff generate cat.jpg --stroke "206,238 160,230" --hold "20,285" --output cat.mp4'
+
+# With the strokes, the contact sheet has two rows of four tiles.
+CONTACT_SHEET_FRAMES = 7
+
+
+def generate(
+    image: Annotated[
+        str | None, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The video to write. The suffix decides: .mp4, .webm, .gif, or .mkv (lossless).",
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CLIP",
+            help="Make the video again from a clip that this command wrote: it carries image, strokes and settings. "
+            "Settings that are given beside it win (default output: CLIP-replay).",
+        ),
+    ] = None,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(
+            parser=number(int, 2), metavar="N", help="Length, the image included (default: that of the sheet)."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(parser=number(int, 1), metavar="N", help="Denoising steps per frame (default: the model's)."),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(parser=number(float, 0), metavar="G", help="Guidance on motion (default: the model's)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(parser=number(int, 0), metavar="N", help="Seed of the noise (default: 0).")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            parser=number(float, 0, exclusive=True),
+            metavar="FPS",
+            help="Frames per second (default: that of the sheet, else 8).",
+        ),
+    ] = None,
+    size: SizeOption = None,
+    flow_video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the dense flow of every step as a video.")
+    ] = None,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write one image (.png, .jpg) with the strokes and frames from the whole clip.",
+        ),
+    ] = None,
+    strokes: StrokesOption = None,
+    stroke: StrokeOption = [],  # noqa: B006
+    hold: HoldOption = [],  # noqa: B006
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Make a video from an image and strokes.
+
+    Ctrl-C keeps the frames made so far as a complete file.
+    """
+    if replay is not None:
+        options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
+        _refuse_beside_replay(options)
+    elif image is None:
+        raise InputError("no image is given: name one, or --replay a clip.")
+    elif output is None:
+        raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
+    outputs = Outputs(output or replay.with_stem(f"{replay.stem}-replay"), flow_video, contact_sheet)
+    outputs.check_paths()
+
+    if replay is not None:
+        source = Source.from_clip(replay)
+    else:
+        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size)
+    chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
+    chosen |= source.settings
+    chosen |= given(
+        num_frames=num_frames,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+        fps=fps,
+        dtype=dtype,
+    )
+    outputs.check_videos(chosen["fps"])
+    location = find_model(model or (source.clip and source.clip.model_name))
+
+    pipe = load_model(location.path, chosen["dtype"], device)
+    if flow_video is not None and pipe.flow_completion is None:
+        raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
+    clip = source.plan(pipe, location.name, chosen)
+    if not source.is_made_by(clip):
+        print(
+            f"mcdiff: warning: {location.path} is not the model that made {replay}; the video will differ.",
+            file=sys.stderr,
+        )
+    write(pipe, clip, outputs)
+
+
+def _refuse_beside_replay(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name} is given beside --replay, which takes image, strokes and size from the clip.")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write.
+
+    Args:
+        video (`Path`): the video.
+        flow_video (`Path`, *optional*): the dense flow of every step as a video.
+        contact_sheet (`Path`, *optional*): an image with the strokes and some frames.
+    """
+
+    video: Path
+    flow_video: Path | None
+    contact_sheet: Path | None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.video, self.flow_video, self.contact_sheet) if path is not None]
+
+    def check_paths(self) -> None:
+        """Raises an [`InputError`] if a file cannot be written, or two have the same path."""
+        for path in self.paths:
+            check_output(path, IMAGE_SUFFIXES if path == self.contact_sheet else None)
+        if len(set(self.paths)) < len(self.paths):
+            raise InputError(
+                "two of --output, --flow-video and --contact-sheet name the same file; give each its own."
+            )
+
+    def check_videos(self, fps: float) -> None:
+        """Raises an [`InputError`] if a suffix does not name a video format, or the format cannot have this rate."""
+        from mcdiff_pipeline.video import VideoWriter
+
+        with checking_input():
+            for path in (self.video, self.flow_video):
+                if path is not None:
+                    VideoWriter(path, fps)  # opens no file until the first frame
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the video is made from.
+
+    Args:
+        image (`torch.Tensor`): the given image, `[3, H, W]` in [0, 1].
+        sheet (`StrokeSheet`): all strokes.
+        size (`Size`, *optional*): working size; None takes the model's.
+        settings (`dict`): fields of `ClipSettings` that the stroke sheet or the replayed clip decides.
+        clip (`ClipMetadata`, *optional*): metadata of the clip that is replayed.
+    """
+
+    image: "torch.Tensor"
+    sheet: "StrokeSheet"
+    size: Size | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    clip: "ClipMetadata | None" = None
+
+    @classmethod
+    def from_image(cls, image: str, strokes: GivenStrokes, num_frames: int | None, size: Size | None) -> "Source":
+        """An image and strokes from the command line."""
+        given_image = read_image(image)
+        sheet = strokes.sheet(*given_image.shape[1:], num_frames)
+        settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
+        return cls(given_image, sheet, size, settings)
+
+    @classmethod
+    def from_clip(cls, path: Path) -> "Source":
+        """A clip that `mcdiff generate` wrote."""
+        from mcdiff_pipeline.image_processor import load_image_tensor
+        from mcdiff_pipeline.video.clip_metadata import ClipMetadata
+
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such clip.")
+        with checking_input():
+            clip = ClipMetadata.read(path)
+        return cls(load_image_tensor(clip.image), clip.strokes, Size(clip.image.size), vars(clip.settings), clip)
+
+    def plan(self, pipe: "MCDiffPipeline", model_name: str, chosen: dict[str, Any]) -> "ClipMetadata":
+        """What will be made, with the model's defaults for settings that nobody chose.
+
+        The 8-bit working image stands for the given image from here on: frame 0 shows it, and a replay starts from it.
+        """
+        from mcdiff_pipeline.hub.fingerprint import model_fingerprint
+        from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
+
+        defaults = {
+            "num_frames": pipe.config.default_num_frames,
+            "num_inference_steps": pipe.config.default_num_inference_steps,
+            "guidance_scale": pipe.config.default_guidance_scale,
+        }
+        settings = ClipSettings(**(defaults | chosen))
+        sheet = self.sheet
+        if not self.settings:  # typed strokes last as long as the clip
+            sheet = replace(sheet, num_frames=settings.num_frames, fps=settings.fps)
+        image = working_image(pipe, self.image, self.size)
+        return ClipMetadata(model_name, model_fingerprint(pipe), settings, sheet, image)
+
+    def is_made_by(self, plan: "ClipMetadata") -> bool:
+        """Whether the plan's model made the replayed clip. The fingerprint depends on the dtype, too."""
+        return (
+            self.clip is None
+            or self.clip.model_fingerprint == plan.model_fingerprint
+            or self.clip.settings.dtype != plan.settings.dtype
+        )
+
+
+def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> None:
+    """Makes the frames and writes all files. After Ctrl-C, all files hold the frames made so far.
+
+    Raises:
+        InputError: if the pipeline refuses the strokes or the settings.
+        KeyboardInterrupt: after Ctrl-C, with a message that says how many frames are kept.
+    """
+    import torch
+
+    from mcdiff_pipeline.drawing import contact_sheet, save_image
+    from mcdiff_pipeline.video import VideoWriter
+
+    settings, image = clip.settings, clip.image
+    recorder = FlowRecorder() if outputs.flow_video is not None else None
+    with checking_input():
+        frames = pipe.stream(
+            image,
+            clip.strokes,
+            num_frames=settings.num_frames,
+            height=image.height,
+            width=image.width,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            generator=torch.Generator().manual_seed(settings.seed),
+            callback_on_step_end=recorder,
+            callback_on_step_end_tensor_inputs=["dense_flow"],
+        )
+
+    last = CONTACT_SHEET_FRAMES - 1
+    tiles = dict.fromkeys(round(k * (settings.num_frames - 1) / last) for k in range(CONTACT_SHEET_FRAMES))
+    stopped = False
+    with stopping_once():
+        video = VideoWriter(outputs.video, settings.fps, clip.to_dict())
+        try:
+            with video:
+                for frame in frames:
+                    video.write(frame)
+                    if video.num_frames - 1 in tiles:
+                        tiles[video.num_frames - 1] = frame
+        except KeyboardInterrupt:
+            stopped = True
+        if recorder is not None and video.num_frames > 1:
+            flows = recorder.flows[: video.num_frames - 1]
+            _write_flow_video(flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
+        if outputs.contact_sheet is not None and video.num_frames > 0:
+            shown = {number: tile for number, tile in tiles.items() if tile is not None}
+            save_image(contact_sheet(image, clip.strokes, shown), outputs.contact_sheet)
+
+    if stopped:
+        kept = f"{video.num_frames} of {settings.num_frames} frames are in {outputs.video}"
+        raise KeyboardInterrupt(f"stopped; {kept if video.num_frames else 'no frame was made'}.")
+    size = f"{image.width} x {image.height}"
+    print(f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second")
+    for path in outputs.paths[1:]:
+        print(path)
+
+
+class FlowRecorder:
+    """A callback of the pipeline that keeps the dense flow of each step, `[1, 2, h, w]` on the CPU."""
+
+    def __init__(self) -> None:
+        self.flows: list[torch.Tensor] = []
+
+    def __call__(self, pipe: "MCDiffPipeline", step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        if step % len(pipe.scheduler.timesteps) == 0:
+            self.flows.append(tensors["dense_flow"].float().cpu())
+        return {}
+
+
+def _write_flow_video(
+    flows: list["torch.Tensor"], path: Path, fps: float, image: "PIL.Image.Image", cell: int
+) -> None:
+    """Writes flows on the latent grid, in pixels, as colors at the image's size. All share one scale."""
+    from mcdiff_pipeline.flow import flow_magnitude, resize_flow
+    from mcdiff_pipeline.flow_visualization import flow_to_image
+    from mcdiff_pipeline.video import VideoWriter
+
+    fastest = max(max(flow_magnitude(flow).max().item() for flow in flows), 1e-6)
+    with VideoWriter(path, fps) as video:
+        for flow in flows:
+            # `resize_flow` multiplies by the pixels along a cell, but this flow is in pixels already
+            flow = resize_flow(flow, (image.height, image.width)) / cell
+            video.write(flow_to_image(flow, max_magnitude=fastest)[0].permute(1, 2, 0).numpy())
+
+
+@contextlib.contextmanager
+def stopping_once() -> Iterator[None]:
+    """Lets only the first Ctrl-C through: a second one would damage the file that is being finished."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,62 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""`mcdiff info`: describe a model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import first_line
+from .model import DEFAULT_MODEL, find_model, load_model
+
+
+if TYPE_CHECKING:
+    from mcdiff_pipeline import MCDiffPipeline
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=f"Folder or Hub repository ({DEFAULT_MODEL}).")
+    ] = None,
+) -> None:
+    """Describe a model and say whether it loads.
+
+    Shows its components, their sizes, its conditioning and its defaults. The exit code is 1 if it does not load.
+    """
+    path = find_model(model).path
+    try:
+        pipe = load_model(path, "float32", "cpu")
+    except Exception as error:  # any reason not to load is the answer to the question
+        print(f"model         {path}\nloads         no: {type(error).__name__}: {first_line(error)}")
+        raise typer.Exit(1) from None
+    print("\n".join([*_settings(pipe, path), "", *_components(pipe)]))
+
+
+def _settings(pipe: "MCDiffPipeline", path: str) -> list[str]:
+    values = {
+        "model": path,
+        "loads": "yes",
+        "conditioning": ", ".join(pipe.conditioning),
+        "working size": f"{pipe.config.default_width} x {pipe.config.default_height} pixels, in the image's shape",
+        "other sizes": f"multiples of {pipe.size_multiple} pixels",
+        "latent grid": f"{pipe.latent_channels} channels, a cell of {pipe.vae_scale_factor} x {pipe.vae_scale_factor}",
+        "frames": pipe.config.default_num_frames,
+        "steps": pipe.config.default_num_inference_steps,
+        "guidance": pipe.config.default_guidance_scale,
+        "prediction": pipe.scheduler.config.prediction_type,
+    }
+    return [f"{name:13} {value}" for name, value in values.items()]
+
+
+def _components(pipe: "MCDiffPipeline") -> list[str]:
+    import torch
+
+    lines = [f"{'component':17} {'class':27} {'parameters':>12} {'in float32':>11}"]
+    total = 0
+    for name, component in pipe.components.items():
+        line = f"{name:17} {type(component).__name__ if component is not None else 'none':27}"
+        if isinstance(component, torch.nn.Module):
+            count = sum(parameter.numel() for parameter in component.parameters())
+            total += count
+            line += f" {count:>12,} {count * 4 / 1e6:>8.1f} MB"
+        lines.append(line.rstrip())
+    return [*lines, f"{'together':45} {total:>12,} {total * 4 / 1e6:>8.1f} MB"]

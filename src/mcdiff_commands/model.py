@@ -1,0 +1,76 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The options that name a model, and loading it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .errors import InputError, checking_input, first_line
+
+
+if TYPE_CHECKING:
+    from mcdiff_pipeline import MCDiffPipeline
+    from mcdiff_pipeline.model_names import ModelLocation
+
+
+PANEL = "Model"
+DEFAULT_MODEL = "default: $MCDIFF_MODEL, else the model in this checkout"
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="DIR_OR_REPO",
+        help=f"Folder or Hub repository of the model ({DEFAULT_MODEL}).",
+        rich_help_panel=PANEL,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Device, for example cpu or cuda:0 (default: cuda if there is one).",
+        rich_help_panel=PANEL,
+    ),
+]
+DtypeOption = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    typer.Option(
+        "--dtype",
+        metavar="float32|float16|bfloat16",
+        help="Number format of the networks (default: float32).",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
+def find_model(name: str | None) -> "ModelLocation":
+    """The model that `name` means; see `mcdiff_pipeline.model_names.find_model`."""
+    from mcdiff_pipeline.model_names import find_model
+
+    with checking_input():
+        return find_model(name)
+
+
+def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
+    """The pipeline at `path` on its device. Progress bars are shown only on a terminal."""
+    import diffusers
+    import torch
+
+    from mcdiff_pipeline import MCDiffPipeline
+
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
+
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
+    except ValueError as error:  # the model's files are wrong; a Hub that cannot be reached is a failure
+        raise InputError(first_line(error)) from error
+    pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
+    return pipe

@@ -1,0 +1,106 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Option values that are more than text, and the parsers that read them.
+
+A parser raises `typer.BadParameter` with the value and what is allowed. Typer adds the name of the option.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+
+def number(
+    convert: type[int] | type[float], minimum: float = -math.inf, *, exclusive: bool = False
+) -> Callable[[str], Any]:
+    """A parser of numbers of type `convert` from `minimum` on, or above it if `exclusive`, and below 2^63."""
+    kind = "whole number" if convert is int else "number"
+    limit = "" if minimum == -math.inf else f" {'above' if exclusive else 'of at least'} {minimum}"
+
+    def parse(text: str) -> int | float:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = math.nan
+        if not (minimum <= value < 2**63) or (exclusive and value == minimum):
+            raise typer.BadParameter(f"{text!r} is not a {kind}{limit}")
+        return value
+
+    return parse
+
+
+class Points(list[tuple[float, float]]):
+    """Points (x, y) in pixels of the image."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Points":
+        """Reads `"x,y x,y ..."`."""
+        points = cls()
+        for pair in text.split():
+            try:
+                x, y = map(float, pair.split(","))
+            except ValueError:
+                raise typer.BadParameter(f'{pair!r} is not a point; write "x,y x,y", in pixels') from None
+            points.append((x, y))
+        return points
+
+
+class Counts(tuple[int, ...]):
+    """Whole numbers."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Counts":
+        """Reads `"1,5,9"`."""
+        try:
+            return cls(int(count) for count in text.split(","))
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a list of whole numbers; write 1,5,9") from None
+
+
+@dataclass(frozen=True)
+class Size:
+    """One side, or two sides in the order in which they were given, in pixels."""
+
+    sides: tuple[int, ...]
+
+    @classmethod
+    def parser(cls, name: str, examples: str) -> Callable[[str], "Size"]:
+        """A parser of `"256"` and `"384x256"`; its error calls the value `name` and shows `examples`."""
+
+        def parse(text: str) -> Size:
+            if not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4})?", text):
+                raise typer.BadParameter(f"{text!r} is not a {name}; write {examples}")
+            return cls(tuple(map(int, text.split("x"))))
+
+        return parse
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model, and the name under which a report shows it."""
+
+    name: str
+    model: str
+
+    @classmethod
+    def parse(cls, text: str) -> "NamedModel":
+        """Reads `"NAME=MODEL"`."""
+        name, _, model = text.partition("=")
+        if not name or not model:
+            raise typer.BadParameter(f"{text!r} is not NAME=MODEL")
+        return cls(name, model)
+
+
+def file_size(text: str) -> str:
+    """Checks a size such as `"500MB"`."""
+    if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", text):
+        raise typer.BadParameter(f"{text!r} is not a size; write 500MB or 5GB")
+    return text
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are not None: an option that is not given leaves the library's default in place."""
+    return {name: value for name, value in values.items() if value is not None}

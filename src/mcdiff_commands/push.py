@@ -1,0 +1,31 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""`mcdiff push`: upload an exported folder to the Hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import checking_input
+
+
+EPILOG = "Example: mcdiff push exported owner/name --private"
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `mcdiff export` wrote.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository; created if it does not exist.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private, if it is created.")] = False,
+) -> None:
+    """Upload an exported folder to the Hub.
+
+    Uploads what `mcdiff export` wrote to the Hugging Face Hub, as one commit.
+    """
+    from mcdiff_pipeline.hub import push_export
+    from mcdiff_pipeline.hub.export import refusals_explained
+
+    with checking_input(), refusals_explained(repository):
+        address = push_export(folder, repository, private=private)
+    print(address)

@@ -1,0 +1,95 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The options that give strokes."""
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import InputError, checking_input
+from .option_values import Points
+
+
+if TYPE_CHECKING:
+    from mcdiff_pipeline import StrokeSheet
+
+
+PANEL = "Strokes, in pixels of the image; all that are given are used together"
+
+StrokesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--strokes",
+        metavar="FILE",
+        help="A stroke sheet (JSON, see docs/stroke-format.md).",
+        rich_help_panel=PANEL,
+    ),
+]
+StrokeOption = Annotated[
+    list[Points],
+    typer.Option(
+        "--stroke",
+        parser=Points.parse,
+        metavar='"X,Y X,Y ..."',
+        help="Move the object at the first point along the other points, over the whole clip; repeatable.",
+        rich_help_panel=PANEL,
+    ),
+]
+HoldOption = Annotated[
+    list[Points],
+    typer.Option(
+        "--hold",
+        parser=Points.parse,
+        metavar='"X,Y"',
+        help="Keep the object at this point still; repeatable.",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class GivenStrokes:
+    """The strokes on the command line.
+
+    Args:
+        file (`Path`, *optional*): a stroke sheet.
+        moves (`list[Points]`): points of each typed move, in pixels of the image.
+        holds (`list[Points]`): point of each typed hold, in pixels of the image.
+    """
+
+    file: Path | None
+    moves: list[Points]
+    holds: list[Points]
+
+    def sheet(self, height: int, width: int, num_frames: int | None) -> "StrokeSheet":
+        """All strokes as one sheet for an image of this size.
+
+        The number of frames is that of the file, else `num_frames`, else 2.
+
+        Raises:
+            InputError: if there are no strokes, or one of them is wrong.
+        """
+        from mcdiff_pipeline import Stroke, StrokeSheet
+
+        if self.file is None and not self.moves and not self.holds:
+            raise InputError("no strokes are given: draw some with --stroke, --hold or --strokes FILE.")
+        with checking_input("--stroke and --hold: "):
+            typed = [Stroke(points) for points in self.moves] + [Stroke(point, kind="hold") for point in self.holds]
+            typed = StrokeSheet(typed, width, height, num_frames or 2)
+        if self.file is None:
+            return typed
+        if not self.file.is_file():
+            raise InputError(f"{self.file}: there is no such stroke sheet.")
+        with checking_input():
+            sheet = StrokeSheet.load(self.file)
+        if abs(math.log(sheet.width / sheet.height * height / width)) > 0.02:
+            print(
+                f"mcdiff: warning: {self.file} was drawn on {sheet.width} x {sheet.height} pixels, but the image has "
+                f"{width} x {height}; its strokes are stretched to fit.",
+                file=sys.stderr,
+            )
+        sheet = sheet.scaled(width, height)
+        return replace(sheet, strokes=sheet.strokes + typed.strokes)

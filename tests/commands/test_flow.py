@@ -1,0 +1,27 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+import numpy as np
+import torch
+from PIL import Image
+
+from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.flow_visualization import flow_to_image
+
+
+def test_flow_shows_strokes_beside_colors(place, mcdiff, tiny_pipeline, picture):
+    code, out, _ = mcdiff("flow", "photo.png", "--strokes", "strokes.json", "--size", "48x40", "--output", "flow.png")
+    assert code == 0 and "flow.png: step 0 to 1; the flow moves" in out
+    page = np.asarray(Image.open("flow.png"))
+    assert page.shape == (40, 96, 3)
+    assert np.array_equal(page[:5, :48], np.asarray(picture)[:5])
+    with torch.no_grad():
+        dense_flow = tiny_pipeline.predict_flow("photo.png", "strokes.json", height=40, width=48)
+    assert np.array_equal(page[:, 48:], flow_to_image(resize_flow(dense_flow, (40, 48)))[0].permute(1, 2, 0).numpy())
+
+
+def test_flow_of_a_later_step(place, mcdiff):
+    for frame in (0, 3):
+        arguments = ("flow", "photo.png", "--strokes", "strokes.json", "--frame", frame)
+        assert mcdiff(*arguments, "--output", f"{frame}.png")[0] == 0
+    assert (place / "0.png").read_bytes() != (place / "3.png").read_bytes()
+    code, _, err = mcdiff("flow", "photo.png", "--strokes", "strokes.json", "--frame", 4, "--output", "4.png")
+    assert code == 2 and "steps 0 to 3" in err and not (place / "4.png").exists()

@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mcdiff_pipeline import Stroke, StrokeSheet
+from mcdiff_pipeline.video import VideoWriter, read_video, write_video
+from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
+
+
+SETTINGS = ClipSettings(num_frames=2, num_inference_steps=8, guidance_scale=1.5, seed=7, fps=12.0, dtype="float32")
+
+
+@pytest.fixture
+def clip() -> ClipMetadata:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    sheet = StrokeSheet([Stroke([(3, 2), (9, 5.5)])], 16, 12, num_frames=2, fps=12)
+    return ClipMetadata("owner/name", "0123456789abcdef", SETTINGS, sheet, Image.fromarray(pixels))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_metadata_comes_back_from_a_video(clip, tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    with VideoWriter(path, clip.settings.fps, clip.to_dict()) as video:
+        for _ in range(clip.settings.num_frames):
+            video.write(clip.image)
+    read = ClipMetadata.read(path)
+    assert (read.model_name, read.model_fingerprint) == (clip.model_name, clip.model_fingerprint)
+    assert (read.settings, read.strokes) == (clip.settings, clip.strokes)
+    assert np.array_equal(np.asarray(read.image), np.asarray(clip.image))
+    assert read.to_dict() == clip.to_dict()
+
+
+def test_layout_is_that_of_version_1(clip):
+    content = clip.to_dict()
+    assert list(content) == ["format", "version", "program", "model", "settings", "strokes", "picture"]
+    assert (content["format"], content["version"]) == ("mcdiff clip", 1)
+    assert content["model"] == {"name": "owner/name", "fingerprint": "0123456789abcdef"}
+    assert list(content["settings"]) == [
+        "num_frames",
+        "num_inference_steps",
+        "guidance_scale",
+        "seed",
+        "fps",
+        "dtype",
+    ]
+    assert content["picture"].startswith("data:image/png;base64,")
+    json.dumps(content)
+
+
+def test_video_without_settings_is_refused(tmp_path):
+    write_video([np.zeros((8, 8, 3), np.uint8)] * 2, tmp_path / "plain.mp4")
+    with pytest.raises(ValueError, match="plain.mp4 carries no settings to replay"):
+        ClipMetadata.read(tmp_path / "plain.mp4")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"settings": {}}, "the settings that .*b.mkv carries are damaged"),
+        ({"settings": None}, "are damaged"),
+        ({"settings": {**vars(SETTINGS), "dtype": "int8"}}, "are damaged"),
+        ({"strokes": {"version": 1}}, "are damaged"),
+        ({"picture": "data:image/png;base64,AAAA"}, "are damaged"),
+        ({"picture": 3}, "are damaged"),
+        ({"model": "tiny"}, "are damaged"),
+        ({"version": 9}, "settings of version 9; this program reads version 1"),
+    ],
+)
+def test_damaged_settings_are_reported(clip, tmp_path, damage, message):
+    write_video([clip.image] * 2, tmp_path / "b.mkv", metadata=clip.to_dict() | damage)
+    assert read_video(tmp_path / "b.mkv").metadata != {}
+    with pytest.raises(ValueError, match=message):
+        ClipMetadata.read(tmp_path / "b.mkv")
