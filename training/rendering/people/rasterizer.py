@@ -1,27 +1,27 @@
 """A z-buffer rasterizer for moving triangle meshes with exact flow, occlusion and masks (NumPy and Numba only).
 
-Pictures are drawn on a grid of samples half a pixel apart: sample (row i, column j) lies at the point (j / 2, i / 2)
-in pixels, so a picture of `[H, W]` pixels has `[2H + 1, 2W + 1]` samples and the center of pixel (r, c) is sample
-(2r + 1, 2c + 1). Colors are averaged over 3 x 3 samples; flow, masks and occlusion are taken at the center alone, so
-nothing is mixed across the edge of an object.
+Images are drawn on a grid of samples half a pixel apart: sample (row i, column j) is at the point (j / 2, i / 2) in
+pixels. So an image of `[H, W]` pixels has `[2H + 1, 2W + 1]` samples, and the center of pixel (r, c) is sample
+(2r + 1, 2c + 1). Colors are averaged over 3 x 3 samples. Flow, masks and occlusion are taken at the center alone, so
+nothing mixes across the edge of an object.
 
-Camera space: x right, y down, z forward, metres. A *view* is an array `[9]`: focal length and principal point x, y in
-pixels, then a b c d e f of an affine map of the finished picture, x' = a x + b y + c and y' = d x + e y + f: the
-identity for a camera at rest; pan, zoom and roll otherwise.
+Camera space: x right, y down, z forward, in meters. A *view* is an array `[9]`: focal length and principal point x, y
+in pixels, then a b c d e f of an affine map of the finished image, x' = a x + b y + c and y' = d x + e y + f. The map is
+the identity for a camera at rest, and describes pan, zoom and roll otherwise.
 """
 
 import numpy as np
 from numba import njit
 
 
-# Supersampled reconstruction: at the picture's Nyquist frequency these weights pass 0.67 of the contrast, as averaging
-# over the area of a pixel (0.64) does.
+# Weights of the three samples along each axis of a pixel. At the image's Nyquist frequency they pass 0.67 of the
+# contrast; averaging over the area of a pixel passes 0.64.
 FILTER = (1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0)
 
 
 @njit(cache=True, fastmath=False)
 def skin(rest, part_indices, part_weights, transforms, out):
-    """Linear blend skinning: `rest` `[V, 3]` by `transforms` `[P, 3, 4]` with four parts a vertex, into `out`."""
+    """Linear blend skinning: `rest` `[V, 3]` by `transforms` `[P, 3, 4]` with four parts per vertex, into `out`."""
     for v in range(rest.shape[0]):
         x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
         a = b = c = 0.0
@@ -70,7 +70,7 @@ def project(x, y, z, view):
 
 @njit(cache=True, fastmath=False)
 def project_all(camera, view, out):
-    """Project `camera` `[V, 3]`; `out` `[V, 3]` gets sample column, sample row and 1 / z (0 closer than 10 cm)."""
+    """Project `camera` `[V, 3]`; write sample column, sample row and 1 / z (0 closer than 10 cm) into `out` `[V, 3]`."""
     for v in range(camera.shape[0]):
         z = camera[v, 2]
         if z < 0.1:
@@ -91,7 +91,7 @@ def rasterize(screen, triangles, two_sided, nearness, triangle_of):
         triangles: `[F, 3]` int, counter-clockwise seen from outside in a right-handed space with z up.
         two_sided: `[F]` bool; other triangles are drawn only when they face the camera.
         nearness: `[2H + 1, 2W + 1]` 1 / z of the nearest surface, 0 where there is none; updated in place.
-        triangle_of: same shape, int32, the triangle seen at a sample, -1 where there is none; updated in place.
+        triangle_of: same shape, int32, the triangle visible at a sample, -1 where there is none; updated in place.
     """
     rows, columns = nearness.shape
     for t in range(triangles.shape[0]):
@@ -156,15 +156,15 @@ def flow_and_occlusion(
     mask,
     tolerance,
 ):
-    """Exact forward flow of every pixel, what of it cannot be seen in the next frame, and whose pixel it is.
+    """Exact forward flow of every pixel, whether its point is hidden in the next frame, and the object it shows.
 
     Args:
         screen, triangles, two_sided, triangle_of: this frame as given to and made by `rasterize`.
         owner: `[F]` number of the object (from 1) of each triangle.
         next_camera, next_screen, next_view, next_nearness, next_triangle_of: the next frame.
-        background: `[2, 3]` affine map from a point of this frame's background to the next frame, pixels.
+        background: `[2, 3]` affine map in pixels that takes points of the background to the next frame.
         flow: `[2, H, W]`, occlusion: `[H, W]` bool, mask: `[H, W]` uint8; written in place.
-        tolerance: metres that the next frame's surface may lie in front of a point that still counts as visible.
+        tolerance: a point is visible if the surface of the next frame is at most this many meters in front of it.
     """
     height, width = mask.shape
     rows, columns = next_nearness.shape
@@ -218,7 +218,7 @@ def flow_and_occlusion(
 
 @njit(cache=True, fastmath=False)
 def sample_photograph(photograph, row, column):
-    """Bilinear sample of `[H, W, 3]` float32 where the center of pixel 0 is at 0; mirrored outside."""
+    """Bilinear sample of `[H, W, 3]` float32, mirrored outside. The center of the first pixel is at (0, 0)."""
     height, width = photograph.shape[0], photograph.shape[1]
     row = row % (2.0 * height - 2.0)
     if row > height - 1.0:
@@ -251,8 +251,8 @@ def draw_background(photograph, to_photograph, shade, strength, out):
 
     Args:
         photograph: `[H', W', 3]` float32.
-        to_photograph: `[2, 3]` affine map from a point of the picture, pixels, to the photograph's pixels (x, y).
-        shade: `[h, w]` float32 shadow from 0 to 1, stretched over the picture.
+        to_photograph: `[2, 3]` affine map from points of the image to points of the photograph, both in pixels.
+        shade: `[h, w]` float32 shadow from 0 to 1, stretched over the image.
         strength: how dark the shadow is, from 0 to 1.
     """
     rows, columns = out.shape[0], out.shape[1]

@@ -1,6 +1,6 @@
-"""The exported bodies (`data/bodies.npz`, made by `export_bodies.py`) at rest.
+"""The exported bodies at rest, from `data/bodies.npz`, which `export_bodies.py` makes.
 
-Axes: x the person's left, y backward, z up, metres.
+Axes: x the person's left, y backward, z up, in meters.
 """
 
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.rasterizer import vertex_normals
+from rendering.people.rasterizer import vertex_normals
+from rendering.photographs import SPLITS, check_split
 
 
-# Kinds of surface of a body; `wardrobe.py` adds those of its extra meshes.
+# Kinds of surface of a body; `extra_meshes.py` adds more.
 TORSO, NECK, HEAD, ARM, HAND, LEG, FOOT = range(7)
 
 _KIND_OF_PART = {
@@ -34,7 +35,7 @@ class Skeleton:
 
     Attributes:
         triangles: `[F, 3]` int32, counter-clockwise seen from outside.
-        part_indices, part_weights: `[V, 4]` skinning.
+        part_indices, part_weights: `[V, 4]` skinning; the part with the largest weight comes first.
         keypoint_vertices, keypoint_weights: `[17, N]`, the COCO keypoints as weighted means of vertices.
         parents: `[P]`; part_names: `[P]`; part: index of each name.
         vertex_kinds: `[V]`, triangle_kinds: `[F]`: TORSO … FOOT, by the dominant part.
@@ -59,7 +60,7 @@ class Body:
     Attributes:
         index: number in the file.
         rest: `[V, 3]` float32 vertices; normals: `[V, 3]`; joints: `[P, 3]`; keypoints: `[17, 3]`.
-        along: `[V]` how far down its arm or leg a vertex lies: 0 shoulder or hip, 0.5 elbow or knee, 1 wrist or ankle.
+        along: `[V]`, place of a vertex along its arm or leg: 0 shoulder or hip, 0.5 elbow or knee, 1 wrist or ankle.
         age: Anny's age, 0.33 child, 0.67 young adult, 1 old; gender: 0 male to 1 female.
     """
 
@@ -74,50 +75,31 @@ class Body:
 
 
 def read_bodies(path: str | Path, split: str | None = None) -> tuple[Skeleton, list[Body]]:
-    """Read the bodies of a split (`train`, `validation`, `test`), or all of them when `split` is None.
+    """Read the bodies of a split (`train`, `validation`, `test`), or all bodies if `split` is None.
 
     Raises:
-        ValueError: If the split is unknown.
+        ValueError: if the split is unknown.
     """
+    if split is not None:
+        check_split(split)
     with np.load(path) as file:
         data = {name: file[name] for name in file.files}
-    sizes = data["split_sizes"]
-    ends = np.cumsum(sizes)
-    ranges = {name: range(end - size, end) for name, size, end in zip(("train", "validation", "test"), sizes, ends)}
-    if split is not None and split not in ranges:
-        raise ValueError(f"Split {split!r} is unknown, it must be one of {sorted(ranges)}.")
-
-    names = [str(name) for name in data["part_names"]]
-    part = {name: i for i, name in enumerate(names)}
-    kind_of_part = np.array([_KIND_OF_PART.get(n.removeprefix("left_").removeprefix("right_"), TORSO) for n in names])
-    part_of_vertex = data["part_indices"][:, 0]  # the heaviest comes first
-    triangles = data["triangles"].astype(np.int32)
-    vertex_kinds = kind_of_part[part_of_vertex].astype(np.uint8)
-    skeleton = Skeleton(
-        triangles=triangles,
-        part_indices=data["part_indices"],
-        part_weights=data["part_weights"].astype(np.float32),
-        keypoint_vertices=data["keypoint_vertices"].astype(np.int64),
-        keypoint_weights=data["keypoint_weights"],
-        parents=data["parents"],
-        part_names=names,
-        part=part,
-        vertex_kinds=vertex_kinds,
-        triangle_kinds=vertex_kinds[triangles[:, 0]],
-    )
-
+    ends = np.cumsum(data["split_sizes"])
+    ranges = {name: range(end - size, end) for name, size, end in zip(SPLITS, data["split_sizes"], ends)}
+    skeleton = _make_skeleton(data)
     bodies = []
     for index in range(int(ends[-1])) if split is None else ranges[split]:
         shape = data["mean"] + np.tensordot(data["coefficients"][index], data["components"].astype(np.float32), 1)
-        rest, joints = shape[: len(vertex_kinds)].astype(np.float32), shape[len(vertex_kinds) :].astype(np.float64)
+        num_vertices = len(skeleton.vertex_kinds)
+        rest, joints = shape[:num_vertices].astype(np.float32), shape[num_vertices:].astype(np.float64)
         bodies.append(
             Body(
                 index=index,
                 rest=rest,
-                normals=vertex_normals(rest, triangles),
+                normals=vertex_normals(rest, skeleton.triangles),
                 joints=joints,
                 keypoints=(rest[skeleton.keypoint_vertices] * skeleton.keypoint_weights[..., None]).sum(1),
-                along=_place_along_limbs(rest, joints, part_of_vertex, part),
+                along=_place_along_limbs(rest, joints, skeleton),
                 age=float(data["ages"][index]),
                 gender=float(data["genders"][index]),
             )
@@ -125,7 +107,27 @@ def read_bodies(path: str | Path, split: str | None = None) -> tuple[Skeleton, l
     return skeleton, bodies
 
 
-def _place_along_limbs(rest: np.ndarray, joints: np.ndarray, part_of_vertex: np.ndarray, part: dict) -> np.ndarray:
+def _make_skeleton(data: dict[str, np.ndarray]) -> Skeleton:
+    names = [str(name) for name in data["part_names"]]
+    kind_of_part = np.array([_KIND_OF_PART.get(n.removeprefix("left_").removeprefix("right_"), TORSO) for n in names])
+    triangles = data["triangles"].astype(np.int32)
+    vertex_kinds = kind_of_part[data["part_indices"][:, 0]].astype(np.uint8)
+    return Skeleton(
+        triangles=triangles,
+        part_indices=data["part_indices"],
+        part_weights=data["part_weights"].astype(np.float32),
+        keypoint_vertices=data["keypoint_vertices"].astype(np.int64),
+        keypoint_weights=data["keypoint_weights"],
+        parents=data["parents"],
+        part_names=names,
+        part={name: i for i, name in enumerate(names)},
+        vertex_kinds=vertex_kinds,
+        triangle_kinds=vertex_kinds[triangles[:, 0]],
+    )
+
+
+def _place_along_limbs(rest: np.ndarray, joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    part, part_of_vertex = skeleton.part, skeleton.part_indices[:, 0]
     along = np.zeros(len(rest), np.float32)
     for side in ("left_", "right_"):
         for chain in (("upper_arm", "forearm", "hand"), ("thigh", "shin", "foot")):
