@@ -11,24 +11,27 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "model_files", "model_names", "atomic_files"},
+    {"flow", "rollout", "model_files", "model_names", "atomic_files"},
     {"strokes", "latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization", "drawing"},
     {"conditioning"},
+    {"denoising", "input_checks"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
     {"annotation", "hub"},
     {"evaluation"},
-    {"mcdiff_commands"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.
 REMOTE_CODE = {
     "flow",
-    "strokes",
+    "rollout",
     "model_files",
+    "strokes",
     "latent_codec",
     "image_processor",
     "flow_completion_unet",
     "conditioning",
+    "denoising",
+    "input_checks",
     "pipeline_mcdiff",
 }
 
