@@ -1,15 +1,16 @@
-"""MCDiff (arXiv 2304.14404) as a diffusers pipeline: one picture and a few strokes in, a video out."""
+"""MCDiff (arXiv 2304.14404) as a diffusers pipeline: one image and a few strokes in, a video out."""
 
 import diffusers.pipelines
 
 from . import flow_completion_unet
 from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
 from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+from .rollout import Motion, RolloutState
 from .strokes import Stroke, StrokeSheet
 
 
-# diffusers loads a component of a Hub repository only from modules that it knows under `diffusers.pipelines`; this
-# makes `MCDiffPipeline.from_pretrained("org/repo")` work without a trust flag once the package is imported.
+# diffusers loads a component of a Hub repository only from modules that it finds under `diffusers.pipelines`. With this
+# line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
 setattr(diffusers.pipelines, flow_completion_unet.__name__, flow_completion_unet)
 
 __version__ = "0.1.0"
@@ -19,6 +20,8 @@ __all__ = [
     "FlowCompletionUNet",
     "MCDiffPipeline",
     "MCDiffPipelineOutput",
+    "Motion",
+    "RolloutState",
     "Stroke",
     "StrokeSheet",
 ]
