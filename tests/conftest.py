@@ -21,11 +21,16 @@ def tiny_model_dir(tiny_pipeline, tmp_path):
 
 
 @pytest.fixture
-def picture() -> PIL.Image.Image:
+def image() -> PIL.Image.Image:
     """48 x 40 pixels of smooth color with some detail."""
     y, x = np.mgrid[0:40, 0:48] / 48
     pixels = np.stack([x, y, (np.sin(20 * x) * np.cos(20 * y) + 1) / 2], axis=-1)
     return PIL.Image.fromarray((pixels * 255).astype(np.uint8))
+
+
+@pytest.fixture
+def picture(image) -> PIL.Image.Image:
+    return image
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Strokes, stroke sheets and their files, and sparse flow on the latent grid."""
+
 import copy
 import importlib.resources
 import json
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcdiff_pipeline.strokes import Stroke, StrokeSheet, sparse_flow
+from mcdiff_pipeline.strokes import Stroke, StrokeSheet, rasterize_strokes
 
 
 DOC = Path(__file__).parents[1] / "docs" / "stroke-format.md"
@@ -32,15 +34,15 @@ def hold(**fields):
 
 
 def rasterize(*strokes, frame=0, num_frames=None, **kwargs):
-    return sparse_flow(
+    return rasterize_strokes(
         [list(strokes)], frame, image_size=(32, 64), latent_size=(8, 16), num_frames=num_frames, **kwargs
     )
 
 
-# --- time along a stroke ---------------------------------------------------------------------------------------------
+# Time along a stroke
 
 
-def test_handle_runs_at_even_speed_around_corners():
+def test_handle_moves_at_constant_speed_around_corners():
     stroke = Stroke([(0, 0), (10, 0), (10, 30)], end_frame=4)
     assert [stroke.at(i) for i in range(5)] == [(0, 0), (10, 0), (10, 10), (10, 20), (10, 30)]
     assert stroke.at(0.5) == (5, 0)
@@ -48,7 +50,7 @@ def test_handle_runs_at_even_speed_around_corners():
     assert stroke.displacement(3) == (0, 10)
 
 
-def test_even_speed_does_not_depend_on_how_many_points_were_clicked():
+def test_speed_does_not_depend_on_the_number_of_points():
     coarse = Stroke([(3, 5), (23, 45)], start_frame=1, end_frame=7)
     fine = Stroke([(3 + 20 * t, 5 + 40 * t) for t in (0, 0.01, 0.02, 0.02, 0.7, 1)], start_frame=1, end_frame=7)
     for frame in range(1, 8):
@@ -61,7 +63,7 @@ def test_handle_is_at_each_point_at_its_own_frame():
     assert stroke.displacement(3) == (0, 0)
 
 
-def test_stroke_says_nothing_outside_its_time():
+def test_stroke_specifies_nothing_outside_its_time():
     stroke = Stroke([(0, 0), (10, 0)], start_frame=2, end_frame=4)
     assert stroke.at(1.9) is None and stroke.at(4.1) is None
     assert stroke.at(4) == (10, 0)
@@ -69,7 +71,7 @@ def test_stroke_says_nothing_outside_its_time():
     assert stroke.displacement(2) == (5, 0) and stroke.displacement(3) == (5, 0)
 
 
-def test_fractional_ends_speak_only_in_steps_wholly_inside_them():
+def test_fractional_ends_specify_only_the_steps_between_them():
     stroke = Stroke([(0, 0), (10, 0)], frames=[0.5, 3.5])
     assert [stroke.displacement(i) is None for i in range(4)] == [True, False, False, True]
 
@@ -83,12 +85,12 @@ def test_open_end_is_the_last_frame_of_the_clip():
         stroke.at(0)
 
 
-def test_open_end_of_a_clip_that_stops_before_the_start_says_nothing():
+def test_stroke_that_starts_after_the_end_of_the_clip_specifies_nothing():
     assert Stroke([(0, 0), (10, 0)], start_frame=5).displacement(0, num_frames=4) is None
     assert Stroke([(0, 0), (10, 0)], start_frame=5).at(5, num_frames=6) is None
 
 
-def test_hold_without_an_end_lasts_for_ever():
+def test_hold_without_an_end_never_ends():
     stroke = Stroke([(7, 3)], kind="hold", start_frame=2)
     assert stroke.at(1) is None
     assert stroke.at(10_000) == (7, 3)
@@ -96,7 +98,7 @@ def test_hold_without_an_end_lasts_for_ever():
     assert stroke.displacement(9, num_frames=10) is None
 
 
-def test_points_may_come_from_numpy():
+def test_points_can_be_a_numpy_array():
     stroke = Stroke(np.array([[1, 2], [3, 4]], dtype=np.float32), end_frame=np.int64(2))
     assert stroke == Stroke([(1, 2), (3, 4)], end_frame=2)
 
@@ -109,7 +111,108 @@ def test_scaled_stroke_moves_by_the_scaled_displacement():
         stroke.scaled(0, 1)
 
 
-# --- sparse flow -----------------------------------------------------------------------------------------------------
+# Parts of a stroke
+
+
+def random_strokes(count: int, *, num_frames: int) -> list[Stroke]:
+    """Holds, bent moves of constant speed and timed moves, some with rests, open ends or fractional ends."""
+    rng = np.random.default_rng(0)
+    strokes = []
+    for index in range(count):
+        points = [tuple(point) for point in rng.uniform(0, 50, size=(rng.integers(2, 6), 2))]
+        start = int(rng.integers(0, num_frames - 1))
+        end = None if rng.random() < 0.4 else start + int(rng.integers(1, num_frames + 4))
+        if index % 3 == 0:
+            strokes.append(Stroke(points[:1], kind="hold", start_frame=start, end_frame=end))
+        elif index % 3 == 1:
+            strokes.append(Stroke(points, start_frame=start, end_frame=end))
+        else:
+            # rests in between: a point is repeated, often at times between two frames
+            points = [point for point in points for _ in range(rng.integers(1, 4))] + [(60.0, 60.0)]
+            steps = rng.uniform(0.05, 3, size=len(points))
+            frames = rng.uniform(0, 3) + np.cumsum(np.round(steps, 1) if rng.random() < 0.5 else steps)
+            strokes.append(Stroke(points, frames=[*frames[:-1], max(frames[-1], frames[0] + 1)]))
+    return strokes
+
+
+def test_part_of_a_stroke_is_exactly_where_the_stroke_is():
+    num_frames, parts = 12, 0
+    rng = np.random.default_rng(1)
+    for stroke in random_strokes(300, num_frames=num_frames):
+        first = int(rng.integers(0, num_frames - 1))
+        last = int(rng.integers(first + 1, num_frames + 2))
+        part = stroke.cut(first, last, num_frames)
+        for frame in range(num_frames + 3):
+            expected = stroke.displacement(frame, num_frames) if first <= frame < last else None
+            # an end of its own: the length of the clip does not change a part
+            for length in (None, 2 * num_frames):
+                assert (None if part is None else part.displacement(frame, length)) == expected
+            if expected is not None:
+                parts += 1
+                assert part.at(frame) == stroke.at(frame, num_frames)
+                assert part.at(frame + 1) == stroke.at(frame + 1, num_frames)
+    assert parts > 300
+
+
+def test_parts_one_after_the_other_specify_what_the_stroke_specifies():
+    num_frames = 12
+    for stroke in random_strokes(90, num_frames=num_frames):
+        for middle in (1, 4, 10):
+            parts = [stroke.cut(0, middle, num_frames), stroke.cut(middle, num_frames - 1, num_frames)]
+            for frame in range(num_frames - 1):
+                found = [part.displacement(frame) for part in parts if part is not None]
+                found = [displacement for displacement in found if displacement is not None]
+                expected = stroke.displacement(frame, num_frames)
+                assert found == ([] if expected is None else [expected])
+
+
+def test_part_of_a_part_is_a_part_of_the_stroke():
+    for stroke in random_strokes(60, num_frames=12):
+        part = stroke.cut(1, 9, 12)
+        found = part.cut(3, 6) if part is not None else None
+        expected = stroke.cut(3, 6, 12)
+        assert (found is None) == (expected is None)
+        for frame in range(3, 6):
+            if expected is not None:
+                assert found.displacement(frame) == expected.displacement(frame)
+
+
+def test_part_without_a_whole_step_is_none():
+    stroke = Stroke([(0, 0), (10, 0)], start_frame=2, end_frame=4)
+    assert stroke.cut(0, 2) is None and stroke.cut(4, 9) is None
+    assert stroke.cut(0, 3) == Stroke([(0, 0), (5, 0)], frames=[2, 3])
+    fractional = Stroke([(0, 0), (10, 0)], frames=[1.5, 3.5])
+    assert fractional.cut(0, 2) is None and fractional.cut(3, 9) is None  # half a step each
+    assert fractional.cut(2, 3) is not None
+
+
+def test_part_in_which_the_handle_rests_is_a_hold():
+    stroke = Stroke([(0, 0), (8, 0), (8, 0), (0, 0)], frames=[0, 2, 5.5, 8])
+    assert stroke.cut(2, 5) == Stroke([(8, 0)], kind="hold", start_frame=2, end_frame=5)
+    assert stroke.cut(2, 6).kind == "move"
+
+
+def test_part_of_a_hold_is_a_hold():
+    hold = Stroke([(7, 3)], kind="hold", start_frame=2)
+    assert hold.cut(0, 5) == Stroke([(7, 3)], kind="hold", start_frame=2, end_frame=5)
+    assert hold.cut(4, 9, num_frames=7) == Stroke([(7, 3)], kind="hold", start_frame=4, end_frame=6)
+    assert hold.cut(0, 2) is None
+
+
+def test_part_of_an_open_move_needs_the_length_of_the_clip():
+    stroke = Stroke([(0, 0), (10, 0)])
+    with pytest.raises(ValueError, match="end_frame is None and num_frames is None"):
+        stroke.cut(0, 3)
+    assert stroke.cut(0, 3, num_frames=11).at(3) == (3, 0)
+
+
+@pytest.mark.parametrize("first, last", [(3, 3), (4, 2)])
+def test_part_that_ends_before_it_starts_is_refused(first, last):
+    with pytest.raises(ValueError, match=f"The frames are {first} and {last}; the second must be above the first"):
+        Stroke([(0, 0), (10, 0)], end_frame=5).cut(first, last)
+
+
+# Sparse flow
 
 
 def test_displacement_is_written_at_the_cell_that_holds_the_handle():
@@ -117,28 +220,28 @@ def test_displacement_is_written_at_the_cell_that_holds_the_handle():
     assert flow.shape == (1, 2, 8, 16) and flow.dtype == torch.float32
     assert mask.shape == (1, 1, 8, 16) and mask.dtype == torch.bool
     assert mask.nonzero().tolist() == [[0, 0, 2, 9]]
-    assert flow[0, :, 2, 9].tolist() == pytest.approx([5, -5])
-    assert flow.abs().sum() == pytest.approx(10)
+    assert flow[0, :, 2, 9].tolist() == pytest.approx([1.25, -1.25])
+    assert flow.abs().sum() == pytest.approx(2.5)
 
 
-def test_handle_travels_from_cell_to_cell():
+def test_handle_moves_from_cell_to_cell():
     stroke = Stroke([(2, 2), (62, 2)], end_frame=15)
     assert [rasterize(stroke, frame=i)[1].nonzero()[0, 3].item() for i in range(15)] == list(range(15))
 
 
-def test_sub_pixel_displacement_survives():
+def test_displacement_far_below_a_pixel_is_kept():
     flow, _ = rasterize(Stroke([(10, 10), (10.015, 10)], end_frame=15))
-    assert flow[0, 0, 2, 2].item() == pytest.approx(0.001, rel=1e-5)
+    assert flow[0, 0, 2, 2].item() == pytest.approx(0.00025, rel=1e-5)
 
 
-def test_hold_sets_the_mask_over_zero_flow():
+def test_hold_sets_the_mask_and_zero_flow():
     flow, mask = rasterize(Stroke([(10, 10)], kind="hold"), frame=100)
     assert not flow.any()
     assert mask.sum() == 1 and mask[0, 0, 2, 2]
 
 
 def test_no_strokes_leave_the_mask_empty():
-    flow, mask = sparse_flow([[], []], 0, image_size=(32, 64), latent_size=(8, 16))
+    flow, mask = rasterize_strokes([[], []], 0, image_size=(32, 64), latent_size=(8, 16))
     assert flow.shape == (2, 2, 8, 16) and not flow.any()
     assert mask.shape == (2, 1, 8, 16) and not mask.any()
 
@@ -147,17 +250,17 @@ def test_two_strokes_in_one_cell_are_averaged():
     right = Stroke([(9, 9), (13, 9)], end_frame=1)
     down = Stroke([(10, 10), (10, 12)], end_frame=1)
     flow, mask = rasterize(right, down, Stroke([(11, 11)], kind="hold"))
-    assert flow[0, :, 2, 2].tolist() == pytest.approx([4 / 3, 2 / 3])
+    assert flow[0, :, 2, 2].tolist() == pytest.approx([1 / 3, 1 / 6])
     assert mask.sum() == 1
 
 
-def test_stroke_outside_the_picture_is_silent_until_it_comes_back():
-    stroke = Stroke([(-4, 2), (68, 2)], end_frame=18)  # 4 pixels a frame over a picture of 64
-    said = [rasterize(stroke, frame=i)[1].any().item() for i in range(18)]
-    assert said == [False] + [True] * 16 + [False]
+def test_stroke_outside_the_image_specifies_nothing():
+    stroke = Stroke([(-4, 2), (68, 2)], end_frame=18)  # 4 pixels a frame, on an image 64 pixels wide
+    specified = [rasterize(stroke, frame=i)[1].any().item() for i in range(18)]
+    assert specified == [False] + [True] * 16 + [False]
 
 
-def test_points_on_and_just_inside_the_border():
+def test_point_on_the_border_is_outside_and_point_before_it_is_inside():
     inside = math.nextafter(64, 0), math.nextafter(32, 0)
     assert rasterize(Stroke([inside], kind="hold"))[1].nonzero().tolist() == [[0, 0, 7, 15]]
     assert not rasterize(Stroke([(64, 3)], kind="hold"))[1].any()
@@ -166,20 +269,20 @@ def test_points_on_and_just_inside_the_border():
 
 def test_each_image_of_a_batch_has_its_own_strokes():
     first, second = [Stroke([(1, 1), (3, 1)], end_frame=1)], [Stroke([(5, 1)], kind="hold")]
-    flow, mask = sparse_flow([first, second], 0, image_size=(32, 64), latent_size=(8, 16))
+    flow, mask = rasterize_strokes([first, second], 0, image_size=(32, 64), latent_size=(8, 16))
     assert mask.nonzero().tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]
-    assert flow[0, 0, 0, 0] == 2 and not flow[1].any()
+    assert flow[0, 0, 0, 0] == 0.5 and not flow[1].any()
 
 
-def test_latent_grid_may_have_any_size():
-    flow, mask = sparse_flow(
+def test_latent_grid_can_have_any_size():
+    flow, mask = rasterize_strokes(
         [[Stroke([(63, 31), (64, 31)], end_frame=1)]], 0, image_size=(33, 65), latent_size=(5, 9), dtype=torch.float16
     )
     assert mask.nonzero().tolist() == [[0, 0, 4, 8]]
-    assert flow.dtype == torch.float16 and flow[0, 0, 4, 8] == 1
+    assert flow.dtype == torch.float16 and flow[0, 0, 4, 8].item() == pytest.approx(9 / 65, rel=1e-3)
 
 
-# --- sheets ----------------------------------------------------------------------------------------------------------
+# Sheets
 
 
 def sheet():
@@ -196,7 +299,7 @@ def sheet():
     )
 
 
-def test_sheet_survives_a_file(tmp_path):
+def test_sheet_is_saved_and_loaded(tmp_path):
     sheet().save(tmp_path / "strokes.json")
     assert StrokeSheet.load(tmp_path / "strokes.json") == sheet()
     assert StrokeSheet.from_dict(json.loads(json.dumps(sheet().to_dict()))) == sheet()
@@ -204,7 +307,7 @@ def test_sheet_survives_a_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["strokes.json"]
 
 
-def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path):
     target = tmp_path / "strokes.json"
     target.mkdir()  # os.replace cannot put a file over a folder
     with pytest.raises(OSError):
@@ -212,7 +315,7 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["strokes.json"]
 
 
-def test_scaled_sheet_is_drawn_on_the_scaled_picture():
+def test_scaled_sheet_fits_the_scaled_image():
     scaled = sheet().scaled(width=200, height=25)
     assert (scaled.width, scaled.height, scaled.num_frames, scaled.fps) == (200, 25, 16, 12.5)
     assert scaled.strokes[0].points == ((20.5, 10), (60, 10.5625))
@@ -220,10 +323,48 @@ def test_scaled_sheet_is_drawn_on_the_scaled_picture():
     assert scaled.scaled(100, 50) == sheet()
 
 
-def test_points_at_the_very_limit_survive_scaling():
+def test_points_at_the_limit_can_be_scaled():
     limit = StrokeSheet([Stroke([(-100, -50), (200, 100)])], 100, 50, 16)
     for width in range(1, 60):
         limit.scaled(width, 3 * width)
+
+
+def test_continued_sheet_specifies_both_parts():
+    first = StrokeSheet(random_strokes(24, num_frames=12), 60, 60, num_frames=12)
+    second = StrokeSheet(random_strokes(30, num_frames=12)[6:], 60, 60, num_frames=15, fps=5)
+    for frame in (1, 5, 13):
+        both = first.continued(frame, second)
+        assert (both.width, both.height, both.num_frames, both.fps) == (60, 60, 15, 5)
+        for step in range(14):
+            sheet = first if step < frame else second
+            size = {"image_size": (60, 60), "latent_size": (15, 15)}
+            expected = rasterize_strokes([list(sheet.strokes)], step, num_frames=sheet.num_frames, **size)
+            found = rasterize_strokes([list(both.strokes)], step, num_frames=both.num_frames, **size)
+            assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+def test_continued_sheet_can_be_continued_and_saved(tmp_path):
+    strokes = random_strokes(24, num_frames=12)
+    first, second, third = (StrokeSheet(strokes[start::3], 60, 60, num_frames=12) for start in range(3))
+    both = first.continued(3, second).continued(7, third)
+    both.save(tmp_path / "strokes.json")
+    assert StrokeSheet.load(tmp_path / "strokes.json") == both
+    for step, sheet in ((2, first), (3, second), (6, second), (7, third)):
+        found = [stroke.displacement(step, 12) for stroke in both.strokes]
+        expected = [stroke.displacement(step, 12) for stroke in sheet.strokes]
+        assert [one for one in found if one is not None] == [one for one in expected if one is not None]
+
+
+def test_continued_sheet_has_the_image_size_of_the_first():
+    both = sheet().continued(4, sheet().scaled(width=200, height=150))
+    assert (both.width, both.height) == (100, 50)
+    assert both.strokes[-1].points == ((50, 25),)
+
+
+@pytest.mark.parametrize("frame", [-1, 0, 15])
+def test_sheet_cannot_be_continued_outside_the_clip(frame):
+    with pytest.raises(ValueError, match=f"frame is {frame}; it must be from 1 to 14, inside a clip of 16 frames"):
+        sheet().continued(frame, sheet())
 
 
 def test_byte_order_mark_is_read(tmp_path):
@@ -232,14 +373,14 @@ def test_byte_order_mark_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"1" * 5000])
-def test_file_that_is_not_json_is_named(tmp_path, content):
+def test_error_names_a_file_that_is_not_json(tmp_path, content):
     path = tmp_path / "broken.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.json is not JSON"):
         StrokeSheet.load(path)
 
 
-def test_bad_file_is_named_with_stroke_and_field(tmp_path):
+def test_error_names_the_file_the_stroke_and_the_field(tmp_path):
     path = tmp_path / "bad.json"
     path.write_text(
         '{"version": 1, "width": 9, "height": 9, "num_frames": 4, "strokes": [{"points": [[1, 2], [NaN, 3]]}]}'
@@ -252,12 +393,12 @@ def test_documented_example_is_valid():
     example = json.loads(re.search(r"```json\n(.*?)```", DOC.read_text(), re.DOTALL).group(1))
     VALIDATOR.validate(example)
     documented = StrokeSheet.from_dict(example)
-    # the full example uses every field there is
+    # the full example uses every field
     assert set(example) == set(SCHEMA["properties"])
     assert {f for s in example["strokes"] for f in s} == set(SCHEMA["$defs"]["stroke"]["properties"])
     code = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)[-1]
     names = {}
-    exec(code.replace('sheet.save("strokes.json")', ""), names)  # the code in our own document
+    exec(code.replace('sheet.save("strokes.json")', ""), names)  # the code of the document
     assert names["sheet"] == documented
 
 
@@ -285,14 +426,14 @@ GOOD = {
     "two frames": sheet_dict(move(), num_frames=2),
 }
 
-# name: (file, what the message must say)
+# Name: (file, part of the message).
 BAD = {
     "a list": ([], "stroke sheet is"),
     "no version": ({"width": 9, "height": 9, "num_frames": 4, "strokes": []}, "version is missing"),
     "version 2": (sheet_dict(version=2), "version is 2; this program reads version 1"),
     "version true": (sheet_dict(version=True), "version is True"),
     "version as text": (sheet_dict(version="1"), "version is '1'"),
-    "unknown field": (sheet_dict(frames=3), "'frames' is no field of a stroke sheet"),
+    "unknown field": (sheet_dict(frames=3), "'frames' is not a field of a stroke sheet"),
     "no width": ({"version": 1, "height": 9, "num_frames": 4, "strokes": []}, "width is missing"),
     "no strokes": ({"version": 1, "width": 9, "height": 9, "num_frames": 4}, "strokes is missing"),
     "width 0": (sheet_dict(width=0), "width is 0; it must be a whole number from 1"),
@@ -305,7 +446,7 @@ BAD = {
     "fps null": (sheet_dict(fps=None), "fps is None"),
     "strokes an object": (sheet_dict(strokes={}), r"strokes is \{\}; it must be a list"),
     "a stroke that is a list": (sheet_dict(move(), [[1, 2], [3, 4]]), r"strokes\[1\] is \[\[1, 2\], \[3, 4\]\]"),
-    "unknown stroke field": (sheet_dict(move(), move(end=3)), r"strokes\[1\]\.end is no field of a stroke"),
+    "unknown stroke field": (sheet_dict(move(), move(end=3)), r"strokes\[1\]\.end is not a field of a stroke"),
     "no points": (sheet_dict(move(), {}), r"strokes\[1\]\.points is missing"),
     "null": (sheet_dict(move(end_frame=None)), r"strokes\[0\]\.end_frame is null; give it a value or leave it out"),
     "unknown kind": (sheet_dict(move(kind="drag")), r"strokes\[0\]\.kind is 'drag'; it must be one of 'move', 'hold'"),
@@ -337,7 +478,7 @@ BAD = {
     "frames too few": (sheet_dict(move(frames=[0])), r"strokes\[0\]\.frames holds 1 numbers for 2 points"),
 }
 
-# What no schema can say.
+# Rules that a schema cannot express.
 BAD_BEYOND_THE_SCHEMA = {
     "NaN": (sheet_dict(move(points=[[1, 2], [math.nan, 4]])), r"strokes\[0\]\.points\[1\] is \[nan, 4\]"),
     "infinity": (sheet_dict(move(points=[[1, 2], [3, -math.inf]])), r"strokes\[0\]\.points\[1\] is \[3, -inf\]"),
@@ -349,7 +490,7 @@ BAD_BEYOND_THE_SCHEMA = {
     ),
     "a point far right": (
         sheet_dict(hold(), move(points=[[1, 2], [200.1, 4]])),
-        r"strokes\[1\]\.points\[1\] is \[200.1, 4\], more than one picture's size away .* between -100 and 200",
+        r"strokes\[1\]\.points\[1\] is \[200.1, 4\], more than one image size away .* between -100 and 200",
     ),
     "a point far above": (sheet_dict(hold(points=[[1, -51]])), r"strokes\[0\]\.points\[0\] is \[1, -51\], more than"),
     "end before start": (
@@ -370,13 +511,13 @@ BAD_BEYOND_THE_SCHEMA = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_good_sheet_is_accepted_by_loader_and_schema(name):
+def test_valid_sheet_is_accepted_by_loader_and_schema(name):
     VALIDATOR.validate(GOOD[name])
     StrokeSheet.from_dict(copy.deepcopy(GOOD[name]))
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_sheet_is_refused_by_loader_and_schema(name):
+def test_invalid_sheet_is_refused_by_loader_and_schema(name):
     fields, message = BAD[name]
     assert not VALIDATOR.is_valid(fields)
     with pytest.raises(ValueError, match=message):
@@ -384,7 +525,7 @@ def test_bad_sheet_is_refused_by_loader_and_schema(name):
 
 
 @pytest.mark.parametrize("name", BAD_BEYOND_THE_SCHEMA)
-def test_bad_sheet_that_no_schema_can_describe_is_refused_by_the_loader(name):
+def test_sheet_that_breaks_a_rule_beyond_the_schema_is_refused_by_the_loader(name):
     fields, message = BAD_BEYOND_THE_SCHEMA[name]
     assert VALIDATOR.is_valid(fields)
     with pytest.raises(ValueError, match=message):

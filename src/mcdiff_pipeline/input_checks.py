@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from .conditioning import FrameConditioner
+from .rollout import Motion
 
 
 def check_noise(
@@ -63,6 +64,28 @@ def check_dense_flow(
             raise ValueError(
                 f"`dense_flow` has the shape {tuple(flow.shape)} for one step, but it has to be "
                 f"{(batch_size, 2, *grid)} on the latent grid or {(batch_size, 2, height, width)} on the pixels."
+            )
+
+
+def check_step(
+    latents: torch.Tensor, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None
+) -> None:
+    """Raises `ValueError` if the noise or the [`Motion`] of one step does not fit the latents of its state."""
+    if noise is not None and noise.shape != latents.shape:
+        raise ValueError(
+            f"`noise` has the shape {tuple(noise.shape)}, but the noise of one step has the shape of the latents, "
+            f"{tuple(latents.shape)}."
+        )
+    if not isinstance(motion, Motion):
+        return
+    if dense_flow is not None:
+        raise ValueError("`dense_flow` is given beside a `Motion`, which has dense flow of its own: give one of them.")
+    for name, channels in (("dense_flow", 2), ("sparse_flow", 2), ("mask", 1)):
+        part, expected = getattr(motion, name), (latents.shape[0], channels, *latents.shape[2:])
+        if part is not None and tuple(part.shape) != expected:
+            raise ValueError(
+                f"`motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
+                f"be {expected}."
             )
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, one frame after the other."""
 
+import contextlib
 import math
 import os
 import threading
@@ -29,7 +30,7 @@ from .denoising import FrameDenoiser, StepCallback
 from .flow import resize_flow, to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
-from .input_checks import check_dense_flow, check_noise, check_text
+from .input_checks import check_dense_flow, check_noise, check_step, check_text
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .model_files import SafetensorsLoaderMixin
 from .rollout import Motion, RolloutState, noise_state_of
@@ -266,6 +267,16 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         denoiser = FrameDenoiser.of_running_callback()
         for one in [denoiser] if denoiser is not None else list(self._running):
             one.interrupted = bool(value)
+
+    @contextlib.contextmanager
+    def _interruptible(self, denoiser: FrameDenoiser) -> Iterator[None]:
+        """While this context is open, `_interrupt` reaches the call of the denoiser."""
+        self._running.append(denoiser)
+        try:
+            yield
+        finally:
+            self._running.remove(denoiser)
+            self._last_interrupted = denoiser.interrupted
 
     def check_inputs(
         self,
@@ -636,9 +647,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        check_step(state.latents, motion, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
-            motion,
+            [] if isinstance(motion, Motion) else motion,
             num_frames,
             None,
             None,
@@ -652,16 +666,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         else:
             motion = self._completed(state, motion)
-        denoiser = FrameDenoiser(
-            self,
-            inputs.num_inference_steps,
-            inputs.guidance_scale,
-            eta,
-            cancel,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
+        denoiser = self._begin_call(
+            inputs, None, eta, cancel, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
-        following = denoiser.next_state(state, motion, noise, generator or state.generator())
+        with self._interruptible(denoiser):
+            following = denoiser.next_state(state, motion, noise, generator or state.generator())
         self.maybe_free_model_hooks()
         return following
 
@@ -695,28 +704,23 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         given_flow = dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or []
         generator = generator or state.generator()
         strokes, stroke_frames = inputs.strokes, inputs.stroke_frames
-        total = math.inf if num_frames is None else num_frames - 1 - state.frame
-        self._running.append(denoiser)
-        try:
-            with self.progress_bar(total=total) as progress_bar:
-                progress_bar.set_description("Frames")
-                while not denoiser.is_canceled and (num_frames is None or state.frame < num_frames - 1):
-                    if strokes_of is not None:
-                        strokes, stroke_frames = self.prepare_strokes(
-                            strokes_of(state.frame), inputs.image_sizes, *inputs.size, num_frames
-                        )
-                    flow = given_flow[state.frame] if state.frame < len(given_flow) else None
-                    motion = self._motion_of(state, strokes, stroke_frames, flow)
-                    noise = None if latents is None else latents[:, state.frame]
-                    following = denoiser.next_state(state, motion, noise, generator)
-                    if following is None:
-                        return
-                    state = following
-                    progress_bar.update()
-                    yield state
-        finally:
-            self._running.remove(denoiser)
-            self._last_interrupted = denoiser.interrupted
+        total = math.inf if num_frames is None else max(num_frames - 1 - state.frame, 0)
+        with self.progress_bar(total=total) as progress_bar:
+            progress_bar.set_description("Frames")
+            while not denoiser.is_canceled and (num_frames is None or state.frame < num_frames - 1):
+                if strokes_of is not None:
+                    strokes, stroke_frames = self.prepare_strokes(
+                        strokes_of(state.frame), inputs.image_sizes, *inputs.size, num_frames
+                    )
+                flow = given_flow[state.frame] if state.frame < len(given_flow) else None
+                motion = self._motion_of(state, strokes, stroke_frames, flow)
+                noise = None if latents is None else latents[:, state.frame]
+                following = denoiser.next_state(state, motion, noise, generator)
+                if following is None:
+                    return
+                state = following
+                progress_bar.update()
+                yield state
 
     def _prepare_inputs(
         self,
@@ -743,10 +747,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         else:
             images, image_sizes = self.prepare_images(image, height, width)
             batch_size, size = len(images), (images.shape[2], images.shape[3])
-        if callable(strokes) or isinstance(strokes, Motion):
-            strokes, stroke_frames = [], num_frames or self.config.default_num_frames
-        else:
-            strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
+        strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
         self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
         return PreparedInputs(images, image_sizes, size, strokes, stroke_frames, num_inference_steps, guidance_scale)
 
@@ -900,10 +901,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         # 2. Frame after frame, in latent space
         frame_latents = [state.latents]
         flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
-        for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
-            frame_latents.append(state.latents)
-            if state.dense_flow is not None:
-                flows.append(to_pixels(state.dense_flow, self.vae_scale_factor)[:, None])
+        with self._interruptible(denoiser):
+            for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
+                frame_latents.append(state.latents)
+                if state.dense_flow is not None:
+                    flows.append(to_pixels(state.dense_flow, self.vae_scale_factor)[:, None])
         frame_latents = torch.stack(frame_latents, dim=1)  # [B, N, C, h, w]
         flows = torch.cat(flows, dim=1) if self.flow_completion is not None else None  # [B, N - 1, 2, h, w]
 
@@ -998,7 +1000,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
         inputs = self._prepare_inputs(
             image,
-            strokes,
+            [] if callable(strokes) else strokes,
             num_frames,
             height,
             width,
@@ -1023,19 +1025,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         @torch.no_grad()
         def frames():
             try:
-                if isinstance(image, RolloutState):
-                    state = image
-                else:
-                    embeds = self.encode_prompt(prompt, 1, prompt_embeds)
-                    state = self._start(inputs.images, inputs.image_sizes, embeds, generator)
-                    frame = self._frame_of(state, output_type, inputs.images)
-                    yield (frame, state) if return_states else frame
-                for state in self._roll_out(
-                    denoiser, state, inputs, num_frames, strokes_of, None, dense_flow, generator
-                ):
-                    frame = self._frame_of(state, output_type)
-                    yield (frame, state) if return_states else frame
-            finally:  # also where the caller closes the stream, or drops it
+                with self._interruptible(denoiser):
+                    if isinstance(image, RolloutState):
+                        state = image
+                    else:
+                        embeds = self.encode_prompt(prompt, 1, prompt_embeds)
+                        state = self._start(inputs.images, inputs.image_sizes, embeds, generator)
+                        frame = self._frame_of(state, output_type, inputs.images)
+                        yield (frame, state) if return_states else frame
+                    for state in self._roll_out(
+                        denoiser, state, inputs, num_frames, strokes_of, None, dense_flow, generator
+                    ):
+                        frame = self._frame_of(state, output_type)
+                        yield (frame, state) if return_states else frame
+            finally:  # also if the caller closes the stream, or drops it
                 self.maybe_free_model_hooks()
 
         return frames()

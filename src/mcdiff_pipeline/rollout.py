@@ -95,7 +95,7 @@ class RolloutState:
         generators = []
         for state in self.noise_state:
             generators.append(torch.Generator(self.noise_device))
-            generators[-1].set_state(state)
+            generators[-1].set_state(state.clone())  # PyTorch 2.15 crashes with a view that does not start at 0
         return generators if len(generators) > 1 else generators[0]
 
     def to(self, device: torch.device | str) -> Self:
@@ -163,6 +163,10 @@ class RolloutState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             if (metadata.get("format"), metadata.get("version")) != (STATE_FORMAT, STATE_VERSION):
                 raise ValueError("it does not say that it is a rollout state of version 1")
+            missing = [name for name in ("frame", "image_sizes", "noise_device") if name not in metadata]
+            missing += [name for name in ("latents", "start_latents", "accumulated_flow") if name not in tensors]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
             state = cls(
                 frame=int(metadata["frame"]),
                 image_sizes=tuple((int(height), int(width)) for height, width in json.loads(metadata["image_sizes"])),
@@ -170,23 +174,42 @@ class RolloutState:
                 **tensors,
             )
             state._check()
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
         return state.to(device)
 
     def _check(self) -> None:
-        """Raises `ValueError` if the tensors do not fit together."""
+        """Raises `ValueError` if the tensors do not fit together, or `RuntimeError` if `noise_state` is damaged."""
+        if self.latents.ndim != 4 or 0 in self.latents.shape:
+            raise ValueError(
+                f"`latents` has the shape {tuple(self.latents.shape)}, but (images, channels, height, width) is needed"
+            )
         batch, _, height, width = self.latents.shape
         flow = (batch, 2, height, width)
         expected = {"start_latents": tuple(self.latents.shape), "accumulated_flow": flow, "dense_flow": flow}
+        if self.start_image is not None:
+            cell = max(self.start_image.shape[-1] // width, 1)
+            expected["start_image"] = (batch, 3, height * cell, width * cell)
         for name, shape in expected.items():
             tensor = getattr(self, name)
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise ValueError(f"`{name}` has the shape {tuple(tensor.shape)}, but `latents` need {shape}")
-        for name in ("start_image", "prompt_embeds"):
-            tensor = getattr(self, name)
-            if tensor is not None and len(tensor) != batch:
-                raise ValueError(f"`{name}` is for {len(tensor)} images, but `latents` are for {batch}")
+        for name, tensor in vars(self).items():
+            is_floating_point = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+            if isinstance(tensor, torch.Tensor) and is_floating_point == (name == "noise_state"):
+                raise ValueError(f"`{name}` has the dtype {tensor.dtype}")
+        if self.prompt_embeds is not None and (self.prompt_embeds.ndim != 3 or len(self.prompt_embeds) != batch):
+            raise ValueError(
+                f"`prompt_embeds` has the shape {tuple(self.prompt_embeds.shape)}, but ({batch}, tokens, channels) is "
+                "needed"
+            )
+        if self.noise_state is not None and (self.noise_state.ndim != 2 or len(self.noise_state) not in (1, batch)):
+            raise ValueError(
+                f"`noise_state` has the shape {tuple(self.noise_state.shape)}, but one row for all images or one for "
+                "each is needed"
+            )
+        if torch.device(self.noise_device).type == "cpu":
+            self.generator()  # on other devices only where they exist
         if len(self.image_sizes) != batch:
             raise ValueError(f"there are {len(self.image_sizes)} image sizes, but `latents` are for {batch} images")
         if self.frame < 0:

@@ -384,7 +384,7 @@ class StrokeSheet:
             `StrokeSheet`: The parts of both sheets; see [`Stroke.cut`].
 
         Raises:
-            ValueError: If `frame` is not inside both clips.
+            ValueError: If `frame` is not inside the clip of the other sheet.
         """
         last = other.num_frames - 1
         if not 0 < frame < last:

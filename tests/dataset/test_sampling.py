@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mcdiff_pipeline.dataset import keypoint_strokes, rasterize_points, sample_strokes
-from mcdiff_pipeline.strokes import Stroke, sparse_flow
+from mcdiff_pipeline.strokes import Stroke, rasterize_strokes
 
 
 HEIGHT, WIDTH = 64, 96
@@ -149,8 +149,8 @@ def test_rasterized_points_equal_rasterized_strokes():
     ]
     image_size, latent_size = (HEIGHT, WIDTH), (16, 24)
     flow, mask = rasterize_points(points, displacements, latent_size, image_size)
-    expected_flow, expected_mask = sparse_flow([strokes], 0, image_size=image_size, latent_size=latent_size)
-    torch.testing.assert_close(flow * 4, expected_flow[0], atol=1e-4, rtol=1e-4)  # a cell has 4 pixels
+    expected_flow, expected_mask = rasterize_strokes([strokes], 0, image_size=image_size, latent_size=latent_size)
+    torch.testing.assert_close(flow, expected_flow[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(mask, expected_mask[0])
     assert flow.dtype == torch.float32 and mask.dtype == torch.bool
     assert (flow[:, ~mask[0]] == 0).all()

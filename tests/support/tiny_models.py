@@ -1,17 +1,18 @@
 """Tiny models with random weights, shared by all tests: milliseconds to build and to run."""
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel, VQModel
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.conditioning import FrameConditioner
 
 
+PAPER_CONDITIONING = ("previous_frame", "dense_flow")
 FULL_CONDITIONING = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
 
 
 def make_vae(**overrides) -> AutoencoderKL:
-    """f = 4, four latent channels."""
+    """4 pixels along a latent cell, four latent channels."""
     torch.manual_seed(0)
     settings = {
         "block_out_channels": (8, 8, 16),
@@ -23,6 +24,47 @@ def make_vae(**overrides) -> AutoencoderKL:
         "mid_block_add_attention": False,
     }
     return AutoencoderKL(**(settings | overrides)).eval()
+
+
+def make_tiny_autoencoder() -> AutoencoderTiny:
+    torch.manual_seed(0)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        latent_channels=4,
+    ).eval()
+
+
+def make_vq_model() -> VQModel:
+    torch.manual_seed(0)
+    return VQModel(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=3,
+        num_vq_embeddings=32,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    ).eval()
+
+
+def make_deep_compression_autoencoder() -> AutoencoderDC:
+    torch.manual_seed(0)
+    return AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=(8, 8, 16),
+        decoder_block_out_channels=(8, 8, 16),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        encoder_qkv_multiscales=((), (), ()),
+        decoder_qkv_multiscales=((), (), ()),
+        scaling_factor=1.5,
+    ).eval()
 
 
 def make_flow_completion(**overrides) -> FlowCompletionUNet:
@@ -39,7 +81,7 @@ def make_flow_completion(**overrides) -> FlowCompletionUNet:
 
 
 def make_unet(in_channels: int, **overrides) -> UNet2DConditionModel:
-    """Self-attention only, as the embedded model's."""
+    """Self-attention only, as in the embedded model."""
     torch.manual_seed(2)
     settings = {
         "in_channels": in_channels,

@@ -1,23 +1,21 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Models whose UNet attends to text, as Stable Diffusion's does."""
+"""Models whose UNet attends to text, as that of Stable Diffusion does."""
 
 import json
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from support.pipeline_runs import STROKES, latents_of, seeded
 from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from mcdiff_pipeline import MCDiffPipeline, Stroke
-
-
-STROKES = [Stroke([(10, 10), (34, 26)])]
+from mcdiff_pipeline import MCDiffPipeline
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """Reads letter by letter: the 256 byte characters, the same at a word's end, two special tokens, no merges."""
+    """One token per letter: the 256 byte characters, the same at the end of a word, and two special tokens."""
     characters = list(bytes_to_unicode().values())
     words = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77)
@@ -64,46 +62,41 @@ def pipe() -> MCDiffPipeline:
     return make_text_pipeline()
 
 
-def latents_of(pipe, picture, **arguments):
-    arguments = {"generator": torch.Generator().manual_seed(0), "output_type": "latent"} | arguments
-    return pipe(picture, STROKES, **arguments).frames
-
-
-def test_prompt_steers_the_video(pipe, picture):
-    dog, cat = latents_of(pipe, picture, prompt="a dog"), latents_of(pipe, picture, prompt="a cat")
-    assert torch.equal(dog, latents_of(pipe, picture, prompt="a dog"))
+def test_prompt_changes_the_video(pipe, image):
+    dog, cat = latents_of(pipe, image, prompt="a dog"), latents_of(pipe, image, prompt="a cat")
+    assert torch.equal(dog, latents_of(pipe, image, prompt="a dog"))
     assert not torch.equal(dog, cat)
 
 
-def test_no_prompt_is_the_empty_prompt(pipe, picture):
-    assert torch.equal(latents_of(pipe, picture), latents_of(pipe, picture, prompt=""))
+def test_no_prompt_is_the_empty_prompt(pipe, image):
+    assert torch.equal(latents_of(pipe, image), latents_of(pipe, image, prompt=""))
 
 
-def test_one_prompt_serves_all_images_and_each_may_have_its_own(pipe, picture):
-    pictures = [picture, picture]
-    noise = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1, -1)
-    same = latents_of(pipe, pictures, latents=noise, prompt="a dog")
-    each = latents_of(pipe, pictures, latents=noise, prompt=["a dog", "a cat"])
+def test_prompt_is_for_all_images_or_for_each(pipe, image):
+    images = [image, image]
+    noise = torch.randn(1, 1, 4, 8, 8, generator=seeded()).expand(2, -1, -1, -1, -1)
+    same = latents_of(pipe, images, latents=noise, prompt="a dog")
+    each = latents_of(pipe, images, latents=noise, prompt=["a dog", "a cat"])
     torch.testing.assert_close(same[0], same[1])
     torch.testing.assert_close(each[0], same[0], rtol=0, atol=1e-5)
     assert not torch.allclose(each[1], same[1], atol=1e-5)
-    assert torch.equal(latents_of(pipe, pictures, latents=noise, prompt=["a dog"]), same)
+    assert torch.equal(latents_of(pipe, images, latents=noise, prompt=["a dog"]), same)
 
 
-def test_guidance_keeps_the_text_on_both_sides(pipe, picture):
-    # one DDIM step is affine in the prediction, and the text is the same in both parts of it
+def test_both_branches_of_guidance_get_the_text(pipe, image):
+    # one DDIM step is affine in the prediction
     def next_frame(scale, **arguments):
         arguments = {"guidance_scale": scale, "num_inference_steps": 1, "prompt": "a dog"} | arguments
-        return latents_of(pipe, picture, **arguments)[:, 1]
+        return latents_of(pipe, image, **arguments)[:, 1]
 
     still, moving = next_frame(1.0, dense_flow=torch.zeros(1, 1, 2, 8, 8)), next_frame(1.0)
     torch.testing.assert_close(next_frame(3.0), still + 3 * (moving - still), rtol=0, atol=1e-4)
 
 
-def test_callback_is_given_the_encoded_text(pipe, picture):
+def test_callback_gets_the_encoded_text(pipe, image):
     seen = []
     pipe(
-        picture,
+        image,
         STROKES,
         prompt="a dog",
         callback_on_step_end=lambda *arguments: seen.append(arguments[3]["prompt_embeds"]),
@@ -112,20 +105,29 @@ def test_callback_is_given_the_encoded_text(pipe, picture):
     assert len(seen) == 2 and torch.equal(seen[0], pipe.encode_prompt("a dog", 1))
 
 
-def test_stream_reads_text_too(pipe, picture):
+def test_stream_gets_the_text(pipe, image):
     found = pipe.stream(
-        picture,
+        image,
         STROKES,
         num_frames=2,
         prompt="a dog",
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(),
         output_type="latent",
     )
-    assert torch.equal(torch.stack(list(found)), latents_of(pipe, picture, prompt="a dog")[0])
+    assert torch.equal(torch.stack(list(found)), latents_of(pipe, image, prompt="a dog")[0])
+
+
+def test_state_keeps_the_text(pipe, image):
+    state = pipe.start(image, prompt="a dog", generator=seeded())
+    following = pipe.step(state, STROKES)
+    assert torch.equal(following.latents, latents_of(pipe, image, prompt="a dog")[:, 1])
+    assert not torch.equal(following.latents, latents_of(pipe, image, prompt="a cat")[:, 1])
+    with pytest.raises(ValueError, match="`prompt` is given beside a state, .* give it to `start`"):
+        pipe.stream(state, STROKES, prompt="a cat")
 
 
 @pytest.mark.parametrize("prompt", [None, "a dog", ["a dog", "a cat"]])
-def test_text_can_be_encoded_in_isolation(pipe, picture, prompt):
+def test_text_can_be_encoded_without_the_other_components(pipe, image, prompt):
     only_text = MCDiffPipeline(
         vae=None,
         flow_completion=None,
@@ -138,19 +140,19 @@ def test_text_can_be_encoded_in_isolation(pipe, picture, prompt):
         prompt_embeds = only_text.encode_prompt(prompt, 2)
     assert prompt_embeds.shape == (2, 77, 16)
     without_text = make_text_pipeline(text_encoder=None, tokenizer=None)
-    expected = latents_of(pipe, [picture] * 2, prompt=prompt)
-    assert torch.equal(latents_of(without_text, [picture] * 2, prompt_embeds=prompt_embeds), expected)
+    expected = latents_of(pipe, [image] * 2, prompt=prompt)
+    assert torch.equal(latents_of(without_text, [image] * 2, prompt_embeds=prompt_embeds), expected)
 
 
-def test_encoded_text_is_brought_to_the_dtype_of_the_unet(pipe, picture):
+def test_encoded_text_has_the_dtype_of_the_unet(pipe, image):
     prompt_embeds = pipe.encode_prompt("a dog", 1)
     pipe.unet.to(torch.bfloat16)
     assert pipe.encode_prompt(None, 1, prompt_embeds).dtype == torch.bfloat16
-    assert latents_of(pipe, picture, prompt_embeds=prompt_embeds).isfinite().all()
-    assert latents_of(pipe, picture, prompt="a dog").isfinite().all()
+    assert latents_of(pipe, image, prompt_embeds=prompt_embeds).isfinite().all()
+    assert latents_of(pipe, image, prompt="a dog").isfinite().all()
 
 
-def test_models_without_text_encode_none(tiny_pipeline):
+def test_model_without_text_encodes_nothing(tiny_pipeline):
     assert tiny_pipeline.encode_prompt(None, 1) is None
 
 
@@ -164,11 +166,11 @@ def test_models_without_text_encode_none(tiny_pipeline):
         ({"prompt_embeds": torch.zeros(77, 16)}, r"`prompt_embeds` has the shape \(77, 16\)"),
     ],
 )
-def test_text_that_does_not_fit_is_refused(pipe, picture, arguments, message):
+def test_text_that_does_not_fit_is_refused(pipe, image, arguments, message):
     with pytest.raises(ValueError, match=message):
-        pipe(picture, STROKES, **arguments)
+        pipe(image, STROKES, **arguments)
     with pytest.raises(ValueError, match=message):
-        pipe.stream(picture, STROKES, **arguments)  # at once
+        pipe.stream(image, STROKES, **arguments)  # at once
 
 
 @pytest.mark.parametrize(
@@ -180,28 +182,28 @@ def test_text_that_does_not_fit_is_refused(pipe, picture, arguments, message):
     ],
     ids=["down", "mid", "up"],
 )
-def test_unet_that_attends_to_text_anywhere_needs_text(picture, blocks):
+def test_unet_that_attends_to_text_anywhere_needs_text(image, blocks):
     pipe = make_pipeline(unet=make_unet(4 + 15, cross_attention_dim=16, **blocks))
     with pytest.raises(ValueError, match="no text encoder: load the pipeline with one, or give `prompt_embeds`"):
-        pipe(picture, STROKES)
-    assert latents_of(pipe, picture, prompt_embeds=torch.zeros(1, 77, 16)).isfinite().all()
+        pipe(image, STROKES)
+    assert latents_of(pipe, image, prompt_embeds=torch.zeros(1, 77, 16)).isfinite().all()
 
 
-def test_text_encoder_beside_a_unet_that_does_not_attend_to_text_takes_no_prompt(picture):
+def test_prompt_is_refused_if_the_unet_does_not_attend_to_text(image):
     pipe = make_pipeline(text_encoder=make_text_encoder(), tokenizer=make_tokenizer())
     with pytest.raises(ValueError, match="`prompt` is 'a dog', but this model takes no text"):
-        pipe(picture, STROKES, prompt="a dog")
+        pipe(image, STROKES, prompt="a dog")
 
 
-def test_text_components_are_saved_and_loaded(pipe, picture, tmp_path):
+def test_text_components_are_saved_and_loaded(pipe, image, tmp_path):
     pipe.save_pretrained(tmp_path)
     loaded = MCDiffPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
-    expected = latents_of(pipe, picture, prompt="a dog")
-    torch.testing.assert_close(latents_of(loaded, picture, prompt="a dog"), expected, rtol=0, atol=1e-5)
+    expected = latents_of(pipe, image, prompt="a dog")
+    torch.testing.assert_close(latents_of(loaded, image, prompt="a dog"), expected, rtol=0, atol=1e-5)
 
 
-def test_text_components_are_optional_and_saved_as_null(pipe, picture, tmp_path):
+def test_text_components_are_optional_and_saved_as_null(pipe, image, tmp_path):
     without_text = make_text_pipeline(text_encoder=None, tokenizer=None)
     without_text.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -211,13 +213,13 @@ def test_text_components_are_optional_and_saved_as_null(pipe, picture, tmp_path)
     assert loaded.text_encoder is None and loaded.tokenizer is None
     with torch.no_grad():
         prompt_embeds = pipe.encode_prompt("a dog", 1)
-    expected = latents_of(without_text, picture, prompt_embeds=prompt_embeds)
-    found = latents_of(loaded, picture, prompt_embeds=prompt_embeds)
+    expected = latents_of(without_text, image, prompt_embeds=prompt_embeds)
+    found = latents_of(loaded, image, prompt_embeds=prompt_embeds)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert torch.equal(expected, latents_of(pipe, picture, prompt="a dog"))
+    assert torch.equal(expected, latents_of(pipe, image, prompt="a dog"))
 
 
-def test_offloaded_text_encoder_runs(pipe, picture):
-    expected = latents_of(pipe, picture, prompt="a dog")
+def test_offloaded_text_encoder_gives_the_same_video(pipe, image):
+    expected = latents_of(pipe, image, prompt="a dog")
     pipe.enable_model_cpu_offload(device="cpu")
-    assert torch.equal(latents_of(pipe, picture, prompt="a dog"), expected)
+    assert torch.equal(latents_of(pipe, image, prompt="a dog"), expected)
