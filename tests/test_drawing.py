@@ -5,7 +5,7 @@ from mcdiff_pipeline import Stroke, StrokeSheet
 from mcdiff_pipeline.drawing import draw_strokes
 
 
-def test_strokes_are_drawn_where_they_are():
+def test_strokes_are_drawn_at_their_scaled_positions():
     blank = Image.new("RGB", (60, 40), "black")
     sheet = StrokeSheet([Stroke([(30, 60), (90, 60), (90, 60)], frames=[0, 1, 2])], 120, 80, num_frames=3)
     drawn = np.asarray(draw_strokes(blank, sheet)).sum(axis=-1)

@@ -24,8 +24,8 @@ def push(
     Uploads what `mcdiff export` wrote to the Hugging Face Hub, as one commit.
     """
     from mcdiff_pipeline.hub import push_export
-    from mcdiff_pipeline.hub.export import refusals_explained
+    from mcdiff_pipeline.hub.push import hub_errors_explained
 
-    with checking_input(), refusals_explained(repository):
+    with checking_input(), hub_errors_explained(repository):
         address = push_export(folder, repository, private=private)
     print(address)

@@ -207,7 +207,10 @@ WRONG = {
     "stroke of three numbers": ({"--stroke": "1,1,1 2,2"}, "'1,1,1' is not a point"),
     "stroke of one point": ({"--stroke": "1,1"}, "--stroke and --hold: points holds 1 point; a move needs"),
     "stroke with NaN": ({"--stroke": "1,1 nan,2"}, "points[1] is (nan, 2.0)"),
-    "stroke far outside": ({"--stroke": "1,1 500,2"}, "strokes[0].points[1] is [500, 2], more than one image size away"),
+    "stroke far outside": (
+        {"--stroke": "1,1 500,2"},
+        "points[1] is [500, 2], more than one image size away",
+    ),
     "hold of two points": ({"--hold": "1,1 2,2"}, "points holds 2 points; a hold has exactly one"),
     "no output": ({"--output": None}, "no --output is given"),
     "unknown suffix": ({"--output": "a.avi"}, "'a.avi' ends in '.avi'"),

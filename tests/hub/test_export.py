@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""A model becomes a folder that holds everything a Hub repository needs, and nothing else."""
+"""An export holds everything that a Hub repository needs, and nothing else."""
 
 import json
 from pathlib import Path
@@ -19,19 +19,28 @@ from mcdiff_pipeline.video import read_video
 
 SOURCES = Path(mcdiff_pipeline.__file__).parent
 NETWORKS = ("vae", "flow_completion", "unet")
-CODE = {
+MODULES = (
+    "conditioning",
+    "denoising",
+    "flow",
+    "flow_completion_unet",
+    "image_processor",
+    "input_checks",
+    "latent_codec",
+    "model_files",
+    "rollout",
+    "strokes",
+)
+# Paths in an export, with the sources of the package that they are copies of.
+CODE = {f"{name}.py": f"{name}.py" for name in MODULES} | {
     "pipeline.py": "pipeline_mcdiff.py",
-    "flow.py": "flow.py",
-    "flow_completion_unet.py": "flow_completion_unet.py",
-    "model_files.py": "model_files.py",
-    "strokes.py": "strokes.py",
     "flow_completion/mcdiff_pipeline.flow_completion_unet.py": "flow_completion_unet.py",
 }
 
 
 @pytest.fixture
 def example(picture, tmp_path) -> Path:
-    """A picture with a stroke sheet beside it."""
+    """An image with a stroke sheet beside it."""
     picture.save(tmp_path / "dot.png")
     sheet = StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, fps=5)
     sheet.save(tmp_path / "dot.json")
@@ -51,7 +60,7 @@ def files(folder: Path) -> set[str]:
 # The folder
 
 
-def test_export_is_the_saved_pipeline_with_code_card_licence_and_example(exported, tiny_model_dir):
+def test_export_is_the_saved_pipeline_with_code_card_license_and_example(exported, tiny_model_dir):
     added = {*CODE, "README.md", "LICENSE", "stroke_sheet.schema.json", "dot.jpg", "dot.json", "dot.mp4"}
     assert files(exported) == files(tiny_model_dir) | added
     assert "Apache License" in (exported / "LICENSE").read_text()
@@ -68,7 +77,7 @@ def test_code_is_copied_byte_for_byte(exported):
         assert (exported / copy).read_bytes() == (SOURCES / source).read_bytes(), copy
 
 
-def test_example_is_what_the_model_makes_of_the_strokes(exported, tiny_pipeline, example):
+def test_example_holds_the_video_that_the_model_makes_from_the_strokes(exported, tiny_pipeline, example):
     assert Image.open(exported / "dot.jpg").size == (48, 40)
     assert StrokeSheet.load(exported / "dot.json") == StrokeSheet.load(example.with_suffix(".json"))
     video = read_video(exported / "dot.mp4")
@@ -77,7 +86,7 @@ def test_example_is_what_the_model_makes_of_the_strokes(exported, tiny_pipeline,
     assert video.frames[0].shape == (expected[0].height, expected[0].width, 3)
 
 
-def test_model_without_flow_completion_has_no_code_for_it(tmp_path):
+def test_export_of_a_model_without_flow_completion_has_no_module_for_it(tmp_path):
     pipe = make_pipeline(("previous_frame", "sparse_flow"), flow_completion=None)
     pipe.save_pretrained(tmp_path / "model")
     export_model(tmp_path / "model", tmp_path / "exported")
@@ -85,7 +94,7 @@ def test_model_without_flow_completion_has_no_code_for_it(tmp_path):
     check_export(tmp_path / "exported")
 
 
-def test_weights_keep_their_number_format_and_a_variant_lies_beside_them(tiny_pipeline, tmp_path):
+def test_weights_keep_their_dtype_and_a_variant_is_written_beside_them(tiny_pipeline, tmp_path):
     tiny_pipeline.to(torch.bfloat16).save_pretrained(tmp_path / "model")
     export_model(tmp_path / "model", tmp_path / "exported", variant="fp16")
     for variant, dtype in ((None, torch.bfloat16), ("fp16", torch.float16)):
@@ -106,7 +115,7 @@ def test_weights_are_split_into_shards_of_the_given_size(tiny_model_dir, tmp_pat
         MCDiffPipeline.from_pretrained(tmp_path / "exported", variant=variant)
 
 
-def test_nothing_tells_where_the_model_lay(exported, tmp_path):
+def test_export_holds_no_path_of_the_machine(exported, tmp_path):
     for path in exported.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
 
@@ -117,7 +126,7 @@ def test_export_can_be_exported_again(exported, example, tmp_path):
     assert (tmp_path / "again" / "README.md").read_bytes() == (exported / "README.md").read_bytes()
 
 
-def test_existing_folder_is_refused_unless_it_is_empty(tiny_model_dir, tmp_path):
+def test_only_a_new_or_empty_folder_is_written(tiny_model_dir, tmp_path):
     folder = tmp_path / "exported"
     folder.mkdir()
     export_model(tiny_model_dir, folder)
@@ -128,7 +137,7 @@ def test_existing_folder_is_refused_unless_it_is_empty(tiny_model_dir, tmp_path)
 
 
 def test_failed_export_leaves_nothing_behind(tiny_model_dir, example, tmp_path):
-    example.write_bytes(b"no picture")
+    example.write_bytes(b"not an image")
     before = files(tmp_path)
     with pytest.raises(OSError):
         export_model(tiny_model_dir, tmp_path / "exported", example=example)
@@ -138,17 +147,17 @@ def test_failed_export_leaves_nothing_behind(tiny_model_dir, example, tmp_path):
 # The card
 
 
-def test_blank_card_has_what_the_hub_needs_and_says_what_is_not_known(exported):
+def test_blank_card_has_the_metadata_of_the_hub_and_names_what_is_unknown(exported):
     card = ModelCard.load(exported / "README.md")
     assert card.data.library_name == "diffusers"
     assert card.data.pipeline_tag == "image-to-video"
     assert "mcdiff" in card.data.tags
     assert "| `flow_completion` | `FlowCompletionUNet` |" in card.text
-    assert "![The picture](dot.jpg)" in card.text
+    assert "![The image](dot.jpg)" in card.text
     assert "Not stated" in card.text and "Not measured" in card.text
 
 
-def test_card_of_the_author_is_kept_but_for_the_marked_parts(tiny_model_dir, tmp_path):
+def test_card_of_the_author_keeps_all_but_the_marked_parts(tiny_model_dir, tmp_path):
     tiny_model_dir.joinpath("README.md").write_text(
         "---\nlicense: mit\ntags:\n- mine\n---\n"
         "# Mine\n<!-- components -->\nold\n<!-- /components -->\nLimits: many.\n"
@@ -159,7 +168,7 @@ def test_card_of_the_author_is_kept_but_for_the_marked_parts(tiny_model_dir, tmp
     assert "# Mine" in card.text and "Limits: many." in card.text and "old" not in card.text
 
 
-def test_figures_come_from_the_evaluation_only(tiny_model_dir, tmp_path):
+def test_metrics_come_from_the_evaluation(tiny_model_dir, tmp_path):
     estimate = {"value": 21.123456, "low": 20.0, "high": 22.5, "clips": 9}
     rows = [
         {"row": "ours", "strokes": 5, "frames": "all", "psnr": estimate, "ssim": None},
@@ -178,15 +187,15 @@ def test_figures_come_from_the_evaluation_only(tiny_model_dir, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", ["no json", "[]", '{"rows": []}', '{"rows": [{"frames": "all"}]}'])
-def test_metrics_of_another_shape_are_refused(tiny_model_dir, tmp_path, content):
+@pytest.mark.parametrize("content", ["not json", "[]", '{"rows": []}', '{"rows": [{"frames": "all"}]}'])
+def test_metrics_of_another_structure_are_refused(tiny_model_dir, tmp_path, content):
     tmp_path.joinpath("metrics.json").write_text(content)
     with pytest.raises(ValueError, match="evaluation"):
         export_model(tiny_model_dir, tmp_path / "exported", metrics=tmp_path / "metrics.json")
     assert not (tmp_path / "exported").exists()
 
 
-# What is no export is not uploaded
+# Checks before the upload
 
 
 STRAY = {
@@ -202,7 +211,7 @@ STRAY = {
 @pytest.mark.parametrize("name", STRAY)
 def test_stray_file_is_refused(exported, name):
     exported.joinpath(name).write_bytes(STRAY[name])
-    with pytest.raises(ValueError, match="is no part of an export"):
+    with pytest.raises(ValueError, match="is not part of an export"):
         check_export(exported)
 
 
@@ -210,18 +219,18 @@ def test_stray_file_is_refused(exported, name):
 def test_changed_code_is_refused(exported, name):
     with exported.joinpath(name).open("a") as file:
         file.write("print('hello')\n")
-    with pytest.raises(ValueError, match="not the file of this version"):
+    with pytest.raises(ValueError, match="differs from the file of this version"):
         check_export(exported)
 
 
 @pytest.mark.parametrize("name", ["README.md", "pipeline.py", "model_index.json"])
-def test_folder_that_lacks_a_part_is_no_export(exported, name):
+def test_folder_that_lacks_a_part_is_refused(exported, name):
     exported.joinpath(name).unlink()
     with pytest.raises(ValueError, match=f"holds no {name}"):
         push_export(exported, "owner/name")
 
 
 @pytest.mark.parametrize("name", ["name", "a/b/c", "owner/na me", "owner/"])
-def test_name_of_no_repository_is_refused(exported, name):
+def test_impossible_name_of_a_repository_is_refused(exported, name):
     with pytest.raises(ValueError):
         push_export(exported, name)

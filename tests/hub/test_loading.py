@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""A model on the Hub loads with and without the package, from a Hub in the test; each program is a fresh process."""
+"""A model loads from a Hub with and without this package. Each program runs in a process of its own."""
 
 import copy
 import os
@@ -15,19 +15,21 @@ from huggingface_hub import snapshot_download
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from support.loopback_hub import TOKEN, LoopbackHub
+from support.paths import REPOSITORY
 from support.tiny_models import make_pipeline
 
+import mcdiff_pipeline
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import export_model
 
 
-# What every program starts with: `video` makes the same video of any pipeline, `save` hands results to the test.
+# Each program begins with this: `video` makes the same video with any pipeline, `save` gives results to the test.
 PRELUDE = """
 import sys, torch
 results = {}
 def video(pipe):
     generator = torch.Generator().manual_seed(0)
-    return pipe("picture.png", "strokes.json", generator=generator, output_type="pt").frames
+    return pipe("image.png", "strokes.json", generator=generator, output_type="pt").frames
 def save():
     torch.save(results, "results.pt")
 def refused(call, *arguments, **keywords):
@@ -40,12 +42,12 @@ def refused(call, *arguments, **keywords):
 
 @pytest.fixture(scope="module")
 def site_without_package(tmp_path_factory) -> Path:
-    """All that is installed but this package; where it lies, `python -S` finds nothing else."""
+    """A folder with links to all that is installed except this package, for `python -S`."""
     site = tmp_path_factory.mktemp("site")
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for path in Path(folder).iterdir():
-            # a .pth file may lead to the sources of an editable installation; without them it is never read
-            if not path.name.startswith(("mcdiff_pipeline", "__editable__")):
+            # `python -S` reads no .pth file, so it does not find the sources of an editable installation either
+            if not path.name.startswith(("mcdiff_", "__editable__")):
                 (site / path.name).symlink_to(path)
     return site
 
@@ -62,7 +64,7 @@ def models(tmp_path_factory) -> dict[str, MCDiffPipeline]:
 
 @pytest.fixture(scope="module")
 def exports(models, tmp_path_factory) -> dict[str, Path]:
-    """The first model with a variant, the second in shards and with changed code, saved and not exported, pickled."""
+    """The models exported (one with a variant, one in shards), saved, and pickled; and a LoRA of the first."""
     folder = tmp_path_factory.mktemp("exports")
     models["first"].save_pretrained(folder / "plain")
     models["second"].save_pretrained(folder / "second")
@@ -91,20 +93,22 @@ def hub(exports):
 
 @pytest.fixture
 def place(tmp_path, picture) -> Path:
-    picture.save(tmp_path / "picture.png")
+    picture.save(tmp_path / "image.png")
     StrokeSheet([Stroke([(10, 10), (34, 26)])], 48, 40, num_frames=3).save(tmp_path / "strokes.json")
     return tmp_path
 
 
 @pytest.fixture
 def run(place, hub, site_without_package):
-    """Runs a program with an empty HF_HOME and no token; returns the results that it saves."""
+    """Runs a program with an empty HF_HOME and no token. Returns the results that it saves."""
 
     def run(program: str, *, installed: bool, **environment: str) -> dict:
         variables = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
         variables |= {"HF_HOME": str(place / "hf"), "OMP_NUM_THREADS": "1"} | hub.environment | environment
         interpreter = [sys.executable]
-        if not installed:
+        if installed:
+            variables["PYTHONPATH"] = str(Path(mcdiff_pipeline.__file__).parents[1])
+        else:
             variables["PYTHONPATH"] = str(site_without_package)
             interpreter.append("-S")
         command = [*interpreter, "-c", PRELUDE + program]
@@ -117,14 +121,14 @@ def run(place, hub, site_without_package):
 
 def expected_video(pipe: MCDiffPipeline, place: Path) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return pipe(place / "picture.png", place / "strokes.json", generator=generator, output_type="pt").frames
+    return pipe(place / "image.png", place / "strokes.json", generator=generator, output_type="pt").frames
 
 
 def assert_same_video(found, expected, atol=1e-5):
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
-def test_with_the_package_every_kind_of_repository_loads_without_trust(run, hub, models, exports, place):
+def test_every_kind_of_repository_loads_with_the_package_without_trust(run, hub, models, exports, place):
     program = """
 connections = []
 sys.addaudithook(lambda event, arguments: connections.append(arguments) if event == "socket.connect" else None)
@@ -161,7 +165,7 @@ save()
     for name in ("sharded", "revision"):
         assert_same_video(results[name], second)
     assert_same_video(results["variant"], first, atol=0.02)
-    assert not torch.equal(results["variant"], results["model"])  # the weights were rounded
+    assert not torch.equal(results["variant"], results["model"])  # fp16 rounds the weights
     names = [Path(path).name for path in results["files of the variant"]]
     assert names and set(names) == {"diffusion_pytorch_model.fp16.safetensors"}
     for key, value in models["first"].flow_completion.state_dict().items():
@@ -169,7 +173,11 @@ save()
     assert results["remote code"] == []
 
 
-def test_without_the_package_the_repository_brings_its_code_if_it_is_trusted(run, exports, models, place):
+def test_repository_loads_without_the_package_if_its_code_is_trusted(run, exports, models, place):
+    joined = place / "mcdiff.py"
+    script = REPOSITORY / "examples" / "community" / "join_modules.py"
+    subprocess.run([sys.executable, script, joined], check=True)
+    assert get_relative_imports(joined) == []
     results = run(
         """
 from diffusers import DiffusionPipeline
@@ -184,6 +192,18 @@ results["class"] = type(pipe).__name__
 results["variant"] = video(DiffusionPipeline.from_pretrained("owner/model", variant="fp16", **trusted))
 pipe.load_lora_weights("owner/lora")
 results["lora"] = video(pipe)
+
+# Code and weights of a revision.
+pipe = DiffusionPipeline.from_pretrained(
+    "owner/model", revision="v1", custom_pipeline="pipeline", trust_remote_code=True
+)
+results["revision"] = video(pipe)
+results["branch"] = sys.modules[type(pipe).__module__].BRANCH
+
+# The code in one file, as in diffusers' community folder.
+pipe = DiffusionPipeline.from_pretrained("owner/model", custom_pipeline="mcdiff.py", trust_remote_code=True)
+results["community"] = video(pipe)
+results["file"] = sys.modules[type(pipe).__module__].__name__
 save()
 """,
         installed=False,
@@ -201,26 +221,13 @@ save()
     adapted = expected_video(adapted, place)
     assert (adapted - expected).abs().max() > 1e-2
     assert_same_video(results["lora"], adapted)
-
-
-def test_without_the_package_code_and_weights_follow_the_revision(run, models, place):
-    results = run(
-        """
-from diffusers import DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained(
-    "owner/model", revision="v1", custom_pipeline="pipeline", trust_remote_code=True
-)
-results["model"] = video(pipe)
-results["branch"] = sys.modules[type(pipe).__module__].BRANCH
-save()
-""",
-        installed=False,
-    )
     assert results["branch"] == "v1"
-    assert_same_video(results["model"], expected_video(models["second"], place))
+    assert_same_video(results["revision"], expected_video(models["second"], place))
+    assert results["file"].endswith(".mcdiff")
+    assert_same_video(results["community"], expected)
 
 
-def test_a_fetched_folder_works_offline_with_and_without_the_package(run, hub, models, place):
+def test_downloaded_folder_works_offline_with_and_without_the_package(run, hub, models, place):
     folder = snapshot_download("owner/model", endpoint=hub.endpoint, cache_dir=place / "hf" / "hub")
     expected = expected_video(models["first"], place)
     requests = len(hub.requests)
@@ -244,7 +251,7 @@ save()
     assert len(hub.requests) == requests
 
 
-def test_the_command_pushes_and_describes_and_says_what_is_wrong(run, hub, exports, models, place):
+def test_commands_push_and_describe_and_report_what_is_wrong(run, hub, exports, models, place):
     program = """
 import contextlib, io
 from mcdiff_commands.main import main
@@ -285,21 +292,3 @@ save()
         code, out, err = results[name]
         assert code == 1 and "no: " in out, results[name]
     assert "safetensors" in results["pickled"][1]
-
-
-def test_the_community_pipeline_is_one_file_and_needs_nothing_of_ours(run, models, place):
-    script = Path(__file__).parents[2] / "examples" / "community" / "join_modules.py"
-    subprocess.run([sys.executable, script, place / "mcdiff.py"], check=True)
-    assert get_relative_imports(place / "mcdiff.py") == []
-    results = run(
-        """
-from diffusers import DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained("owner/model", custom_pipeline="mcdiff.py", trust_remote_code=True)
-results["model"] = video(pipe)
-results["file"] = sys.modules[type(pipe).__module__].__name__
-save()
-""",
-        installed=False,
-    )
-    assert results["file"].endswith(".mcdiff")
-    assert_same_video(results["model"], expected_video(models["first"], place))

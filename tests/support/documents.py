@@ -237,7 +237,7 @@ def make_place(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("benchmarks", "checkpoints", "examples", "training"):
         (folder / name).symlink_to(REPOSITORY / name)
-    for name, suffix in (("picture", ".jpg"), ("strokes", ".json")):
+    for name, suffix in (("image", ".jpg"), ("strokes", ".json")):
         (folder / name).with_suffix(suffix).symlink_to(REPOSITORY / "examples" / f"cat{suffix}")
     make_pipeline().save_pretrained(folder / "tiny")
     write_stable_diffusion(folder / "stable-diffusion", in_channels=4)

@@ -1,7 +1,7 @@
 """A Hugging Face Hub in this process, on 127.0.0.1: models, branches, commits, downloads and uploads.
 
-It answers what huggingface_hub asks for models; large files are those with the suffix `.safetensors`, which go the way
-of Git LFS.
+It answers the requests of huggingface_hub about models. Files with the suffix `.safetensors` are large files and are
+transferred by Git LFS.
 """
 
 import base64
@@ -19,14 +19,14 @@ TOKEN = "hf_loopback"
 
 @dataclass
 class Repository:
-    """Files of each commit by its id, and the commit at the tip of each branch."""
+    """The files of each commit by its id, and the last commit of each branch."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
-        """Adds files to the branch, or makes it; returns the id."""
+        """Adds files to a branch, which is created if it does not exist. Returns the id of the commit."""
         files = self.commits.get(self.branches.get(branch), {}) | files
         digest = hashlib.sha1(str(len(self.commits)).encode())
         for path, content in sorted(files.items()):
@@ -42,11 +42,10 @@ class Repository:
 
 
 class LoopbackHub(ThreadingHTTPServer):
-    """
-    The server; a context manager that serves in a thread.
+    """The server, as a context manager that serves in a thread.
 
-    `repositories` holds the models by name, `requests` every request as "METHOD path". The owner of `TOKEN` is called
-    owner. With `is_read_only` every commit is refused.
+    `repositories` holds the models by name, and `requests` every request as "METHOD path". The user with `TOKEN` is
+    called owner. If `is_read_only`, every commit is refused.
     """
 
     daemon_threads = True
@@ -64,7 +63,7 @@ class LoopbackHub(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that lead huggingface_hub here, with all else that it would fetch switched off."""
+        """Environment variables that make huggingface_hub use this server only."""
         return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
     def __enter__(self):
@@ -76,7 +75,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.server_close()
 
     def add(self, name: str, folder: Path, branch: str = "main") -> Repository:
-        """Puts the files of a folder into a branch of a repository."""
+        """Commits the files of a folder to a branch of a repository."""
         repository = self.repositories.setdefault(name, Repository())
         files = (path for path in folder.rglob("*") if path.is_file())
         repository.commit({path.relative_to(folder).as_posix(): path.read_bytes() for path in files}, branch)
@@ -109,12 +108,6 @@ class _Handler(BaseHTTPRequestHandler):
         writes = self.command in ("POST", "PUT") and parts[0] != "lfs"
         if (writes or path == "api/whoami-v2") and not self._is_allowed():
             self._send(401, {"error": "Invalid username or password."})
-        elif path == "api/whoami-v2":
-            self._send(200, {"name": "owner", "type": "user", "orgs": [{"name": "lab"}]})
-        elif path == "api/validate-yaml":
-            self._send(200, {"errors": [], "warnings": []})
-        elif path == "api/repos/create":
-            self._create(json.loads(body))
         elif parts[0] == "lfs":
             self.server.large_files[parts[1]] = body
             self._send(200, {})
@@ -123,12 +116,23 @@ class _Handler(BaseHTTPRequestHandler):
             for item in objects:
                 item["actions"] = {"upload": {"href": f"{self.server.endpoint}/lfs/{item['oid']}"}}
             self._send(200, {"transfer": "basic", "objects": objects})
-        elif parts[:2] == ["api", "models"]:
-            self._models("/".join(parts[2:4]), parts[4:], body)
         elif parts[0] == "api":
-            self._send(404, {"error": "no such endpoint"})
+            self._answer_api(parts[1:], body)
         else:
             self._resolve("/".join(parts[:2]), *parts[3:4], "/".join(parts[4:]))
+
+    def _answer_api(self, parts: list[str], body: bytes) -> None:
+        match parts:
+            case ["whoami-v2"]:
+                self._send(200, {"name": "owner", "type": "user", "orgs": [{"name": "lab"}]})
+            case ["validate-yaml"]:
+                self._send(200, {"errors": [], "warnings": []})
+            case ["repos", "create"]:
+                self._create(json.loads(body))
+            case ["models", *_]:
+                self._models("/".join(parts[1:3]), parts[3:], body)
+            case _:
+                self._send(404, {"error": "no such endpoint"})
 
     def _is_allowed(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
@@ -143,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(409 if existing else 200, {"url": f"{self.server.endpoint}/{name}", "name": name})
 
     def _find(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Id and files of a revision; else an error is answered."""
+        """The id and files of a revision. Sends an error and returns None if there is none."""
         repository = self.server.repositories.get(name)
         if repository is None or (repository.private and not self._is_allowed()):
             return self._send(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})

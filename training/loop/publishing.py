@@ -13,11 +13,13 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
-from loop.trainer import checkpoints
 
+from loop.trainer import checkpoints
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.hub.export import export_model, forget_where_it_lay, hub_client, push_export, refusals_explained
+from mcdiff_pipeline.hub import export_model, push_export
+from mcdiff_pipeline.hub.export import remove_local_paths
 from mcdiff_pipeline.hub.model_card import REPOSITORY, TAGS
+from mcdiff_pipeline.hub.push import hub_client, hub_errors_explained
 from mcdiff_pipeline.model_names import default_example
 
 
@@ -104,7 +106,7 @@ def open_repository(args: argparse.Namespace, *, whole_pipeline: bool = False) -
     wanted = args.hub_model_id or Path(args.output_dir).resolve().name
     validate_repo_id(wanted)
     api = hub_client(token)
-    with refusals_explained(wanted):
+    with hub_errors_explained(wanted):
         user = api.whoami()
         name = wanted if "/" in wanted else f"{user['name']}/{wanted}"
         owners = [user["name"], *(organization["name"] for organization in user.get("orgs", []))]
@@ -241,7 +243,7 @@ def _push_part(
     def write(unfinished):
         for name, place in places.items():
             shutil.copytree(Path(output_dir, name), unfinished / place, dirs_exist_ok=True)
-        forget_where_it_lay(unfinished)
+        remove_local_paths(unfinished)
         # What `assemble_pipeline.py` reads of the run.
         for name, content in (
             ("training_arguments", described_arguments(Path(output_dir))),
@@ -261,7 +263,7 @@ def _push_part(
 
 def _upload(upload, repository: HubRepository, command: str) -> None:
     try:
-        with refusals_explained(repository.name):
+        with hub_errors_explained(repository.name):
             upload()
     except (RuntimeError, ValueError, OSError) as error:
         raise RuntimeError(

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Telling models apart: by a digest that a clip or an evaluation keeps of the model that made it."""
+"""Identifying the model that made a clip or an evaluation."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from ..pipeline_mcdiff import MCDiffPipeline
 
 
 def model_fingerprint(pipe: MCDiffPipeline) -> str:
-    """A short digest of the components' configurations and of a sample of every weight: other model, other digest.
+    """A short digest of the configuration of each component and of the first 64 values of each weight.
 
     Args:
-        pipe (`MCDiffPipeline`): the model.
+        pipe (`MCDiffPipeline`): the model. Its dtype affects the digest.
 
     Returns:
         `str`: 16 hexadecimal digits.

@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The model card of a Hub repository: what is known of any model is filled in, the rest is its author's to say.
+"""The model card of a Hub repository. An export fills in what is known of every model; its author writes the rest.
 
-A card is Markdown with metadata at its head. What lies between `<!-- NAME -->` and `<!-- /NAME -->` is replaced on
-export, for the names of [`fill_model_card`]; the other text is left as it is.
+A card is Markdown with metadata at its head. An export replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`
+for the names in [`fill_model_card`], and keeps all other text.
 """
 
 import re
@@ -14,27 +14,27 @@ from huggingface_hub import ModelCard
 from ..pipeline_mcdiff import MCDiffPipeline
 
 
-# Stands for the repository's name in a card until the folder is pushed.
+# A card names its repository so until it is pushed.
 REPOSITORY = "owner/name"
 
 TAGS = ["mcdiff", "image-to-video", "motion-control", "optical-flow"]
 
-# The card of a model that has none: what its author has not said is not made up.
+# For a model without a card. It does not invent what the author did not say.
 BLANK_CARD = """---
 license: other
 ---
 
 # A model for mcdiff-pipeline
 
-Moves a picture along strokes, by the open implementation of MCDiff
+Moves an image along strokes, with the open implementation of MCDiff
 ([arXiv 2304.14404](https://arxiv.org/abs/2304.14404)).
 
-## What it is made of
+## Components
 
 <!-- components -->
 <!-- /components -->
 
-## How to use it
+## Usage
 
 <!-- loading -->
 <!-- /loading -->
@@ -45,12 +45,12 @@ Moves a picture along strokes, by the open implementation of MCDiff
 ## Training
 
 <!-- training -->
-Not stated by who exported it.
+Not stated.
 <!-- /training -->
 
-## What it is for, license, limits
+## Intended use, license, limits
 
-Not stated by who exported it.
+Not stated.
 
 ## Evaluation
 
@@ -70,10 +70,10 @@ Not measured.
 ```
 """
 
-LOADING = """With [diffusers](https://github.com/huggingface/diffusers) 0.42, in one of three ways.
+LOADING = """There are three ways to load the model with [diffusers](https://github.com/huggingface/diffusers) 0.42.
 
-Points are (x, y) in pixels of the given picture, x to the right, y downwards, (0, 0) at its top left corner. A stroke
-sheet is a JSON file by [`stroke_sheet.schema.json`](stroke_sheet.schema.json); the pipeline takes its path.
+Points are (x, y) in pixels of the given image: x to the right, y down, (0, 0) at the top left corner. A stroke sheet
+is a JSON file that follows [`stroke_sheet.schema.json`](stroke_sheet.schema.json); the pipeline takes its path.
 
 With the package `mcdiff-pipeline`, no code of this repository is run:
 
@@ -81,10 +81,10 @@ With the package `mcdiff-pipeline`, no code of this repository is run:
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 
 pipe = MCDiffPipeline.from_pretrained("{repository}"{variant})
-frames = pipe("picture.jpg", [Stroke([(206, 238), (160, 230)]), Stroke([(287, 280)], kind="hold")]).frames[0]
+frames = pipe("image.jpg", [Stroke([(206, 238), (160, 230)]), Stroke([(287, 280)], kind="hold")]).frames[0]
 ```
 
-Without it, by the copy of its code in this repository. Read that code first: `trust_remote_code` runs it.
+Without the package, with the copy of its code in this repository. Read that code first: `trust_remote_code` runs it.
 
 ```py
 from diffusers import DiffusionPipeline
@@ -92,10 +92,10 @@ from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained(
     "{repository}", custom_pipeline="{repository}", trust_remote_code=True{variant}
 )
-frames = pipe("picture.jpg", "strokes.json").frames[0]
+frames = pipe("image.jpg", "strokes.json").frames[0]
 ```
 
-Offline, from a folder that was fetched before; with the package as above, without it as here:
+Offline, from a folder that was downloaded before. With the package as above, without it like this:
 
 ```py
 from diffusers import DiffusionPipeline
@@ -115,29 +115,23 @@ def fill_model_card(
     metrics: dict[str, Any] | None = None,
     training: str | None = None,
 ) -> str:
-    """
-    The card with what is known of the model.
+    """Fills in a model card.
 
     Args:
-        card (`str`):
-            Markdown with or without metadata.
-        pipe (`MCDiffPipeline`):
-            The model; fills `components`.
-        variant (`str`, *optional*):
-            Variant of the weights that the folder holds beside the default; named in `loading`.
-        example (`str`, *optional*):
-            Name, without suffix, of the example: picture (`.jpg`), stroke sheet (`.json`) and video (`.mp4`); fills
-            `example`. Where None, that part is left empty.
-        metrics (`dict[str, Any]`, *optional*):
-            Content of the evaluation's `metrics.json`; fills `figures`. Where None, that part stays as it is.
-        training (`str`, *optional*):
-            Markdown on how the model was trained; fills `training`. Where None, that part stays as it is.
+        card (`str`): Markdown with or without metadata.
+        pipe (`MCDiffPipeline`): the model; fills the parts `components` and `loading`.
+        variant (`str`, *optional*): variant of the weights in the folder, named in `loading`.
+        example (`str`, *optional*): name of the example without suffix: image (`.jpg`), stroke sheet (`.json`) and
+            video (`.mp4`). Fills `example`; None empties it.
+        metrics (`dict[str, Any]`, *optional*): content of an evaluation's `metrics.json`. Fills `figures`; None keeps
+            it.
+        training (`str`, *optional*): Markdown about the training. Fills `training`; None keeps it.
 
     Returns:
-        `str`: The card, with at least the metadata that the Hub needs to know a pipeline.
+        `str`: the card, with the metadata by which the Hub recognizes a pipeline.
 
     Raises:
-        ValueError: If the metadata of the card cannot be read, or `metrics` is not what an evaluation writes.
+        ValueError: if the metadata of the card cannot be read, or an evaluation did not write `metrics`.
     """
     parts = {
         "components": _components(pipe),
@@ -146,7 +140,7 @@ def fill_model_card(
     }
     measured = []
     if metrics is not None:
-        parts["figures"], measured = figures(metrics)
+        parts["figures"], measured = metrics_table(metrics)
     if training is not None:
         parts["training"] = training
     for name, text in parts.items():
@@ -155,7 +149,7 @@ def fill_model_card(
 
     try:
         card = ModelCard(card)
-    except Exception as error:  # of the YAML parser, which is huggingface_hub's and not ours
+    except Exception as error:  # huggingface_hub chooses the YAML parser and its exceptions
         raise ValueError(f"the metadata at the head of the model card cannot be read: {error}") from error
     card.data.library_name = "diffusers"
     card.data.pipeline_tag = "image-to-video"
@@ -165,26 +159,24 @@ def fill_model_card(
     return str(card)
 
 
-def figures(metrics: dict[str, Any]) -> tuple[str, list[str]]:
-    """
-    The table of an evaluation, over all frames.
+def metrics_table(metrics: dict[str, Any]) -> tuple[str, list[str]]:
+    """The results of an evaluation over all frames, as a table.
 
     Args:
-        metrics (`dict[str, Any]`):
-            `{"data": ..., "rows": [...]}` and more; each row is an object with its name in `row`, the number of
-            `strokes`, the `frames` that it is about ("all" or some of them), and for each metric null or an object
-            with `value`, `low` and `high`.
+        metrics (`dict[str, Any]`): `{"data": ..., "rows": [...]}` and more. Each row is an object with the name of a
+            method in `row`, the number of `strokes`, the `frames` that were measured ("all" or some of them), and for
+            each metric null or an object with `value`, `low` and `high`.
 
     Returns:
         `tuple[str, list[str]]`: Markdown, and the names of the metrics.
 
     Raises:
-        ValueError: If `metrics` has another shape.
+        ValueError: if `metrics` has another structure.
     """
     try:
         rows = [row for row in metrics["rows"] if row["frames"] == "all"]
         names = [name for name in rows[0] if name not in ("row", "strokes", "frames")]
-        lines = [f"Measured on {metrics['data']}, with the ends of 95 % of the resamplings of its clips.", ""]
+        lines = [f"Measured on {metrics['data']}, with 95 % confidence intervals (bootstrap over clips).", ""]
         lines += [f"| | strokes | {' | '.join(names)} |", "|---|---" + "|---" * len(names) + "|"]
         for row in rows:
             estimates = [row[name] for name in names]
@@ -198,7 +190,7 @@ def figures(metrics: dict[str, Any]) -> tuple[str, list[str]]:
             lines.append(f"| {row['row']} | {strokes} | {' | '.join(cells)} |")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the metrics are not those of an evaluation ({type(error).__name__}: {error}): give the metrics.json "
+            f"these are not the metrics of an evaluation ({type(error).__name__}: {error}): give the metrics.json "
             "that `mcdiff evaluate` wrote."
         ) from None
     return "\n".join(lines), names
@@ -221,15 +213,15 @@ def _components(pipe: MCDiffPipeline) -> str:
         [
             *lines,
             "",
-            f"{total:,} parameters together. The UNet is given the noise and: {', '.join(pipe.conditioning)}. Made "
-            f"for pictures of {config.default_width} × {config.default_height} pixels, videos of "
-            f"{config.default_num_frames} frames, {config.default_num_inference_steps} denoising steps a frame.",
+            f"{total:,} parameters in total. The UNet is conditioned on {', '.join(pipe.conditioning)}. The "
+            f"defaults are images of {config.default_width} × {config.default_height} pixels, videos of "
+            f"{config.default_num_frames} frames, and {config.default_num_inference_steps} denoising steps per frame.",
         ]
     )
 
 
 def _example(name: str) -> str:
     return (
-        f"![The picture]({name}.jpg)\n\nThis picture and the strokes in [`{name}.json`]({name}.json) give the video "
-        f"[`{name}.mp4`]({name}.mp4)."
+        f"![The image]({name}.jpg)\n\nFrom this image and the strokes in [`{name}.json`]({name}.json), the model "
+        f"makes the video [`{name}.mp4`]({name}.mp4)."
     )
