@@ -95,7 +95,7 @@ class RolloutState:
         generators = []
         for state in self.noise_state:
             generators.append(torch.Generator(self.noise_device))
-            generators[-1].set_state(state)
+            generators[-1].set_state(state.clone())  # PyTorch ignores the storage offset of a row
         return generators if len(generators) > 1 else generators[0]
 
     def to(self, device: torch.device | str) -> Self:
