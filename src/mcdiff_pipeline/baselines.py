@@ -8,7 +8,13 @@ is forward flow `[B, 2, H, W]`: channel 0 points right, channel 1 points down.
 import numpy as np
 import torch
 
-from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_importance, splat_latents
+from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_latents
+
+
+# Coverage by moving pixels above which a pixel counts as reached. At 0.5 still regions contain so much of the outlines
+# of moving things that their PSNR drops: on rendered people, splatting by the true flow gives 38.6 dB there at 0.1,
+# 38.0 dB at 0.25 and 37.0 dB at 0.5. On moving pixels it gives 18.6 dB at all of these.
+REACHED_COVERAGE = 0.1
 
 
 def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
@@ -125,6 +131,8 @@ def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell:
 def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     """The pixels that a moving thing leaves or reaches. Elsewhere the next frame repeats the current one.
 
+    A pixel is reached if moving pixels cover more than a tenth of it.
+
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]` in pixels.
         threshold (`float`, defaults to 0.5): displacement in pixels above which a pixel moves.
@@ -132,6 +140,7 @@ def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     Returns:
         `torch.Tensor`: bool `[B, H, W]`.
     """
-    moving = (flow_magnitude(flow) > threshold).float()
-    arrived, _ = forward_splat(moving, flow, splat_importance(flow))
-    return ((moving > 0) | (arrived > 0.5))[:, 0]
+    moving = flow_magnitude(flow) > threshold
+    # Pixels with a flow of NaN are dropped, so this is the coverage by moving pixels alone.
+    _, coverage = forward_splat(moving.to(flow.dtype), torch.where(moving, flow, torch.nan))
+    return (moving | (coverage > REACHED_COVERAGE))[:, 0]
