@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
                 given[place], named[place] = True, displacement
             answers = {
                 "zero flow": np.zeros_like(true_flow),
-                "nearest stroke": nearest_stroke_flow(points, displacements, grid, CELL),
+                "nearest stroke": nearest_stroke_flow(points, displacements, grid, CELL) * CELL,
             }
             oracles = {name: np.zeros_like(true_flow) for name in ("same person", "expected joints", "all joints")}
             for person in range(len(people)):
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
                 where = centers[cells]
                 if given[person].any():
                     own = nearest_stroke_flow(joints[person][given[person]], named[person][given[person]], grid, CELL)
-                    oracles["same person"][:, cells] = own[:, cells]
+                    oracles["same person"][:, cells] = own[:, cells] * CELL
                 expected = expected_motion(covariance, given[person], named[person])
                 expected = np.where(given[person][:, None], named[person], expected)
                 oracles["expected joints"][:, cells] = limb_flow(joints[person], expected, in_view[person], where).T

@@ -1,52 +1,75 @@
-"""Writes `docs/results.md`: what the embedded model reaches, beside its rivals and its variants.
+"""Writes `docs/results.md`: the results of the embedded model, beside its baselines and its variants.
 
     mcdiff evaluate --data data/people --output runs/evaluation
     python benchmarks/results.py --evaluation runs/evaluation --ablations runs/ablations/evaluations
 
-`make results` does both. Every figure on the page comes out of `metrics.json` of these folders; the text around them
-is here, the verdicts are computed. Variants are trained for days and do not depend on the model, so without
-`--ablations` their section stays as it is.
+`make results` does both. Every number on the page comes from `metrics.json` of these folders, and the verdicts are
+computed. Variants take days to train and do not depend on the model, so without `--ablations` the page keeps its
+section about them.
 """
 
 import argparse
 import dataclasses
 import functools
 import json
+import operator
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.evaluation import EvaluationSettings
-from mcdiff_pipeline.evaluation.report import (
+from mcdiff_pipeline.evaluation.aggregation import differences, recall_distance
+from mcdiff_pipeline.evaluation.confidence import Estimate
+from mcdiff_pipeline.evaluation.records import ClipRecord, MethodResult, method_label
+from mcdiff_pipeline.evaluation.summary import Estimates, EvaluationSummary
+from mcdiff_pipeline.evaluation.tables import (
     DIFFERENCE_NOTE,
     DRIFT_NOTE,
+    FLOW_RATIO_NOTE,
     KEYPOINT_NOTE,
     MOTION_NOTE,
+    NEXT_FRAME_NOTE,
     cell,
     difference_table,
+    differences_to_methods_table,
     drift_table,
+    flow_ratio_table,
     flow_table,
+    image_table,
     keypoint_table,
     motion_table,
-    picture_table,
+    next_frame_table,
     plural,
     table,
-    usual_strokes,
 )
-from mcdiff_pipeline.evaluation.summary import differences, recall_distance, row_name
 
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_SAMPLES, SAMPLE_WIDTH = 2, 1000
-# How the clips are made that the page is about; the sources are those of training/README.md.
+# These commands render the clips of the page. training/README.md names the sources of motions and photographs.
 COMMANDS = (
     "python training/render_people.py --output_dir data/people --split test --num_clips 200 --num_frames 7 \\",
     "    --motions_dir data/pybullet/pybullet_data/data/motions --photographs_dir data/photographs --seed 1",
 )
+COMPARISONS = {"<": operator.lt, "≤": operator.le, "≥": operator.ge, ">": operator.gt}
+# The model and the baseline that it is compared with, given the true flow and its own flow.
+TRUE_FLOW, OWN_FLOW = ("ours, true flow", "splat, true flow"), ("ours", "splat, F's flow")
+ABLATION_HEADER = [
+    "variant",
+    "difference to full",
+    "Fréchet distance on ST-LPIPS features ↓",
+    "ST-LPIPS ↓",
+    "SSIM ↑",
+    "PSNR ↑ (dB)",
+    "PSNR, moving ↑ (dB)",
+    "last frame: PSNR, moving ↑ (dB)",
+    "ADE ↓ (px)",
+    "F, body ↓ (px)",
+]
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -56,15 +79,279 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--ablations",
         type=Path,
         default=None,
-        help="Folder with the evaluation of each variant; the page keeps what it says of them if absent.",
+        help="Folder with the evaluation of each variant. If absent, the section about variants stays as it is.",
     )
-    parser.add_argument("--samples", nargs="*", default=[], help="Keys of clips to show; the first ones if absent.")
+    parser.add_argument(
+        "--samples", nargs="*", default=[], help="Keys of the clips to show (default: the first ones)."
+    )
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/results.md")
     return parser.parse_args(arguments)
 
 
-def section(page: Path, title: str) -> list[str]:
-    """The lines of one section of a page as it is, its title included; none where it has no such section."""
+@dataclass(frozen=True)
+class Target:
+    """One line of the table of targets.
+
+    Args:
+        title (`str`): what is measured.
+        value (`float`, *optional*): the result; None where it was not measured.
+        comparison (`str`): a key of `COMPARISONS`, how the value compares with the limit if the target is met.
+        limit (`float`): the limit.
+        unit (`str`, defaults to `""`): the unit of the limit.
+    """
+
+    title: str
+    value: float | None
+    comparison: str
+    limit: float
+    unit: str = ""
+
+    def cells(self) -> list[str]:
+        """The cells of its line."""
+        limit = f"{self.comparison} {self.limit:g} {self.unit}".strip()
+        if self.value is None:
+            return [self.title, "–", limit, "–"]
+        met = COMPARISONS[self.comparison](self.value, self.limit)
+        return [self.title, f"{self.value:.3g}", limit, "met" if met else "**missed**"]
+
+
+class Results:
+    """Looks up single values in the results of an evaluation; None where a value is missing.
+
+    Args:
+        summary (`EvaluationSummary`): the results.
+    """
+
+    def __init__(self, summary: EvaluationSummary) -> None:
+        self.summary = summary
+
+    def image(self, metric: str, method: str, strokes: int | None, frames: str) -> float | None:
+        """An image metric of one method over "all" frames, the "first" or the "last" one."""
+        wanted = (method, strokes, frames)
+        entries = self.summary.images
+        return _first(e.estimates[metric] for e in entries if (e.method, e.strokes, e.frames) == wanted)
+
+    def images(
+        self, metric: str, methods: tuple[str, str], strokes: int | None, frames: str
+    ) -> tuple[float | None, float | None]:
+        """An image metric of two methods."""
+        first, second = (self.image(metric, method, strokes, frames) for method in methods)
+        return first, second
+
+    def motion(self, metric: str, method: str, strokes: int) -> float | None:
+        """`ade`, `recall` or `first_stroke_ade` of one method over all frames."""
+        wanted = (method, strokes, "all")
+        entries = self.summary.motion
+        return _first(getattr(e, metric) for e in entries if (e.method, e.strokes, e.frames) == wanted)
+
+    def flow(self, flow: str, strokes: int, region: str = "body") -> float | None:
+        """The end-point error of a flow in pixels."""
+        wanted = (flow, strokes, region)
+        entries = self.summary.flow
+        return _first(e.end_point_error for e in entries if (e.flow, e.strokes, e.region) == wanted)
+
+
+def _first(estimates: Iterable[Estimate | None]) -> float | None:
+    """The value of the first estimate."""
+    estimate = next(iter(estimates), None)
+    return None if estimate is None else estimate.value
+
+
+def ratio(value: float | None, baseline: float | None) -> float | None:
+    """Their ratio; None where a value is missing."""
+    return value / baseline if value is not None and baseline else None
+
+
+def difference(value: float | None, baseline: float | None) -> float | None:
+    """Their difference; None where a value is missing."""
+    return value - baseline if value is not None and baseline is not None else None
+
+
+def targets(summary: EvaluationSummary) -> list[Target]:
+    """The targets of the model, with their results."""
+    results = Results(summary)
+    return [*flow_targets(results), *frame_targets(results), *motion_targets(results), *long_targets(results)]
+
+
+def flow_targets(results: Results) -> list[Target]:
+    """The targets of flow completion."""
+    settings = results.summary.description.settings
+    n, title = settings.middle_strokes, "F on the body, error relative to"
+    own = {number: results.flow("F", number) for number in settings.strokes}
+    found = [
+        Target(f"{title} zero flow, {n} strokes", ratio(own[n], results.flow("zero flow", n)), "≤", 0.5),
+        Target(f"{title} the nearest stroke, {n} strokes", ratio(own[n], results.flow("nearest stroke", n)), "≤", 0.4),
+    ]
+    for number, error in own.items():
+        relative = ratio(error, results.flow("thin plate", number))
+        found.append(Target(f"{title} a thin plate, {number} {plural(number)}", relative, "<", 1))
+    still = results.flow("F", n, "still off the body")
+    return [*found, Target(f"F on still cells off the body, error, {n} strokes", still, "≤", 0.3, "px")]
+
+
+def frame_targets(results: Results) -> list[Target]:
+    """The targets of the generated frames, compared with splatting along the same flow."""
+    n = results.summary.description.settings.middle_strokes
+    moving, perceptual = "PSNR on moving pixels, minus the splat", "ST-LPIPS relative to the splat"
+    true_moving = results.images("psnr_moving", TRUE_FLOW, None, "first")
+    true_perceptual = results.images("st_lpips", TRUE_FLOW, None, "first")
+    first_moving = results.images("psnr_moving", OWN_FLOW, n, "first")
+    last_moving = results.images("psnr_moving", OWN_FLOW, n, "last")
+    last_perceptual = results.images("st_lpips", OWN_FLOW, n, "last")
+    return [
+        Target(f"G with true flow, first frame: {moving}", difference(*true_moving), ">", 0, "dB"),
+        Target(f"G with true flow, first frame: {perceptual}", ratio(*true_perceptual), "<", 1),
+        Target(f"F and G, first frame: {moving}", difference(*first_moving), "≥", 0.5, "dB"),
+        Target(f"F and G, last frame: {perceptual}", ratio(*last_perceptual), "<", 1),
+        Target(f"F and G, last frame: {moving}", difference(*last_moving), "≥", 0, "dB"),
+    ]
+
+
+def motion_targets(results: Results) -> list[Target]:
+    """The targets of motion following."""
+    settings = results.summary.description.settings
+    n, fewest, most = settings.middle_strokes, settings.strokes[0], settings.strokes[-1]
+    still = results.motion("ade", "still", n)
+    closed = difference(still, results.motion("ade", "ours", n))
+    gap = difference(still, results.motion("ade", "splat, true flow", n))
+    first_stroke = [results.motion("first_stroke_ade", "ours", number) for number in (most, fewest)]
+    return [
+        Target(f"ADE, share of the gap from still to the true-flow splat, {n} strokes", ratio(closed, gap), "≥", 0.5),
+        Target(f"ADE of the first stroke, {most} strokes relative to {fewest}", ratio(*first_stroke), "≤", 1),
+    ]
+
+
+def long_targets(results: Results) -> list[Target]:
+    """The targets of still regions and long rollouts."""
+    n = results.summary.description.settings.middle_strokes
+    background = results.image("psnr_background", "ours", n, "last")
+    found = [Target("still pixels, last frame: PSNR to the autoencoded start frame", background, "≥", 30, "dB")]
+    for end in results.summary.drift[-1:]:
+        still = _first([end.still_st_lpips])
+        found += [
+            Target(f"frame {end.frame}: largest change of mean color", end.largest_color, "≤", 0.05),
+            Target(f"frame {end.frame}: ST-LPIPS of still regions", still, "≤", 0.25),
+        ]
+    return found
+
+
+def make_command(settings: EvaluationSettings) -> str:
+    """The command with the settings that are not the defaults."""
+    names = ("num_frames", "num_clips", "num_inference_steps", "seed", "drift_frames", "drift_clips")
+    used = dataclasses.asdict(settings)
+    default = dataclasses.asdict(EvaluationSettings()) | {"num_inference_steps": settings.num_inference_steps}
+    flags = [f"--{name.replace('_', '-')} {used[name]}" for name in names if used[name] != default[name]]
+    return f'make results EVALUATE="{" ".join(flags)}"' if flags else "make results"
+
+
+def read_summary(evaluation: Path) -> EvaluationSummary:
+    """The results in the folder of an evaluation."""
+    return EvaluationSummary.from_json(json.loads((evaluation / "metrics.json").read_text()))
+
+
+@functools.cache  # every variant is compared with the same one
+def model_results(evaluation: Path, strokes: int) -> list[MethodResult]:
+    """The results of the model itself on each clip."""
+    records = [ClipRecord.read(path) for path in sorted((evaluation / "clips").glob("*.json"))]
+    return [next(r for r in record.methods if (r.method, r.strokes) == ("ours", strokes)) for record in records]
+
+
+def variant_differences(folder: Path, variant: str, other: str) -> Estimates:
+    """One variant minus another; see `differences`.
+
+    Raises:
+        ValueError: if they were not evaluated on the same clips with the same settings.
+    """
+    first, second = (read_summary(folder / name) for name in (variant, other))
+    descriptions = [(s.description.data_fingerprint, s.description.settings, s.clips) for s in (first, second)]
+    if descriptions[0] != descriptions[1]:
+        raise ValueError(
+            f"{folder / variant} and {folder / other} are evaluations of other clips or with other settings, so they "
+            "cannot be compared: evaluate both by the same command."
+        )
+    n = first.description.settings.middle_strokes
+    return differences(model_results(folder / variant, n), model_results(folder / other, n), n)
+
+
+def ablation_section(folder: Path) -> list[str]:
+    """The section about variants: their results, and their differences to the full one."""
+    summaries = {path.parent.name: read_summary(path.parent) for path in sorted(folder.glob("*/metrics.json"))}
+    some = next(iter(summaries.values()))
+    order = sorted(summaries, key=lambda name: (name != "full", name))
+    minus_full = {f"`{name}`": variant_differences(folder, name, "full") for name in order if name != "full"}
+    return [
+        "## Ablations",
+        "",
+        f"Trained by `training/run_ablations.py` (`make ablations`), {budget(folder)}. This is far less than the "
+        "model above, so compare only the lines of this table with each other. "
+        f"{some.clips} clips, {some.description.settings.middle_strokes} strokes.",
+        "",
+        *table(ABLATION_HEADER, [variant_cells(folder, name, summaries[name]) for name in order]),
+        "",
+        "Each variant minus `full`, over the same clips. An interval that excludes 0 is a difference:",
+        "",
+        *difference_table(minus_full, "minus `full`"),
+        "",
+        *flow_completion_lines(folder),
+    ]
+
+
+def variant_cells(folder: Path, name: str, summary: EvaluationSummary) -> list[str]:
+    """The cells of one variant."""
+    n = summary.description.settings.middle_strokes
+    changed = json.loads((folder.parent / name / "ablation.json").read_text())["difference"]
+    distances = [of_methods[method_label("ours", n)] for of_methods in summary.frechet.values()]
+    images = {e.frames: e.estimates for e in summary.images if (e.method, e.strokes) == ("ours", n)}
+    ade = [e.ade for e in summary.motion if (e.method, e.strokes, e.frames) == ("ours", n, "all")]
+    flow = [e.end_point_error for e in summary.flow if (e.flow, e.strokes, e.region) == ("F", n, "body")]
+    return [
+        f"`{name}`",
+        changed,
+        f"{distances[0]:.3g}" if distances else "–",
+        *(cell(images["all"][metric]) for metric in ("st_lpips", "ssim", "psnr", "psnr_moving")),
+        cell(images["last"]["psnr_moving"]),
+        cell(ade[0]),
+        cell(flow[0]) if flow else "–",
+    ]
+
+
+def flow_completion_lines(folder: Path) -> list[str]:
+    """What flow completion improves (the paper's Table 2): a model in the paper's form with F minus one without F."""
+    if not all((folder / name / "metrics.json").is_file() for name in ("plain", "no_flow_completion")):
+        return []
+    found = variant_differences(folder, "plain", "no_flow_completion")
+    without = read_summary(folder / "no_flow_completion")
+    n = without.description.settings.middle_strokes
+    distance = Results(without).image("st_lpips", "ours", n, "all")
+    st_lpips = [f"{value / distance:+.0%}" for value in _ends(found["st_lpips"])]
+    decibels = [f"{value:+.2f}" for value in _ends(found["psnr"])]
+    pixels = [f"{value:+.2f}" for value in _ends(found["ade"])]
+    return [
+        "What does flow completion improve? In the paper's form (`plain` minus `no_flow_completion`, over the same "
+        f"clips) it changes ST-LPIPS by {st_lpips[0]} ({st_lpips[1]} to {st_lpips[2]}), PSNR by {decibels[0]} dB "
+        f"({decibels[1]} to {decibels[2]}) and ADE by {pixels[0]} pixels ({pixels[1]} to {pixels[2]}). In the paper, "
+        "on MPII, after 400,000 steps, it gives -22 % LPIPS, +1.18 dB and -29 % FVD.",
+        "",
+    ]
+
+
+def _ends(estimate: Estimate) -> tuple[float, float, float]:
+    """The value of an estimate and the ends of its interval."""
+    return estimate.value, estimate.low, estimate.high
+
+
+def budget(folder: Path) -> str:
+    """How long the variants were trained, in words."""
+    made = [json.loads(path.read_text()) for path in sorted(folder.parent.glob("*/ablation.json"))]
+    components = [component for variant in made for component in variant["components"].values()]
+    steps = sorted({component["steps"] for component in components})
+    minutes = sum(component["minutes"] for component in components if component["shared_with"] is None)
+    span = f"{steps[0]}" if steps[0] == steps[-1] else f"{steps[0]} to {steps[-1]}"
+    return f"{span} steps for each F and each G, {minutes:.0f} minutes in all"
+
+
+def existing_section(page: Path, title: str) -> list[str]:
+    """The lines of one section of an existing page, including the title; empty if there is none."""
     lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
     if title not in lines:
         return []
@@ -73,327 +360,96 @@ def section(page: Path, title: str) -> list[str]:
     return lines[first : following[0] if following else len(lines)]
 
 
-class Figures:
-    """Looks figures up by what they are of."""
-
-    def __init__(self, metrics: dict[str, Any]) -> None:
-        self.metrics = metrics
-
-    def __call__(self, kind: str, name: str, **which: Any) -> float | None:
-        """The value of one figure, None where there is none."""
-        for entry in self.metrics[kind]:
-            if all(entry.get(key) == value for key, value in which.items()):
-                return None if entry[name] is None else entry[name]["value"]
-        return None
-
-
-def over(figure: float | None, rival: float | None) -> float | None:
-    """Their ratio, None where there is none."""
-    return figure / rival if figure is not None and rival else None
-
-
-def above(figure: float | None, rival: float | None) -> float | None:
-    """Their difference, None where there is none."""
-    return figure - rival if figure is not None and rival is not None else None
-
-
-def targets(figures: Figures) -> list[tuple[str, float | None, str, Callable[[float], bool]]]:
-    """What the model is held to: in words, the figure, the limit in words, and whether a figure meets it."""
-
-    def body(flow: str, number: int) -> float | None:
-        return figures("flow", "end_point_error", flow=flow, strokes=number, region="body")
-
-    def moving(row: str, strokes: int | None, frames: str) -> float | None:
-        return figures("rows", "psnr_moving", row=row, strokes=strokes, frames=frames)
-
-    def perceptual(row: str, strokes: int | None, frames: str) -> float | None:
-        return figures("rows", "st_lpips", row=row, strokes=strokes, frames=frames)
-
-    def ade(row: str, strokes: int, name: str = "ade") -> float | None:
-        return figures("motion", name, row=row, strokes=strokes, frames="all")
-
-    numbers = figures.metrics["settings"]["strokes"]
-    n, last = usual_strokes(figures.metrics), numbers[-1]
-    found = [
-        (
-            f"F on the body over zero flow, {n} strokes",
-            over(body("F", n), body("zero flow", n)),
-            "≤ 0.5",
-            lambda x: x <= 0.5,
-        ),
-        (
-            f"F on the body over the nearest stroke, {n} strokes",
-            over(body("F", n), body("nearest stroke", n)),
-            "≤ 0.4",
-            lambda x: x <= 0.4,
-        ),
-    ]
-    found += [
-        (
-            f"F on the body over a thin plate, {number} {plural(number)}",
-            over(body("F", number), body("thin plate", number)),
-            "< 1",
-            lambda x: x < 1,
-        )
-        for number in numbers
-    ]
-    still = figures("flow", "end_point_error", flow="F", strokes=n, region="still off the body")
-    way = over(above(ade("still", n), ade("ours", n)), above(ade("still", n), ade("splat, true flow", n)))
-    found += [
-        (f"F off the body where nothing moves, {n} strokes", still, "≤ 0.3 px", lambda x: x <= 0.3),
-        (
-            "G with true flow, first frame: PSNR on moving pixels over splatting along it",
-            above(moving("ours, true flow", None, "first"), moving("splat, true flow", None, "first")),
-            "> 0 dB",
-            lambda x: x > 0,
-        ),
-        (
-            "G with true flow, first frame: ST-LPIPS over splatting along it",
-            over(perceptual("ours, true flow", None, "first"), perceptual("splat, true flow", None, "first")),
-            "< 1",
-            lambda x: x < 1,
-        ),
-        (
-            "whole chain, first frame: PSNR on moving pixels over splatting along F's flow",
-            above(moving("ours", n, "first"), moving("splat, F's flow", n, "first")),
-            "≥ 0.5 dB",
-            lambda x: x >= 0.5,
-        ),
-        (
-            "whole chain, last frame: ST-LPIPS over splatting along F's flow",
-            over(perceptual("ours", n, "last"), perceptual("splat, F's flow", n, "last")),
-            "< 1",
-            lambda x: x < 1,
-        ),
-        (
-            "whole chain, last frame: PSNR on moving pixels over splatting along F's flow",
-            above(moving("ours", n, "last"), moving("splat, F's flow", n, "last")),
-            "≥ 0 dB",
-            lambda x: x >= 0,
-        ),
-        (f"way from a still to splatting along the true flow, {n} strokes", way, "≥ 0.5", lambda x: x >= 0.5),
-        (
-            f"first stroke's error with {last} strokes over alone",
-            over(ade("ours", last, "first_stroke_ade"), ade("ours", numbers[0], "first_stroke_ade")),
-            "≤ 1",
-            lambda x: x <= 1,
-        ),
-        (
-            "what nothing moves in, last frame, against the autoencoder's start frame",
-            figures("rows", "psnr_background", row="ours", strokes=n, frames="last"),
-            "≥ 30 dB",
-            lambda x: x >= 30,
-        ),
-    ]
-    if figures.metrics["drift"]:
-        end = figures.metrics["drift"][-1]
-        found += [
-            (
-                f"frame {end['frame']}: largest change of mean color",
-                end["largest_color"],
-                "≤ 0.05",
-                lambda x: x <= 0.05,
-            ),
-            (
-                f"frame {end['frame']}: ST-LPIPS of still regions",
-                figures("drift", "still_st_lpips", frame=end["frame"]),
-                "≤ 0.25",
-                lambda x: x <= 0.25,
-            ),
-        ]
-    return found
-
-
-def make_command(settings: dict[str, Any]) -> str:
-    """The command with what was set otherwise than by default."""
-    names = ("num_frames", "num_clips", "num_inference_steps", "seed", "drift_frames", "drift_clips")
-    default = dataclasses.asdict(EvaluationSettings()) | {"num_inference_steps": settings["num_inference_steps"]}
-    flags = [f"--{name.replace('_', '-')} {settings[name]}" for name in names if settings[name] != default[name]]
-    return f'make results EVALUATE="{" ".join(flags)}"' if flags else "make results"
-
-
-def worth_of_flow_completion(folder: Path) -> list[str]:
-    """Table 2 of the paper again: a model in its form with F over one without, as lines of Markdown."""
-    if not all((folder / name / "metrics.json").is_file() for name in ("plain", "no_flow_completion")):
-        return []
-    found = variant_differences(folder, "plain", "no_flow_completion")
-    without = Figures(json.loads((folder / "no_flow_completion/metrics.json").read_text()))
-    distance = without("rows", "st_lpips", row="ours", strokes=usual_strokes(without.metrics), frames="all")
-    st_lpips, psnr, ade = (found[name] for name in ("st_lpips", "psnr", "ade"))
-    relative = [f"{st_lpips[end] / distance:+.0%}" for end in ("value", "low", "high")]
-    decibel = [f"{psnr[end]:+.2f}" for end in ("value", "low", "high")]
-    pixels = [f"{ade[end]:+.2f}" for end in ("value", "low", "high")]
+def introduction(summary: EvaluationSummary) -> list[str]:
+    """The head of the page: commands, model and data."""
+    description, settings = summary.description, summary.description.settings
+    height, width = description.frame_size
     return [
-        f"Does F earn its place? In the paper's form (`plain` minus `no_flow_completion`, over the same clips) it "
-        f"changes ST-LPIPS by {relative[0]} ({relative[1]} to {relative[2]}), PSNR by {decibel[0]} dB ({decibel[1]} "
-        f"to {decibel[2]}) and ADE by {pixels[0]} pixels ({pixels[1]} to {pixels[2]}); in the paper, on MPII, after "
-        "400,000 steps, F gives -22 % LPIPS, +1.18 dB and -29 % FVD.",
-        "",
-    ]
-
-
-def variant_differences(folder: Path, variant: str, other: str) -> dict[str, dict[str, Any] | None]:
-    """One variant minus another, as `differences` gives it.
-
-    Raises:
-        ValueError: if they were not evaluated on the same clips with the same settings.
-    """
-    described = [json.loads((folder / name / "metrics.json").read_text()) for name in (variant, other)]
-    if any(described[0][key] != described[1][key] for key in ("data_fingerprint", "settings", "clips")):
-        raise ValueError(
-            f"{folder / variant} and {folder / other} are evaluations of other clips or with other settings, so they "
-            "cannot be compared: evaluate both by the same command."
-        )
-    n = usual_strokes(described[0])
-    return differences(own_rows(folder / variant, n), own_rows(folder / other, n), n)
-
-
-@functools.cache
-def own_rows(evaluation: Path, strokes: int) -> list[dict[str, Any]]:
-    """What was measured of the model itself on each clip; every variant is compared with one that is read once."""
-    records = [json.loads(path.read_text()) for path in sorted((evaluation / "clips").glob("*.json"))]
-    return [next(r for r in record["rows"] if (r["row"], r["strokes"]) == ("ours", strokes)) for record in records]
-
-
-def ablation_lines(folder: Path) -> list[str]:
-    """The tables of variants: their figures, and their differences to the full one, as lines of Markdown."""
-    evaluations = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/metrics.json"))}
-    order = sorted(evaluations, key=lambda name: (name != "full", name))
-    header = ["variant", "difference to full", "Fréchet distance on ST-LPIPS features ↓", "ST-LPIPS ↓", "SSIM ↑"]
-    header += ["PSNR ↑ (dB)", "PSNR, moving ↑ (dB)", "last frame: PSNR, moving ↑ (dB)", "ADE ↓ (px)", "F, body ↓ (px)"]
-    lines = []
-    for name in order:
-        metrics = evaluations[name]
-        n = usual_strokes(metrics)
-        made = json.loads((folder.parent / name / "ablation.json").read_text())
-        rows = {row["frames"]: row for row in metrics["rows"] if row["row"] == "ours" and row["strokes"] == n}
-        motion = [m for m in metrics["motion"] if m["row"] == "ours" and m["strokes"] == n and m["frames"] == "all"]
-        flow = [
-            f["end_point_error"]
-            for f in metrics["flow"]
-            if f["flow"] == "F" and f["strokes"] == n and f["region"] == "body"
-        ]
-        distances = [of_rows[row_name("ours", n)] for of_rows in metrics["frechet"].values()]
-        lines.append(
-            [
-                f"`{name}`",
-                made["difference"],
-                f"{distances[0]:.3g}" if distances else "–",
-                *(cell(rows["all"][metric]) for metric in ("st_lpips", "ssim", "psnr", "psnr_moving")),
-                cell(rows["last"]["psnr_moving"]),
-                cell(motion[0]["ade"]),
-                cell(flow[0]) if flow else "–",
-            ]
-        )
-    minus_full = {f"`{name}`": variant_differences(folder, name, "full") for name in order if name != "full"}
-    return [
-        *table(header, lines),
-        "",
-        "Each variant minus `full`, over the same clips; an interval that leaves out 0 is a difference:",
-        "",
-        *difference_table(minus_full, "minus `full`"),
-    ]
-
-
-def budget(folder: Path) -> str:
-    """How long the variants were trained, in words."""
-    made = [json.loads(path.read_text()) for path in sorted(folder.parent.glob("*/ablation.json"))]
-    steps = sorted({component["steps"] for variant in made for component in variant["components"].values()})
-    minutes = sum(
-        component["minutes"]
-        for variant in made
-        for component in variant["components"].values()
-        if component["shared_with"] is None
-    )
-    span = f"{steps[0]}" if steps[0] == steps[-1] else f"{steps[0]} to {steps[-1]}"
-    return f"{span} steps for each F and each G, {minutes:.0f} minutes in all"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_args(arguments)
-    metrics = json.loads((args.evaluation / "metrics.json").read_text())
-    settings, n = metrics["settings"], usual_strokes(metrics)
-    images = args.output.parent / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for name in ("ade", "drift") if metrics["drift"] else ("ade",):
-        shutil.copyfile(args.evaluation / f"{name}.png", images / f"results-{name}.png")
-
-    height, width = metrics["frame_size"]
-    lines = [
         "# Results",
         "",
-        "Written by `make results` (`benchmarks/results.py`): every figure is the output of the commands below.",
+        "`make results` (`benchmarks/results.py`) writes this page. Every number is the output of these commands:",
         "",
         "```bash",
         *COMMANDS,
         make_command(settings),
         "```",
         "",
-        f"{metrics['model']}: {metrics['clips']} clips of {metrics['data']} (people rendered with motions, bodies and "
-        f"photographs that were never trained on), {width} × {height} pixels, {settings['num_frames']} frames, "
-        f"{settings['num_inference_steps']} denoising steps a frame, seed {settings['seed']}. What each row and each "
-        "metric is, and what it is blind to, is in [evaluation.md](evaluation.md). Below a figure: the interval of "
-        "95 % of the resamplings of the clips.",
-        "",
-        "## Targets",
+        f"{description.model}: {summary.clips} clips of {description.data} (rendered people; their motions, bodies "
+        f"and photographs are not in the training data), {width} × {height} pixels, {settings.num_frames} frames, "
+        f"{settings.num_inference_steps} denoising steps per frame, seed {settings.seed}. "
+        "[evaluation.md](evaluation.md) explains each method, and each metric with its limits. Each value has its "
+        "95 % bootstrap interval over clips below it.",
         "",
     ]
-    verdicts = [
-        [
-            what,
-            "–" if value is None else f"{value:.3g}",
-            limit,
-            "–" if value is None else "met" if meets(value) else "**missed**",
-        ]
-        for what, value, limit, meets in targets(Figures(metrics))
-    ]
-    lines += [*table(["", "reached", "target", ""], verdicts), ""]
-    lines += [f"## Beside its rivals: the paper's Table 2, {n} strokes", "", "Mean over all frames:", ""]
-    lines += [*picture_table(metrics, "all", n), "", "The first frame:", "", *picture_table(metrics, "first", n), ""]
-    lines += ["The last frame:", "", *picture_table(metrics, "last", n), ""]
-    lines += [f"### Ours minus each rival, {n} strokes", "", DIFFERENCE_NOTE, ""]
-    lines += [*difference_table({found["minus"]: found for found in metrics["differences"]}, "ours minus"), ""]
-    lines += [
-        "## Are strokes followed: the paper's Table 3",
-        "",
-        MOTION_NOTE.format(distance=recall_distance(metrics)),
-    ]
-    lines += ["", *motion_table(metrics), "", "![Average displacement error over strokes](images/results-ade.png)", ""]
-    if metrics["keypoints"]:
-        lines += ["### Keypoints detected on the last frame", "", KEYPOINT_NOTE, "", *keypoint_table(metrics), ""]
-    lines += ["## Flow of the first step", "", "End-point error in pixels:", "", *flow_table(metrics), ""]
-    if metrics["drift"]:
-        lines += ["## Long roll-outs", "", DRIFT_NOTE, "", *drift_table(metrics), ""]
+
+
+def comparison(summary: EvaluationSummary) -> list[str]:
+    """The tables of image metrics, motion following, flow and long rollouts."""
+    n = summary.description.settings.middle_strokes
+    lines = [f"## Comparison with baselines: the paper's Table 2, {n} strokes", "", "Mean over all frames:", ""]
+    lines += [*image_table(summary, "all", n), "", "The first frame:", "", *image_table(summary, "first", n), ""]
+    lines += ["The last frame:", "", *image_table(summary, "last", n), ""]
+    lines += [f"### Ours minus each method, {n} strokes", "", DIFFERENCE_NOTE, ""]
+    lines += [*differences_to_methods_table(summary), ""]
+    motion_note = MOTION_NOTE.format(distance=recall_distance(summary.description))
+    lines += ["## Motion following: the paper's Table 3", "", motion_note, "", *motion_table(summary), ""]
+    lines += ["![Average displacement error over strokes](images/results-ade.png)", ""]
+    if summary.keypoints:
+        lines += ["### Keypoints detected on the last frame", "", KEYPOINT_NOTE, "", *keypoint_table(summary), ""]
+    lines += ["## Flow of the first step", "", "End-point error in pixels:", "", *flow_table(summary), ""]
+    if summary.flow_ratios:
+        lines += [FLOW_RATIO_NOTE, "", *flow_ratio_table(summary), ""]
+    if summary.next_frame:
+        lines += ["## Next frame from the true flow", "", NEXT_FRAME_NOTE, "", *next_frame_table(summary), ""]
+    if summary.drift:
+        lines += ["## Long rollouts", "", DRIFT_NOTE, "", *drift_table(summary), ""]
         lines += ["![Color, sharpness and still regions over frames](images/results-drift.png)", ""]
+    return lines
+
+
+def sample_section(evaluation: Path, keys: list[str], images: Path) -> list[str]:
+    """The section with sample sheets. Scales the sheets and writes them to `images`.
+
+    Args:
+        evaluation (`Path`): folder of the evaluation.
+        keys (`list[str]`): the clips to show; the first ones if empty.
+        images (`Path`): folder for the images.
+    """
+    keys = keys or [path.stem for path in sorted((evaluation / "samples").glob("*.png"))[:NUM_SAMPLES]]
+    if not keys:
+        return []
+    lines = ["## Samples", "", "One line per method. The last line shows the flow that drove the model.", ""]
+    for number, key in enumerate(keys):
+        sheet = Image.open(evaluation / f"samples/{key}.png")
+        sheet = sheet.resize((SAMPLE_WIDTH, round(sheet.height * SAMPLE_WIDTH / sheet.width)))
+        with atomic_path(images / f"results-sample-{number}.jpg") as path:
+            sheet.convert("RGB").save(path, quality=85)
+        lines += [f"![{key}](images/results-sample-{number}.jpg)", ""]
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    summary = read_summary(args.evaluation)
+    images = args.output.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for name in ("ade", "drift") if summary.drift else ("ade",):
+        shutil.copyfile(args.evaluation / f"{name}.png", images / f"results-{name}.png")
+
+    lines = introduction(summary)
+    verdicts = [target.cells() for target in targets(summary)]
+    lines += ["## Targets", "", *table(["", "reached", "target", ""], verdicts), ""]
+    lines += comparison(summary)
     if args.ablations is not None:
-        some = json.loads(next(args.ablations.glob("*/metrics.json")).read_text())
-        lines += [
-            "## Ablations",
-            "",
-            f"Trained by `training/run_ablations.py` (`make ablations`), {budget(args.ablations)}: far less than the "
-            "model above, so only rows of this table are comparable. "
-            f"{some['clips']} clips, {usual_strokes(some)} strokes.",
-            "",
-            *ablation_lines(args.ablations),
-            "",
-            *worth_of_flow_completion(args.ablations),
-        ]
+        lines += ablation_section(args.ablations)
     else:
-        lines += section(args.output, "## Ablations")
-    samples = args.samples or [path.stem for path in sorted((args.evaluation / "samples").glob("*.png"))[:NUM_SAMPLES]]
-    if samples:
-        lines += ["## Samples", "", "One line for each row; the flow that drove the model is the last.", ""]
-        for number, key in enumerate(samples):
-            sheet = Image.open(args.evaluation / f"samples/{key}.png")
-            sheet = sheet.resize((SAMPLE_WIDTH, round(sheet.height * SAMPLE_WIDTH / sheet.width)))
-            with atomic_path(images / f"results-sample-{number}.jpg") as path:
-                sheet.convert("RGB").save(path, quality=85)
-            lines += [f"![{key}](images/results-sample-{number}.jpg)", ""]
+        lines += existing_section(args.output, "## Ablations")
+    lines += sample_section(args.evaluation, args.samples, images)
     lines += ["## Not measured", ""]
-    lines += [f"- {name}: {reason.replace(str(Path.home()), '~')}" for name, reason in metrics["absent"].items()]
+    lines += [f"- {name}: {reason.replace(str(Path.home()), '~')}" for name, reason in summary.absent.items()]
     lines += [
-        "- The figures are of rendered people. On real photographs there is no true motion to compare with; the "
-        "pictures in the [README](../README.md) show good and bad ones."
+        "- The results are for rendered people. Real photographs have no true motion to compare with. The images in "
+        "the [README](../README.md) show good and bad results on photographs."
     ]
     with atomic_path(args.output) as path:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

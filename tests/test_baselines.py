@@ -14,93 +14,97 @@ from mcdiff_pipeline.baselines import (
 from mcdiff_pipeline.flow import fill_from_behind
 
 
-def test_every_cell_copies_its_nearest_stroke():
+CELL = 4
+
+
+def test_every_cell_takes_the_displacement_of_its_nearest_stroke():
     points = np.array([[2.0, 2.0], [30.0, 2.0]])
     displacements = np.array([[1.0, 2.0], [-3.0, 4.0]])
-    flow = nearest_stroke_flow(points, displacements, (4, 8), 4)
+    flow = nearest_stroke_flow(points, displacements, (4, 8), CELL) * CELL
     assert flow.shape == (2, 4, 8)
     np.testing.assert_array_equal(flow[:, 3, :4], np.tile([[1.0], [2.0]], 4))
     np.testing.assert_array_equal(flow[:, 3, 4:], np.tile([[-3.0], [4.0]], 4))
 
 
-INTERPOLATIONS = pytest.mark.parametrize(
+each_interpolation = pytest.mark.parametrize(
     "interpolate",
     [nearest_stroke_flow, inverse_distance_flow, thin_plate_flow],
     ids=lambda function: function.__name__,
 )
 
 
-@INTERPOLATIONS
-def test_an_interpolation_says_what_the_strokes_say_where_they_are(interpolate):
+@each_interpolation
+def test_interpolation_equals_the_strokes_at_their_positions(interpolate):
     rng = np.random.default_rng(0)
     cells = rng.permutation(64)[:6]
     points = np.stack([cells % 8, cells // 8], axis=1) * 4.0 + 2  # centers of cells
     displacements = rng.normal(size=(6, 2))
-    flow = interpolate(points, displacements, (8, 8), 4)
+    flow = interpolate(points, displacements, (8, 8), CELL) * CELL
     assert flow.shape == (2, 8, 8)
     np.testing.assert_allclose(flow[:, cells // 8, cells % 8].T, displacements, atol=1e-4)
 
 
-@INTERPOLATIONS
-def test_one_stroke_moves_everything_alike(interpolate):
-    flow = interpolate(np.array([[5.0, 9.0]]), np.array([[1.5, -2.0]]), (6, 8), 4)
+@each_interpolation
+def test_interpolation_of_one_stroke_is_constant(interpolate):
+    flow = interpolate(np.array([[5.0, 9.0]]), np.array([[1.5, -2.0]]), (6, 8), CELL) * CELL
     np.testing.assert_allclose(flow, np.broadcast_to([[[1.5]], [[-2.0]]], (2, 6, 8)), atol=1e-9)
 
 
-@INTERPOLATIONS
-def test_two_strokes_in_one_place_give_finite_flow(interpolate):
-    flow = interpolate(np.array([[5.0, 9.0], [5.0, 9.0]]), np.array([[1.0, 0.0], [3.0, 0.0]]), (6, 8), 4)
+@each_interpolation
+def test_interpolation_of_two_strokes_at_one_position_is_finite(interpolate):
+    flow = interpolate(np.array([[5.0, 9.0], [5.0, 9.0]]), np.array([[1.0, 0.0], [3.0, 0.0]]), (6, 8), CELL) * CELL
     assert np.isfinite(flow).all()
     assert flow[0].min() >= 1 - 1e-6
     assert flow[0].max() <= 3 + 1e-6
 
 
-def test_a_thin_plate_of_strokes_in_an_affine_motion_is_that_motion():
+def test_thin_plate_of_an_affine_motion_is_that_motion():
     rng = np.random.default_rng(1)
     points = rng.uniform(0, 32, size=(7, 2))
     matrix, offset = np.array([[0.1, -0.2], [0.05, 0.15]]), np.array([1.0, -2.0])
-    flow = thin_plate_flow(points, points @ matrix + offset, (8, 8), 4)
+    flow = thin_plate_flow(points, points @ matrix + offset, (8, 8), CELL) * CELL
     columns, rows = np.meshgrid(np.arange(8) * 4 + 2, np.arange(8) * 4 + 2)
     expected = np.stack([columns, rows], axis=-1) @ matrix + offset
     np.testing.assert_allclose(flow.transpose(1, 2, 0), expected, atol=1e-6)
 
 
-def test_a_thin_plate_of_two_strokes_changes_only_along_the_line_between_them():
-    flow = thin_plate_flow(np.array([[2.0, 18.0], [30.0, 18.0]]), np.array([[0.0, 0.0], [7.0, 0.0]]), (8, 8), 4)
+def test_thin_plate_of_two_strokes_changes_only_along_the_line_between_them():
+    points, displacements = np.array([[2.0, 18.0], [30.0, 18.0]]), np.array([[0.0, 0.0], [7.0, 0.0]])
+    flow = thin_plate_flow(points, displacements, (8, 8), CELL) * CELL
     np.testing.assert_allclose(flow[0], np.tile(np.arange(8.0), (8, 1)), atol=1e-6)
     np.testing.assert_allclose(flow[1], 0, atol=1e-9)
 
 
-def test_steps_are_chained():
+def test_accumulated_flow_chains_the_steps():
     step = torch.zeros(1, 3, 2, 8, 8)
     step[:, :, 0] = torch.tensor([1.0, 2.0, -4.0])[None, :, None, None]
     assert accumulate_steps(step)[0, :, 0, 4, 4].tolist() == [1, 3, -1]
 
 
-def square_that_moves() -> torch.Tensor:
-    """Flow of a 4 x 4 square at the left that moves 6 pixels right on a still ground."""
+def moving_square() -> torch.Tensor:
+    """Flow of a square of 4 x 4 pixels that moves 6 pixels right over a still ground."""
     flow = torch.zeros(1, 2, 16, 16)
     flow[:, 0, 4:8, 2:6] = 6
     return flow
 
 
-def test_moving_pixels_are_those_that_something_leaves_or_reaches():
-    moving = moving_pixels(square_that_moves())[0]
+def test_moving_pixels_are_those_that_the_square_leaves_or_reaches():
+    moving = moving_pixels(moving_square())[0]
     expected = torch.zeros(16, 16, dtype=torch.bool)
     expected[4:8, 2:6] = expected[4:8, 8:12] = True
     assert torch.equal(moving, expected)
 
 
-def test_splatting_carries_the_square_and_keeps_what_was_in_the_hole():
+def test_splat_moves_the_square_and_keeps_the_old_content_in_the_hole():
     frame = torch.zeros(1, 3, 16, 16)
     frame[:, :, 4:8, 2:6] = 1
-    result = splat_frame(frame, square_that_moves())
+    result = splat_frame(frame, moving_square())
     assert (result[:, :, 4:8, 8:12] > 0.9).all()  # in front of the ground that stays there
     assert torch.equal(result[:, :, 4:8, 2:6], frame[:, :, 4:8, 2:6])
     assert (result[:, :, :4] == 0).all()
 
 
-def test_a_square_is_carried_over_several_frames_and_leaves_the_ground_behind():
+def test_splat_of_the_start_frame_moves_the_square_over_several_frames():
     start = torch.full((1, 3, 16, 16), 0.25)
     start[:, :, 4:8, 2:6] = 1
     steps = torch.zeros(1, 2, 2, 16, 16)
@@ -109,28 +113,28 @@ def test_a_square_is_carried_over_several_frames_and_leaves_the_ground_behind():
     frames = splat_start_frame(start, accumulate_steps(steps), cell=4)
     expected = torch.full((1, 3, 16, 16), 0.25)
     expected[:, :, 4:8, 8:12] = 1
-    # In front of the ground as its motion weighs more, but not opaque.
+    # The motion of the square puts it in front of the ground, but it is not opaque.
     assert (frames[:, 1] - expected).abs().max() < 0.35
     assert (frames[:, 1] - expected)[..., 2:5].abs().max() < 0.01
 
 
-def test_holes_are_filled_with_what_is_behind():
-    picture = torch.zeros(1, 1, 16, 16)
-    picture[..., 8:] = 1  # moves fast, the left half does not
+def test_holes_are_filled_from_behind():
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 8:] = 1  # moves fast, the left half does not
     motion = torch.zeros(1, 1, 16, 16)
     motion[..., 8:] = 5
     coverage = torch.ones(1, 1, 16, 16)
     coverage[..., 6:10] = 0
-    filled = fill_from_behind(picture, coverage, motion)
-    assert torch.equal(filled[..., :6], picture[..., :6])
-    assert torch.equal(filled[..., 10:], picture[..., 10:])
+    filled = fill_from_behind(image, coverage, motion)
+    assert torch.equal(filled[..., :6], image[..., :6])
+    assert torch.equal(filled[..., 10:], image[..., 10:])
     assert filled[..., 6:10].max() < 0.3
 
 
 @pytest.mark.parametrize("size", [(16, 16), (7, 13), (1, 5)])
-def test_a_picture_of_one_color_stays_that_color_whatever_is_missing(size):
+def test_filled_image_of_one_color_keeps_that_color(size):
     coverage = (torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)) > 0.7).float()
     coverage[..., 0, 0] = 1
-    picture = torch.where(coverage > 0, 0.75, 0.0)
-    filled = fill_from_behind(picture, coverage, torch.zeros(1, 1, *size))
+    image = torch.where(coverage > 0, 0.75, 0.0)
+    filled = fill_from_behind(image, coverage, torch.zeros(1, 1, *size))
     torch.testing.assert_close(filled, torch.full_like(filled, 0.75))

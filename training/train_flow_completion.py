@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
                         "body": F.interpolate(body, size, mode="area")[0] > 0.5,
                         "sparse_flow": sparse_flow * cell,
                         "mask": mask,
-                        "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, cell)),
+                        "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, cell)) * cell,
                         "index": int(index),
                     }
                 )

@@ -1,66 +1,76 @@
-"""The simple rivals that F and G have to beat, and where they are compared.
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Simple baselines for a trained model.
 
-F's rivals interpolate the strokes, G's carry pixels along the flow. Flow is forward flow `[B, 2, H, W]`, channel 0
-right, channel 1 down.
+Flow completion is compared with interpolations of the strokes. Generated frames are compared with splatted ones. Flow
+is forward flow `[B, 2, H, W]`: channel 0 points right, channel 1 points down.
 """
 
 import numpy as np
 import torch
 
-from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_importance
+from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_latents
+
+
+# Coverage by moving pixels above which a pixel counts as reached. At 0.5 still regions contain so much of the outlines
+# of moving things that their PSNR drops: on rendered people, splatting by the true flow gives 38.6 dB there at 0.1,
+# 38.0 dB at 0.25 and 37.0 dB at 0.5. On moving pixels it gives 18.6 dB at all of these.
+REACHED_COVERAGE = 0.1
 
 
 def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
-    """F's rival: every cell moves like the stroke nearest to its center.
+    """Interpolates strokes: every cell takes the displacement of the stroke nearest to its center.
 
     Args:
-        points (`np.ndarray`): `[N, 2]`, (x, y) in pixels, at least one.
+        points (`np.ndarray`): `[N, 2]`, (x, y) in pixels, N >= 1.
         displacements (`np.ndarray`): `[N, 2]`, (u, v) in pixels.
         size (`tuple[int, int]`): (height, width) of the grid in cells.
-        cell (`int`): pixels along one side of a cell.
+        cell (`int`): side of a cell in pixels.
 
     Returns:
-        `np.ndarray`: `[2, height, width]` in pixels, the dtype of `displacements`.
+        `np.ndarray`: `[2, height, width]` in cells of the grid, with the dtype of `displacements`.
     """
     distances = np.linalg.norm(_cell_centers(size, cell)[:, :, None] - points, axis=-1)
-    return displacements[distances.argmin(axis=-1)].transpose(2, 0, 1)
+    return displacements[distances.argmin(axis=-1)].transpose(2, 0, 1) / cell
 
 
 def inverse_distance_flow(
     points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int
 ) -> np.ndarray:
-    """F's rival: every cell moves like all strokes, weighted by one over the squared distance (Shepard 1968).
+    """Interpolates strokes: every cell takes their mean, weighted by the inverse squared distance (Shepard 1968).
 
     Arguments and result are those of `nearest_stroke_flow`.
     """
     squared = np.square(_cell_centers(size, cell)[:, :, None] - points).sum(axis=-1)  # [h, w, N]
     weights = 1 / np.maximum(squared, 1e-6)
     weights /= weights.sum(axis=-1, keepdims=True)
-    return (weights @ displacements).transpose(2, 0, 1).astype(displacements.dtype)
+    return (weights @ displacements).transpose(2, 0, 1).astype(displacements.dtype) / cell
 
 
 def thin_plate_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
-    """F's rival: the smoothest surface through the strokes, a thin-plate spline (Duchon 1977, Bookstein 1989).
+    """Interpolates strokes by a thin-plate spline, the smoothest surface through them (Duchon 1977, Bookstein 1989).
 
-    One stroke moves everything alike, two give what changes along the line between them, and only from three on that
-    are not on one line the spline bends.
+    One stroke gives a constant flow. Two strokes give a flow that changes only along the line between them. The spline
+    bends from three strokes on, if they do not lie on one line.
 
     Arguments and result are those of `nearest_stroke_flow`.
     """
-    middle, unit = points.mean(axis=0), cell * max(size)  # numbers of size 1, for the solver's sake
-    at = (points - middle) / unit
+    middle, unit = points.mean(axis=0), cell * max(size)  # coordinates of about 1, which condition the system well
+    knots = (points - middle) / unit
     cells = (_cell_centers(size, cell).reshape(-1, 2) - middle) / unit
-
-    def basis(to):
-        squared = np.square(to[:, None] - at).sum(axis=-1)
-        return 0.5 * squared * np.log(np.maximum(squared, 1e-12)), np.column_stack([np.ones(len(to)), to])
-
-    bending, affine = basis(at)
-    # Too few strokes leave the affine part open; of all solutions the least is taken, and with coordinates around the
-    # strokes' middle that is the one with the smallest slope.
+    bending, affine = _thin_plate_basis(knots, knots)
+    # One or two strokes do not determine the affine part. `lstsq` takes the solution with the smallest norm. Because
+    # the coordinates are centered on the strokes, this is the solution with the smallest slope.
     system = np.block([[bending, affine], [affine.T, np.zeros((3, 3))]])
     weights = np.linalg.lstsq(system, np.vstack([displacements, np.zeros((3, 2))]), rcond=1e-10)[0]
-    return (np.hstack(basis(cells)) @ weights).T.reshape(2, *size).astype(displacements.dtype)
+    flow = np.hstack(_thin_plate_basis(cells, knots)) @ weights
+    return flow.T.reshape(2, *size).astype(displacements.dtype) / cell
+
+
+def _thin_plate_basis(positions: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The radial part `[M, N]`, r² log r, and the affine part `[M, 3]` of the spline at positions `[M, 2]`."""
+    squared = np.square(positions[:, None] - knots).sum(axis=-1)
+    radial = 0.5 * squared * np.log(np.maximum(squared, 1e-12))
+    return radial, np.column_stack([np.ones(len(positions)), positions])
 
 
 def _cell_centers(size: tuple[int, int], cell: int) -> np.ndarray:
@@ -69,23 +79,31 @@ def _cell_centers(size: tuple[int, int], cell: int) -> np.ndarray:
     return (np.stack([columns, rows], axis=-1) + 0.5) * cell
 
 
+# Every interpolation by the name that reports give it.
+INTERPOLATIONS = {
+    "nearest stroke": nearest_stroke_flow,
+    "inverse distance": inverse_distance_flow,
+    "thin plate": thin_plate_flow,
+}
+
+
 def splat_frame(latents: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """G's rival: the current frame carried along the flow; holes keep what was there.
+    """Predicts the next frame by splatting the current one along the flow. Holes keep their old content.
 
     Args:
-        latents (`torch.Tensor`): `[B, C, h, w]` of the current frame; pictures serve as well.
+        latents (`torch.Tensor`): `[B, C, h, w]`, the current frame.
         flow (`torch.Tensor`): `[B, 2, h, w]` in cells of this grid.
 
     Returns:
         `torch.Tensor`: `[B, C, h, w]`.
     """
-    splatted, coverage = forward_splat(latents, flow, splat_importance(flow))
+    splatted, coverage = splat_latents(latents, flow)
     coverage = coverage.clamp(max=1)
     return coverage * splatted + (1 - coverage) * latents
 
 
 def accumulate_steps(flow: torch.Tensor) -> torch.Tensor:
-    """Flow from each frame to the next, chained to flow from the first frame to each other; `[B, N - 1, 2, H, W]`."""
+    """Chains flow between consecutive frames to flow from the first frame to each later one, `[B, N - 1, 2, H, W]`."""
     total, accumulated = torch.zeros_like(flow[:, 0]), []
     for step in flow.unbind(1):
         total = accumulate_flow(total, step)
@@ -94,15 +112,15 @@ def accumulate_steps(flow: torch.Tensor) -> torch.Tensor:
 
 
 def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell: int) -> torch.Tensor:
-    """The rival of the whole chain: the start frame, carried along the flow accumulated so far, frame by frame.
+    """Makes a whole video by splatting the start frame along the accumulated flow. Holes are filled from behind.
 
-    Holes are filled from behind. So every frame has the sharpness of a picture that is resampled once, and what comes
-    into sight is what its surroundings suggest.
+    Every frame is resampled only once, so none is blurrier than the others.
 
     Args:
         start (`torch.Tensor`): `[B, 3, H, W]`.
-        accumulated_flow (`torch.Tensor`): `[B, N - 1, 2, H, W]` in pixels, from the first frame to each other.
-        cell (`int`): pixels along one side of a latent cell, the unit in which motion decides who is in front.
+        accumulated_flow (`torch.Tensor`): `[B, N - 1, 2, H, W]` in pixels, from the first frame to each later one.
+        cell (`int`): side of a latent cell in pixels. Splatting measures motion in latent cells to decide what is in
+            front.
 
     Returns:
         `torch.Tensor`: `[B, N - 1, 3, H, W]`, the frames after the first.
@@ -111,15 +129,18 @@ def splat_start_frame(start: torch.Tensor, accumulated_flow: torch.Tensor, cell:
 
 
 def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    """Where a next frame differs from repeating the last one: what something moves away from, and moves to.
+    """The pixels that a moving thing leaves or reaches. Elsewhere the next frame repeats the current one.
+
+    A pixel is reached if moving pixels cover more than a tenth of it.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]` in pixels.
-        threshold (`float`, defaults to 0.5): displacement in pixels above which something moves.
+        threshold (`float`, defaults to 0.5): displacement in pixels above which a pixel moves.
 
     Returns:
         `torch.Tensor`: bool `[B, H, W]`.
     """
-    moving = (flow_magnitude(flow) > threshold).float()
-    arrived, _ = forward_splat(moving, flow, splat_importance(flow))
-    return ((moving > 0) | (arrived > 0.5))[:, 0]
+    moving = flow_magnitude(flow) > threshold
+    # Pixels with a flow of NaN are dropped, so this is the coverage by moving pixels alone.
+    _, coverage = forward_splat(moving.to(flow.dtype), torch.where(moving, flow, torch.nan))
+    return (moving | (coverage > REACHED_COVERAGE))[:, 0]

@@ -9,7 +9,7 @@ SIZE, NUM_FRAMES = 32, 5
 
 
 def sliding_square(speed: float = 3.0, num_frames: int = NUM_FRAMES) -> Clip:
-    """A square of 8 x 8 pixels that slides right on a still ground, with a keypoint on it and one beside it."""
+    """A square of 8 x 8 pixels that slides right over a still ground, with two visible keypoints and a hidden one."""
     frames = np.zeros((num_frames, SIZE, SIZE, 3), np.uint8)
     masks = np.zeros((num_frames, SIZE, SIZE), np.uint8)
     flow = np.zeros((num_frames - 1, 2, SIZE, SIZE), np.float32)
@@ -24,33 +24,33 @@ def sliding_square(speed: float = 3.0, num_frames: int = NUM_FRAMES) -> Clip:
     return Clip("square", frames, flow, np.zeros((num_frames - 1, SIZE, SIZE), bool), masks, keypoints)
 
 
-def test_a_point_goes_where_its_pixel_goes():
+def test_point_moves_by_the_flow_of_its_pixel():
     (track,) = follow_points(sliding_square(), np.array([[8.5, 12.5]]))
     np.testing.assert_allclose(track, [[8.5 + 3 * t, 12.5] for t in range(NUM_FRAMES)])
 
 
-def test_a_point_is_lost_where_it_is_covered():
+def test_track_ends_where_the_point_is_occluded():
     clip = sliding_square()
     clip.occlusion[1, :, :] = True
     (track,) = follow_points(clip, np.array([[8.5, 12.5]]))
     assert len(track) == 2
 
 
-def test_a_point_is_lost_where_it_leaves_the_picture():
+def test_track_ends_where_the_point_leaves_the_image():
     (track,) = follow_points(sliding_square(speed=6, num_frames=4), np.array([[11.5, 12.5]]))
     np.testing.assert_allclose(track[:, 0], [11.5, 17.5, 23.5, 29.5])
     (track,) = follow_points(sliding_square(speed=8, num_frames=4), np.array([[11.5, 12.5]]))
     np.testing.assert_allclose(track[:, 0], [11.5, 19.5, 27.5])
 
 
-def test_a_point_that_rounding_puts_on_something_else_is_lost():
+def test_track_ends_where_rounding_moves_the_point_to_another_mask():
     clip = sliding_square()
     clip.masks[2] = 0
     (track,) = follow_points(clip, np.array([[8.5, 12.5]]))
     assert len(track) == 2
 
 
-def test_handles_are_keypoints_that_are_seen_and_their_strokes_go_the_true_way():
+def test_handles_start_at_visible_keypoints_and_their_strokes_follow_the_true_flow():
     handles = draw_handles(sliding_square(), 9, np.random.default_rng(0))
     assert sorted(handle.track[0].tolist() for handle in handles) == [[8, 12], [10, 14]]
     stroke = handles[0].stroke()
@@ -59,7 +59,7 @@ def test_handles_are_keypoints_that_are_seen_and_their_strokes_go_the_true_way()
     assert stroke.displacement(2) == (3, 0)
 
 
-def test_what_stays_is_no_handle():
+def test_still_keypoint_is_not_a_handle():
     clip = sliding_square()
     clip.keypoints[:, 0, 1, :2] = [2, 2]
     clip.masks[:, :4, :4] = 1
@@ -67,13 +67,13 @@ def test_what_stays_is_no_handle():
     assert [handle.track[0].tolist() for handle in handles] == [[8, 12]]
 
 
-def test_fewer_handles_are_the_first_of_more():
+def test_smaller_draw_is_the_start_of_a_larger_one():
     many = draw_handles(sliding_square(), 6, np.random.default_rng(3), anywhere=True)
     few = draw_handles(sliding_square(), 2, np.random.default_rng(3), anywhere=True)
     assert [handle.track.tolist() for handle in few] == [handle.track.tolist() for handle in many[:2]]
 
 
-def test_handles_anywhere_are_pixels_that_move():
+def test_handles_anywhere_start_at_moving_pixels():
     clip = sliding_square()
     for handle in draw_handles(clip, 20, np.random.default_rng(1), anywhere=True):
         column, row = handle.track[0].astype(int)
@@ -81,9 +81,9 @@ def test_handles_anywhere_are_pixels_that_move():
 
 
 @pytest.mark.parametrize("anywhere", [False, True])
-def test_the_further_it_gets_the_likelier_a_handle_is_drawn(anywhere):
+def test_probability_of_a_handle_grows_with_its_reach(anywhere):
     clip = sliding_square(num_frames=2)
-    # The lower half of the square goes a third of the way.
+    # The lower half of the square moves only a third as far.
     clip.flow[:, :, 12:] /= 3
     clip.masks[1, 12:16, 4:15] = 1
     clip.keypoints[:, 0, 0, 1] = 9

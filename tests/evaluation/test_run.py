@@ -1,7 +1,6 @@
 import csv
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -45,67 +44,93 @@ def finished(pipe, dataset, tmp_path_factory):
     return folder, evaluate(pipe, dataset, folder, SETTINGS, model_name="tiny", data_name="squares", batch_size=2)
 
 
-def figure(metrics, kind: str, name: str, **which) -> dict:
+def estimate(metrics, kind: str, name: str, **which) -> dict:
+    """The only estimate of this kind and name whose entry has these values."""
     (entry,) = [entry for entry in metrics[kind] if all(entry[key] == value for key, value in which.items())]
     return entry[name]
 
 
-def test_the_true_video_is_the_floor_and_a_still_the_ceiling(finished):
+def test_true_video_is_the_floor_and_still_is_the_ceiling(finished):
     _, metrics = finished
     for number in SETTINGS.strokes:
         which = {"strokes": number, "frames": "all"}
-        assert figure(metrics, "motion", "ade", row="true video", **which)["value"] == 0
-        assert figure(metrics, "motion", "recall", row="true video", **which)["value"] == 1
-        still = figure(metrics, "motion", "ade", row="still", **which)["value"]
-        splat = figure(metrics, "motion", "ade", row="splat, true flow", **which)["value"]
+        assert estimate(metrics, "motion", "ade", row="true video", **which)["value"] == 0
+        assert estimate(metrics, "motion", "recall", row="true video", **which)["value"] == 1
+        still = estimate(metrics, "motion", "ade", row="still", **which)["value"]
+        splat = estimate(metrics, "motion", "ade", row="splat, true flow", **which)["value"]
         assert splat < 0.5 < 2 < still
-    assert figure(metrics, "rows", "ssim", row="true video", frames="all")["value"] == pytest.approx(1)
-    assert figure(metrics, "rows", "st_lpips", row="true video", frames="all")["value"] == pytest.approx(0, abs=1e-6)
-    assert figure(metrics, "rows", "psnr_moving", row="splat, true flow", frames="all")["value"] > (
-        3 + figure(metrics, "rows", "psnr_moving", row="still", frames="all")["value"]
+    assert estimate(metrics, "rows", "ssim", row="true video", frames="all")["value"] == pytest.approx(1)
+    assert estimate(metrics, "rows", "st_lpips", row="true video", frames="all")["value"] == pytest.approx(0, abs=1e-6)
+    assert estimate(metrics, "rows", "psnr_moving", row="splat, true flow", frames="all")["value"] > (
+        3 + estimate(metrics, "rows", "psnr_moving", row="still", frames="all")["value"]
     )
 
 
-def test_the_first_frame_of_a_still_differs_less_than_the_last(finished):
+def test_still_is_nearer_to_the_first_frame_than_to_the_last(finished):
     _, metrics = finished
     first, last = (
-        figure(metrics, "rows", "psnr", row="still", frames=frames)["value"] for frames in ("first", "last")
+        estimate(metrics, "rows", "psnr", row="still", frames=frames)["value"] for frames in ("first", "last")
     )
     assert first > last
 
 
-def test_zero_flow_is_off_by_the_motion_of_the_squares(finished):
+def test_error_of_zero_flow_is_the_motion_of_the_squares(finished):
     _, metrics = finished
-    # Squares go 2, 3, 4 and 5 pixels in a step and cover as many cells each.
-    error = figure(metrics, "flow", "end_point_error", flow="zero flow", strokes=1, region="body")
+    # The squares move 2, 3, 4 and 5 pixels per step and cover equally many cells.
+    error = estimate(metrics, "flow", "end_point_error", flow="zero flow", strokes=1, region="body")
     assert error["value"] == pytest.approx(3.5, rel=0.01)
-    nearest = figure(metrics, "flow", "end_point_error", flow="nearest stroke", strokes=1, region="body")
+    nearest = estimate(metrics, "flow", "end_point_error", flow="nearest stroke", strokes=1, region="body")
     assert nearest["value"] == pytest.approx(0, abs=0.02)
 
 
-def test_figures_carry_their_interval_and_their_number_of_clips(finished):
+def test_flow_ratios_divide_the_error_of_the_completed_flow_on_the_body(finished):
+    folder, metrics = finished
+    completed, zero = (
+        estimate(metrics, "flow", "end_point_error", flow=flow, strokes=2, region="body")["value"]
+        for flow in ("F", "zero flow")
+    )
+    found = estimate(metrics, "flow_ratios", "ratio", over="zero flow", strokes=2)
+    assert found["value"] == pytest.approx(completed / zero)
+    assert found["low"] <= found["value"] <= found["high"]
+    # One stroke describes the motion of a rigid square exactly, so there is nothing to divide by.
+    assert estimate(metrics, "flow_ratios", "ratio", over="nearest stroke", strokes=1) is None
+    assert "| strokes | over zero flow | over nearest stroke |" in (folder / "report.md").read_text()
+
+
+def test_next_frame_compares_the_model_with_splats_along_the_true_flow(finished):
+    folder, metrics = finished
+    psnr = {entry["row"]: entry["psnr_moving"] for entry in metrics["next_frame"]}
+    assert list(psnr) == ["still", "splat, true flow", "ours, true flow", "splat of latents, true flow"]
+    assert psnr["splat, true flow"]["value"] > 3 + psnr["still"]["value"]
+    assert all(found["low"] <= found["value"] <= found["high"] for found in psnr.values())
+    assert "## Next frame from the true flow" in (folder / "report.md").read_text()
+
+
+def test_estimates_have_an_interval_and_a_number_of_clips(finished):
     _, metrics = finished
-    psnr = figure(metrics, "rows", "psnr", row="ours", strokes=2, frames="all")
+    psnr = estimate(metrics, "rows", "psnr", row="ours", strokes=2, frames="all")
     assert psnr["low"] < psnr["value"] < psnr["high"]
     assert psnr["clips"] == metrics["clips"] == NUM_CLIPS
 
 
-def test_the_model_is_compared_with_each_row_on_the_same_clips(finished):
+def test_differences_compare_the_model_with_each_method_on_the_same_clips(finished):
     folder, metrics = finished
-    ours = {"row": "ours", "strokes": SETTINGS.usual_strokes, "frames": "all"}
+    ours = {"row": "ours", "strokes": SETTINGS.middle_strokes, "frames": "all"}
     assert {found["minus"] for found in metrics["differences"]} >= {"still", "splat, F's flow", "ours, true flow"}
     for found in metrics["differences"]:
         for kind, name in (("rows", "psnr"), ("rows", "st_lpips"), ("motion", "ade")):
             theirs = {"row": found["minus"], "frames": "all"}
             if any(entry["row"] == found["minus"] and entry["strokes"] is not None for entry in metrics[kind]):
-                theirs["strokes"] = SETTINGS.usual_strokes
-            expected = figure(metrics, kind, name, **ours)["value"] - figure(metrics, kind, name, **theirs)["value"]
+                theirs["strokes"] = SETTINGS.middle_strokes
+            expected = (
+                estimate(metrics, kind, name, **ours)["value"] - estimate(metrics, kind, name, **theirs)["value"]
+            )
             assert found[name]["value"] == pytest.approx(expected)
             assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
     assert "| ours minus |" in (folder / "report.md").read_text()
 
 
-def test_what_is_not_measured_is_named_with_the_reason(finished):
+def test_absent_metrics_are_listed_with_the_reason(finished):
     folder, metrics = finished
     assert metrics["keypoints"] == []
     assert "no pose model" in metrics["absent"]["Keypoints detected on the output"]
@@ -117,12 +142,12 @@ def test_what_is_not_measured_is_named_with_the_reason(finished):
     assert "Fréchet distance on ST-LPIPS features ↓" not in report
 
 
-def test_report_scorecard_plots_and_samples_are_there(finished):
+def test_report_scorecard_plots_and_samples_are_written(finished):
     folder, metrics = finished
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     report = (folder / "report.md").read_text()
-    for row in ("true video", "still", "splat, thin plate", "ours, true flow"):
-        assert f"| {row} |" in report
+    for method in ("true video", "still", "splat, thin plate", "ours, true flow"):
+        assert f"| {method} |" in report
     with open(folder / "strokes.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == NUM_CLIPS * 2
@@ -136,16 +161,14 @@ def test_report_scorecard_plots_and_samples_are_there(finished):
     assert len(list((folder / "samples").iterdir())) == 2
 
 
-def test_long_roll_outs_are_measured_at_frames_that_double(finished):
+def test_long_rollouts_are_measured_at_doubling_frames(finished):
     _, metrics = finished
     assert [entry["frame"] for entry in metrics["drift"]] == [1, 2, 4, 5]
     assert all(entry["color"]["clips"] == 2 for entry in metrics["drift"])
     assert all(entry["still_st_lpips"]["value"] >= 0 for entry in metrics["drift"])
 
 
-def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_figures(
-    finished, pipe, dataset, tmp_path, monkeypatch
-):
+def test_interrupted_evaluation_resumes_and_gives_the_same_results(finished, pipe, dataset, tmp_path, monkeypatch):
     class Interrupted(Exception):
         pass
 
@@ -158,21 +181,33 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_figures(
         patch.setattr(ClipEvaluator, "evaluate", stop_at_the_third)
         with pytest.raises(Interrupted):
             evaluate(pipe, dataset, tmp_path, SETTINGS, batch_size=2)
-    assert sorted(path.name for path in (tmp_path / "clips").glob("*.json")) == ["square_0.json", "square_1.json"]
+    records = sorted((tmp_path / "clips").glob("*.json"))
+    assert [path.name for path in records] == ["square_0.json", "square_1.json"]
+    for path in records:  # earlier versions did not write this key
+        content = json.loads(path.read_text())
+        del content["next_frame"]
+        path.write_text(json.dumps(content))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").iterdir()}
     metrics = evaluate(pipe, dataset, tmp_path, SETTINGS, batch_size=2)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for kind in ("rows", "motion", "flow", "drift"):
         assert metrics[kind] == finished[1][kind]
+    assert metrics["next_frame"][0]["psnr_moving"]["clips"] == NUM_CLIPS - 2
 
 
-def test_the_size_of_a_batch_changes_nothing_but_rounding(finished, pipe, dataset, tmp_path):
-    metrics = evaluate(pipe, dataset, tmp_path, SETTINGS, batch_size=3)
-    for row, expected in zip(metrics["rows"], finished[1]["rows"]):
-        assert row["psnr"]["value"] == pytest.approx(expected["psnr"]["value"], abs=1e-2)
+def test_batch_size_and_other_models_change_the_results_by_rounding_only(finished, pipe, dataset, tmp_path):
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"drift_clips": 0, "num_samples": 0}))
+    metrics = evaluate(pipe, dataset, tmp_path, settings, others={"ours, again": pipe}, batch_size=3)
+    for entry, expected in zip(metrics["rows"], finished[1]["rows"]):
+        if entry["row"] == expected["row"]:
+            assert entry["psnr"]["value"] == pytest.approx(expected["psnr"]["value"], abs=1e-2)
+    which = {"strokes": 2, "frames": "all"}
+    assert estimate(metrics, "rows", "psnr", row="ours, again", **which) == (
+        estimate(metrics, "rows", "psnr", row="ours", **which)
+    )
 
 
-def test_a_folder_with_another_evaluation_is_left_alone(finished, pipe, dataset):
+def test_folder_of_another_evaluation_raises_and_is_not_changed(finished, pipe, dataset):
     folder, _ = finished
     before = (folder / "metrics.json").read_bytes()
     with pytest.raises(ValueError, match="holds an evaluation with other seed; name another folder"):
@@ -184,37 +219,29 @@ def test_a_folder_with_another_evaluation_is_left_alone(finished, pipe, dataset)
     assert (folder / "metrics.json").read_bytes() == before
 
 
-def test_a_model_without_f_is_evaluated_without_the_rows_that_need_it(dataset, tmp_path):
+def test_model_without_flow_completion_is_evaluated_without_it(dataset, tmp_path):
     pipe = make_pipeline(("previous_frame", "sparse_flow"), flow_completion=None)
     settings = EvaluationSettings(**(vars(SETTINGS) | {"num_clips": 1, "drift_clips": 0}))
     metrics = evaluate(pipe, dataset, tmp_path, settings)
-    rows = {entry["row"] for entry in metrics["rows"]}
-    assert "ours" in rows
-    assert not rows & {"ours, true flow", "splat, F's flow"}
+    methods = {entry["row"] for entry in metrics["rows"]}
+    assert "ours" in methods
+    assert not methods & {"ours, true flow", "splat, F's flow"}
     assert "F" not in {entry["flow"] for entry in metrics["flow"]}
+    assert metrics["flow_ratios"] == metrics["next_frame"] == []
 
 
 @pytest.mark.pose_model
-def test_keypoints_are_looked_for_at_each_number_of_strokes_in_the_models_own_frames(pipe, dataset, tmp_path):
+def test_keypoints_are_detected_at_each_number_of_strokes_for_the_model_only(pipe, dataset, tmp_path):
     settings = EvaluationSettings(**(vars(SETTINGS) | {"num_clips": 1, "drift_clips": 0}))
     evaluate(pipe, dataset, tmp_path, settings, pose_model=find_pose_model())
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "clips").glob("*.json")]
-    looked_for = {(row["row"], row["strokes"]): len(row["keypoints"]) for row in record["rows"]}
-    assert (looked_for["ours", 1], looked_for["ours", 2]) == (1, 2)
-    assert (looked_for["splat, F's flow", 1], looked_for["splat, F's flow", 2]) == (0, 2)
-    assert looked_for["true video", None] == 2
+    detected = {(row["row"], row["strokes"]): len(row["keypoints"]) for row in record["rows"]}
+    assert (detected["ours", 1], detected["ours", 2]) == (1, 2)
+    assert (detected["splat, F's flow", 1], detected["splat, F's flow", 2]) == (0, 2)
+    assert detected["true video", None] == 2
 
 
-def test_other_models_are_rows_of_their_own(pipe, dataset, tmp_path):
-    settings = EvaluationSettings(**(vars(SETTINGS) | {"num_clips": 1, "drift_clips": 0}))
-    metrics = evaluate(pipe, dataset, tmp_path, settings, others={"ours, again": pipe})
-    which = {"strokes": 2, "frames": "all"}
-    assert figure(metrics, "rows", "psnr", row="ours, again", **which) == (
-        figure(metrics, "rows", "psnr", row="ours", **which)
-    )
-
-
-class TestBadInput:
+class TestInvalidInput:
     def test_clips_without_keypoints(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(2), size=SIZE, keypoints=False))
         with pytest.raises(ValueError, match=r"No clip of 2 can be used \(2 with no keypoint in the first frame\)"):
@@ -234,14 +261,14 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"frames of \[\(64, 64\), \(96, 96\)\] pixels"):
             evaluate(pipe, dataset, tmp_path, SETTINGS)
 
-    def test_clips_of_a_size_that_the_model_cannot_work_at(self, pipe, tmp_path):
+    def test_clips_of_a_size_that_does_not_fit_the_model(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(1), size=68))
         with pytest.raises(ValueError, match="68 x 68 pixels, but this model needs multiples of 8"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
 
     def test_clips_that_are_too_small_for_a_metric(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(1), size=56))
-        with pytest.raises(ValueError, match="56 x 56 pixels, but ST-LPIPS looks at 64 x 64 or more"):
+        with pytest.raises(ValueError, match="56 x 56 pixels, but ST-LPIPS needs 64 x 64 or more"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
 
     @pytest.mark.parametrize(
@@ -259,22 +286,24 @@ class TestBadInput:
             EvaluationSettings(**setting)
 
 
-def test_the_results_page_gives_verdicts_on_the_figures_of_the_evaluation(finished, tmp_path):
+def test_results_page_compares_the_results_with_targets(finished, tmp_path):
     folder, metrics = finished
     page = tmp_path / "results.md"
-    page.write_text("# Results\n\n## Ablations\n\nWhat variants gave.\n\n## Samples\n\nOf another model.\n")
-    command = [sys.executable, "benchmarks/results.py", "--evaluation", folder, "--output", page]
-    subprocess.run([*command, "--samples", "square_0"], cwd=REPOSITORY, check=True)
+    page.write_text("# Results\n\n## Ablations\n\nResults of variants.\n\n## Samples\n\nOf another model.\n")
+    results = runpy.run_path(str(REPOSITORY / "benchmarks/results.py"))
+    results["main"](["--evaluation", str(folder), "--output", str(page), "--samples", "square_0"])
     text = page.read_text()
     body = {
-        name: figure(metrics, "flow", "end_point_error", flow=name, strokes=2, region="body")["value"]
+        name: estimate(metrics, "flow", "end_point_error", flow=name, strokes=2, region="body")["value"]
         for name in ("F", "zero flow")
     }
     ratio = body["F"] / body["zero flow"]
     verdict = "met" if ratio <= 0.5 else "**missed**"
-    assert f"| F on the body over zero flow, 2 strokes | {ratio:.3g} | ≤ 0.5 | {verdict} |" in text
-    assert "## Ablations\n\nWhat variants gave.\n\n## Samples\n\nOne line" in text  # no variants were given
+    assert f"| F on the body, error relative to zero flow, 2 strokes | {ratio:.3g} | ≤ 0.5 | {verdict} |" in text
+    assert (
+        "## Ablations\n\nResults of variants.\n\n## Samples\n\nOne line" in text
+    )  # without variants the section stays
     assert "Of another model" not in text
-    for picture in ("results-ade.png", "results-drift.png", "results-sample-0.jpg"):
-        assert f"](images/{picture})" in text
-        assert (tmp_path / "images" / picture).stat().st_size > 0
+    for image in ("results-ade.png", "results-drift.png", "results-sample-0.jpg"):
+        assert f"](images/{image})" in text
+        assert (tmp_path / "images" / image).stat().st_size > 0

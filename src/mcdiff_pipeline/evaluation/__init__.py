@@ -1,4 +1,4 @@
-"""Measuring a model beside simple rivals."""
+"""Compares a model with simple baselines on clips with true flow."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["EvaluationSettings", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:
-    # `evaluate` needs the extra `evaluation`; the rivals, which training shows beside a model, do not.
+    # `evaluate` needs the extra `evaluation`. The settings do not, and the command line reads them first.
     if name == "evaluate":
         from .run import evaluate
 

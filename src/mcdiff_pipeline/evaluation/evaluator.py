@@ -1,61 +1,57 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""All rows of the comparison, made and measured for a few clips at a time."""
+"""Makes and measures the videos of all methods for a few clips at a time."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..annotation.people import PersonDetector
 from ..dataset import Clip
+from ..flow import to_pixels
 from ..pipeline_mcdiff import MCDiffPipeline
+from .batches import ClipBatch, StrokedBatch
 from .handles import Handle, draw_handles
-from .methods import ClipBatch, Model, Row, StrokedBatch, comparison_rows
-from .metrics.drift import measure_drift
+from .long_rollout import long_rollout
+from .measurements import FrameMeasurements, Networks
+from .methods import Method, Model, ModelWithTrueFlow, SplatTrueFlow, Still, comparison_methods
+from .metrics.drift import DriftMeasurement, erode_still_region, measure_drift
 from .metrics.flow_errors import cell_regions, end_point_errors
-from .metrics.frames import FrameMeasurements, Networks
+from .records import COMPLETED_FLOW, ClipRecord, FlowErrors, MethodResult, NextFrameError, feature_name
 from .samples import Sample
 from .settings import EvaluationSettings
 
 
+# Name of the baseline that splats latents, which is measured on the next frame only.
+LATENT_SPLAT = "splat of latents, true flow"
+
+
 @dataclass
 class ClipResult:
-    """What the evaluation of one clip gives.
+    """The result of one clip.
 
     Args:
-        record (`dict`): all figures, as JSON can hold them.
-            `rows`: `{"row", "strokes", "pictures", "handles", "keypoints"}` of each row: its name, the number of
-            strokes (None for rows that use none), each picture metric with one value for each frame after the first,
-            for each handle its distances, one for each frame in which it is to be seen, and those of keypoints in the
-            last frame.
-            `flow`: `{"flow", "strokes", "errors"}` of the first step: sum and number of cells for each region.
-            `handles`: the handles' tracks.
-        features (`dict[str, np.ndarray]`): float32 `[n, D]` for each row and each metric that compares distributions,
-            by `feature_name`.
-        sample (`Sample`): the frames, for pictures and videos.
+        record (`ClipRecord`): the measurements.
+        features (`dict[str, np.ndarray]`): float32 `[n, D]` for each method and each Fréchet distance, by
+            `feature_name`.
+        sample (`Sample`): the frames, for sample images and videos.
     """
 
-    record: dict[str, Any]
+    record: ClipRecord
     features: dict[str, np.ndarray]
     sample: Sample
 
 
-def feature_name(metric: str, row: str, strokes: int | None) -> str:
-    """Under which name the features of a row are kept."""
-    return f"{metric}: {row}" if strokes is None else f"{metric}: {row} ({strokes})"
-
-
 class ClipEvaluator:
-    """Makes and measures all rows.
+    """Makes and measures the videos of all methods.
 
     Args:
         pipe (`MCDiffPipeline`): the model that is evaluated, on its device.
-        settings (`EvaluationSettings`): see there.
-        others (`dict[str, MCDiffPipeline]`, *optional*): further models by the name of their row.
-        detector (`PersonDetector`, *optional*): finds people in the output; without one keypoints are not followed.
+        settings (`EvaluationSettings`): the settings.
+        others (`dict[str, MCDiffPipeline]`, *optional*): other models by the names of their methods.
+        detector (`PersonDetector`, *optional*): finds people in the output; None turns keypoint distances off.
         i3d (`str` or `os.PathLike`, *optional*): the file that FVD needs.
     """
 
@@ -68,11 +64,11 @@ class ClipEvaluator:
         i3d: str | os.PathLike | None = None,
     ) -> None:
         self.pipe, self.settings, self.detector = pipe, settings, detector
-        self.rows = comparison_rows(pipe, others)
+        self.methods = comparison_methods(pipe, others)
         self.networks = Networks(pipe.device, i3d)
 
     def draw(self, clip: Clip, index: int) -> list[Handle]:
-        """The handles of the clip with this number in its dataset: as many as the largest number of strokes needs."""
+        """The handles of the clip with this index in its dataset, enough for the largest number of strokes."""
         rng = np.random.default_rng([self.settings.seed, index])
         return draw_handles(clip, self.settings.strokes[-1], rng, anywhere=self.settings.anywhere)
 
@@ -81,103 +77,124 @@ class ClipEvaluator:
 
         Args:
             clips (`Sequence[Clip]`): clips of `num_frames` frames, all of one size.
-            indices (`Sequence[int]`): their numbers in the dataset, from which handles and noise follow.
+            indices (`Sequence[int]`): their indices in the dataset, which seed handles and noise.
         """
-        handles = [self.draw(clip, index) for clip, index in zip(clips, indices)]
-        seeds = [self.settings.seed + index for index in indices]
-        batch = ClipBatch(self.pipe, clips, seeds, self.settings.num_inference_steps)
-        measurements = FrameMeasurements(batch, clips, handles, self.networks, self.detector)
-        records = [
-            {"handles": [handle.track.tolist() for handle in drawn], "rows": [], "flow": []} for drawn in handles
-        ]
-        features = [{} for _ in clips]
-        videos = {}
-        for row in self.rows:
-            if not row.uses_strokes:
-                videos[row.name] = frames = row.frames(StrokedBatch(batch, handles))
-                self._measure(row, None, frames, measurements, records, features)
+        batch = _EvaluatedBatch(self, clips, indices)
+        batch.measure_without_strokes()
         for number in self.settings.strokes:
-            stroked = StrokedBatch(batch, [drawn[:number] for drawn in handles])
-            for row in self.rows:
-                if row.uses_strokes:
-                    frames = row.frames(stroked)
-                    self._measure(row, number, frames, measurements, records, features)
-                    if number == self.settings.usual_strokes:
-                        videos[row.name] = frames
-            self._measure_flow(number, stroked, records)
-            if number == self.settings.usual_strokes:
-                shown = stroked
-        flow = batch.true_flow_on_cells if self.pipe.flow_completion is None else shown.rollout.dense_flow
+            batch.measure_with_strokes(number)
+        return batch.results()
+
+    def drift(self, clip: Clip, index: int) -> dict[int, DriftMeasurement]:
+        """Makes and measures the long rollout of the clip with this index in its dataset; see `measure_drift`."""
+        batch = ClipBatch(self.pipe, [clip], [self.settings.seed + index])
+        handles = self.draw(clip, index)[: self.settings.middle_strokes]
+        frames = long_rollout(batch, handles, self.settings.drift_frames, self.settings.num_inference_steps)
+        still = erode_still_region(batch.still[:, -1])
+        return measure_drift(frames, batch.reconstruction[:, 0], still, self.networks.st_lpips)
+
+
+class _EvaluatedBatch:
+    """One batch of clips, and the results that are collected for it.
+
+    Args:
+        evaluator (`ClipEvaluator`): settings, methods and networks.
+        clips, indices (`Sequence[Clip]`, `Sequence[int]`): as in `ClipEvaluator.evaluate`.
+    """
+
+    def __init__(self, evaluator: ClipEvaluator, clips: Sequence[Clip], indices: Sequence[int]) -> None:
+        self.settings, self.methods = evaluator.settings, evaluator.methods
+        self.handles = [evaluator.draw(clip, index) for clip, index in zip(clips, indices)]
+        seeds = [self.settings.seed + index for index in indices]
+        self.clips = ClipBatch(evaluator.pipe, clips, seeds, self.settings.num_inference_steps)
+        self.measurements = FrameMeasurements(self.clips, self.handles, evaluator.networks, evaluator.detector)
+        self.records = [ClipRecord([handle.track.tolist() for handle in drawn]) for drawn in self.handles]
+        self.features: list[dict[str, np.ndarray]] = [{} for _ in clips]
+        self.videos: dict[str, torch.Tensor] = {}  # of the sample images, by method
+        self.shown: StrokedBatch | None = None  # the strokes of the sample images
+
+    @property
+    def has_dense_flow(self) -> bool:
+        return self.clips.pipe.flow_completion is not None
+
+    def measure_without_strokes(self) -> None:
+        """Measures the methods that use no strokes, and the next frame from the true flow."""
+        unstroked = StrokedBatch(self.clips, self.handles)
+        for method in self.methods:
+            if not method.uses_strokes:
+                self._measure(method, None, method.frames(unstroked))
+        if self.has_dense_flow:
+            self._measure_next_frame(unstroked)
+
+    def measure_with_strokes(self, number: int) -> None:
+        """Measures the methods that use strokes, and the flow of the first step, for one number of strokes."""
+        stroked = StrokedBatch(self.clips, [drawn[:number] for drawn in self.handles])
+        for method in self.methods:
+            if method.uses_strokes:
+                self._measure(method, number, method.frames(stroked))
+        self._measure_flow(number, stroked)
+        if number == self.settings.middle_strokes:
+            self.shown = stroked
+
+    def _measure(self, method: Method, number: int | None, frames: torch.Tensor) -> None:
+        images, features = self.measurements.pixel_metrics(frames), {}
+        handles = self.measurements.handle_distances(frames, number or self.settings.strokes[-1])
+        keypoints: list[list[float]] = [[] for _ in self.records]
+        # The slow metrics are measured at one number of strokes only.
+        at_middle = number in (None, self.settings.middle_strokes)
+        if at_middle:
+            self.videos[method.name] = frames
+            structure, features = self.measurements.structure_metrics(frames)
+            images |= structure
+        if at_middle or isinstance(method, Model):
+            keypoints = self.measurements.detected_distances(frames, number or self.settings.strokes[-1])
+        for sample, record in enumerate(self.records):
+            values = {name: by_clip[sample].tolist() for name, by_clip in images.items()}
+            record.methods.append(MethodResult(method.name, number, values, handles[sample], keypoints[sample]))
+            for metric, by_clip in features.items():
+                self.features[sample][feature_name(metric, method.name, number)] = by_clip[sample].numpy()
+
+    def _measure_flow(self, number: int, stroked: StrokedBatch) -> None:
+        """End-point errors of the first step, in which flow completion is given the true image."""
+        true_flow = self.clips.true_flow_on_cells[:, 0]
+        flows = {"zero flow": torch.zeros_like(true_flow)}
+        flows |= {name: flow[:, 0] for name, flow in stroked.interpolations.items()}
+        if self.has_dense_flow:
+            flows[COMPLETED_FLOW] = stroked.video.dense_flow[:, 0]
+        cell = self.clips.cell
+        true_flow = to_pixels(true_flow, cell)  # errors are recorded in pixels
+        for sample, record in enumerate(self.records):
+            points = torch.from_numpy(stroked.stroke_steps(sample, 0)[0])
+            masks = torch.from_numpy(self.clips.clips[sample].masks[0])
+            regions = cell_regions(true_flow[sample], masks, points, cell)
+            for name, flow in flows.items():
+                errors = end_point_errors(to_pixels(flow[sample], cell), true_flow[sample], regions)
+                record.flow.append(FlowErrors(name, number, errors))
+
+    def _measure_next_frame(self, unstroked: StrokedBatch) -> None:
+        """Errors of the first generated frame, where the model and the baselines are given the true flow."""
+        compared = (Still(), SplatTrueFlow(), ModelWithTrueFlow())
+        images = {method.name: method.frames(unstroked)[:, 0] for method in compared}
+        images[LATENT_SPLAT] = self.clips.true_flow_latent_splat
+        for name, image in images.items():
+            for record, error in zip(self.records, self.measurements.next_frame_errors(image)):
+                record.next_frame.append(NextFrameError(name, *error))
+
+    def results(self) -> list[ClipResult]:
+        """The results of all clips."""
+        true_flow, strokes = self.clips.true_flow_on_cells, self.shown.strokes
+        flow = self.shown.video.dense_flow if self.has_dense_flow else true_flow
         return [
             ClipResult(
-                records[sample],
-                features[sample],
+                self.records[sample],
+                self.features[sample],
                 Sample(
-                    start=batch.start[sample],
-                    strokes=shown.strokes[sample],
-                    videos={name: frames[sample] for name, frames in videos.items()},
-                    true_flow=batch.true_flow_on_cells[sample],
-                    flow=flow[sample],
+                    start=self.clips.start[sample],
+                    strokes=strokes[sample],
+                    videos={name: frames[sample] for name, frames in self.videos.items()},
+                    true_flow=to_pixels(true_flow[sample], self.clips.cell),
+                    flow=to_pixels(flow[sample], self.clips.cell),
                 ),
             )
-            for sample in range(len(clips))
+            for sample in range(len(self.records))
         ]
-
-    def drift(self, clip: Clip, index: int) -> dict[int, dict[str, float]]:
-        """The long roll-out of the clip with this number in its dataset; see `measure_drift`."""
-        return measure_drift(
-            self.pipe,
-            clip,
-            self.draw(clip, index)[: self.settings.usual_strokes],
-            num_frames=self.settings.drift_frames,
-            num_inference_steps=self.settings.num_inference_steps,
-            seed=self.settings.seed + index,
-            st_lpips=self.networks.st_lpips,
-        )
-
-    def _measure(
-        self,
-        row: Row,
-        number: int | None,
-        frames: torch.Tensor,
-        measurements: FrameMeasurements,
-        records: list[dict[str, Any]],
-        features: list[dict[str, np.ndarray]],
-    ) -> None:
-        pictures, of_metrics = measurements.pixels(frames), {}
-        distances = measurements.handles(frames, number or self.settings.strokes[-1])
-        keypoints = [[] for _ in records]
-        # What costs most is measured of the rivals at one number of strokes.
-        at_usual_strokes = number in (None, self.settings.usual_strokes)
-        if at_usual_strokes:
-            structure, of_metrics = measurements.structure(frames)
-            pictures |= structure
-        if at_usual_strokes or isinstance(row, Model):
-            keypoints = measurements.keypoints(frames, number or self.settings.strokes[-1])
-        for sample, record in enumerate(records):
-            record["rows"].append(
-                {
-                    "row": row.name,
-                    "strokes": number,
-                    "pictures": {name: values[sample].tolist() for name, values in pictures.items()},
-                    "handles": distances[sample],
-                    "keypoints": keypoints[sample],
-                }
-            )
-            for metric, of_row in of_metrics.items():
-                features[sample][feature_name(metric, row.name, number)] = of_row[sample].numpy()
-
-    def _measure_flow(self, number: int, batch: StrokedBatch, records: list[dict[str, Any]]) -> None:
-        """End-point errors of the first step, where F is given the true picture."""
-        clips = batch.clips
-        true_flow = clips.true_flow_on_cells[:, 0]
-        flows = {"zero flow": torch.zeros_like(true_flow)}
-        flows |= {name: flow[:, 0] for name, flow in batch.interpolations.items()}
-        if self.pipe.flow_completion is not None:
-            flows["F"] = batch.rollout.dense_flow[:, 0]
-        for sample, record in enumerate(records):
-            points = torch.from_numpy(batch.momentary_strokes(sample, 0)[0])
-            regions = cell_regions(true_flow[sample], clips.masks[sample, 0], points, clips.cell)
-            for name, flow in flows.items():
-                errors = end_point_errors(flow[sample], true_flow[sample], regions)
-                record["flow"].append({"flow": name, "strokes": number, "errors": errors})

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Handles: points of a clip, followed along its true flow. A handle and its way are what a user's stroke would say."""
+"""Handles: points of a clip, tracked along its true flow. The track of a handle serves as the user's stroke."""
 
 from dataclasses import dataclass
 
@@ -12,33 +12,33 @@ from ..strokes import Stroke
 
 @dataclass(frozen=True)
 class Handle:
-    """A point of frame 0 and where it goes.
+    """A point of frame 0 and its track.
 
     Args:
-        track (`np.ndarray`): float64 `[L, 2]`, L >= 2, its position (x, y) in pixels in frames 0 to L - 1. It ends
-            before the frame in which the point is covered or out of the picture.
+        track (`np.ndarray`): float64 `[L, 2]`, L >= 2, the position (x, y) in pixels in frames 0 to L - 1. The track
+            ends before the first frame in which the point is covered or outside the image.
     """
 
     track: np.ndarray
 
     def stroke(self) -> Stroke:
-        """The stroke that says this way, frame by frame."""
+        """This track as a `Stroke`, one point per frame."""
         return Stroke(self.track.tolist(), frames=range(len(self.track)))
 
 
 def follow_points(clip: Clip, points: np.ndarray) -> list[np.ndarray]:
-    """Follows points of frame 0 along the true flow of a clip.
+    """Tracks points of frame 0 along the true flow of a clip.
 
-    A point takes the flow of the pixel it is on, so after a step it is at most half a pixel off on each axis. It is
-    lost where its pixel is occluded, where it leaves the picture, and where rounding puts it on another mask than it
-    came from.
+    In each step a point moves by the flow of the pixel that contains it, which is at most half a pixel away on each
+    axis. A track ends where the pixel is occluded, where the point leaves the image, and where rounding moves the
+    point to another mask.
 
     Args:
         clip (`Clip`): the clip.
-        points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels, inside the picture.
+        points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels, inside the image.
 
     Returns:
-        `list[np.ndarray]`: for each point float64 `[L, 2]`, L >= 1, its positions until it is lost.
+        `list[np.ndarray]`: for each point its track, float64 `[L, 2]`, L >= 1.
     """
     height, width = clip.frames.shape[1:3]
     tracks = []
@@ -58,18 +58,19 @@ def follow_points(clip: Clip, points: np.ndarray) -> list[np.ndarray]:
 
 
 def draw_handles(clip: Clip, number: int, rng: np.random.Generator, *, anywhere: bool = False) -> list[Handle]:
-    """Draws handles that move, with a probability proportional to how far they get, none twice.
+    """Draws moving handles without replacement, with a probability proportional to how far they move.
 
-    The order is random as well: the first few are a draw of fewer handles.
+    The order is random too, so the first k of the handles are a draw of k handles.
 
     Args:
         clip (`Clip`): the clip.
-        number (`int`): how many, as far as there are so many.
+        number (`int`): maximum number of handles.
         rng (`np.random.Generator`): source of all randomness.
-        anywhere (`bool`, defaults to `False`): handles are any pixels, instead of keypoints that are to be seen.
+        anywhere (`bool`, defaults to `False`): draws from all pixels instead of visible keypoints.
 
     Returns:
-        `list[Handle]`: `number` or fewer; those that stay within 0.25 pixels or are lost at once do not count.
+        `list[Handle]`: at most `number` handles. Points that stay within 0.25 pixels, or whose track ends at once, are
+        never drawn.
     """
     height, width = clip.frames.shape[1:3]
     if anywhere:

@@ -1,23 +1,21 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Evaluating a model on the clips of a dataset, with its rivals in the same run.
+"""Evaluates a model on the clips of a dataset, together with its baselines.
 
-Every clip that is finished is written to the output folder at once, so that a run that was interrupted goes on where
-it stopped and ends with the figures that it would have had.
+The results of each clip are written as soon as it is finished, so an interrupted run resumes and gives the same
+results. The output folder holds:
 
 ```
 evaluation.json     what is evaluated: model, data, settings
-clips/KEY.json      all that was measured on one clip; its features for the Fréchet distance are in KEY.npz
-drift/KEY.json      the same of its long roll-out
-samples/KEY.*       pictures and videos of the first clips
-metrics.json, report.md, strokes.csv, *.png     the figures over all clips
+clips/KEY.json      all measurements of one clip; KEY.npz has the features for Fréchet distances
+drift/KEY.json      the measurements of its long rollout
+samples/KEY.*       images and videos of the first clips
+metrics.json, report.md, strokes.csv, *.png     the results over all clips
 ```
 """
 
 import contextlib
 import dataclasses
 import hashlib
-import json
-import math
 import os
 import sys
 from pathlib import Path
@@ -31,8 +29,11 @@ from ..atomic_files import atomic_path
 from ..dataset import Clip, ClipDataset
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
+from .aggregation import score_strokes, summarize
+from .description import EvaluationDescription
 from .evaluator import ClipEvaluator
 from .metrics.st_lpips import SMALLEST
+from .records import ClipRecord, write_drift
 from .report import write_report
 from .settings import EvaluationSettings
 
@@ -50,27 +51,27 @@ def evaluate(
     i3d: str | os.PathLike | None = None,
     batch_size: int = 8,
 ) -> dict[str, Any]:
-    """Evaluates a model, and writes `metrics.json`, `report.md`, plots, sheets and videos to a folder.
+    """Evaluates a model, and writes `metrics.json`, `report.md`, plots, sample images and videos to a folder.
 
     Args:
         pipe (`MCDiffPipeline`): the model, on its device.
         dataset (`ClipDataset`): clips with true flow, all of one size that the model can work at.
-        output_dir (`str` or `os.PathLike`): made if it is not there. What a run with the same model, data and settings
-            has left there is gone on with.
-        settings (`EvaluationSettings`): see there.
-        model_name, data_name (`str`): what the report calls them.
-        others (`dict[str, MCDiffPipeline]`, *optional*): further models to compare with, by the name of their row.
-        pose_model (`str` or `os.PathLike`, *optional*): MediaPipe's pose model, to follow people's keypoints by;
-            without one that metric is absent.
+        output_dir (`str` or `os.PathLike`): the output folder; created if it does not exist. If it holds an unfinished
+            run with the same model, data and settings, that run resumes.
+        settings (`EvaluationSettings`): what is measured.
+        model_name, data_name (`str`): names in the report.
+        others (`dict[str, MCDiffPipeline]`, *optional*): other models to compare with, by the names of their methods.
+        pose_model (`str` or `os.PathLike`, *optional*): MediaPipe's pose model, which detects keypoints in the output;
+            None leaves this metric out.
         i3d (`str` or `os.PathLike`, *optional*): the network that FVD needs; see `docs/evaluation.md`.
-        batch_size (`int`, defaults to 8): clips at a time; figures depend on it by rounding alone.
+        batch_size (`int`, defaults to 8): clips at a time. It changes the results by rounding only.
 
     Returns:
-        `dict`: what `metrics.json` holds; `docs/evaluation.md` describes it.
+        `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: if no clip can be used, clips differ in size, or the folder holds another evaluation; all before
-            the first video is made.
+        ValueError: if no clip can be used, clips differ in size, or the folder holds another evaluation. The error is
+            raised before the first video is made.
 
     Example:
         ```py
@@ -87,58 +88,41 @@ def evaluate(
         steps = pipe.config.default_num_inference_steps
         settings = dataclasses.replace(settings, num_inference_steps=steps)
     indices, left_out = usable_clips(dataset, pipe, settings)
-    keys = [dataset.keys[index] for index in indices]
-    shards = "\n".join(f"{shard.name} {shard.stat().st_size}" for shard in dataset.shards)
-    description = {
-        "model": model_name,
-        "model_fingerprint": model_fingerprint(pipe),
-        "others": {name: model_fingerprint(other) for name, other in (others or {}).items()},
-        "data": data_name,
-        "frame_size": list(dataset.read(indices[0], frames=(0,)).frames.shape[1:3]),
-        "data_fingerprint": hashlib.sha256(shards.encode()).hexdigest()[:16],
-        "settings": dataclasses.asdict(settings) | {"strokes": list(settings.strokes)},
-    }
+    clips = {dataset.keys[index]: index for index in indices}
+    drifting = dict(list(clips.items())[: settings.drift_clips])
     with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
-        description["pose_model"] = None if detector is None else detector.description
         evaluator = ClipEvaluator(pipe, settings, others, detector, i3d)
         absent = dict(evaluator.networks.absent)
         if detector is None:
             absent["Keypoints detected on the output"] = "no pose model was given."
-        description["absent"] = sorted(absent)
-        _begin_or_go_on(output_dir, description)
-
-        remaining = [n for n, key in enumerate(keys) if not (output_dir / f"clips/{key}.json").is_file()]
-        with _progress("clips", len(keys), len(keys) - len(remaining)) as bar:
-            for first in range(0, len(remaining), batch_size):
-                numbers = remaining[first : first + batch_size]
-                clips = [read_clip(dataset, indices[number], settings.num_frames) for number in numbers]
-                results = evaluator.evaluate(clips, [indices[number] for number in numbers])
-                for number, clip, result in zip(numbers, clips, results):
-                    if number < settings.num_samples:
-                        result.sample.save(output_dir / "samples", clip.key)
-                    with atomic_path(output_dir / f"clips/{clip.key}.npz") as path:
-                        np.savez(path, **result.features)
-                    _write_json(output_dir / f"clips/{clip.key}.json", result.record)
-                    bar.update()
-
-        drifting = keys[: settings.drift_clips]
-        remaining = [n for n, key in enumerate(drifting) if not (output_dir / f"drift/{key}.json").is_file()]
-        with _progress("long roll-outs", len(drifting), len(drifting) - len(remaining)) as bar:
-            for number in remaining:
-                clip = read_clip(dataset, indices[number], settings.num_frames)
-                _write_json(output_dir / f"drift/{clip.key}.json", evaluator.drift(clip, indices[number]))
-                bar.update()
-    return write_report(output_dir, description, keys, drifting, left_out, absent)
+        description = EvaluationDescription(
+            model=model_name,
+            model_fingerprint=model_fingerprint(pipe),
+            others={name: model_fingerprint(other) for name, other in (others or {}).items()},
+            data=data_name,
+            frame_size=dataset.read(indices[0], frames=(0,)).frames.shape[1:3],
+            data_fingerprint=_data_fingerprint(dataset),
+            settings=settings,
+            pose_model=None if detector is None else detector.description,
+            absent=tuple(sorted(absent)),
+        )
+        description.start_or_resume(output_dir)
+        _evaluate_clips(evaluator, dataset, clips, output_dir, batch_size)
+        _evaluate_drift(evaluator, dataset, drifting, output_dir)
+    records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
+    summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
+    write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
+    return summary.to_json()
 
 
 def usable_clips(
     dataset: ClipDataset, pipe: MCDiffPipeline, settings: EvaluationSettings
 ) -> tuple[list[int], dict[str, int]]:
-    """The clips that can be evaluated, and why and how often others cannot.
+    """The clips that can be evaluated, and how many others cannot, by reason.
 
     Returns:
-        `tuple[list[int], dict[str, int]]`: numbers of clips in the dataset, the first `num_clips` of those that can be
-        used, and the number of clips passed over by reason.
+        `tuple[list[int], dict[str, int]]`: indices in the dataset, at most `num_clips` of them, and the number of
+        clips that were left out by reason.
 
     Raises:
         ValueError: if there are none, they differ in size, or the model or a metric cannot work at their size.
@@ -170,10 +154,15 @@ def usable_clips(
         )
     if len(sizes) > 1:
         raise ValueError(f"The clips have frames of {sorted(sizes)} pixels; evaluate clips of one size at a time.")
-    height, width = sizes.pop()
+    _check_size(*sizes.pop(), pipe)
+    return indices, reasons
+
+
+def _check_size(height: int, width: int, pipe: MCDiffPipeline) -> None:
+    """Raises `ValueError` where ST-LPIPS or the model cannot work at this size."""
     if min(height, width) < SMALLEST:
         raise ValueError(
-            f"The clips have frames of {height} x {width} pixels, but ST-LPIPS looks at {SMALLEST} x {SMALLEST} or "
+            f"The clips have frames of {height} x {width} pixels, but ST-LPIPS needs {SMALLEST} x {SMALLEST} or "
             "more; render or annotate them at a higher resolution."
         )
     if height % pipe.size_multiple or width % pipe.size_multiple:
@@ -181,7 +170,6 @@ def usable_clips(
             f"The clips have frames of {height} x {width} pixels, but this model needs multiples of "
             f"{pipe.size_multiple}; render or annotate them at another resolution."
         )
-    return indices, reasons
 
 
 def read_clip(dataset: ClipDataset, index: int, num_frames: int) -> Clip:
@@ -189,41 +177,48 @@ def read_clip(dataset: ClipDataset, index: int, num_frames: int) -> Clip:
     return dataset.read(index, frames=range(num_frames))
 
 
-def _begin_or_go_on(output_dir: Path, description: dict[str, Any]) -> None:
-    """Makes the folder, or sees to it that it holds the same evaluation."""
-    path = output_dir / "evaluation.json"
-    if path.is_file():
-        before = json.loads(path.read_text())
-        # What is called differently is the same all the same.
-        for now in (before, described := json.loads(json.dumps(description))):
-            now.pop("model"), now.pop("data")
-        if before != described:
-            changed = [
-                name
-                for name in {**before["settings"], **described["settings"]}
-                if before["settings"].get(name) != described["settings"].get(name)
-            ] + [name for name in described if name != "settings" and before.get(name) != described[name]]
-            raise ValueError(
-                f"'{output_dir}' holds an evaluation with other {', '.join(changed)}; name another folder, or delete "
-                "this one."
-            )
-    for folder in ("clips", "drift", "samples"):
-        output_dir.joinpath(folder).mkdir(parents=True, exist_ok=True)
-    _write_json(path, description)
+def _data_fingerprint(dataset: ClipDataset) -> str:
+    """A digest of the names and sizes of the shards."""
+    shards = "\n".join(f"{shard.name} {shard.stat().st_size}" for shard in dataset.shards)
+    return hashlib.sha256(shards.encode()).hexdigest()[:16]
 
 
-def _write_json(path: Path, content: Any) -> None:
-    """Writes JSON proper, with null for what is not a number."""
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(_without_nan(content), allow_nan=False) + "\n")
+def _evaluate_clips(
+    evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[str, int], output_dir: Path, batch_size: int
+) -> None:
+    """Evaluates the clips without a record, and writes their records, features and samples.
+
+    Args:
+        evaluator (`ClipEvaluator`): makes and measures the videos.
+        dataset (`ClipDataset`): the clips.
+        clips (`dict[str, int]`): the index of each clip in the dataset by its key.
+        output_dir (`Path`): folder of the evaluation.
+        batch_size (`int`): clips at a time.
+    """
+    num_frames, sampled = evaluator.settings.num_frames, list(clips)[: evaluator.settings.num_samples]
+    remaining = [index for key, index in clips.items() if not (output_dir / f"clips/{key}.json").is_file()]
+    with _progress("clips", len(clips), len(clips) - len(remaining)) as bar:
+        for first in range(0, len(remaining), batch_size):
+            indices = remaining[first : first + batch_size]
+            batch = [read_clip(dataset, index, num_frames) for index in indices]
+            for clip, result in zip(batch, evaluator.evaluate(batch, indices)):
+                if clip.key in sampled:
+                    result.sample.save(output_dir / "samples", clip.key)
+                with atomic_path(output_dir / f"clips/{clip.key}.npz") as path:
+                    np.savez(path, **result.features)
+                result.record.write(output_dir / f"clips/{clip.key}.json")  # last: a clip with a record is finished
+                bar.update()
 
 
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
+def _evaluate_drift(evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[str, int], output_dir: Path) -> None:
+    """Makes the long rollouts without a record, and writes their records."""
+    paths = {key: output_dir / f"drift/{key}.json" for key in clips}
+    remaining = [key for key, path in paths.items() if not path.is_file()]
+    with _progress("long rollouts", len(clips), len(clips) - len(remaining)) as bar:
+        for key in remaining:
+            clip = read_clip(dataset, clips[key], evaluator.settings.num_frames)
+            write_drift(paths[key], evaluator.drift(clip, clips[key]))
+            bar.update()
 
 
 def _progress(name: str, total: int, initial: int) -> tqdm:

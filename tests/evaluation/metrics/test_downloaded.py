@@ -1,5 +1,5 @@
-"""The networks here are stand-ins with random weights under the names of the real files; what they measure means
-nothing, but the way to it is the real one."""
+"""These tests use networks with random weights, stored under the names of the real files. They test how the files are
+found and how the networks are called, not the values of the metrics."""
 
 import importlib
 import socket
@@ -18,12 +18,12 @@ ALEXNET = "alexnet-owt-7be5be79.pth"
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 
 
-class StandInI3D(torch.nn.Module):
-    """Takes what StyleGAN-V's file takes; its features are the mean color and the mean change, and 396 zeros."""
+class RandomI3D(torch.nn.Module):
+    """Has the interface of StyleGAN-V's file. Its features are the mean color, the mean change and 396 zeros."""
 
     def forward(self, x: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
         if rescale or resize or not return_features or x.shape[1] != 3 or x.shape[3:] != [224, 224]:
-            raise ValueError("Not as FVD is measured.")
+            raise ValueError("FVD is measured with other arguments.")
         change = (x[:, :, 1:] - x[:, :, :-1]).abs().mean(dim=(1, 2, 3, 4))[:, None]
         return torch.nn.functional.pad(torch.cat([x.mean(dim=(2, 3, 4)), change], dim=1), (0, 396))
 
@@ -31,14 +31,14 @@ class StandInI3D(torch.nn.Module):
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     def refuse(*arguments, **keywords):
-        raise AssertionError("Nothing may be fetched.")
+        raise AssertionError("No network access is allowed.")
 
     monkeypatch.setattr(socket, "socket", refuse)
 
 
 @pytest.fixture
 def checkpoints(tmp_path, monkeypatch):
-    """Where torch.hub keeps its files, empty."""
+    """The folder in which torch.hub stores its files, empty."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     folder = tmp_path / "hub" / "checkpoints"
@@ -49,18 +49,18 @@ def checkpoints(tmp_path, monkeypatch):
 @pytest.fixture
 def i3d(tmp_path):
     path = tmp_path / "i3d_torchscript.pt"
-    torch.jit.script(StandInI3D()).save(path)
+    torch.jit.script(RandomI3D()).save(path)
     return path
 
 
-def random_pictures(*shape: int) -> torch.Tensor:
+def random_images(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def random_weights(network: torch.nn.Module, unused: str) -> dict[str, torch.Tensor]:
-    """A state dict for a network made on the meta device, of a scale that lets signals through.
+    """A state dict for a network on the meta device. Its scale keeps the size of activations.
 
-    Weights whose names start with `unused` are zeros that take no room in a file.
+    Weights whose names start with `unused` are zeros, expanded so that they take no space in a file.
     """
     generator = torch.Generator().manual_seed(0)
     weights = {}
@@ -70,7 +70,7 @@ def random_weights(network: torch.nn.Module, unused: str) -> dict[str, torch.Ten
         elif value.ndim == 4:
             scale = (2 / value[0].numel()) ** 0.5
             weights[name] = scale * torch.randn(value.shape, generator=generator)
-        else:  # batch norms as they start, and no biases
+        else:  # initial batch norms, and zero biases
             start = torch.ones if name.endswith(("bn.weight", "running_var")) else torch.zeros
             weights[name] = start(value.shape, dtype=value.dtype)
     return weights
@@ -81,7 +81,7 @@ class InceptionWithoutWeights(FeatureExtractorInceptionV3):
         pass
 
 
-def test_without_files_every_metric_says_what_to_put_where(checkpoints):
+def test_reason_of_a_missing_metric_says_which_file_belongs_where(checkpoints):
     reasons = available_metrics()
     assert list(reasons) == ["LPIPS", "FID", "FVD"]
     assert f"put https://download.pytorch.org/models/{ALEXNET} at {checkpoints / ALEXNET}" in reasons["LPIPS"]
@@ -90,7 +90,7 @@ def test_without_files_every_metric_says_what_to_put_where(checkpoints):
     assert list(checkpoints.iterdir()) == []
 
 
-def test_without_files_no_metric_is_made(checkpoints, tmp_path):
+def test_metric_without_its_file_raises(checkpoints, tmp_path):
     for metric, arguments, reason in (
         (LPIPS, (), ALEXNET),
         (InceptionFeatures, (), INCEPTION),
@@ -100,14 +100,14 @@ def test_without_files_no_metric_is_made(checkpoints, tmp_path):
             metric(*arguments)
 
 
-def test_a_file_makes_its_metric_available_and_no_other(checkpoints, i3d):
+def test_file_makes_only_its_own_metric_available(checkpoints, i3d):
     (checkpoints / INCEPTION).touch()
     reasons = available_metrics(i3d)
     assert reasons["FID"] is None and reasons["FVD"] is None and ALEXNET in reasons["LPIPS"]
 
 
 @pytest.mark.parametrize(("metric", "package"), [("LPIPS", "torchmetrics"), ("FID", "torch_fidelity")])
-def test_a_missing_package_is_named(checkpoints, monkeypatch, metric, package):
+def test_missing_package_is_named(checkpoints, monkeypatch, metric, package):
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
@@ -117,43 +117,43 @@ def test_a_missing_package_is_named(checkpoints, monkeypatch, metric, package):
     assert package in reason and "mcdiff-pipeline[evaluation]" in reason
 
 
-def test_lpips_reads_the_file_in_the_hub_folder(checkpoints):
+def test_lpips_uses_the_file_in_the_hub_folder(checkpoints):
     with torch.device("meta"):
         network = alexnet()
     weights = random_weights(network, unused="classifier")
     torch.save(weights, checkpoints / ALEXNET)
     lpips = LPIPS()
-    output, target = random_pictures(3, 3, 64, 64), random_pictures(3, 3, 64, 64).flip(0)
+    output, target = random_images(3, 3, 64, 64), random_images(3, 3, 64, 64).flip(0)
     distances = lpips(output, target)
     assert distances.shape == (3,) and (distances[[0, 2]] > 0).all() and distances[1] == 0
-    torch.testing.assert_close(lpips(output[:1], target[:1]), distances[:1])  # nothing is left of the call before
+    torch.testing.assert_close(lpips(output[:1], target[:1]), distances[:1])  # the previous call has no effect
 
-    # A network whose first layer sees nothing finds no difference: it is the file that counts.
+    # With a zero first layer all images look the same, which proves that the weights come from the file.
     weights["features.0.weight"].zero_()
     torch.save(weights, checkpoints / ALEXNET)
     assert LPIPS()(output, target).tolist() == [0, 0, 0]
 
 
-def test_fid_features_come_from_the_file_in_the_hub_folder(checkpoints):
+def test_fid_features_use_the_file_in_the_hub_folder(checkpoints):
     torch.save({}, checkpoints / INCEPTION)
     with torch.device("meta"):
         network = InceptionWithoutWeights("", ["2048"], feature_extractor_weights_path=checkpoints / INCEPTION)
     weights = random_weights(network, unused="fc")
     torch.save(weights, checkpoints / INCEPTION)
-    pictures = random_pictures(2, 3, 32, 32)
-    pictures[1] *= 0.5
-    features = InceptionFeatures()(pictures)
+    images = random_images(2, 3, 32, 32)
+    images[1] *= 0.5
+    features = InceptionFeatures()(images)
     assert features.shape == (2, 2048) and not torch.allclose(features[0], features[1])
 
-    # A network whose first layer sees nothing finds no difference: it is the file that counts.
+    # With a zero first layer all images look the same, which proves that the weights come from the file.
     weights["Conv2d_1a_3x3.conv.weight"].zero_()
     torch.save(weights, checkpoints / INCEPTION)
-    features = InceptionFeatures()(pictures)
+    features = InceptionFeatures()(images)
     torch.testing.assert_close(features[0], features[1])
 
 
-def test_fvd_is_measured_on_the_features_of_the_named_file(i3d):
-    videos = random_pictures(4, 10, 3, 20, 30)
+def test_fvd_features_use_the_given_file(i3d):
+    videos = random_images(4, 10, 3, 20, 30)
     videos[1] = videos[1, :1]  # a still
     videos[2] = torch.tensor([0.25, 0.5, 1])[:, None, None]
     features = I3DFeatures(i3d)(videos)
@@ -164,11 +164,11 @@ def test_fvd_is_measured_on_the_features_of_the_named_file(i3d):
         frechet_distance(features, features)
 
 
-def test_fvd_refuses_videos_that_are_too_short(i3d):
+def test_fvd_of_videos_below_ten_frames_raises(i3d):
     with pytest.raises(ValueError, match=r"at least 10 frames, not \[1, 7, 3, 20, 30\]"):
-        I3DFeatures(i3d)(random_pictures(1, 7, 3, 20, 30))
+        I3DFeatures(i3d)(random_images(1, 7, 3, 20, 30))
 
 
-def test_videos_out_of_range_are_refused(i3d):
+def test_videos_out_of_range_raise(i3d):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-        I3DFeatures(i3d)(random_pictures(1, 10, 3, 20, 30) * 255)
+        I3DFeatures(i3d)(random_images(1, 10, 3, 20, 30) * 255)

@@ -1,32 +1,32 @@
 import pytest
 import torch
 
-from mcdiff_pipeline.evaluation.metrics.flow_errors import cell_regions, end_point_errors
+from mcdiff_pipeline.evaluation.metrics.flow_errors import RegionError, cell_regions, end_point_errors
 
 
 CELL = 4
 
 
 def body_on_the_left() -> tuple[torch.Tensor, torch.Tensor]:
-    """True flow `[2, 32, 32]` and mask `[128, 128]`: the left half is a body that moves by (3, 4) pixels."""
+    """True flow `[2, 32, 32]` in pixels and mask `[128, 128]`: the left half is a body that moves by (3, 4)."""
     flow, mask = torch.zeros(2, 32, 32), torch.zeros(128, 128, dtype=torch.uint8)
     flow[0, :, :16], flow[1, :, :16] = 3, 4
     mask[:, :64] = 1
     return flow, mask
 
 
-def test_zero_flow_is_off_by_the_motion_on_the_body_and_right_off_it():
+def test_error_of_zero_flow_is_the_motion_on_the_body_and_zero_off_it():
     flow, mask = body_on_the_left()
     errors = end_point_errors(torch.zeros_like(flow), flow, cell_regions(flow, mask, torch.zeros(0, 2), CELL))
     assert errors == {
-        "body": (pytest.approx(5 * 32 * 16), 32 * 16),
-        "off the body": (0, 32 * 16),
-        "still off the body": (0, 32 * 16),
-        "moving": (pytest.approx(5 * 32 * 16), 32 * 16),
+        "body": RegionError(pytest.approx(5 * 32 * 16), 32 * 16),
+        "off the body": RegionError(0, 32 * 16),
+        "still off the body": RegionError(0, 32 * 16),
+        "moving": RegionError(pytest.approx(5 * 32 * 16), 32 * 16),
     }
 
 
-def test_a_cell_is_of_the_body_where_more_than_half_of_it_is_covered():
+def test_cell_belongs_to_the_body_if_more_than_half_of_it_is_covered():
     flow, mask = body_on_the_left()
     mask[:, 64:66] = 1  # half a cell
     assert cell_regions(flow, mask, torch.zeros(0, 2), CELL)["body"].sum() == 32 * 16
@@ -34,7 +34,7 @@ def test_a_cell_is_of_the_body_where_more_than_half_of_it_is_covered():
     assert cell_regions(flow, mask, torch.zeros(0, 2), CELL)["body"].sum() == 32 * 17
 
 
-def test_cells_of_the_body_fall_into_rings_around_the_strokes():
+def test_cells_of_the_body_are_grouped_by_distance_to_the_nearest_stroke():
     flow, mask = body_on_the_left()
     regions = cell_regions(flow, mask, torch.tensor([[2.0, 2.0]]), CELL)
     rings = {name: cells for name, cells in regions.items() if name.endswith("from a stroke")}

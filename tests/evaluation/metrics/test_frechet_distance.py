@@ -14,24 +14,24 @@ def features_with(mean: np.ndarray, covariance: np.ndarray, samples: int, seed: 
     return mean + noise @ np.linalg.cholesky(covariance).T
 
 
-def test_equal_sets_are_at_distance_zero():
+def test_distance_of_equal_sets_is_zero():
     features = np.random.default_rng(0).normal(size=(50, 8))
     assert frechet_distance(features, features[::-1]) == pytest.approx(0, abs=1e-10)
 
 
-def test_a_shift_of_the_mean_counts_squared():
+def test_shift_of_the_mean_adds_its_square():
     features = np.random.default_rng(0).normal(size=(50, 4))
     assert frechet_distance(features, features + [3, 0, 0, 4]) == pytest.approx(25)
 
 
-def test_covariances_that_commute_differ_by_their_standard_deviations():
+def test_commuting_covariances_add_the_squared_difference_of_standard_deviations():
     # For diagonal covariances the distance is the sum of the squared differences of standard deviations.
     a = features_with(np.zeros(3), np.diag([1.0, 4.0, 9.0]), 20, seed=1)
     b = features_with(np.ones(3), np.diag([4.0, 4.0, 1.0]), 30, seed=2)
     assert frechet_distance(a, b) == pytest.approx(3 + (1 + 0 + 4))
 
 
-def test_covariances_that_do_not_commute():
+def test_distance_of_covariances_that_do_not_commute():
     # For 2 x 2 matrices tr((AB)^(1/2)) = (tr(AB) + 2 det(AB)^(1/2))^(1/2).
     a, b = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[4.0, -1.5], [-1.5, 1.0]])
     expected = np.trace(a + b) - 2 * np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a @ b)))
@@ -47,8 +47,8 @@ def test_agrees_with_torchmetrics_on_the_same_features():
     assert frechet_distance(a, b) == pytest.approx(metric.compute().item(), rel=1e-5)
 
 
-def test_features_that_never_vary_are_no_obstacle():
-    # A dead channel makes the covariance singular; only the one that varies may count.
+def test_constant_features_are_allowed():
+    # A constant channel makes the covariance singular. Only the varying one may count.
     rng = np.random.default_rng(0)
     a = np.concatenate([rng.normal(size=(50, 1)), np.zeros((50, 3))], axis=1)
     assert frechet_distance(a, 2 * a) == pytest.approx(a[:, 0].mean() ** 2 + a[:, 0].var(ddof=1))
@@ -62,6 +62,6 @@ def test_features_that_never_vary_are_no_obstacle():
         (np.full((9, 8), np.nan), np.zeros((9, 8)), "must be finite"),
     ],
 )
-def test_what_has_no_distance_is_refused(a, b, message):
+def test_invalid_features_raise(a, b, message):
     with pytest.raises(ValueError, match=message):
         frechet_distance(a, b)

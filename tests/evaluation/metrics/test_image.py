@@ -6,18 +6,18 @@ import torch
 from mcdiff_pipeline.evaluation.metrics.image import psnr, ssim
 
 
-def pictures(batch: int = 2, size: int = 16) -> torch.Tensor:
+def images(batch: int = 2, size: int = 16) -> torch.Tensor:
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 0.5
 
 
 def test_psnr_is_ten_times_the_logarithm_of_the_squared_error():
-    target = pictures()
+    target = images()
     output = target + torch.tensor([0.1, 0.01])[:, None, None, None]
     torch.testing.assert_close(psnr(output, target), torch.tensor([20.0, 40.0]), rtol=0, atol=1e-3)
 
 
-def test_psnr_of_a_region_sees_nothing_of_the_rest():
-    target = pictures()
+def test_psnr_of_a_region_ignores_other_pixels():
+    target = images()
     output = target.clone()
     where = torch.zeros(2, 16, 16, dtype=torch.bool)
     where[:, :4] = True
@@ -27,26 +27,26 @@ def test_psnr_of_a_region_sees_nothing_of_the_rest():
     torch.testing.assert_close(psnr(output, target, torch.ones_like(where)), psnr(output, target))
 
 
-def test_psnr_of_identical_pictures_is_60_db_and_of_an_empty_region_nan():
-    target = pictures()
+def test_psnr_is_60_db_for_identical_images_and_nan_for_an_empty_region():
+    target = images()
     where = torch.zeros(2, 16, 16, dtype=torch.bool)
     where[0] = True
     of_full, of_empty = psnr(target, target, where).tolist()
     assert of_full == 60 and math.isnan(of_empty)
 
 
-def test_ssim_of_each_picture_of_a_batch():
-    target = pictures(3)
+def test_ssim_of_each_image_in_a_batch():
+    target = images(3)
     output = target.clone()
     output[1] += 0.1  # brighter, structure kept
-    output[2] = pictures(1).flip(-1)  # another structure
+    output[2] = images(1).flip(-1)  # another structure
     same, brighter, other = ssim(output, target).tolist()
     assert same == pytest.approx(1) and 0.5 < brighter < 1 and abs(other) < 0.3
     torch.testing.assert_close(ssim(output[1:2], target[1:2]), ssim(output, target)[1:2])
 
 
-def test_ssim_of_flat_pictures_is_that_of_their_brightness():
-    # Without structure only the luminance term is left: (2 a b + C1) / (a² + b² + C1), C1 = 0.01².
+def test_ssim_of_flat_images_compares_their_brightness():
+    # Only the luminance term remains without structure: (2 a b + C1) / (a² + b² + C1), C1 = 0.01².
     flat = torch.ones(1, 3, 16, 16)
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
     assert ssim(0.2 * flat, 0.6 * flat).item() == pytest.approx(expected, abs=1e-3)
@@ -62,16 +62,16 @@ def test_ssim_of_flat_pictures_is_that_of_their_brightness():
         (torch.full((2, 3, 16, 16), torch.nan), "nan"),
     ],
 )
-def test_what_is_not_a_picture_is_refused(metric, output, message):
+def test_invalid_images_raise(metric, output, message):
     with pytest.raises(ValueError, match=message):
-        metric(output, pictures())
+        metric(output, images())
 
 
-def test_ssim_refuses_pictures_smaller_than_its_window():
+def test_ssim_of_images_smaller_than_its_window_raises():
     with pytest.raises(ValueError, match="10 x 10 pixels are too small"):
-        ssim(pictures(size=10), pictures(size=10))
+        ssim(images(size=10), images(size=10))
 
 
-def test_a_region_of_another_size_is_refused():
+def test_region_of_another_size_raises():
     with pytest.raises(ValueError, match="region must be a bool tensor"):
-        psnr(pictures(), pictures(), torch.ones(2, 8, 8, dtype=torch.bool))
+        psnr(images(), images(), torch.ones(2, 8, 8, dtype=torch.bool))

@@ -5,25 +5,14 @@ from PIL import Image
 from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.people import PersonDetector, find_pose_model
-from mcdiff_pipeline.dataset import Clip
-from mcdiff_pipeline.evaluation.handles import Handle
-from mcdiff_pipeline.evaluation.metrics.keypoints import joints_of, keypoint_distances
+from mcdiff_pipeline.evaluation.metrics.keypoints import joints_at, keypoint_distances
 
 
-def test_a_handle_that_starts_at_a_keypoint_is_that_joint():
-    keypoints = np.zeros((2, 2, 3, 3), np.float32)
-    keypoints[0, 1, 2] = [7.25, 9.1, 2]
-    clip = Clip(
-        "clip",
-        np.zeros((2, 16, 16, 3), np.uint8),
-        np.zeros((1, 2, 16, 16), np.float32),
-        np.zeros((1, 16, 16), bool),
-        np.zeros((2, 16, 16), np.uint8),
-        keypoints,
-    )
-    at_joint = Handle(np.array([[np.float32(7.25), np.float32(9.1)], [8, 9]], np.float64))
-    elsewhere = Handle(np.array([[3.5, 3.5], [4.5, 3.5]]))
-    assert joints_of(clip, [elsewhere, at_joint]) == [(1, 2)]
+def test_joint_is_found_at_its_exact_position_only():
+    keypoints = np.zeros((2, 3, 3), np.float32)
+    keypoints[1, 2] = [7.25, 9.1, 2]
+    at_joint = np.array([7.25, 9.1], np.float32).astype(np.float64)
+    assert joints_at(keypoints, np.array([[3.5, 3.5], at_joint])) == [(1, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +23,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def photograph(detector):
-    """A photograph of a person, and the keypoints that the detector finds in it, as if they were the truth."""
+    """A photograph of a person. The keypoints that the detector finds in it serve as the true ones."""
     frame = np.array(Image.open(EXAMPLES / "balancing.jpg").convert("RGB"))
     keypoints = detector(frame)[0].keypoints[None].copy()
     keypoints[..., 2] = np.where(keypoints[..., 2] >= 0.5, 2, 1)
@@ -46,7 +35,7 @@ def joints(keypoints: np.ndarray) -> list[tuple[int, int]]:
 
 
 @pytest.mark.pose_model
-def test_on_the_same_picture_joints_are_where_they_were(photograph, detector):
+def test_distances_on_the_same_image_are_zero(photograph, detector):
     frame, keypoints = photograph
     distances = keypoint_distances(detector, frame, keypoints, joints(keypoints))
     assert len(distances) >= 5
@@ -54,7 +43,7 @@ def test_on_the_same_picture_joints_are_where_they_were(photograph, detector):
 
 
 @pytest.mark.pose_model
-def test_joints_of_a_shifted_person_are_off_by_about_the_shift(photograph, detector):
+def test_distances_to_shifted_keypoints_are_the_shift(photograph, detector):
     frame, keypoints = photograph
     moved = keypoints.copy()
     moved[..., 0] += 12
@@ -63,7 +52,7 @@ def test_joints_of_a_shifted_person_are_off_by_about_the_shift(photograph, detec
 
 
 @pytest.mark.pose_model
-def test_where_nobody_is_found_or_the_joint_is_hidden_there_is_no_distance(photograph, detector):
+def test_distance_is_nan_if_no_person_is_found_or_the_joint_is_hidden(photograph, detector):
     frame, keypoints = photograph
     seen = joints(keypoints)
     assert np.isnan(keypoint_distances(detector, torch.zeros_like(frame), keypoints, seen)).all()
@@ -73,7 +62,7 @@ def test_where_nobody_is_found_or_the_joint_is_hidden_there_is_no_distance(photo
 
 
 @pytest.mark.pose_model
-def test_somebody_else_far_away_is_not_taken_for_the_person(photograph, detector):
+def test_detection_of_a_distant_person_does_not_match(photograph, detector):
     frame, keypoints = photograph
     elsewhere = keypoints.copy()
     elsewhere[..., :2] = 0.2 * elsewhere[..., :2]

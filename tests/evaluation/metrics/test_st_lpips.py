@@ -17,7 +17,7 @@ from mcdiff_pipeline.evaluation.metrics.st_lpips import STLPIPS
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     def refuse(*arguments, **keywords):
-        raise AssertionError("Nothing may be fetched.")
+        raise AssertionError("No network access is allowed.")
 
     monkeypatch.setattr(socket, "socket", refuse)
 
@@ -30,21 +30,21 @@ def st_lpips() -> STLPIPS:
 @pytest.fixture(scope="module")
 def photographs() -> torch.Tensor:
     """`[3, 3, 66, 66]` in [0, 1]."""
-    pictures = []
+    images = []
     for name in ("cat", "coffee", "astronaut"):
-        with PIL.Image.open(EXAMPLES / f"{name}.jpg") as picture:
-            pictures.append(np.asarray(picture.convert("RGB").resize((66, 66), PIL.Image.Resampling.LANCZOS)))
-    return torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+        with PIL.Image.open(EXAMPLES / f"{name}.jpg") as image:
+            images.append(np.asarray(image.convert("RGB").resize((66, 66), PIL.Image.Resampling.LANCZOS)))
+    return torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
-def blurred(pictures: torch.Tensor) -> torch.Tensor:
-    return F.avg_pool2d(F.pad(pictures, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
+def blurred(images: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(F.pad(images, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
 
 
 @pytest.mark.parametrize(("height", "width"), [(66, 66), (65, 66), (66, 65), (65, 65)])
-def test_agrees_with_the_authors_network(st_lpips, photographs, monkeypatch, height, width):
+def test_matches_the_network_of_the_authors(st_lpips, photographs, monkeypatch, height, width):
     photographs = photographs[..., :height, :width]
-    # Their package imports these two, of which nothing is used here.
+    # The package imports these two, but the network does not use them.
     for name, imported in (("IPython", "embed"), ("torchsummary", "summary")):
         module = ModuleType(name)
         setattr(module, imported, None)
@@ -60,12 +60,12 @@ def test_agrees_with_the_authors_network(st_lpips, photographs, monkeypatch, hei
     torch.testing.assert_close(st_lpips.features(photographs), last, rtol=1e-4, atol=1e-6)
 
 
-def test_identical_pictures_are_at_distance_zero_and_others_are_not(st_lpips, photographs):
+def test_distance_is_zero_for_identical_images_only(st_lpips, photographs):
     assert st_lpips(photographs, photographs).tolist() == [0, 0, 0]
     assert (st_lpips(blurred(photographs), photographs) > 0).all()
 
 
-def test_a_shift_is_nearer_than_a_blur_of_the_same_psnr(st_lpips, photographs):
+def test_shift_is_nearer_than_a_blur_of_the_same_psnr(st_lpips, photographs):
     target, shifted = photographs[..., 1:-1, 1:-1], photographs[..., 1:-1, 2:]
     blur = blurred(target) - target
     strength = ((shifted - target).square().mean(dim=(1, 2, 3)) / blur.square().mean(dim=(1, 2, 3))).sqrt()
@@ -75,7 +75,7 @@ def test_a_shift_is_nearer_than_a_blur_of_the_same_psnr(st_lpips, photographs):
     assert (st_lpips(shifted, target) < st_lpips(blurred_alike, target)).all()
 
 
-def test_a_region_is_blind_to_what_is_outside_it(st_lpips, photographs):
+def test_region_ignores_differences_outside_it(st_lpips, photographs):
     where = torch.zeros(3, 66, 66, dtype=torch.bool)
     where[:, :, :33] = True
     output = torch.where(where[:, None], photographs, blurred(photographs))
@@ -83,7 +83,7 @@ def test_a_region_is_blind_to_what_is_outside_it(st_lpips, photographs):
     assert (st_lpips(output, photographs, where=~where) > st_lpips(output, photographs)).all()
 
 
-def test_the_region_of_all_pixels_is_the_whole_picture_and_an_empty_one_gives_nan(st_lpips, photographs):
+def test_full_region_equals_the_whole_image_and_empty_region_gives_nan(st_lpips, photographs):
     where = torch.ones(3, 66, 66, dtype=torch.bool)
     where[2] = False
     output = blurred(photographs)
@@ -92,7 +92,7 @@ def test_the_region_of_all_pixels_is_the_whole_picture_and_an_empty_one_gives_na
     assert distances[2].isnan()
 
 
-def test_a_batch_gives_what_its_pictures_give_alone_and_always_the_same(st_lpips, photographs):
+def test_batch_equals_single_images_and_is_deterministic(st_lpips, photographs):
     output = blurred(photographs)
     together = st_lpips(output, photographs)
     assert torch.equal(together, st_lpips(output, photographs))
@@ -100,7 +100,7 @@ def test_a_batch_gives_what_its_pictures_give_alone_and_always_the_same(st_lpips
     torch.testing.assert_close(together, alone)
 
 
-def test_features_tell_pictures_apart_and_carry_no_gradient(st_lpips, photographs):
+def test_features_distinguish_images_and_have_no_gradient(st_lpips, photographs):
     features = st_lpips.features(photographs.clone().requires_grad_())
     assert features.shape == (3, 256) and features.dtype == torch.float32 and not features.requires_grad
     moved = st_lpips.features(photographs.roll(1, dims=-1))
@@ -108,12 +108,12 @@ def test_features_tell_pictures_apart_and_carry_no_gradient(st_lpips, photograph
     assert nearest.tolist() == [0, 1, 2]
 
 
-def test_pictures_smaller_than_what_it_was_trained_on_are_refused(st_lpips, photographs):
+def test_images_smaller_than_64_pixels_raise(st_lpips, photographs):
     with pytest.raises(ValueError, match="63 x 66 pixels are too small.*at least 64 x 64"):
         st_lpips(photographs[..., :63], photographs[..., :63])
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_missing_package_raises_and_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"mcdiff-pipeline\[evaluation\]"):
         STLPIPS()
@@ -121,7 +121,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_what_the_cpu_gives(st_lpips, photographs):
+def test_gpu_matches_the_cpu(st_lpips, photographs):
     output = blurred(photographs)
     on_gpu = STLPIPS("cuda")(output, photographs).cpu()
     torch.testing.assert_close(on_gpu, st_lpips(output, photographs), rtol=1e-2, atol=1e-5)

@@ -1,11 +1,12 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""LPIPS, FID and FVD: metrics of the literature whose weights come with no package.
+"""LPIPS, FID and FVD: standard metrics whose weights come with no package.
 
-Each is offered only where its weights lie on this machine already. Nothing here downloads, and nothing stands in for
-what is missing: a metric that cannot be had is absent, and says why. Files are known by their names; that they hold
-what their names say is up to whoever put them there.
+Each metric is available only if its weights are already on this machine. This module downloads nothing and replaces a
+missing metric by no other one. It says which file is missing. Files are found by their names; their content is not
+checked.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +15,20 @@ from urllib.parse import urlparse
 import torch
 import torch.nn.functional as F
 
-from .image import check_pictures
+from .image import check_images
 
 
 # LPIPS was calibrated on patches of this size.
 LPIPS_SMALLEST = 64
-# I3D's last pooling takes two frames after its strides have divided time by eight; users of the file report ten as the
-# fewest that it takes.
+# I3D divides the number of frames by eight, and its last pooling needs two. Users of the file report that it needs at
+# least ten frames.
 FVD_FEWEST_FRAMES = 10
 # I3D was trained on frames of this height and width.
 FVD_SIZE = 224
 
 
 def _hub_file(metric: str, url: str) -> Path:
-    """Where torch.hub keeps what it downloads from there, if it is there; with a FileNotFoundError otherwise."""
+    """The file in which torch.hub stores the download of this address; raises `FileNotFoundError` if it is missing."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not path.is_file():
         raise FileNotFoundError(f"{metric} needs weights that are not on this machine: put {url} at {path}.")
@@ -35,28 +36,28 @@ def _hub_file(metric: str, url: str) -> Path:
 
 
 def lpips_weights() -> Path:
-    """The file with torchvision's AlexNet; the weights of LPIPS itself come with torchmetrics.
+    """The file with torchvision's AlexNet. The other weights of LPIPS come with torchmetrics.
 
     Raises:
         ImportError: if torchmetrics or torchvision is missing.
-        FileNotFoundError: if the file is; says what to put where.
+        FileNotFoundError: if the file is missing; the message says which file belongs where.
     """
     try:
         import torchmetrics.image.lpip  # noqa: F401
         from torchvision.models import AlexNet_Weights
     except ModuleNotFoundError as error:
         raise ImportError(f'LPIPS needs {error.name}: `pip install "mcdiff-pipeline[evaluation]"`.') from error
-    # torchmetrics asks torchvision for these, and torchvision asks torch.hub, which downloads only if this file is
-    # not there.
+    # torchmetrics loads these weights through torchvision and torch.hub, which downloads them only if this file is
+    # missing.
     return _hub_file("LPIPS", AlexNet_Weights.DEFAULT.url)
 
 
 def fid_weights() -> Path:
-    """The file with the Inception network of Heusel et al., as torch-fidelity converted it.
+    """The file with the Inception network of Heusel et al., converted by torch-fidelity.
 
     Raises:
         ImportError: if torch-fidelity is missing.
-        FileNotFoundError: if the file is; says what to put where.
+        FileNotFoundError: if the file is missing; the message says which file belongs where.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
@@ -66,13 +67,13 @@ def fid_weights() -> Path:
 
 
 def fvd_weights(path: str | os.PathLike | None) -> Path:
-    """The TorchScript file with I3D, trained on Kinetics-400, that StyleGAN-V measures FVD with.
+    """The TorchScript file with I3D, trained on Kinetics-400, with which StyleGAN-V measures FVD.
 
     Args:
-        path (`str` or `os.PathLike`): where the user says that it is. None if nothing was said.
+        path (`str` or `os.PathLike`): the path that the user gave, or None.
 
     Raises:
-        FileNotFoundError: if it is not there; says what to put where.
+        FileNotFoundError: if the file is missing; the message says where to get it.
     """
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(
@@ -83,18 +84,18 @@ def fvd_weights(path: str | os.PathLike | None) -> Path:
 
 
 def available_metrics(i3d: str | os.PathLike | None = None) -> dict[str, str | None]:
-    """Which of LPIPS, FID and FVD can be had. Looks for files and packages only; never downloads.
+    """Which of LPIPS, FID and FVD are available. Looks for files and packages only; never downloads.
 
     Args:
         i3d (`str` or `os.PathLike`, *optional*): the file that FVD needs, see `fvd_weights`.
 
     Returns:
-        `dict[str, str | None]`: by name, None where the metric can be had, else a sentence on what to put where.
+        `dict[str, str | None]`: None for an available metric, otherwise a sentence that says which file belongs where.
     """
     needed: dict[str, Callable[[], Path]] = {
         "LPIPS": lpips_weights,
         "FID": fid_weights,
-        "FVD": lambda: fvd_weights(i3d),
+        "FVD": functools.partial(fvd_weights, i3d),
     }
     reasons = {}
     for name, find in needed.items():
@@ -107,11 +108,11 @@ def available_metrics(i3d: str | os.PathLike | None = None) -> dict[str, str | N
 
 
 class LPIPS:
-    """The perceptual distance of Zhang, Isola, Efros, Shechtman and Wang, "The Unreasonable Effectiveness of Deep
-    Features as a Perceptual Metric", CVPR 2018: version 0.1 with AlexNet, as torchmetrics computes it.
+    """LPIPS: Zhang, Isola, Efros, Shechtman and Wang, "The Unreasonable Effectiveness of Deep Features as a Perceptual
+    Metric", CVPR 2018. Version 0.1 with AlexNet, as torchmetrics computes it.
 
     Args:
-        device (`torch.device` or `str`, defaults to "cpu"): where it runs. Pictures are moved there.
+        device (`torch.device` or `str`, defaults to "cpu"): where the network runs. Images are moved there.
 
     Raises:
         ImportError, FileNotFoundError: see `lpips_weights`.
@@ -132,23 +133,24 @@ class LPIPS:
             output, target (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
 
         Returns:
-            `torch.Tensor`: float32 `[B]`, 0 or more, lower is nearer, 0 for identical pictures.
+            `torch.Tensor`: float32 `[B]`, 0 or more, lower is nearer, 0 for identical images.
 
         Raises:
             ValueError: if shapes, dtypes or ranges are not as above.
         """
-        check_pictures(output, target, LPIPS_SMALLEST)
+        check_images(output, target, LPIPS_SMALLEST)
         distances = self.metric(output.to(self.device, torch.float32), target.to(self.device, torch.float32))
-        self.metric.reset()  # else it keeps the distances of every call
+        self.metric.reset()  # otherwise it keeps the distances of all calls
         return distances.reshape(len(output))
 
 
 class InceptionFeatures:
-    """The features whose `frechet_distance` is FID (Heusel et al., NeurIPS 2017), as torch-fidelity computes them:
-    from 8-bit pictures, resized to 299 x 299 pixels as TensorFlow 1 did.
+    """The features with which `frechet_distance` is FID (Heusel et al., NeurIPS 2017), computed by torch-fidelity.
+
+    Images are converted to 8 bits, and resized to 299 x 299 pixels by the method of TensorFlow 1.
 
     Args:
-        device (`torch.device` or `str`, defaults to "cpu"): where the network runs. Pictures are moved there.
+        device (`torch.device` or `str`, defaults to "cpu"): where the network runs. Images are moved there.
 
     Raises:
         ImportError, FileNotFoundError: see `fid_weights`.
@@ -164,11 +166,11 @@ class InceptionFeatures:
         ).to(device)
 
     @torch.no_grad()
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Features of each picture.
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of each image.
 
         Args:
-            pictures (`torch.Tensor`): `[B, 3, H, W]` in [0, 1].
+            images (`torch.Tensor`): `[B, 3, H, W]` in [0, 1].
 
         Returns:
             `torch.Tensor`: float32 `[B, 2048]`.
@@ -176,13 +178,15 @@ class InceptionFeatures:
         Raises:
             ValueError: if shape, dtype or range is not as above.
         """
-        check_pictures(pictures, pictures)
-        return self.network((pictures.to(self.device) * 255).round().to(torch.uint8))[0]
+        check_images(images, images)
+        return self.network((images.to(self.device) * 255).round().to(torch.uint8))[0]
 
 
 class I3DFeatures:
-    """The features whose `frechet_distance` is FVD (Unterthiner et al., "Towards Accurate Generative Models of Video",
-    2018): the 400 logits of I3D, from frames resized to 224 x 224 pixels without regard to their aspect.
+    """The features with which `frechet_distance` is FVD: the 400 logits of I3D (Unterthiner et al., "Towards Accurate
+    Generative Models of Video", 2018).
+
+    Frames are resized to 224 x 224 pixels; their aspect ratio is not kept.
 
     Args:
         path (`str` or `os.PathLike`): the file, see `fvd_weights`.
@@ -198,7 +202,7 @@ class I3DFeatures:
 
     @torch.no_grad()
     def __call__(self, videos: torch.Tensor) -> torch.Tensor:
-        """Features of each video. FVD is usually measured on 16 frames, and only equal lengths are comparable.
+        """Features of each video. FVD is usually measured on 16 frames. Compare only videos of equal length.
 
         Args:
             videos (`torch.Tensor`): `[B, N, 3, H, W]` in [0, 1], at least 10 frames each.
@@ -213,9 +217,9 @@ class I3DFeatures:
             raise ValueError(
                 f"FVD needs videos [B, N, 3, H, W] of at least {FVD_FEWEST_FRAMES} frames, not {list(videos.shape)}."
             )
-        pictures = videos.flatten(0, 1)
-        check_pictures(pictures, pictures)
-        pictures = F.interpolate(pictures.to(self.device, torch.float32), (FVD_SIZE, FVD_SIZE), mode="bilinear")
-        videos = (2 * pictures - 1).unflatten(0, videos.shape[:2]).transpose(1, 2)  # [B, 3, N, 224, 224]
-        # The network can take 8-bit values and resize by itself, and is told that neither is wanted.
+        frames = videos.flatten(0, 1)
+        check_images(frames, frames)
+        frames = F.interpolate(frames.to(self.device, torch.float32), (FVD_SIZE, FVD_SIZE), mode="bilinear")
+        videos = (2 * frames - 1).unflatten(0, videos.shape[:2]).transpose(1, 2)  # [B, 3, N, 224, 224]
+        # The network can rescale and resize by itself; here both are done already.
         return self.network(videos, rescale=False, resize=False, return_features=True)

@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""How far apart two sets of pictures or videos are as a whole, by the features of a network.
+"""The Fréchet distance between two sets of images or videos, on the features of a network.
 
-On the features of the Inception network this is FID, on those of I3D it is FVD; on any other features it is neither,
-and is to be named after them.
+With the features of Inception this is FID, with those of I3D it is FVD. With other features it is neither, and reports
+name it after those features.
 """
 
 import numpy as np
@@ -12,10 +12,11 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """Squared Fréchet distance between the normal distributions fitted to two sets of features.
 
     `|m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^(1/2))` with means m and unbiased covariances C: Dowson and Landau, "The
-    Fréchet distance between multivariate normal distributions", J. Multivariate Analysis 1982; for pictures Heusel et
+    Fréchet distance between multivariate normal distributions", J. Multivariate Analysis 1982; for images Heusel et
     al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS 2017.
 
-    It is biased upwards, the more so the fewer samples there are: only distances of equally many are comparable.
+    The distance is biased upwards, and more so with fewer samples. Compare only distances that were measured with
+    equally many samples.
 
     Args:
         features_a (`np.ndarray`): `[N, D]`, N > D.
@@ -25,9 +26,9 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
         `float`: 0 or more, lower is nearer, in squared units of the features. Computed in float64.
 
     Raises:
-        ValueError: if shapes do not fit, values are not finite, or there are too few samples: a covariance in D
-            dimensions has full rank only with more than D samples, and below that the distance says more about their
-            number than about what they are samples of.
+        ValueError: if shapes do not fit, values are not finite, or there are too few samples. A covariance in D
+            dimensions has full rank only with more than D samples. With fewer, the distance depends mostly on the
+            number of samples.
     """
     sets = [np.asarray(features, dtype=np.float64) for features in (features_a, features_b)]
     shapes = [list(features.shape) for features in sets]
@@ -40,12 +41,12 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
             f"not {len(sets[0])} and {len(sets[1])}: evaluate more clips or more frames of each."
         )
     if not all(np.isfinite(features).all() for features in sets):
-        raise ValueError("Features must be finite: NaN or infinity was found; look for it in the pictures.")
+        raise ValueError("Features must be finite, but NaN or infinity was found: check the images for it.")
 
     means = [features.mean(axis=0) for features in sets]
-    # Square roots R of the covariances: their product's singular values are the square roots of the eigenvalues of
-    # C_a C_b, with an error of the order of float64's precision; eigenvalues of the product, which need not come out
-    # real, would lose half of the digits where a covariance is nearly singular.
+    # R are square roots of the covariances. The singular values of R_a R_b^T are the square roots of the eigenvalues
+    # of C_a C_b, with an error of the order of float64's precision. The eigenvalues of C_a C_b itself may come out
+    # complex, and lose half of the digits where a covariance is nearly singular.
     roots = []
     for features, mean in zip(sets, means):
         centered = features - mean
@@ -54,4 +55,4 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     traces = sum(np.square(root).sum() for root in roots)
     overlap = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     distance = np.square(means[0] - means[1]).sum() + traces - 2 * overlap
-    return max(float(distance), 0.0)  # rounding takes it a little below 0 for equal sets
+    return max(float(distance), 0.0)  # rounding makes it slightly negative for equal sets

@@ -1,61 +1,63 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Do people go where the strokes say? Their keypoints are detected on the output, as in the paper.
+"""Keypoint distance: detects the keypoints of people in the output and compares them with the true ones.
 
-The paper detects them with HRNet, here it is MediaPipe. A detector guesses where joints are from the whole body, so it
-is off by some pixels on the true video already: that floor stands beside every figure.
+The paper detects keypoints with HRNet; this module uses MediaPipe. A detector infers each joint from the whole body,
+so it is several pixels off on the true video too. Reports show that error of the true video beside the others.
 """
 
 import numpy as np
 import torch
 
 from ...annotation.people import Person, PersonDetector
-from ...dataset import Clip
-from ..handles import Handle
 
 
-# Joints below this confidence are guesses.
+# Joints below this confidence do not count as detected.
 LEAST_CONFIDENCE = 0.5
-# A detection is of a person if its joints are, in the mean, off by less than this part of the person's size.
+# A detection matches a person if its mean joint error is at most this share of the person's size.
 LARGEST_MISFIT = 0.5
 
 
-def joints_of(clip: Clip, handles: list[Handle]) -> list[tuple[int, int]]:
-    """Person and keypoint of each handle; handles that start at no keypoint have none.
+def joints_at(keypoints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
+    """The person and keypoint that lie exactly at each point. Points without a keypoint are left out.
+
+    Args:
+        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y in pixels and visibility.
+        points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels.
 
     Returns:
-        `list[tuple[int, int]]`: indices into `clip.keypoints[t]`, in the order of the handles.
+        `list[tuple[int, int]]`: indices of person and keypoint, in the order of the points.
     """
-    starts = clip.keypoints[0, ..., :2]
+    positions = keypoints[..., :2]
     joints = []
-    for handle in handles:
-        at_start = np.argwhere((starts == handle.track[0].astype(starts.dtype)).all(axis=-1))
-        if len(at_start):
-            joints.append(tuple(at_start[0].tolist()))
+    for point in points:
+        matching = np.argwhere((positions == point.astype(positions.dtype)).all(axis=-1))
+        if len(matching):
+            joints.append(tuple(matching[0].tolist()))
     return joints
 
 
 def keypoint_distances(
     detector: PersonDetector, frame: torch.Tensor, keypoints: np.ndarray, joints: list[tuple[int, int]]
 ) -> list[float]:
-    """How far from its true position each joint is detected in a frame of the output.
+    """The distance of each detected joint from its true position in one frame of the output.
 
     Args:
         detector (`PersonDetector`): finds people.
         frame (`torch.Tensor`): `[3, H, W]` in [0, 1].
-        keypoints (`np.ndarray`): float `[P, 17, 3]`, the true keypoints at that time in COCO's order: x, y in pixels
+        keypoints (`np.ndarray`): float `[P, 17, 3]`, the true keypoints of this frame in COCO order: x, y in pixels
             and visibility (0 absent, 1 hidden, 2 visible).
-        joints (`list[tuple[int, int]]`): person and keypoint of each joint that is looked for.
+        joints (`list[tuple[int, int]]`): person and keypoint of each joint.
 
     Returns:
-        `list[float]`: in pixels; NaN where the joint is not to be seen in the true frame, its person is not found, or
-        the detector is not sure of it.
+        `list[float]`: in pixels; NaN where the joint is not visible in the true frame, its person is not found, or the
+        confidence of the detection is too low.
     """
     pixels = frame.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     wanted = {person for person, joint in joints if keypoints[person, joint, 2] >= 2}
     found: dict[int, Person | None] = {}
-    # Further searches are for those whom the first one misses.
+    # Later searches run only for people whom the earlier ones missed.
     for people in detector.searches(pixels) if wanted else ():
-        found = {person: _matching(people, keypoints[person]) for person in wanted}
+        found = {person: _best_match(people, keypoints[person]) for person in wanted}
         if all(detected is not None for detected in found.values()):
             break
     distances = []
@@ -69,16 +71,16 @@ def keypoint_distances(
     return distances
 
 
-def _matching(people: list[Person], keypoints: np.ndarray) -> Person | None:
-    """The detection that fits the true keypoints of a person best, if one fits at all."""
-    there = keypoints[:, 2] > 0
-    if not there.any():
+def _best_match(people: list[Person], keypoints: np.ndarray) -> Person | None:
+    """The detection with the smallest mean joint error, or None where that error is too large."""
+    present = keypoints[:, 2] > 0
+    if not present.any():
         return None
-    size = np.linalg.norm(np.ptp(keypoints[there, :2], axis=0))
+    size = np.linalg.norm(np.ptp(keypoints[present, :2], axis=0))
     misfits = []
     for person in people:
-        sure = there & (person.keypoints[:, 2] >= LEAST_CONFIDENCE)
-        offsets = person.keypoints[sure, :2] - keypoints[sure, :2]
-        misfits.append(np.linalg.norm(offsets, axis=1).mean() if sure.any() else np.inf)
+        confident = present & (person.keypoints[:, 2] >= LEAST_CONFIDENCE)
+        offsets = person.keypoints[confident, :2] - keypoints[confident, :2]
+        misfits.append(np.linalg.norm(offsets, axis=1).mean() if confident.any() else np.inf)
     best = int(np.argmin(misfits)) if misfits else None
     return people[best] if best is not None and misfits[best] <= LARGEST_MISFIT * size else None

@@ -1,12 +1,12 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""ST-LPIPS, a perceptual distance that forgives small shifts, and features of its network.
+"""ST-LPIPS, a perceptual distance that tolerates small shifts, and the features of its network.
 
-Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022. It is not LPIPS, and its values are not
-comparable with those of LPIPS.
+Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022. Its values cannot be compared with those of
+LPIPS.
 
-The weights are those in the wheel of `stlpips-pytorch` (BSD-2-Clause), so nothing is downloaded. The network is
-written out here and the package itself is never imported: it imports IPython and torchsummary without declaring them,
-of which nothing is needed, and parts of its code may not be used commercially.
+The weights come in the wheel of `stlpips-pytorch` (BSD-2-Clause), so nothing is downloaded. This module implements the
+network itself and never imports the package. The package imports IPython and torchsummary without declaring them, and
+the license of some of its code excludes commercial use.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .image import check_pictures, check_region
+from .image import check_images, check_region
 
 
 # The network was trained on patches of this size.
@@ -24,8 +24,14 @@ SMALLEST = 64
 
 
 class BlurPool(nn.Module):
-    """Halves a feature map after a binomial filter (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML
-    2019), with the wider reflected border of ST-LPIPS. The filter `[channels, 1, 3, 3]` is loaded with the weights."""
+    """Applies a binomial filter and halves the feature map (Zhang, "Making Convolutional Networks Shift-Invariant
+    Again", ICML 2019).
+
+    The reflected border is that of ST-LPIPS, two cells wide. The filter `[channels, 1, 3, 3]` is part of the weights.
+
+    Args:
+        channels (`int`): channels of the feature map.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,17 +43,18 @@ class BlurPool(nn.Module):
 
 
 class BlurredConv2d(nn.Module):
-    """A convolution and the `BlurPool` after it as one convolution with stride 2, since both are linear: for the first
-    layers of ST-LPIPS a fifth of the time.
+    """A convolution and the `BlurPool` after it, as one convolution with stride 2.
 
-    What the blur reflects is the convolution's output. At the top and on the left this only repeats the first values;
-    at the bottom and on the right, where an even number of rows or columns is blurred, it folds the filter's last tap
-    onto its first, which takes a filter of its own. So there are four: for the inner values, those of the last row,
-    those of the last column, and the corner.
+    Both are linear, so they can be joined. For the first layers of ST-LPIPS this takes a fifth of the time.
+
+    The blur reflects the output of the convolution at its borders. At the top and on the left this only repeats the
+    first values. At the bottom and on the right it adds the last tap of the filter to the first one, if an even number
+    of rows or columns is blurred. There are therefore four filters: for inner values, the last row, the last column
+    and the corner.
 
     Args:
-        convolution (`nn.Conv2d`): of stride 1, with padding by zeros and an odd kernel.
-        blur (`BlurPool`): what follows it.
+        convolution (`nn.Conv2d`): with stride 1, zero padding and an odd kernel size.
+        blur (`BlurPool`): the layer after it.
     """
 
     def __init__(self, convolution: nn.Conv2d, blur: BlurPool) -> None:
@@ -63,26 +70,26 @@ class BlurredConv2d(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         odd_rows, odd_columns = (size % 2 for size in hidden.shape[2:])
-        # One zero more than the convolution's own is where the last tap of a folded filter would be.
+        # The kernels are one cell larger than the convolution's padding at the bottom and on the right.
         hidden = F.pad(hidden, (self.padding, self.padding + 1) * 2)
-        size = self.kernels.shape[-1]
-
-        def convolved(bottom: int, right: int) -> torch.Tensor:
-            part = hidden[:, :, -size * bottom :, -size * right :]
-            return F.conv2d(part, self.kernels[bottom, right], self.bias, stride=2)
-
-        blurred = convolved(0, 0)
+        blurred = self._convolve(hidden, bottom=0, right=0)
         if not odd_rows:
-            blurred[:, :, -1:] = convolved(1, 0)
+            blurred[:, :, -1:] = self._convolve(hidden, bottom=1, right=0)
         if not odd_columns:
-            blurred[:, :, :, -1:] = convolved(0, 1)
+            blurred[:, :, :, -1:] = self._convolve(hidden, bottom=0, right=1)
         if not odd_rows and not odd_columns:
-            blurred[:, :, -1:, -1:] = convolved(1, 1)
+            blurred[:, :, -1:, -1:] = self._convolve(hidden, bottom=1, right=1)
         return F.pad(blurred, (1, odd_columns, 1, odd_rows), mode="replicate")
+
+    def _convolve(self, hidden: torch.Tensor, *, bottom: int, right: int) -> torch.Tensor:
+        """Applies one of the four filters to the whole map, the last rows, the last columns or the corner."""
+        size = self.kernels.shape[-1]
+        part = hidden[:, :, -size * bottom :, -size * right :]
+        return F.conv2d(part, self.kernels[bottom, right], self.bias, stride=2)
 
 
 def _folded(filt: torch.Tensor, bottom: bool, right: bool) -> torch.Tensor:
-    """A filter `[channels, 1, 3, 3]` whose last row, last column or both are added to the first, and 0 after that."""
+    """The filter `[channels, 1, 3, 3]` with its last row, last column or both added to the first and then set to 0."""
     for dim, last in ((2, bottom), (3, right)):
         if last:
             first, middle, other = filt.split(1, dim)
@@ -91,7 +98,7 @@ def _folded(filt: torch.Tensor, bottom: bool, right: bool) -> torch.Tensor:
 
 
 def _joined(weight: torch.Tensor, filt: torch.Tensor) -> torch.Tensor:
-    """The kernel `[channels, in, k + 2, k + 2]` of a convolution followed by a filter `[channels, 1, 3, 3]`."""
+    """The kernel `[channels, in, k + 2, k + 2]` of a convolution and the filter `[channels, 1, 3, 3]` after it."""
     return sum(
         filt[:, :, row : row + 1, column : column + 1] * F.pad(weight, (column, 2 - column, row, 2 - row))
         for row in range(3)
@@ -100,19 +107,17 @@ def _joined(weight: torch.Tensor, filt: torch.Tensor) -> torch.Tensor:
 
 
 class STLPIPS:
-    """The distance and the features, with the shift-tolerant AlexNet.
-
-    Deterministic; never computes gradients.
+    """ST-LPIPS and its features, with the shift-tolerant AlexNet. Deterministic; never computes gradients.
 
     Args:
-        device (`torch.device` or `str`, defaults to "cpu"): where it runs. Pictures are moved there.
+        device (`torch.device` or `str`, defaults to "cpu"): where the network runs. Images are moved there.
 
     Raises:
         ImportError: if `stlpips-pytorch` is missing.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        package = importlib.util.find_spec("stlpips_pytorch")  # finds, and does not import
+        package = importlib.util.find_spec("stlpips_pytorch")  # finds the package without importing it
         if package is None:
             raise ImportError('ST-LPIPS needs stlpips-pytorch: `pip install "mcdiff-pipeline[evaluation]"`.')
         weights = torch.load(
@@ -120,7 +125,7 @@ class STLPIPS:
             map_location=device,
             weights_only=True,
         )
-        # AlexNet in which all striding is left to blurring. The numbers of the layers are those in the weights' names.
+        # AlexNet, in which only `BlurPool` has a stride. The names of the weights contain the numbers of these layers.
         self.layers = nn.Sequential(
             nn.Conv2d(3, 64, 11, padding=2),
             BlurPool(64),
@@ -141,7 +146,7 @@ class STLPIPS:
         self.layers.load_state_dict(
             {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith("net.")}
         )
-        # The two layers that take half of the time, in one; so the numbers stay.
+        # These two layers take half of the time, so they are joined. The identity keeps the numbers of the others.
         self.layers[0], self.layers[1] = BlurredConv2d(*self.layers[:2]), nn.Identity()
         # Features are compared after each of these layers, weighted by channel: [1, channels, 1, 1] each.
         self.compared = (2, 6, 10, 12, 14)
@@ -149,22 +154,22 @@ class STLPIPS:
         self.shift, self.scale = weights["scaling_layer.shift"], weights["scaling_layer.scale"]
 
     @torch.no_grad()
-    def activations(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        """What the network sees in each picture, for comparing one picture with several others at the cost of one.
+    def activations(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Activations of the network, which allow to compare one image with several others at the cost of one.
 
         Args:
-            pictures (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+            images (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
 
         Returns:
-            `list[torch.Tensor]`: float32 `[B, channels, h, w]` after each of the compared layers; the last one is what
-            `features` averages.
+            `list[torch.Tensor]`: float32 `[B, channels, h, w]` after each compared layer. `features` averages the last
+            one.
 
         Raises:
             ValueError: if shape, dtype or range is not as above.
         """
-        check_pictures(pictures, pictures, SMALLEST)
-        hidden = (2 * pictures.to(self.shift) - 1 - self.shift) / self.scale
-        # On a CPU the network then takes two thirds of the time.
+        check_images(images, images, SMALLEST)
+        hidden = (2 * images.to(self.shift) - 1 - self.shift) / self.scale
+        # This memory format saves a third of the time on a CPU.
         hidden = hidden.contiguous(memory_format=torch.channels_last)
         activations = []
         for number, layer in enumerate(self.layers):
@@ -177,23 +182,24 @@ class STLPIPS:
     def __call__(self, output: torch.Tensor, target: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
         """The perceptual distance of each pair.
 
-        For a region, both pictures show the target outside it, and the differences at each layer are averaged over the
-        region, weighted by how much of a feature's cell lies in it. Averaging alone would not do: a feature of the
-        last layer sees 101 x 101 pixels, so what is wrong outside would count. The price is a seam where output and
-        target meet at the rim of the region, which counts as a difference.
+        For a region, the output is first replaced by the target outside the region. The differences of each layer are
+        then averaged over the region, weighted by the share of each cell that lies in it. Averaging alone is not
+        enough: a feature of the last layer sees 101 x 101 pixels, so errors outside the region would count. The
+        replacement makes a seam at the rim of the region, which counts as a difference.
 
         Args:
             output, target (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
-            where (`torch.Tensor`, *optional*): bool `[B, H, W]`, the region that counts. All of the picture if None.
+            where (`torch.Tensor`, *optional*): bool `[B, H, W]`, the region that is measured; None measures the
+                whole image.
 
         Returns:
-            `torch.Tensor`: float32 `[B]`, 0 or more, lower is nearer, 0 for identical pictures. NaN where `where`
-            selects nothing.
+            `torch.Tensor`: float32 `[B]`, 0 or more, lower is nearer, 0 for identical images. NaN where `where`
+            selects no pixel.
 
         Raises:
             ValueError: if shapes, dtypes or ranges are not as above.
         """
-        check_pictures(output, target, SMALLEST)
+        check_images(output, target, SMALLEST)
         if where is not None:
             check_region(where, output)
             output = torch.where(where[:, None], output, target)
@@ -204,10 +210,10 @@ class STLPIPS:
     def distance(
         self, output: list[torch.Tensor], target: list[torch.Tensor], where: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The same from the `activations` of both pictures; `where` is float `[B, 1, H, W]`, 1 in the region."""
+        """The same from the `activations` of both images; `where` is float `[B, 1, H, W]`, 1 in the region."""
         distance = torch.zeros(len(output[0]), device=self.shift.device)
         for first, second, weights in zip(output, target, self.channel_weights, strict=True):
-            # Cosine distance by channel; the constant is the authors'.
+            # Features of unit length at each position. The constant is from the authors' code.
             first, second = (hidden / (hidden.norm(dim=1, keepdim=True) + 1e-10) for hidden in (first, second))
             differences = ((first - second).square() * weights).sum(dim=1)  # [B, h, w]
             if where is None:
@@ -218,16 +224,16 @@ class STLPIPS:
         return distance
 
     @torch.no_grad()
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees in each picture, for `frechet_distance`.
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of each image for `frechet_distance`: the activations after the last ReLU, averaged over the image.
 
         Args:
-            pictures (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+            images (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
 
         Returns:
-            `torch.Tensor`: float32 `[B, 256]`, 0 or more: activations after the last ReLU, the mean over the picture.
+            `torch.Tensor`: float32 `[B, 256]`, 0 or more.
 
         Raises:
             ValueError: if shape, dtype or range is not as above.
         """
-        return self.activations(pictures)[-1].mean(dim=(2, 3))
+        return self.activations(images)[-1].mean(dim=(2, 3))
