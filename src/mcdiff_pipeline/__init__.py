@@ -9,8 +9,8 @@ from .rollout import Motion, RolloutState
 from .strokes import Stroke, StrokeSheet
 
 
-# diffusers loads a component of a Hub repository only from modules that it finds under `diffusers.pipelines`. With this
-# line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
+# diffusers loads a component of a Hub repository only from modules that are attributes of `diffusers.pipelines`. With
+# this line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
 setattr(diffusers.pipelines, flow_completion_unet.__name__, flow_completion_unet)
 
 __version__ = "0.1.0"
