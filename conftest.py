@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from mcdiff_pipeline.annotation.people import find_pose_model  # noqa: E402
+from mcdiff_pipeline.annotation.pose_model import find_pose_model  # noqa: E402
 
 
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"

@@ -1,24 +1,23 @@
-"""What annotation costs beside its networks, and whether memory stays flat.
+"""Cost of annotation compared to its estimators alone, and its memory.
 
     python benchmarks/annotation.py videos/
     python benchmarks/annotation.py videos/ --flow raft_small=runs/optical_flow/raft_small --resolution 128
     python benchmarks/annotation.py videos/ --variants data/web --shorter_side 720 --max_fps 30
-    python benchmarks/annotation.py data/web --in_turn              # on a machine that is busy
+    python benchmarks/annotation.py data/web --in_turn              # on a busy machine
     python benchmarks/annotation.py videos/ --lengths 300 3000      # memory
 
-Time is a ratio: the whole command (its start, finding, decoding, selecting, estimating, writing, packing, reporting)
-over the bare estimators on the same frames: flow in both directions for every pair that was written and, with people,
-the pose detector on every frame. Both take the same number of processes, which share the CPUs. The clock is what a
-user waits for; CPU time says the same where other programs disturb the clock. The start is the same command on a video
-without clips.
+The result is a ratio of times. The numerator is the whole command: start, search, decoding, selection, estimation,
+writing, packing and report. The denominator is the bare estimators on the same frames: flow in both directions for
+every pair that was written and, with people, the pose detector on every frame. Both use the same number of processes,
+which share the CPUs. Wall-clock time is what a user waits for. CPU time is less affected by other programs. The time
+of the start is that of the same command on a video without clips.
 
-Other programs that come and go between the two make the ratio worthless. `--in_turn` measures both video by video, in
-one process, by CPU time: all of a worker's work on a video over the bare estimators on the same video's pairs. What it
-leaves out is the start, packing and reporting.
+Other programs that start or end between both measurements distort the ratio. `--in_turn` measures both for one video
+after another, in one process, by CPU time. It leaves out start, packing and report.
 
-A few short videos last no longer than the start. `--variants` measures copies of them instead: mirrored, upside down,
-turned, backwards, as negatives, lighter and darker, 96 in all, of which each file shows 8; as H.264 of medium quality,
-and smaller or with fewer frames if asked.
+A few short videos take no longer than the start. `--variants` measures 96 copies of each video instead: mirrored,
+upside down, turned, backwards, as negatives, lighter and darker. Each file has 8 of them, as H.264 of medium quality,
+with lower resolution or frame rate if requested.
 """
 
 import argparse
@@ -42,10 +41,11 @@ import torch
 
 from mcdiff_pipeline.annotation.annotator import VideoAnnotator
 from mcdiff_pipeline.annotation.found_videos import find_videos
-from mcdiff_pipeline.annotation.people import find_pose_model
-from mcdiff_pipeline.annotation.selection import VideoOutcome
+from mcdiff_pipeline.annotation.outcome import VideoOutcome
+from mcdiff_pipeline.annotation.parts import WRITING, annotate_part
+from mcdiff_pipeline.annotation.pose_model import find_pose_model
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
-from mcdiff_pipeline.annotation.workers import WRITING, annotate_part, num_cpus
+from mcdiff_pipeline.annotation.workers import num_cpus
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.video import VideoReader, VideoWriter, write_video
 
@@ -53,27 +53,27 @@ from mcdiff_pipeline.video import VideoReader, VideoWriter, write_video
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--flow", default="dis", metavar="NAME[=WEIGHTS]", help="As `mcdiff annotate` takes them.")
-    parser.add_argument("--keypoints", action="store_true", help="Look for people, too.")
+    parser.add_argument(
+        "--flow", default="dis", metavar="NAME[=WEIGHTS]", help="Estimator and weights, as for `mcdiff annotate`."
+    )
+    parser.add_argument("--keypoints", action="store_true", help="Detect people.")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--num_workers", type=int, default=num_cpus())
+    parser.add_argument("--repetitions", type=int, default=1, help="Number of measurements.")
+    parser.add_argument("--variants", type=Path, help="Folder for variants of the videos, which are measured instead.")
+    parser.add_argument("--shorter_side", type=int, help="Largest shorter side of variants in pixels.")
+    parser.add_argument("--max_fps", type=float, default=float("inf"), help="Largest frame rate of variants.")
     parser.add_argument(
-        "--repetitions", type=int, default=1, help="Of the whole command and of the estimators, in turn."
-    )
-    parser.add_argument("--variants", type=Path, help="Measure variants of the videos; this folder keeps them.")
-    parser.add_argument("--shorter_side", type=int, help="Pixels that variants have at most.")
-    parser.add_argument(
-        "--max_fps", type=float, default=float("inf"), help="Frames per second that they have at most."
+        "--in_turn", action="store_true", help="Measure annotation and estimators video by video, in one process."
     )
     parser.add_argument(
-        "--in_turn", action="store_true", help="Measure the work on each video and its floor in turn, in one process."
+        "--lengths", type=int, nargs=2, help="Measure memory instead, on videos with these two numbers of frames."
     )
-    parser.add_argument("--lengths", type=int, nargs=2, help="Measure memory instead, on videos of so many frames.")
     return parser.parse_args(arguments)
 
 
 def write_variants(videos: list[Path], folder: Path, shorter_side: int | None, max_fps: float) -> None:
-    """Writes each video in 96 ways, 8 of them one after the other in a file; its frames are held in memory."""
+    """Writes 96 variants of each video, 8 per file. The frames of a video are in memory."""
     folder.mkdir(parents=True)
     for number, video in enumerate(find_videos(videos)):
         with VideoReader(video.path) as reader:
@@ -97,7 +97,7 @@ def write_variants(videos: list[Path], folder: Path, shorter_side: int | None, m
 
 
 def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tuple[float, float]:
-    """Seconds of the clock and of the CPU for `mcdiff annotate`, processes that it leaves behind included."""
+    """Wall-clock and CPU seconds of `mcdiff annotate`, including processes that end after it."""
     name, _, weights = args.flow.partition("=")
     options = ["--flow", name, "--resolution", args.resolution, "--num-workers", args.num_workers]
     options += ["--flow-weights", weights] if weights else []
@@ -108,7 +108,7 @@ def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tu
     clock = time.perf_counter() - start
     while True:
         try:
-            os.wait()  # what has become this program's child, so that its CPU time counts
+            os.wait()  # processes that became children of this one; now their CPU time counts
         except ChildProcessError:
             break
     after = os.times()
@@ -116,7 +116,7 @@ def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tu
 
 
 def become_reaper() -> None:
-    """Makes processes whose parents have ended children of this one."""
+    """Makes this process the parent of orphaned processes."""
     pr_set_child_subreaper = 36  # of <linux/prctl.h>
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
@@ -128,7 +128,7 @@ all_loaded: multiprocessing.synchronize.Barrier | None = None
 def load_annotator(
     settings: AnnotationSettings, num_threads: int, barrier: multiprocessing.synchronize.Barrier
 ) -> None:
-    """Makes the estimators of one process, with the threads of a worker; this is not part of the floor."""
+    """Loads the estimators of one process, with the threads of a worker. This is not measured."""
     global annotator, all_loaded
     torch.set_num_threads(num_threads)
     cv2.setNumThreads(num_threads)
@@ -136,13 +136,13 @@ def load_annotator(
 
 
 def warm_up(frames: np.ndarray) -> None:
-    """One clip in every process: none takes a second one before all have come here."""
+    """Runs one clip in every process. The barrier makes each process take one."""
     all_loaded.wait()
     run_estimators(frames)
 
 
 def run_estimators(frames: np.ndarray) -> float:
-    """The floor for one clip, uint8 `[T, H, W, 3]`: seconds of CPU time."""
+    """Runs the bare estimators on one clip, uint8 `[T, H, W, 3]`; returns seconds of CPU time."""
     start = time.process_time()
     annotator.estimator(frames[:-1], frames[1:])
     annotator.estimator(frames[1:], frames[:-1])
@@ -153,7 +153,7 @@ def run_estimators(frames: np.ndarray) -> float:
 
 
 def run_bare_estimators(dataset: ClipDataset, args: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of the clock and of the CPU for the floor."""
+    """Wall-clock and CPU seconds of the bare estimators."""
     clips = [dataset[index].frames for index in range(len(dataset))]
     context = multiprocessing.get_context("spawn")
     num_threads = max(1, num_cpus() // args.num_workers)
@@ -197,7 +197,7 @@ def measure_time(videos: list[Path], args: argparse.Namespace) -> None:
 
 
 def measure_in_turn(videos: list[Path], args: argparse.Namespace) -> None:
-    """CPU time of a worker's work, video by video, and right after it that of the bare estimators on its clips."""
+    """Measures the CPU time of annotating a video, then of the bare estimators on its clips, for each video."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     rows = []
@@ -206,7 +206,7 @@ def measure_in_turn(videos: list[Path], args: argparse.Namespace) -> None:
         annotator = each
         Path(folder, WRITING).mkdir()
         found = find_videos(videos)
-        annotate_part(annotator, found[0], Path(folder))  # what is slower the first time
+        annotate_part(annotator, found[0], Path(folder))  # warm-up
         for video in found:
             start = time.process_time()
             annotate_part(annotator, video, Path(folder))
@@ -224,7 +224,7 @@ def measure_in_turn(videos: list[Path], args: argparse.Namespace) -> None:
 
 
 def peak_memory(settings: AnnotationSettings, path: str) -> float:
-    """MiB that one process has needed at most, after annotating one video."""
+    """Peak memory of one process in MiB, after annotating one video."""
     with VideoAnnotator(settings) as annotator:
         for _ in annotator.annotate(path, "video", VideoOutcome("video")):
             pass
@@ -232,7 +232,7 @@ def peak_memory(settings: AnnotationSettings, path: str) -> float:
 
 
 def measure_memory(args: argparse.Namespace) -> None:
-    """Loops the first video's first frames into a short and a long one, and annotates each in a fresh process."""
+    """Repeats frames of the first video in a short and in a long video, and annotates each in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         first = next(iter(find_videos(args.videos))).path
         with VideoReader(first) as reader:
@@ -243,8 +243,8 @@ def measure_memory(args: argparse.Namespace) -> None:
             path = Path(folder, f"{length}.mp4")
             with VideoWriter(path, rate) as writer:
                 for number in range(length):
-                    there_and_back = number % (2 * len(loop) - 2)
-                    writer.write(loop[min(there_and_back, 2 * len(loop) - 2 - there_and_back)])
+                    phase = number % (2 * len(loop) - 2)  # forward, then backward
+                    writer.write(loop[min(phase, 2 * len(loop) - 2 - phase)])
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 peaks.append(pool.submit(peak_memory, annotation_settings(args), str(path)).result())
     growth = peaks[1] / peaks[0] - 1

@@ -1,13 +1,13 @@
-"""How far the estimators of optical flow are from the truth: on rendered people, and on warped photographs.
+"""End-point error of optical flow estimators, on rendered people and on warped photographs.
 
     python benchmarks/optical_flow.py --data data/people --photographs_dir data/photographs/test \\
         --estimators dis raft_small=C_T_V2 raft_small=runs/raft/raft_small
     python benchmarks/optical_flow.py --data data/people --split validation --estimators \\
         --dis_presets ultrafast fast medium --dis_upsampling 1 2 3 4 6 8      # how the settings of DIS were chosen
 
-Figures are end-point errors in pixels, means over all pixels of a kind in all pairs of frames: on bodies, off them,
-and on bodies that move by less than 2, by 2 to 8 and by 8 pixels or more (in warped photographs, every pixel counts as
-body). Hidden pixels count like all others: rendered flow is known there, too. The time is that of the CPU for a pair.
+End-point errors are means in pixels over all pixels of a kind in all pairs of frames: on bodies, off bodies, and on
+bodies that move less than 2, 2 to 8, and 8 pixels or more. All pixels of warped photographs count as body. Occluded
+pixels are included, because rendered flow is exact there too. Time is CPU time per pair.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import backward_warp, resize_flow
 
 
-# What is measured, and the least and most displacement in pixels that it takes.
+# Kinds of pixels, and the range of their displacement in pixels.
 KINDS = {
     "body": (0, math.inf),
     "off body": (0, math.inf),
@@ -37,12 +37,12 @@ KINDS = {
     "2 to 8": (2, 8),
     "above 8": (8, math.inf),
 }
-# Two frames uint8 [H, W, 3], the flow from the first to the second [2, H, W] in pixels, and what is body, bool [H, W].
+# Two frames, uint8 [H, W, 3]; flow from the first to the second, [2, H, W] in pixels; mask of bodies, bool [H, W].
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class ZeroFlow:
-    """The answer that nothing moves."""
+    """Predicts that nothing moves."""
 
     description = {"name": "zero flow"}
 
@@ -63,13 +63,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="*",
         default=["dis"],
         metavar="NAME[=WEIGHTS]",
-        help="As load_flow_estimator takes them, such as raft_large=C_T_V2.",
+        help="Names and weights for load_flow_estimator, such as raft_large=C_T_V2.",
     )
-    parser.add_argument("--dis_presets", nargs="*", default=[], help="DIS with each of these presets and …")
-    parser.add_argument("--dis_upsampling", nargs="*", type=int, default=[], help="… each of these factors.")
-    parser.add_argument("--device", default="cpu", help="Of RAFT.")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="Of RAFT.")
-    parser.add_argument("--output", default=None, help="Write the figures to this JSON file, too.")
+    parser.add_argument("--dis_presets", nargs="*", default=[], help="Also DIS with each of these presets.")
+    parser.add_argument(
+        "--dis_upsampling", nargs="*", type=int, default=[], help="Factors that enlarge the frames of --dis_presets."
+    )
+    parser.add_argument("--device", default="cpu", help="Device of RAFT.")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="Number format of RAFT."
+    )
+    parser.add_argument("--output", default=None, help="Also write the numbers to this JSON file.")
     args = parser.parse_args(arguments)
     if not args.data and args.photographs_dir is None:
         parser.error("there is nothing to measure on: give --data, --photographs_dir or both")
@@ -98,27 +102,27 @@ def clip_pairs(folder: str, split: str, num_clips: int) -> Iterator[Pair]:
 
 
 def warped_photographs(folder: Path, size: int) -> Iterator[Pair]:
-    """As `clip_pairs`, of photographs that move by known smooth flow; everything counts as body.
+    """Yields pairs from photographs that move by known smooth flow. All pixels count as body.
 
-    The second frame is a piece of the photograph, the first one is looked up in it at the end of the flow, which is
-    thereby exact. Both are made at twice the size and averaged, so that looking up does not blur the first alone.
-    The flow is a shift by up to 10 pixels, a turn by up to 5 degrees, a zoom by up to 5 % and waves of up to 3 pixels
-    that are at least half a picture long. All of it follows from the photograph's place in the folder.
+    The second frame is a part of the photograph. The first frame is sampled from it at the end of the flow, so the
+    flow is exact. Both are made at twice the size and averaged, so that sampling does not blur the first frame only.
+    The flow is a shift of up to 10 pixels, a rotation of up to 5 degrees, a zoom of up to 5 % and waves of up to 3
+    pixels with a length of at least half the image. It depends on the position of the photograph in the folder.
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not paths:
         raise ValueError(f"{folder} holds no .jpg, .jpeg or .png file; give a folder that does.")
     margin = size // 4
     large = 2 * (size + 2 * margin)
-    grid = torch.arange(large) / (2 * size) - large / (4 * size)  # 0 in the middle, one picture is 1 long
+    grid = torch.arange(large) / (2 * size) - large / (4 * size)  # 0 in the middle; the image is 1 wide
     x, y = grid[None, :], grid[:, None]
     for number, path in enumerate(paths):
         rng = np.random.default_rng(number)
-        picture = Image.open(path).convert("RGB")
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.resize((large, large), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-        second = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+        image = Image.open(path).convert("RGB")
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.resize((large, large), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+        second = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
 
         angle, zoom = np.radians(rng.uniform(-5, 5)), rng.uniform(0.95, 1.05)
         turned = (zoom * (np.cos(angle) * x - np.sin(angle) * y), zoom * (np.sin(angle) * x + np.cos(angle) * y))
@@ -129,7 +133,7 @@ def warped_photographs(folder: Path, size: int) -> Iterator[Pair]:
                 (a, b), phase = rng.uniform(-2, 2, 2) / np.sqrt(2), rng.uniform(0, 2 * np.pi)
                 displacement = displacement + rng.uniform(0, 1.5) * torch.sin(2 * np.pi * (a * x + b * y) + phase)
             flow.append(displacement)
-        flow = torch.stack(flow)[None].float()  # in pixels of the small picture
+        flow = torch.stack(flow)[None].float()  # in pixels of the final size
         first = backward_warp(second, flow * 2)
 
         inside = slice(margin, margin + size)
@@ -142,8 +146,8 @@ def warped_photographs(folder: Path, size: int) -> Iterator[Pair]:
 def measure(estimators: dict[str, FlowEstimator], pairs: Iterator[Pair]) -> dict[str, dict[str, float]]:
     """Row → column → number, with a row for each estimator.
 
-    The columns are the kinds, with end-point errors in pixels, and `ms`, milliseconds of CPU time for a pair. The
-    first row is the share of the pixels that are of each kind.
+    The columns are the kinds, with end-point errors in pixels, and `ms`, milliseconds of CPU time per pair. The first
+    row is the fraction of pixels of each kind.
     """
     errors = {label: dict.fromkeys(KINDS, 0.0) for label in estimators}
     pixels = dict.fromkeys(KINDS, 0)

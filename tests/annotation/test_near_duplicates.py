@@ -6,12 +6,12 @@ from mcdiff_pipeline.annotation.near_duplicates import (
     FINGERPRINT_LENGTH,
     MAX_RELATIVE_DISTANCE,
     fingerprint,
-    first_of_their_kind,
+    without_near_duplicates,
 )
 
 
 def scene(seed: int) -> np.ndarray:
-    """float `[96, 96, 3]`: smooth colors of their own for each seed."""
+    """float `[96, 96, 3]`: smooth colors that depend on the seed."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC), dtype=float)
 
@@ -35,61 +35,61 @@ def encoded_again(frames: np.ndarray, size: int, quality: int) -> np.ndarray:
 
 
 def kept(*clips: np.ndarray) -> list[bool]:
-    return first_of_their_kind(np.stack([fingerprint(clip) for clip in clips])).tolist()
+    return without_near_duplicates(np.stack([fingerprint(clip) for clip in clips])).tolist()
 
 
 @pytest.mark.parametrize("size, quality", [(96, 64), (64, 64), (48, 128)])
-def test_a_copy_in_worse_quality_is_dropped_and_the_first_stays(size, quality):
+def test_copy_of_lower_quality_is_dropped_and_first_clip_stays(size, quality):
     clips = [clip_of(scene(seed), 8, 40) for seed in range(3)]
     copies = [encoded_again(clip, size, quality) for clip in clips]
     assert kept(*clips, *copies) == [True] * 3 + [False] * 3
     assert kept(*copies, *clips) == [True] * 3 + [False] * 3
 
 
-def test_consecutive_clips_of_an_unmoved_camera_are_kept():
+def test_consecutive_clips_of_a_static_camera_are_kept():
     background = scene(0)
     assert kept(*(clip_of(background, start, start + 16) for start in (0, 16, 32, 48, 64))) == [True] * 5
 
 
-def test_the_way_there_and_back_are_two_clips():
+def test_opposite_motions_are_two_clips():
     background = scene(0)
     assert kept(clip_of(background, 10, 40), clip_of(background, 40, 10)) == [True, True]
 
 
-def test_a_crop_that_is_a_few_pixels_off_is_still_a_copy():
+def test_crop_shifted_by_a_few_pixels_is_a_copy():
     clip = clip_of(scene(0), 8, 40)
     assert kept(clip, np.roll(clip, 2, axis=2)) == [True, False]
 
 
-def test_without_motion_only_the_exact_copy_is_one():
+def test_without_motion_only_exact_copies_are_dropped():
     still = clip_of(scene(0), 8, 8)
     other = still.copy()
     other[:, :24, :24] ^= 8
     assert kept(still, other, still.copy()) == [True, True, False]
 
 
-def test_the_decision_lies_where_it_is_said_to():
+def test_decision_changes_at_the_stated_distance():
     clip = np.zeros((2, 64), dtype=np.int8)
-    clip[0] = -100  # everything gets brighter by 100 levels
+    clip[0] = -100  # the brightness rises by 100 levels
     limit = round(100 * MAX_RELATIVE_DISTANCE)
     for difference, stays in ((limit, False), (limit + 1, True)):
         pair = np.stack([clip, clip + np.int8(difference)]).reshape(2, -1)
-        assert first_of_their_kind(pair).tolist() == [True, stays]
+        assert without_near_duplicates(pair).tolist() == [True, stays]
 
 
-def test_decisions_are_exact_at_the_ends_of_the_range():
+def test_decisions_are_exact_at_the_limits_of_the_range():
     darkest = np.full(FINGERPRINT_LENGTH, -128, dtype=np.int8)
     nearly = darkest.copy()
     nearly[0] = -127
-    assert first_of_their_kind(np.stack([darkest, nearly, darkest, nearly])).tolist() == [True, True, False, False]
+    assert without_near_duplicates(np.stack([darkest, nearly, darkest, nearly])).tolist() == [True, True, False, False]
 
 
-def test_many_clips_are_told_apart_across_batches():
+def test_duplicates_are_found_across_batches():
     rng = np.random.default_rng(0)
     clips = rng.integers(-128, 128, (600, FINGERPRINT_LENGTH), dtype=np.int8)
-    decisions = first_of_their_kind(np.concatenate([clips, clips[::-1]]))
+    decisions = without_near_duplicates(np.concatenate([clips, clips[::-1]]))
     assert decisions.tolist() == [True] * 600 + [False] * 600
 
 
-def test_no_clips_are_no_trouble():
-    assert first_of_their_kind(np.empty((0, FINGERPRINT_LENGTH), dtype=np.int8)).shape == (0,)
+def test_no_clips_give_no_decisions():
+    assert without_near_duplicates(np.empty((0, FINGERPRINT_LENGTH), dtype=np.int8)).shape == (0,)

@@ -24,14 +24,14 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Two machines of one CPU each, as far as Ray can tell; nothing leaves this one."""
+    """Two machines of one CPU each for Ray, simulated on this machine."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers starve where the tests share the machine
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers starve on a shared machine
     from ray.cluster_utils import Cluster
 
     machine = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    noticed_sooner = {"_system_config": {"health_check_period_ms": 1000}}  # that a machine fails
-    cluster = Cluster(initialize_head=True, head_node_args=machine | noticed_sooner)
+    fast_detection = {"_system_config": {"health_check_period_ms": 1000}}  # of machines that fail
+    cluster = Cluster(initialize_head=True, head_node_args=machine | fast_detection)
     cluster.add_node(**machine)
     yield cluster
     cluster.shutdown()
@@ -49,9 +49,7 @@ def ancestors_of(process: int) -> list[int]:
     return found
 
 
-def test_a_machine_that_fails_and_a_video_that_crashes_make_no_other_bytes_than_on_one_machine(
-    videos, cluster, tmp_path
-):
+def test_failed_machine_and_crashing_video_give_same_bytes_as_one_machine(videos, cluster, tmp_path):
     (second,) = cluster.worker_nodes
     raylet = second.all_processes["raylet"][0].process.pid
     crashing = "coffee-1.mp4"
@@ -73,7 +71,7 @@ def test_a_machine_that_fails_and_a_video_that_crashes_make_no_other_bytes_than_
     assert digests(tmp_path / "many") == digests(tmp_path / "one")
 
 
-def test_weights_named_relative_to_the_caller_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
+def test_relative_paths_of_weights_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video(pan("cat", num_frames=8), "cat.mp4", fps=12)
     save_file(raft_small().state_dict(), "raft.safetensors")

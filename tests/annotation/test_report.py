@@ -8,19 +8,32 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from mcdiff_pipeline.annotation.report import CLIP_COUNTS, Report, add_counts
-from mcdiff_pipeline.annotation.selection import DISPLACEMENT_BINS, SelectedClip, VideoOutcome
+from mcdiff_pipeline.annotation.outcome import DISPLACEMENT_BINS, ClipCounts, VideoOutcome
+from mcdiff_pipeline.annotation.report import Report
+from mcdiff_pipeline.annotation.report_files import report_files
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
+from mcdiff_pipeline.dataset import Clip
+
+
+def counts_of(gap: int, num_people: int = 1) -> ClipCounts:
+    """The statistics of a clip of 3 frames of 4 x 4 pixels, whose flow is (gap, gap) everywhere."""
+    clip = Clip(
+        "clip",
+        frames=np.zeros((3, 4, 4, 3), np.uint8),
+        flow=np.full((2, 2, 4, 4), gap, np.float32),
+        occlusion=np.zeros((2, 4, 4), bool),
+        masks=np.zeros((3, 4, 4), np.uint8),
+        keypoints=np.zeros((3, num_people, 17, 3), np.float32),
+        meta={"gap": gap, "crop": [0, 0, 4, 4]},
+    )
+    return ClipCounts.of(clip)
 
 
 def outcome_of(video: str, gaps=(), dropped=(), num_people: int = 1, **fields) -> VideoOutcome:
-    """What the annotation enters for clips with these gaps, and candidates dropped for these reasons."""
+    """The outcome of a video with clips of these gaps, and candidates dropped for these reasons."""
     outcome = VideoOutcome(video, **fields)
     for gap in gaps:
-        frames = np.zeros((3, 4, 4, 3), dtype=np.uint8)
-        flow = np.full((2, 2, 4, 4), gap, dtype=np.float32)
-        clip = SelectedClip(frames, (0, gap, 2 * gap), (0.0, 0.1 * gap, 0.2 * gap), gap, (0, 0, 4, 4), 0)
-        outcome.keep(clip, flow, num_people)
+        outcome.add(counts_of(gap, num_people))
     for reason in dropped:
         outcome.drop(reason)
     return outcome
@@ -29,7 +42,7 @@ def outcome_of(video: str, gaps=(), dropped=(), num_people: int = 1, **fields) -
 def report_of(*outcomes: VideoOutcome, folder: Path = Path("here"), **fields) -> Report:
     selection = SelectionSettings(resolution=(144, 256), num_frames=8)
     settings = AnnotationSettings(selection=selection, pose_model="model", flow="dis").as_dict()
-    settings = json.loads(json.dumps(settings))  # as a run keeps it
+    settings = json.loads(json.dumps(settings))  # as a run stores it
     made_with = [{"flow": {"name": "dis", "library": "OpenCV 5"}, "keypoints": None, "versions": {"numpy": "2.4"}}]
     values = {"split": "train", "license": "cc-by-4.0", "clips_per_shard": 2, "settings": settings} | fields
     return Report(folder, made_with=made_with, videos=list(outcomes), **values)
@@ -43,7 +56,7 @@ TYPICAL = report_of(
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """First cell -> the other cells of all rows of the tables in a Markdown text."""
+    """First cell -> other cells, for all rows of all tables in a Markdown text."""
     table = {}
     for line in text.splitlines():
         if line.startswith("| "):
@@ -52,8 +65,8 @@ def rows(text: str) -> dict[str, list[str]]:
     return table
 
 
-def test_what_came_in_is_what_went_out_and_what_was_dropped():
-    table = rows(TYPICAL.files()["report.md"].decode())
+def test_candidates_are_clips_and_dropped_candidates():
+    table = rows(report_files(TYPICAL)["report.md"].decode())
     assert table["videos found"] == ["3"]
     assert table["of which not read, or not to the end"] == ["2"]
     assert table["candidate clips"] == ["8"]
@@ -63,8 +76,8 @@ def test_what_came_in_is_what_went_out_and_what_was_dropped():
     assert table["length"] == ["2.5 minutes"]
 
 
-def test_every_video_has_a_row_with_its_reasons():
-    text = TYPICAL.files()["report.md"].decode()
+def test_every_video_has_a_row_with_reasons():
+    text = report_files(TYPICAL)["report.md"].decode()
     _, videos = text.split("## Video by video")
     table = rows(videos)
     assert table["`a.mp4`"][4:6] == ["3", "2 static; 1 too fast"]
@@ -72,10 +85,12 @@ def test_every_video_has_a_row_with_its_reasons():
     assert table["`c.mp4`"][4] == "0"
 
 
-def test_what_the_clips_show_is_counted_over_all_videos():
+def test_statistics_are_summed_over_all_videos():
     total = TYPICAL.total
     assert total.gaps == {"1": 1, "2": 3, "7": 1} and total.people == {"1": 3, "3": 2}
-    shares = {name: cells[0] for name, cells in rows(TYPICAL.files()["report.md"].decode()).items() if "%" in cells[0]}
+    shares = {
+        name: cells[0] for name, cells in rows(report_files(TYPICAL)["report.md"].decode()).items() if "%" in cells[0]
+    }
     # The flow (g, g) is g * sqrt(2) pixels: one clip of 1.4, three of 2.8, one of 9.9.
     assert shares["1-2"] == "20.00%" and shares["2-4"] == "60.00%" and shares["8-16"] == "20.00%"
     assert sum(float(share.rstrip("%")) for share in shares.values()) == pytest.approx(100)
@@ -83,33 +98,33 @@ def test_what_the_clips_show_is_counted_over_all_videos():
 
 
 def test_json_holds_the_whole_report():
-    values = json.loads(TYPICAL.files()["report.json"])
+    values = json.loads(report_files(TYPICAL)["report.json"])
     assert Report.from_dict(values, TYPICAL.folder) == TYPICAL
     assert values["total"]["clips"] == 5 and values["total"]["videos"] == 3 and values["shards"] == 3
 
 
 @pytest.mark.parametrize("values", [[], {}, {"version": 2}])
-def test_json_of_other_programs_and_versions_is_refused(values):
+def test_json_of_other_programs_and_versions_is_rejected(values):
     with pytest.raises(ValueError, match=r"'here' holds a report\.json.*name another folder"):
         Report.from_dict(values, TYPICAL.folder)
 
 
-def test_the_folder_is_in_no_file():
+def test_files_do_not_contain_the_folder():
     moved = dataclasses.replace(TYPICAL, folder=Path("/somewhere/else"))
-    assert moved.files() == TYPICAL.files()
+    assert report_files(moved) == report_files(TYPICAL)
 
 
-def test_names_that_mean_something_in_markdown_do_not_there():
+def test_markdown_in_names_is_escaped():
     name = "a|b`c\n# [x](y) <b>\u202e*.mp4"
-    text = report_of(outcome_of(name, error=f"'{name}' is not a video.")).files()["report.md"].decode()
+    text = report_files(report_of(outcome_of(name, error=f"'{name}' is not a video.")))["report.md"].decode()
     (row,) = (line for line in text.split("## Video by video")[1].splitlines() if "a\\|b" in line)
-    # In code everything stands for itself, but the bar.
+    # Code needs no escapes, except for the bar.
     assert row.startswith("| `` a\\|b`c\\n# [x](y) <b>\\u202e*.mp4 `` | 0.0 s |")
     assert row.endswith("'a\\|b\\`c\\\\n# \\[x\\](y) \\<b\\>\\\\u202e\\*.mp4' is not a video. |")
 
 
-def test_the_card_has_the_metadata_of_the_hub():
-    card = DatasetCard(TYPICAL.files()["README.md"].decode())
+def test_card_has_metadata_of_the_hub():
+    card = DatasetCard(report_files(TYPICAL)["README.md"].decode())
     values = card.data.to_dict()
     assert values["license"] == "cc-by-4.0"
     assert values["task_categories"] == ["image-to-video"] and "optical-flow" in values["tags"]
@@ -120,8 +135,8 @@ def test_the_card_has_the_metadata_of_the_hub():
     assert "Masks and keypoints of people are in 5 of them" in card.text and "1 to 7 frames" in card.text
 
 
-def test_the_card_does_not_promise_that_all_near_duplicates_are_gone():
-    card = TYPICAL.files()["README.md"].decode()
+def test_card_does_not_promise_that_all_near_duplicates_are_removed():
+    card = report_files(TYPICAL)["README.md"].decode()
     assert "exact copies were left out, and of those that were encoded again about half" in card
 
 
@@ -138,52 +153,46 @@ def test_the_card_does_not_promise_that_all_near_duplicates_are_gone():
         (20_000_000, "10M<n<100M"),
     ],
 )
-def test_the_card_states_the_order_of_magnitude(clips, category):
-    card = DatasetCard(report_of(VideoOutcome("a.mp4", clips=clips)).files()["README.md"].decode())
+def test_card_states_the_order_of_magnitude(clips, category):
+    card = DatasetCard(report_files(report_of(VideoOutcome("a.mp4", clips=clips)))["README.md"].decode())
     assert card.data.to_dict()["size_categories"] == [category]
 
 
-def test_the_card_says_when_no_people_were_looked_for_and_no_licence_was_stated():
+def test_card_states_missing_people_and_missing_license():
     settings = TYPICAL.settings | {"pose_model": None}
-    card = report_of(outcome_of("a.mp4", gaps=(1,)), settings=settings, license="unknown").files()["README.md"]
+    card = report_of(outcome_of("a.mp4", gaps=(1,)), settings=settings, license="unknown")
+    card = report_files(card)["README.md"]
     assert b"No people were looked for" in card and b"which was not stated" in card
 
 
 def painted(report: Report) -> np.ndarray:
-    """bool `[4]`: which of the four panels of the picture have bars."""
-    picture = np.asarray(Image.open(io.BytesIO(report.files()["histograms.png"])).convert("RGB")).astype(int)
-    blue = picture[..., 2] - picture[..., 0] > 60
+    """bool `[4]`: which of the four panels of the image have bars."""
+    image = np.asarray(Image.open(io.BytesIO(report_files(report)["histograms.png"])).convert("RGB")).astype(int)
+    blue = image[..., 2] - image[..., 0] > 60
     height, width = blue.shape
     return blue.reshape(2, height // 2, 2, width // 2).any(axis=(1, 3)).reshape(-1)
 
 
-def test_the_picture_shows_all_four_histograms():
+def test_image_shows_all_four_histograms():
     assert painted(TYPICAL).all()
 
 
-def test_a_report_without_clips_is_written_too():
+def test_report_without_clips_is_written():
     empty = report_of(outcome_of("c.mp4", error="'c.mp4' is not a video."))
     assert not painted(empty).any()
-    assert rows(empty.files()["report.md"].decode())["shards"] == ["0"]
+    assert rows(report_files(empty)["report.md"].decode())["shards"] == ["0"]
     assert "0 clips in 0 shards, from 0 of 1 video" in empty.summary()
 
 
-def test_a_picture_of_many_bars_is_drawn():
+def test_histograms_with_many_bars_are_drawn():
     many = outcome_of("a.mp4", gaps=range(1, 61), dropped=[f"reason {number}" for number in range(12)])
     assert painted(report_of(many)).all()
 
 
-def test_the_summary_says_what_there_is_and_what_is_not():
+def test_summary_counts_clips_dropped_candidates_and_errors():
     lines = TYPICAL.summary().splitlines()
     assert lines[0] == "here: 5 clips in 3 shards, from 2 of 3 videos (2.5 minutes)"
     assert lines[1] == "dropped: 2 static, 1 too fast"
     assert lines[2] == "not read, or not to the end: 2 videos, e.g. 'b.mp4' is truncated."
     again = dataclasses.replace(TYPICAL, was_finished=True).summary()
     assert again.splitlines()[0] == "This dataset was finished before, so nothing was done."
-
-
-def test_what_a_clip_added_can_be_taken_away_again():
-    both = outcome_of("a.mp4", gaps=(1, 2), dropped=("static",))
-    second = outcome_of("a.mp4", gaps=(2,))
-    add_counts(both, {name: getattr(second, name) for name in CLIP_COUNTS}, sign=-1)
-    assert both == outcome_of("a.mp4", gaps=(1,), dropped=("static",))

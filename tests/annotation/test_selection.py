@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from support.paths import EXAMPLES
 
-from mcdiff_pipeline.annotation.selection import DISPLACEMENT_BINS, VideoOutcome, select_clips
+from mcdiff_pipeline.annotation.outcome import VideoOutcome
+from mcdiff_pipeline.annotation.selection import select_clips
 from mcdiff_pipeline.annotation.settings import SelectionSettings
 from mcdiff_pipeline.video import write_video
 
 
-# The displacements asked for are 0.5 to 6 pixels at this size, their geometric mean is 1.7.
-RANGE = (2.0, 24.0)  # pixels at a resolution of 256; half a pixel to six at 64
+# In pixels at a resolution of 256: 0.5 to 6 pixels at 64, with a geometric mean of 1.7.
+RANGE = (2.0, 24.0)
 SETTINGS = SelectionSettings(resolution=64, num_frames=5, displacement_range=RANGE)
 
 
@@ -28,29 +29,29 @@ def photograph(name: str, size: int) -> np.ndarray:
 
 
 def walk(num_frames: int = 60, speed: float = 3, *, start: int = 20, height: int = 128, width: int = 192):
-    """Somebody of 48 x 64 pixels who walks to the right, `speed` pixels a frame, before a still background.
+    """A person of 48 x 64 pixels who walks to the right, `speed` pixels per frame, on a still background.
 
     uint8 `[height, width, 3]` each.
     """
     for frame in range(num_frames):
-        picture = np.ascontiguousarray(photograph("coffee", 256)[:height, :width])
+        image = np.ascontiguousarray(photograph("coffee", 256)[:height, :width])
         x = start + round(speed * frame)
         person = photograph("astronaut", 160)[:64, 44:92]
-        picture[height // 4 : height // 4 + 64, x : x + 48] = person[:, : max(0, width - x)]
-        yield picture
+        image[height // 4 : height // 4 + 64, x : x + 48] = person[:, : max(0, width - x)]
+        yield image
 
 
-def small_things(*paths: list[int], size: int = 256, side: int = 32):
-    """Square things of `side` pixels on a still background, each at these places from the left, one above the other.
+def small_objects(*paths: list[int], size: int = 256, side: int = 32):
+    """Square objects of `side` pixels on a still background, at these distances from the left, one above the other.
 
     uint8 `[size, size, 3]` each.
     """
     for places in zip(*paths, strict=True):
-        picture = photograph("coffee", size).copy()
+        image = photograph("coffee", size).copy()
         for row, x in enumerate(places):
             y = size // 8 + row * size // 2
-            picture[y : y + side, x : x + side] = photograph("astronaut", 160)[:side, 44 : 44 + side]
-        yield picture
+            image[y : y + side, x : x + side] = photograph("astronaut", 160)[:side, 44 : 44 + side]
+        yield image
 
 
 def pan(num_frames: int, speed: int, name: str = "balancing"):
@@ -70,7 +71,7 @@ def write_by_hand(
     pixel_aspect: Fraction | None = None,
     encoder: str = "",
 ) -> Path:
-    """H.264 with what `write_video` does not do; `times` are in milliseconds."""
+    """Writes H.264 with options that `write_video` does not have. `times` are in milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"x264-params": encoder})
         stream.pix_fmt = pixel_format
@@ -83,17 +84,17 @@ def write_by_hand(
         for number, frame in enumerate(frames):
             if number == 0:
                 stream.height, stream.width = frame.shape[:2]
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixel_format)
-            picture.pts, picture.time_base = number, Fraction(1, fps)
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixel_format)
+            image.pts, image.time_base = number, Fraction(1, fps)
             if times is not None:
-                picture.pts, picture.time_base = times[number], Fraction(1, 1000)
-            container.mux(stream.encode(picture))
+                image.pts, image.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     return path
 
 
 def select(path, settings: SelectionSettings = SETTINGS):
-    """The clips and the outcome; whatever happens, the outcome can be written as JSON."""
+    """The clips and the outcome. The outcome can always be written as JSON."""
     outcome = VideoOutcome("walk/clip.mp4")
     clips = list(select_clips(path, settings, outcome))
     assert json.loads(json.dumps(dataclasses.asdict(outcome))) == dataclasses.asdict(outcome)
@@ -108,7 +109,7 @@ def video(tmp_path):
 
 
 class TestFrames:
-    def test_clips_are_evenly_spaced_frames_that_no_two_share(self, video):
+    def test_clips_are_evenly_spaced_frames_without_overlap(self, video):
         clips, outcome = select(video)
         assert len(clips) >= 3
         numbers = [number for clip in clips for number in clip.frame_numbers]
@@ -121,7 +122,7 @@ class TestFrames:
         assert outcome.seconds == pytest.approx(40 / 25)
         assert outcome.error is None and outcome.notes == [] and outcome.shots == 1
 
-    def test_the_frames_are_the_crop_of_these_frames_of_the_video(self, tmp_path):
+    def test_frames_are_crops_of_the_stated_frames(self, tmp_path):
         write_video(walk(30), tmp_path / "clip.mkv", fps=25)  # lossless
         frames = list(walk(30))
         clips, _ = select(tmp_path / "clip.mkv")
@@ -133,14 +134,14 @@ class TestFrames:
                 expected = cv2.resize(part, (64, 64), interpolation=cv2.INTER_AREA)
                 assert np.abs(expected.astype(int) - found).mean() < 3
 
-    def test_the_same_video_gives_the_same_clips(self, video):
+    def test_same_video_gives_same_clips(self, video):
         first, second = select(video), select(video)
         for a, b in zip(first[0], second[0], strict=True):
             assert np.array_equal(a.frames, b.frames)
             assert dataclasses.replace(a, frames=None) == dataclasses.replace(b, frames=None)
         assert first[1] == second[1]
 
-    def test_clips_come_while_the_video_is_still_being_read(self, video):
+    def test_clips_are_yielded_while_the_video_is_read(self, video):
         outcome = VideoOutcome("clip.mp4")
         clip = next(select_clips(video, SETTINGS, outcome))
         assert clip.frame_numbers[-1] < outcome.num_frames <= clip.frame_numbers[-1] + 6
@@ -156,15 +157,15 @@ class TestFrames:
 
 class TestGap:
     @pytest.mark.parametrize(("speed", "gap"), [(0.5, 6), (1, 4), (2, 2), (4, 1), (8, 1)])
-    def test_the_gap_suits_the_speed(self, tmp_path, speed, gap):
+    def test_gap_decreases_with_speed(self, tmp_path, speed, gap):
         write_video(walk(40, speed), tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4")
         assert clips
-        # The person moves 1.7 pixels of the clip, more by what the crop shows it larger, and at most one frame's more.
+        # The person moves 1.7 pixels of the clip, times the enlargement by the crop, plus at most one frame's motion.
         assert all(gap - 1 <= clip.gap <= gap + 1 for clip in clips)
 
     @pytest.mark.parametrize("resolution", [64, 128])
-    def test_displacements_lie_in_the_range_at_any_resolution(self, tmp_path, resolution):
+    def test_displacements_are_in_the_range_at_any_resolution(self, tmp_path, resolution):
         settings = SelectionSettings(resolution, num_frames=5, displacement_range=RANGE)
         for speed in (0.5, 2, 5):
             write_video(walk(40, speed), tmp_path / "clip.mp4", fps=25)
@@ -173,20 +174,20 @@ class TestGap:
                 moved = speed * clip.gap * resolution / clip.crop[3]
                 assert 2 * resolution / 256 <= moved <= 24 * resolution / 256
 
-    def test_the_gap_is_limited_in_frames_and_seconds(self, tmp_path):
+    def test_gap_is_limited_in_frames_and_seconds(self, tmp_path):
         write_video(walk(60, 0.4), tmp_path / "clip.mp4", fps=25)
         for limits, most in (({"max_gap": 3}, 3), ({"max_seconds": 0.16}, 4), ({}, 6)):
             clips, _ = select(tmp_path / "clip.mp4", dataclasses.replace(SETTINGS, **limits))
             assert {clip.gap for clip in clips} == {most}
 
-    def test_it_is_chosen_anew_when_the_speed_changes(self, tmp_path):
+    def test_gap_changes_with_the_speed(self, tmp_path):
         slow, fast = walk(30, 0.5), walk(20, 5, start=35)
         write_video([*slow, *fast], tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4")
         assert clips[0].gap >= 4
         assert clips[-1].gap == 1 and clips[-1].frame_numbers[0] >= 30
 
-    def test_a_sudden_start_is_not_lost(self, tmp_path):
+    def test_sudden_start_of_motion_is_kept(self, tmp_path):
         write_video([*walk(20, 0), *walk(12, 10)], tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips[0].frame_numbers[0] <= 20 and clips[0].gap == 1
@@ -194,7 +195,7 @@ class TestGap:
 
 
 class TestCrop:
-    def test_it_holds_the_person_and_is_no_larger_than_need_be(self, tmp_path):
+    def test_crop_contains_the_person_and_is_smaller_than_the_image(self, tmp_path):
         still = np.pad(photograph("coffee", 256), ((0, 128), (0, 256), (0, 0)), mode="reflect")
         frames = []
         for frame in range(30):
@@ -210,7 +211,7 @@ class TestCrop:
             assert left <= 300 + 3 * first and 348 + 3 * last <= left + width
             assert top <= 60 and 124 <= top + height
 
-    def test_a_camera_that_moves_gives_the_whole_center(self, tmp_path):
+    def test_moving_camera_gives_the_whole_center(self, tmp_path):
         write_video(pan(40, 2), tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4")
         assert clips
@@ -219,14 +220,14 @@ class TestCrop:
             assert (top, width, height) == (0, 128, 128)
             assert abs(left - 32) <= 8
 
-    def test_it_has_the_shape_of_the_clips(self, video):
+    def test_crop_has_the_aspect_ratio_of_the_clips(self, video):
         clips, _ = select(video, dataclasses.replace(SETTINGS, resolution=(48, 64)))
         assert clips
         for clip in clips:
             assert clip.frames.shape == (5, 48, 64, 3)
             assert clip.crop[2] / clip.crop[3] == pytest.approx(4 / 3, rel=0.02)
 
-    def test_it_stays_within_the_picture(self, tmp_path):
+    def test_crop_is_inside_the_image(self, tmp_path):
         write_video(walk(20, 2, start=140), tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4")
         assert clips
@@ -235,36 +236,36 @@ class TestCrop:
             assert left >= 0 and top >= 0 and left + width <= 192 and top + height <= 128
 
     @pytest.mark.parametrize(("size", "side"), [(96, 20), (200, 32)])
-    def test_it_has_as_many_pixels_as_the_clips(self, tmp_path, size, side):
-        write_video(small_things(range(20, 60, 2), size=size, side=side), tmp_path / "clip.mp4", fps=25)
+    def test_crop_has_at_least_the_resolution_of_the_clips(self, tmp_path, size, side):
+        write_video(small_objects(range(20, 60, 2), size=size, side=side), tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4")
         assert clips and all(64 <= clip.crop[2] == clip.crop[3] < 0.8 * size for clip in clips)
 
-    def test_a_smaller_video_is_enlarged_from_all_of_its_height(self, video):
+    def test_small_video_is_enlarged(self, video):
         clips, _ = select(video, dataclasses.replace(SETTINGS, resolution=160))
         assert clips and all(clip.frames.shape[1:3] == (160, 160) and clip.crop[3] <= 128 for clip in clips)
 
-    def test_it_becomes_larger_for_what_would_be_too_fast_in_a_smaller_one(self, tmp_path):
-        write_video(small_things(range(0, 180, 14), side=72), tmp_path / "clip.mp4", fps=25)
+    def test_crop_grows_if_motion_is_too_fast_in_a_smaller_one(self, tmp_path):
+        write_video(small_objects(range(0, 180, 14), side=72), tmp_path / "clip.mp4", fps=25)
         clips, _ = select(tmp_path / "clip.mp4", dataclasses.replace(SETTINGS, num_frames=9))
         assert clips and 14 * 64 / clips[0].crop[3] < 6 < 14 * 64 / 128
 
-    def test_where_it_remains_small_a_first_step_that_is_too_fast_is_dropped(self, tmp_path):
-        write_video(small_things([16, *range(38, 100, 4)], side=72), tmp_path / "clip.mp4", fps=25)
+    def test_too_fast_first_step_in_a_small_crop_is_dropped(self, tmp_path):
+        write_video(small_objects([16, *range(38, 100, 4)], side=72), tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips[0].frame_numbers[0] > 0 and outcome.dropped["too fast"] == 1
 
-    def test_where_it_has_to_become_larger_what_is_too_slow_in_it_is_dropped(self, tmp_path):
+    def test_motion_too_slow_in_a_grown_crop_is_dropped(self, tmp_path):
         alone = [*range(20, 60, 2), *[60] * 40]
         later = [*[100] * 10, *range(100, 200, 2)]
-        write_video(small_things(alone, later), tmp_path / "clip.mp4", fps=25)
+        write_video(small_objects(alone, later), tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips and outcome.dropped["static"] >= 1
         for clip in clips:
-            # In a crop of both, one alone is less than 5 % of the picture.
+            # In a crop of both objects, one of them covers less than 5 % of the image.
             assert clip.crop[3] < 190
 
-    def test_pixels_that_are_not_square_are_shown_as_they_should_be(self, tmp_path):
+    def test_non_square_pixels_keep_their_aspect_ratio(self, tmp_path):
         squeezed = [np.ascontiguousarray(frame[:, ::2]) for frame in walk(30)]
         clips, _ = select(write_by_hand(tmp_path / "clip.mp4", squeezed, pixel_aspect=Fraction(2)))
         assert clips
@@ -283,35 +284,35 @@ class TestDropped:
             (lambda: (frame[::5, ::5].copy() for frame in walk(20)), "picture too small"),
         ],
     )
-    def test_with_the_reason(self, tmp_path, frames, reason):
+    def test_drops_have_the_expected_reason(self, tmp_path, frames, reason):
         write_video(frames(), tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips == [] and outcome.error is None
         assert set(outcome.dropped) == {reason}
 
-    def test_a_long_stretch_counts_once_per_length_of_a_clip(self, tmp_path):
+    def test_long_part_counts_once_per_clip_length(self, tmp_path):
         write_video(pan(13, 16), tmp_path / "clip.mp4", fps=25)
         assert select(tmp_path / "clip.mp4")[1].dropped == {"too fast": 3}
 
-    def test_frames_too_far_apart(self, tmp_path):
+    def test_low_frame_rate_is_dropped(self, tmp_path):
         write_video(walk(30), tmp_path / "clip.mp4", fps=2)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips == [] and set(outcome.dropped) == {"too few frames per second"}
 
     @pytest.mark.parametrize("intervals", [(10, 10, 30), (0, 0, 0)])
-    def test_uneven_times(self, tmp_path, intervals):
+    def test_uneven_times_are_dropped(self, tmp_path, intervals):
         times = np.cumsum(intervals * 10).tolist()
         clips, outcome = select(write_by_hand(tmp_path / "clip.mkv", walk(30, 4), times=times))
         assert clips == [] and set(outcome.dropped) == {"uneven times"}
 
-    def test_times_that_a_container_rounds_are_even_enough(self, tmp_path):
+    def test_times_rounded_by_the_container_are_accepted(self, tmp_path):
         times = [round(1000 * frame / 60) for frame in range(40)]  # 16 and 17 milliseconds, as in WebM
         clips, outcome = select(write_by_hand(tmp_path / "clip.mkv", walk(40), times=times))
         assert clips and outcome.dropped == {}
 
     @pytest.mark.parametrize(("period", "num_frames", "least"), [(1, 8, 3), (4, 5, 3), (4, 8, 2)])
-    def test_no_clip_holds_a_frame_twice(self, tmp_path, period, num_frames, least):
-        """60 frames a second made of 30 repeat every frame, 30 made of 24 every fourth."""
+    def test_no_clip_contains_a_frame_twice(self, tmp_path, period, num_frames, least):
+        """60 frames per second made from 30 repeat every frame; 30 made from 24 repeat every fourth."""
         frames, sources = [], []
         for number, frame in enumerate(walk(36, 4, start=0)):
             for _ in range(1 + (number % period == 0)):
@@ -323,14 +324,14 @@ class TestDropped:
         for clip in clips:
             assert len({sources[number] for number in clip.frame_numbers}) == num_frames
 
-    def test_a_repeated_frame_does_not_spoil_fast_motion_after_it(self, tmp_path):
+    def test_fast_motion_after_a_repeated_frame_is_kept(self, tmp_path):
         slow, fast = list(walk(14, 4, start=0)), walk(8, 9, start=60)
         write_video([*slow[:7], slow[6], *slow[7:], *fast], tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert outcome.dropped["repeated frames"] == 1
         assert clips[-1].gap == 1 and clips[-1].frame_numbers[-1] >= 19
 
-    def test_no_clip_holds_a_flash(self, tmp_path):
+    def test_no_clip_contains_a_flash(self, tmp_path):
         frames = list(walk(30))
         frames[13] = np.clip(0.4 * frames[13] + 150, 0, 255).astype(np.uint8)
         write_video(frames, tmp_path / "clip.mp4", fps=25)
@@ -340,21 +341,21 @@ class TestDropped:
 
 
 class TestBadVideos:
-    def test_missing(self, tmp_path):
+    def test_missing_video(self, tmp_path):
         clips, outcome = select(tmp_path / "missing.mp4")
         assert clips == [] and outcome.error == "There is no video 'walk/clip.mp4'."
 
     @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
-    def test_no_video(self, tmp_path, content):
+    def test_file_that_is_not_a_video(self, tmp_path, content):
         (tmp_path / "clip.mp4").write_bytes(content)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips == [] and outcome.error.startswith("'walk/clip.mp4' is not a video")
 
-    def test_a_folder(self, tmp_path):
+    def test_folder(self, tmp_path):
         clips, outcome = select(tmp_path)
         assert clips == [] and "no video" in outcome.error
 
-    def test_sound_alone(self, tmp_path):
+    def test_sound_only(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:
             stream = container.add_stream("aac", rate=44100, layout="mono")
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -364,7 +365,7 @@ class TestBadVideos:
         clips, outcome = select(tmp_path / "a.mkv")
         assert clips == [] and "holds no pictures" in outcome.error
 
-    def test_no_frames(self, tmp_path):
+    def test_video_without_frames(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:
             stream = container.add_stream("ffv1", rate=25)
             stream.width = stream.height = 64
@@ -396,7 +397,7 @@ class TestBadVideos:
             assert np.array_equal(clip.frames, expected.frames)
 
     @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
-    def test_hdr_asks_for_sdr(self, tmp_path, transfer, name):
+    def test_hdr_video_is_rejected_with_advice(self, tmp_path, transfer, name):
         path = write_by_hand(tmp_path / "clip.mp4", walk(20), pixel_format="yuv420p10le", transfer=transfer)
         clips, outcome = select(path)
         assert clips == [] and name in outcome.error and "convert it to SDR" in outcome.error
@@ -407,14 +408,14 @@ class TestBadVideos:
 
 
 class TestOddVideos:
-    def test_ten_bits_look_like_eight(self, tmp_path, video):
+    def test_ten_bits_give_the_same_colors_as_eight(self, tmp_path, video):
         expected, _ = select(video)
         clips, _ = select(write_by_hand(tmp_path / "b.mp4", walk(40), pixel_format="yuv420p10le"))
         assert clips[0].frame_numbers == expected[0].frame_numbers
         assert abs(clips[0].frames.mean(axis=(0, 1, 2)) - expected[0].frames.mean(axis=(0, 1, 2))).max() < 3
 
-    def test_a_video_taken_sideways_gives_upright_clips(self, tmp_path):
-        # `rotate` is FFmpeg's display matrix as `tests/test_video.py` writes it: a quarter turn clockwise.
+    def test_rotated_video_gives_upright_clips(self, tmp_path):
+        # The display matrix of MP4: a quarter turn clockwise.
         sideways = [np.ascontiguousarray(np.rot90(frame)) for frame in walk(30)]
         write_video(sideways, tmp_path / "a.mp4", fps=25)
         content = bytearray((tmp_path / "a.mp4").read_bytes())
@@ -452,48 +453,3 @@ class TestOddVideos:
         video.rename(name)
         clips, outcome = select(name)
         assert clips and outcome.error is None
-
-
-class TestSettings:
-    @pytest.mark.parametrize(
-        ("values", "message"),
-        [
-            ({"resolution": 31}, "`resolution`.*31.*at least 32"),
-            ({"resolution": (256, 0)}, "`resolution`.*width of 0"),
-            ({"resolution": 64.5}, "`resolution`.*64.5"),
-            ({"num_frames": 1}, "`num_frames` is 1.*at least 2"),
-            ({"displacement_range": (4.0, 2.0)}, "`displacement_range`.*smaller one first"),
-            ({"displacement_range": (0.0, 2.0)}, "`displacement_range`.*above 0"),
-            ({"max_gap": 0}, "`max_gap` is 0.*at least 1"),
-            ({"max_seconds": 0.0}, "`max_seconds` is 0.0.*above 0"),
-        ],
-    )
-    def test_impossible_ones_are_refused(self, values, message):
-        with pytest.raises(ValueError, match=message):
-            SelectionSettings(**values)
-
-    def test_one_number_is_a_square(self):
-        assert SelectionSettings(128).size == (128, 128)
-        assert SelectionSettings((128, 192)).size == (128, 192)
-
-
-class TestOutcome:
-    def test_clips_that_are_kept_are_counted(self, video):
-        clips, outcome = select(video)
-        flow = np.zeros((4, 2, 64, 64), np.float32)
-        flow[0, 0, 0, 0] = -3
-        flow[1, :, 1, 1] = 30, 40
-        flow[2, 1, 2, 2] = 1000
-        outcome.keep(clips[0], flow, num_people=2)
-        outcome.keep(clips[1], np.zeros_like(flow), num_people=0)
-        assert outcome.clips == 2 and outcome.enlarged == 0
-        assert outcome.people == {"2": 1, "0": 1}
-        assert outcome.gaps == {str(clips[0].gap): 2}
-        pixels = 4 * 64 * 64
-        expected = dict.fromkeys(DISPLACEMENT_BINS, 0) | {0.0: 2 * pixels - 3, 2.0: 1, 32.0: 1, 64.0: 1}
-        assert outcome.displacements == list(expected.values())
-
-    def test_enlarged_clips_are_counted(self, video):
-        clips, outcome = select(video, dataclasses.replace(SETTINGS, resolution=160))
-        outcome.keep(clips[0], np.zeros((4, 2, 160, 160), np.float32), num_people=0)
-        assert outcome.enlarged == 1

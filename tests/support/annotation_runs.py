@@ -1,4 +1,4 @@
-"""What tests of annotation runs share: small videos, runs in processes of their own, and a look at what they do."""
+"""Helpers for tests of annotation runs: small videos, runs in other processes, and events while a run works."""
 
 import contextlib
 import hashlib
@@ -30,15 +30,15 @@ def annotate(videos, output: Path, settings: AnnotationSettings = SETTINGS, **op
     return annotate_videos(videos, output, settings, clips_per_shard=CLIPS_PER_SHARD, progress=False, **options)
 
 
-def process_of(function, *arguments) -> multiprocessing.Process:
-    """A process of its own, that is not this one's fork, for what it would not survive; it is running."""
+def start_process(function, *arguments) -> multiprocessing.Process:
+    """Starts a function in another process that is not a fork of this one, for functions that end their process."""
     process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
     process.start()
     return process
 
 
 def annotate_until(change: int, videos, output: Path) -> None:
-    """Annotates, and kills its own process just before it makes that change to files, counted from 0."""
+    """Annotates, and kills this process just before the given change to files, counted from 0."""
     changes = 0
 
     def count(event, arguments):
@@ -56,7 +56,7 @@ def annotate_until(change: int, videos, output: Path) -> None:
 
 @contextlib.contextmanager
 def largest_file(size: int):
-    """Lets this process, and what it starts, write no larger files, as if the disk were full."""
+    """Limits the size of files that this process and its new children write, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -65,13 +65,13 @@ def largest_file(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def error_with_largest_file(size: int, videos, output: Path, answer) -> None:
-    """Sends what annotating fails with when no larger files can be written, by its workers neither."""
+def error_with_largest_file(size: int, videos, output: Path, connection) -> None:
+    """Annotates with a limit on the size of files, also for its workers, and sends the error message."""
     with largest_file(size):
         try:
             annotate(videos, output, num_workers=2)
         except OSError as error:
-            answer.send(str(error))
+            connection.send(str(error))
 
 
 def photograph(name: str) -> np.ndarray:
@@ -80,9 +80,9 @@ def photograph(name: str) -> np.ndarray:
 
 
 def pan(name: str, num_frames: int = 24, speed: int = 2) -> list[np.ndarray]:
-    """A camera that moves over a photograph: frames of 96 x 96."""
-    picture = photograph(name)
-    return [np.ascontiguousarray(picture[30:126, speed * t : speed * t + 96]) for t in range(num_frames)]
+    """A camera that pans over a photograph, `speed` pixels per frame: frames of 96 x 96 pixels."""
+    image = photograph(name)
+    return [np.ascontiguousarray(image[30:126, speed * t : speed * t + 96]) for t in range(num_frames)]
 
 
 def write_pans(folder: Path, names=PHOTOGRAPHS) -> None:
@@ -91,11 +91,12 @@ def write_pans(folder: Path, names=PHOTOGRAPHS) -> None:
 
 
 def num_parts(output: Path) -> int:
-    """Videos that are done, in a run that is not."""
+    """Number of videos that are done in an unfinished run."""
     return sum(len(path.stem) == 20 for path in (output / ".unfinished").glob("*.json"))
 
 
 def digests(folder: Path) -> dict[str, str]:
+    """Relative path -> hash of the content, for all files and folders."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
         for path in sorted(folder.rglob("*"))
@@ -104,7 +105,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def meanwhile(action, every: float = 0.003):
-    """Runs `action()` in a thread beside the block, every so many seconds, until it returns True or the block ends."""
+    """Calls `action()` in a thread during the block, every `every` seconds, until it returns True."""
     over = threading.Event()
 
     def repeat():
@@ -121,7 +122,7 @@ def meanwhile(action, every: float = 0.003):
 
 
 def readers_in(folder: Path) -> list[tuple[int, str]]:
-    """Processes, other than this one, that have a file of the folder open, and the file's name."""
+    """(process, file name) of all other processes that have a file of the folder open."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
@@ -134,7 +135,7 @@ def readers_in(folder: Path) -> list[tuple[int, str]]:
 
 
 def kill(process: int) -> bool:
-    """Sends SIGKILL, as the system does when memory runs out; whether the process was still there."""
+    """Sends SIGKILL, as the system does when memory runs out; returns whether the process existed."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
         return True

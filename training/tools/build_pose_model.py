@@ -29,7 +29,7 @@ import numpy as np
 from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema
 from mediapipe.tasks.metadata import schema_py_generated as tflite_schema
 
-from mcdiff_pipeline.annotation.people import NETWORKS, VENDOR_MODEL, cached_pose_model, download_pose_model
+from mcdiff_pipeline.annotation.pose_model import NETWORKS, VENDOR_MODEL, cached_pose_model, download_pose_model
 from mcdiff_pipeline.atomic_files import atomic_path
 
 

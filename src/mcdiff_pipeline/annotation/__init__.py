@@ -1,1 +1,1 @@
-"""From video to training data."""
+"""Annotation of plain video: clips with optical flow, occlusion, masks and keypoints of people."""

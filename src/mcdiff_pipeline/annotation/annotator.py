@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""From one video to annotated clips: the chain of selection, optical flow, people and refinement."""
+"""Annotation of one video: selection of clips, optical flow, people and refinement."""
 
 import hashlib
 import os
@@ -14,31 +14,33 @@ import torch
 from .. import __version__
 from ..dataset import Clip
 from ..dataset.keypoints import COCO_KEYPOINTS
-from .flow import forward_backward_consistency, leaves_picture, load_flow_estimator
-from .people import Person, PersonDetector, match_people
+from .consistency import forward_backward_consistency, leaves_image
+from .flow import load_flow_estimator
+from .motion import percentile
+from .outcome import ClipCounts, VideoOutcome
+from .people import Person, PersonDetector
 from .refinement import MIN_KEYPOINT_CONFIDENCE, refine_flow
-from .selection import SelectedClip, VideoOutcome, percentile, select_clips
+from .selection import SelectedClip, select_clips
 from .settings import AnnotationSettings
+from .tracking import track_people
 
 
-# A clip in which less of some pair of frames is consistent forward and backward has no flow worth learning from.
+# A clip is dropped if in some pair of frames a smaller fraction of pixels is consistent forward and backward.
 MIN_CONSISTENT = 0.5
-# The longest displacement in pixels that KITTI's format, in which flow is stored, can hold in each direction.
+# Largest displacement in pixels, in each direction, of KITTI's format, in which flow is stored.
 LONGEST_STORED = 511.98
-# Masks number people from 1 in 8 bits.
-MAX_TRACKS = 255
 
 
 class VideoAnnotator:
-    """Turns videos into clips; estimator and detector are loaded once.
+    """Turns videos into clips. Loads the estimator and the detector once.
 
-    A detector holds memory outside of Python: use the annotator as a context manager, or call `close`.
+    A detector holds memory outside Python: use the annotator as a context manager, or call `close`.
 
     Args:
-        settings (`AnnotationSettings`): see there.
+        settings (`AnnotationSettings`): the settings of all clips.
 
     Raises:
-        ValueError: if the estimator is not known, or weights are missing.
+        ValueError: if the estimator is unknown, or weights are missing.
         ImportError: if a package of the extra `annotation` is missing.
     """
 
@@ -66,18 +68,17 @@ class VideoAnnotator:
         self.close()
 
     def annotate(self, path: str | os.PathLike, name: str, outcome: VideoOutcome) -> Iterator[Clip]:
-        """Yields the clips of one video, in the order of their frames; memory does not grow with its length.
+        """Yields the clips of one video, in the order of their frames. Memory does not grow with the length.
 
-        Nothing is raised for a bad video: `outcome.error` says what is wrong with it, and clips before the damage are
-        kept.
+        A bad video raises no error: `outcome.error` states it, and the clips before the damage are kept.
 
         Args:
             path (`str` or `os.PathLike`): the video.
-            name (`str`): what the clips' keys and meta call it, unique in the dataset, e.g. a relative path.
-            outcome (`VideoOutcome`): what became of the video is entered here.
+            name (`str`): name of the video in keys and meta of the clips, unique in the dataset, e.g. a relative path.
+            outcome (`VideoOutcome`): outcome of this video, filled in while the clips are yielded.
 
         Yields:
-            [`Clip`]: with COCO keypoints of all people found; `docs/dataset-format.md` lists the fields of its meta.
+            [`Clip`]: with COCO keypoints of all people found. `docs/dataset-format.md` lists the fields of its meta.
         """
         slug = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:40]
         identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -87,22 +88,22 @@ class VideoAnnotator:
             if clip is None:
                 outcome.drop(reason)
                 continue
-            outcome.keep(selected, clip.flow, num_people=clip.keypoints.shape[1])
+            outcome.add(ClipCounts.of(clip))
             yield clip
 
     def annotate_clip(self, selected: SelectedClip, key: str, meta: dict[str, Any]) -> tuple[Clip | None, str | None]:
-        """Flow, people and refinement for the frames of one clip.
+        """Computes flow, people and refinement for the frames of one clip.
 
         Args:
             selected (`SelectedClip`): the frames.
-            key (`str`): the clip's name.
-            meta (`dict`): fields that go into the clip's meta as they are.
+            key (`str`): key of the clip.
+            meta (`dict`): more fields of the clip's meta.
 
         Returns:
-            `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is not worth keeping.
+            `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is dropped.
         """
         frames = selected.frames
-        directions = self.estimator.there_and_back(frames)
+        directions = self.estimator.both_directions(frames)
         flow = next(directions)  # [T - 1, 2, H, W]
         low, high = self.settings.selection.displacement_limits
         speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
@@ -116,7 +117,7 @@ class VideoAnnotator:
             return None, "flow contradicts itself"
 
         people = [self.detector(frame) for frame in frames] if self.detector is not None else [[] for _ in frames]
-        tracks = _track_people(people)
+        tracks = track_people(people)
         followed = [
             [(track[t], track[t + 1]) for track in tracks if t in track and t + 1 in track] for t in range(len(flow))
         ]
@@ -124,10 +125,10 @@ class VideoAnnotator:
         if self.settings.refine and any(followed):
             for t, pairs in enumerate(followed):
                 flow[t], replaced[t] = refine_flow(frames[t : t + 2], flow[t], confidence[t], pairs)
-            # Where keypoints know better, the flow's contradiction was no sign of an occlusion.
-            occlusion &= (replaced < 0.5) | leaves_picture(flow)
+            # Where keypoint flow is better, inconsistent dense flow does not indicate an occlusion.
+            occlusion &= (replaced < 0.5) | leaves_image(flow)
 
-        longest = np.abs(flow).max(axis=1)  # NaN where one of the two is
+        longest = np.abs(flow).max(axis=1)  # NaN if one of both is NaN
         if not np.isfinite(longest).all() or ((longest > LONGEST_STORED) & ~occlusion).any():
             return None, "flow cannot be stored"
         if self.settings.require_person and not all(followed):
@@ -135,14 +136,7 @@ class VideoAnnotator:
 
         masks, keypoints = _masks_and_keypoints(tracks, frames.shape[:3])
         meta = meta | {
-            "frame_numbers": list(selected.frame_numbers),
-            "timestamps": [round(time, 6) for time in selected.timestamps],
-            "seconds_per_frame": round(
-                (selected.timestamps[-1] - selected.timestamps[0]) / (len(selected.timestamps) - 1), 6
-            ),
-            "gap": selected.gap,
-            "crop": list(selected.crop),
-            "shot": selected.shot,
+            **_source_meta(selected),
             "flow": self.estimator.description,
             "keypoints": self.detector.description if self.detector is not None else None,
             "keypoint_flow": round(float((replaced >= 0.5).mean()), 6),
@@ -152,44 +146,34 @@ class VideoAnnotator:
         return Clip(key, frames, flow, occlusion, masks, keypoints, meta), None
 
 
-def _track_people(people: Sequence[Sequence[Person]]) -> list[dict[int, Person]]:
-    """Follows people from frame to frame: one dictionary, frame -> [`Person`], for each of them.
-
-    Somebody who is not found in a frame and again later counts as somebody else: nothing is guessed across a gap. Who
-    is found in a single frame is left out: most of these are false alarms, and none says how anybody moves.
-    """
-    tracks: list[dict[int, Person]] = []
-    current: list[dict[int, Person]] = []  # the track of each person of the last frame
-    for t, found in enumerate(people):
-        matches = {j: i for i, j in match_people(people[t - 1], found)} if t > 0 else {}
-        following = []
-        for j, person in enumerate(found):
-            if j in matches:
-                track = current[matches[j]]
-            else:
-                track = {}
-                tracks.append(track)
-            track[t] = person
-            following.append(track)
-        current = following
-    return [track for track in tracks if len(track) > 1][:MAX_TRACKS]
+def _source_meta(selected: SelectedClip) -> dict[str, Any]:
+    """Where in the video a clip comes from, as fields of its meta."""
+    first, last = selected.timestamps[0], selected.timestamps[-1]
+    return {
+        "frame_numbers": list(selected.frame_numbers),
+        "timestamps": [round(time, 6) for time in selected.timestamps],
+        "seconds_per_frame": round((last - first) / (len(selected.timestamps) - 1), 6),
+        "gap": selected.gap,
+        "crop": list(selected.crop),
+        "shot": selected.shot,
+    }
 
 
 def _masks_and_keypoints(
     tracks: Sequence[dict[int, Person]], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The people as a clip stores them: masks uint8 `[T, H, W]` and keypoints float32 `[T, P, 17, 3]`."""
+    """The tracked people as stored in a clip: masks uint8 `[T, H, W]` and keypoints float32 `[T, P, 17, 3]`."""
     time, height, width = shape
     masks = np.zeros(shape, dtype=np.uint8)
     keypoints = np.zeros((time, len(tracks), len(COCO_KEYPOINTS), 3), dtype=np.float32)
     for t in range(time):
-        surest = np.full((height, width), 0.5, dtype=np.float32)
+        highest = np.full((height, width), 0.5, dtype=np.float32)
         for index, track in enumerate(tracks):
             if t not in track:
                 continue
             person = track[t]
-            masks[t][person.mask > surest] = index + 1
-            surest = np.maximum(surest, person.mask)
+            masks[t][person.mask > highest] = index + 1
+            highest = np.maximum(highest, person.mask)
             x, y, confidence = person.keypoints.T
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             keypoints[t, index, inside, :2] = person.keypoints[inside, :2]

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Histograms as one picture, drawn with Pillow: a plotting library would be a large dependency for four of them."""
+"""Histograms drawn with Pillow. A plotting library would be a large dependency for four panels."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ INK, GRID, BAR = (40, 40, 40), (228, 228, 228), (62, 110, 176)
 
 
 def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple[str, float]]) -> Image.Image:
-    """A histogram with upright columns.
+    """Draws a histogram with vertical columns.
 
     Args:
-        title (`str`): what is counted.
-        x_label, y_label (`str`): units of the two axes.
-        columns (`Sequence[tuple[str, float]]`): name and value, 0 or more, of each, from left to right; at least one.
+        title (`str`): title of the panel.
+        x_label, y_label (`str`): labels of the axes.
+        columns (`Sequence[tuple[str, float]]`): name and value of each column, from left to right; at least one.
+            Values are not negative.
 
     Returns:
         `PIL.Image.Image`: RGB, of `PANEL_SIZE`.
@@ -40,7 +41,6 @@ def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple
         center, half = LEFT + pitch * (index + 0.5), min(0.38 * pitch, 60)
         height = round((bottom - TOP) * value / top_value)
         if value > 0:
-            # What is there at all is seen.
             canvas.rectangle((center - half, bottom - max(height, 2), center + half, bottom), fill=BAR)
         if index % labeled_every == 0:
             canvas.text((center, bottom + 10), name, fill=INK, font=FONT, anchor="ma")
@@ -50,11 +50,11 @@ def column_panel(title: str, x_label: str, y_label: str, columns: Sequence[tuple
 
 
 def bar_panel(title: str, bars: Sequence[tuple[str, int]]) -> Image.Image:
-    """A lying bar for each name, with its count written out.
+    """Draws a horizontal bar for each name, with its count as text.
 
     Args:
-        title (`str`): what is counted.
-        bars (`Sequence[tuple[str, int]]`): name and count of each, from top to bottom; at least one.
+        title (`str`): title of the panel.
+        bars (`Sequence[tuple[str, int]]`): name and count of each bar, from top to bottom; at least one.
 
     Returns:
         `PIL.Image.Image`: RGB, of `PANEL_SIZE`.
@@ -74,7 +74,7 @@ def bar_panel(title: str, bars: Sequence[tuple[str, int]]) -> Image.Image:
 
 
 def page_of(panels: Sequence[Image.Image]) -> Image.Image:
-    """The panels on one page, two in a row."""
+    """Places panels on one page, two in a row."""
     width, height = PANEL_SIZE
     page = Image.new("RGB", (2 * width, -(-len(panels) // 2) * height), "white")
     for index, panel in enumerate(panels):
@@ -90,7 +90,7 @@ def _empty_panel(title: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 4, 8, 20, 40, 80, 100, 200, 400, ... from `value` on: a fourth of each is a whole number."""
+    """Rounds up to 4, 8, 20, 40, 80, 100, 200, 400, ..., which are multiples of 4 for the labels of the axis."""
     if value <= 4:
         return 4
     magnitude = 10 ** math.floor(math.log10(value))

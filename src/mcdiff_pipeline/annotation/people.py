@@ -1,61 +1,38 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""People in a frame, a mask and COCO keypoints for each, by MediaPipe's pose landmarker; and who is who in the next.
-
-The landmarker needs a model file, a bundle of two networks with the suffix `.task`. [`find_pose_model`] finds it,
-[`download_pose_model`] downloads the vendor's, and `training/tools/build_pose_model.py` makes one from Python packages
-alone. Only [`download_pose_model`] uses the network.
-"""
+"""Detection of people in a frame: COCO keypoints and a mask for each, by MediaPipe's pose landmarker."""
 
 import contextlib
-import functools
 import hashlib
 import math
 import os
-import shutil
 import sys
-import urllib.request
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from .pose_model import check_pose_model, find_pose_model
 
-"""The lines of a stick figure from the shoulders down: limbs and the outline of the trunk."""
 
-VENDOR_MODEL = (
-    "https://storage.googleapis.com/mediapipe-models/pose_landmarker/pose_landmarker_full/float16/latest/"
-    "pose_landmarker_full.task"
-)
-"""Where the vendor offers the model."""
-
-NETWORKS = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
-"""The members of a bundle: one network finds people, the other their landmarks and their mask."""
-
-# Those of MediaPipe's 33 landmarks (`mediapipe.tasks.python.vision.PoseLandmark`) that COCO has, in COCO's order.
+# MediaPipe's 33 landmarks (`mediapipe.tasks.python.vision.PoseLandmark`) contain the COCO keypoints; in COCO's order.
 _COCO_LANDMARKS = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
-_LEFT_HIP, _RIGHT_HIP = 11, 12
 
-# Frames are enlarged until the shorter side has as many pixels, because MediaPipe samples what its networks see by
-# bilinear interpolation. On rendered people of 128 x 128 pixels the mean error of the keypoints fell from 4.4 to 3.2 %
-# of a person's size and from 3.8 to 3.2 % in a second set, on real people brought down to 128 pixels the median from
-# 1.0 to 0.7 %; at 256 pixels it matters little. Bicubic beats linear interpolation; 768 and 1024 pixels add nothing.
+# Frames are enlarged to this shorter side, in pixels, because MediaPipe samples the input of its networks by bilinear
+# interpolation. On rendered people of 128 x 128 pixels the mean error of the keypoints fell from 4.4 to 3.2 % of a
+# person's size, and from 3.8 to 3.2 % in a second set; on real people reduced to 128 pixels the median fell from 1.0
+# to 0.7 %. At 256 pixels there is little effect. Bicubic is better than linear interpolation; 768 and 1024 pixels give
+# no improvement.
 _SHORTER_SIDE = 512
 
-# How sure MediaPipe has to be that there is a person. At 0.3 it finds a tenth more people in rendered clips, and three
-# times as often a bird or a tower.
+# Smallest confidence of MediaPipe that there is a person. At 0.3 it finds a tenth more people in rendered clips, and
+# three times as many false ones, such as a bird or a tower.
 _MIN_CONFIDENCE = 0.5
 
-# Two detections that share a larger part of the smaller one's mask are one person, or one is made of the limbs of two.
-# Masks of different people hardly overlap, however close they stand.
+# Two detections that share a larger part of the smaller mask are the same person, or one is made of limbs of two
+# people. Masks of different people hardly overlap, however close they stand.
 _LARGEST_OVERLAP = 0.2
-
-# From one frame to the next a pelvis may move by this part of its person's size, and after that move the masks must
-# agree to this intersection over union. Of 331 pairs of one rendered person up to 0.2 s apart, 330 are within.
-_LARGEST_STEP = 0.5
-_SMALLEST_AGREEMENT = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,11 +40,11 @@ class Person:
     """One person in a frame of `[H, W]` pixels.
 
     Args:
-        keypoints (`np.ndarray`): float32 `[17, 3]`, x, y and confidence in the order of `COCO_KEYPOINTS`. Positions
-            are in pixels of the frame, pixel (0, 0) covers [0, 1) x [0, 1). The confidence, in [0, 1], is the smaller
-            one of MediaPipe's two: that the joint lies within the frame, and that nothing hides it. A joint of low
-            confidence is a guess and may lie outside of the frame.
-        mask (`np.ndarray`): float32 `[H, W]` in [0, 1], how surely a pixel shows this person.
+        keypoints (`np.ndarray`): float32 `[17, 3]`: x, y and confidence, in the order of `COCO_KEYPOINTS`. Positions
+            are in pixels of the frame; pixel (0, 0) covers [0, 1) x [0, 1). The confidence, in [0, 1], is the smaller
+            of MediaPipe's two values: that the joint is inside the frame, and that nothing hides it. A joint of low
+            confidence is a guess and may be outside the frame.
+        mask (`np.ndarray`): float32 `[H, W]` in [0, 1], confidence that a pixel shows this person.
     """
 
     keypoints: np.ndarray
@@ -75,23 +52,23 @@ class Person:
 
 
 class PersonDetector:
-    """Finds the people in a frame; what it finds depends on that frame alone.
+    """Finds people in a frame. The result depends on this frame alone.
 
-    MediaPipe tends to find one of two people who are close together, and to mix their limbs. So the frame is searched
-    again with those painted over who were found, until nobody new turns up.
+    MediaPipe often finds one of two people who are close together, and mixes their limbs. So the detector paints over
+    the people it has found and searches again, until it finds nobody new.
 
-    A detector holds memory outside of Python: use it as a context manager, or call `close`. It belongs to the process
-    that made it.
+    A detector holds memory outside Python: use it as a context manager, or call `close`. It can be used only in the
+    process that created it.
 
     Args:
-        model (`str` or `os.PathLike`): the `.task` file, as [`find_pose_model`] gives it.
-        max_people (`int`, defaults to 4): at most so many people are found in a frame.
+        model (`str` or `os.PathLike`): the `.task` file; see [`find_pose_model`].
+        max_people (`int`, defaults to 4): largest number of people per frame.
 
     Attributes:
-        description (`dict`): all that the people found depend on beside the frame. JSON.
+        description (`dict`): everything besides the frame that the result depends on, as JSON.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is not a pose model, or `max_people` is below 1.
         ImportError: if MediaPipe is missing.
     """
@@ -101,14 +78,14 @@ class PersonDetector:
     def __init__(self, model: str | os.PathLike, *, max_people: int = 4) -> None:
         if max_people < 1:
             raise ValueError(f"`max_people` is {max_people}, but a detector looks for at least 1 person.")
-        _check_bundle(find_pose_model(model))
+        check_pose_model(find_pose_model(model))
         try:
             import cv2
             import mediapipe
         except ImportError as error:
             raise ImportError(
                 f"Finding people needs MediaPipe, which cannot be imported ({error}); "
-                "pip install 'mcdiff-pipeline[annotation]' brings it."
+                "pip install 'mcdiff-pipeline[annotation]' installs it."
             ) from error
         self._mediapipe = mediapipe
         self._cv2 = cv2
@@ -122,7 +99,7 @@ class PersonDetector:
         }
         with _silent_stderr():
             self._landmarker = self._load(model, max_people, _MIN_CONFIDENCE)
-            # MediaPipe's last message comes with the first person, whom a confidence of 0 sees even in the dark.
+            # MediaPipe prints its last message with the first person. At a confidence of 0 it finds one in any image.
             with self._load(model, 1, 0.0) as first:
                 first.detect(self._image(np.zeros((64, 64, 3), dtype=np.uint8)))
 
@@ -133,26 +110,26 @@ class PersonDetector:
             frame (`np.ndarray`): uint8 `[H, W, 3]`, RGB.
 
         Returns:
-            `list[Person]`: nobody twice, in the order in which they were found; of those found together the one whose
-            keypoints are surest comes first.
+            `list[Person]`: each person once, in the order of the searches; within a search, by mean confidence of the
+            keypoints, the highest first.
 
         Raises:
-            ValueError: if the frame's shape or dtype is another.
+            ValueError: if the shape or the dtype of the frame is not as above.
         """
         *_, people = self.searches(frame)
         return people
 
     def searches(self, frame: np.ndarray) -> Iterator[list[Person]]:
-        """The same search by search, for those who can stop early.
+        """Finds the people in one frame, search by search, for callers that can stop early.
 
         Args:
             frame (`np.ndarray`): uint8 `[H, W, 3]`, RGB.
 
         Yields:
-            `list[Person]`: after each search all who are found so far; at last what a call returns.
+            `list[Person]`: after each search, all people found so far. The last list is the result of a call.
 
         Raises:
-            ValueError: if the frame's shape or dtype is another.
+            ValueError: if the shape or the dtype of the frame is not as above.
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
             raise ValueError(f"`frame` is {frame.dtype} {list(frame.shape)}, but uint8 [H, W, 3] is needed.")
@@ -167,8 +144,8 @@ class PersonDetector:
             if len(people) == known or len(people) >= self.max_people:
                 return
             mask = np.max([person.mask for person in people], axis=0)[..., None]
-            rest = (frame * (1 - mask)).sum(axis=(0, 1)) / max((1 - mask).sum(), 1)  # the mean color around them
-            searched = np.rint(frame * (1 - mask) + rest * mask).astype(np.uint8)
+            background = (frame * (1 - mask)).sum(axis=(0, 1)) / max((1 - mask).sum(), 1)  # its mean color
+            searched = np.rint(frame * (1 - mask) + background * mask).astype(np.uint8)
 
     def close(self) -> None:
         """Frees the networks."""
@@ -196,11 +173,11 @@ class PersonDetector:
         return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels))
 
     def _search(self, frame: np.ndarray) -> list[Person]:
-        """What MediaPipe finds, the surest first; one person may be there twice."""
+        """Detections of MediaPipe, the highest confidence first. A person may be in the list twice."""
         height, width = frame.shape[:2]
         scale = max(1.0, _SHORTER_SIDE / min(height, width))
-        # MediaPipe ends the process when it is asked for a mask whose rows are no multiple of 16 bytes, so the width
-        # is rounded up to 4 pixels. Its positions are parts of width and height, which undoes the stretching.
+        # MediaPipe aborts the process when the rows of a mask are not a multiple of 16 bytes, so the width is rounded
+        # up to a multiple of 4. Its positions are fractions of width and height, so they are not distorted.
         size = (4 * math.ceil(width * scale / 4), round(height * scale))
         enlarged = self._cv2.resize(frame, size, interpolation=self._cv2.INTER_CUBIC)
         result = self._landmarker.detect(self._image(enlarged))
@@ -216,141 +193,18 @@ class PersonDetector:
         return sorted(people, key=lambda person: -float(person.keypoints[:, 2].mean()))
 
 
-def match_people(first: Sequence[Person], second: Sequence[Person]) -> list[tuple[int, int]]:
-    """Who of the first frame is who in the second: the assignment whose agreement is largest in sum.
-
-    Two people agree by the overlap of their masks, after the first one's has moved along with the pelvis (intersection
-    over union), the less the farther the pelvis moved in relation to their size. Who moved too far or agrees too
-    little with everybody stays without a partner.
-
-    Args:
-        first (sequence of [`Person`]): everybody in one frame.
-        second (sequence of [`Person`]): everybody in a later frame of the same size.
-
-    Returns:
-        `list[tuple[int, int]]`: pairs of indices into both, sorted; no index is there twice.
-    """
-    agreements = [
-        {j: agreement for j, other in enumerate(second) if (agreement := _agreement(person, other)) > 0}
-        for person in first
-    ]
-
-    @functools.cache
-    def best(i: int, taken: frozenset[int]) -> tuple[float, tuple[tuple[int, int], ...]]:
-        """Largest sum of agreements, and the pairs, for the persons from i on, while some partners are taken."""
-        if i == len(first):
-            return 0.0, ()
-        choices = [best(i + 1, taken)]
-        for j, agreement in agreements[i].items():
-            if j not in taken:
-                total, pairs = best(i + 1, taken | {j})
-                choices.append((agreement + total, ((i, j), *pairs)))
-        return max(choices, key=lambda choice: choice[0])
-
-    return list(best(0, frozenset())[1])
-
-
-def find_pose_model(path: str | os.PathLike | None = None) -> Path:
-    """The model file: the one given, else the one that MCDIFF_POSE_MODEL names, else the one in the user's cache.
-
-    Raises:
-        FileNotFoundError: if there is none; the message says how to get one.
-    """
-    if path is not None:
-        model, origin = Path(path), ""
-    elif named := os.environ.get("MCDIFF_POSE_MODEL"):
-        model, origin = Path(named), ", which MCDIFF_POSE_MODEL names"
-    else:
-        model, origin = cached_pose_model(), ", and neither a path nor MCDIFF_POSE_MODEL names another"
-    if not model.is_file():
-        raise FileNotFoundError(
-            f"There is no pose model {model}{origin}; download it from {VENDOR_MODEL}, or make one from Python "
-            "packages with training/tools/build_pose_model.py."
-        )
-    return model
-
-
-def cached_pose_model() -> Path:
-    """Where the user's own copy of the model lies, whether it is there or not."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mcdiff-pipeline" / "pose_landmarker_full.task"
-
-
-def download_pose_model(path: str | os.PathLike, url: str) -> None:
-    """Downloads a model. The file appears complete or not at all.
-
-    Args:
-        path (`str` or `os.PathLike`): the file to write, replaced if it is there.
-        url (`str`): where the model comes from, such as `VENDOR_MODEL`.
-
-    Raises:
-        OSError: if it cannot be downloaded or written.
-        ValueError: if what comes is not a pose model.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    try:
-        try:
-            opener = urllib.request.build_opener()  # `urlopen` would keep the proxies of its first call
-            with opener.open(url, timeout=30) as answer, open(unfinished, "wb") as file:
-                shutil.copyfileobj(answer, file)
-        except OSError as error:
-            raise OSError(
-                f"The pose model cannot be downloaded from {url} to {target}: {error}; download it by other means, or "
-                "make one from Python packages with training/tools/build_pose_model.py."
-            ) from error
-        _check_bundle(unfinished, name=url)
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _overlap(person: Person, other: Person) -> float:
-    """The part of the smaller one's mask that both share."""
+    """The part of the smaller mask that both masks share."""
     first, second = person.mask > 0.5, other.mask > 0.5
     return float((first & second).sum() / min(first.sum(), second.sum()))
 
 
-def _agreement(person: Person, other: Person) -> float:
-    """How well two people of two frames agree, as [`match_people`] describes it, in [0, 1]; 0: not the same person."""
-    pelvis, later_pelvis = (p.keypoints[[_LEFT_HIP, _RIGHT_HIP], :2].mean(axis=0) for p in (person, other))
-    size = max(float(np.hypot(*np.ptp(p.keypoints[:, :2], axis=0))) for p in (person, other))
-    step = float(np.hypot(*(later_pelvis - pelvis))) / max(size, 1.0)
-    right, down = np.rint(later_pelvis - pelvis).astype(int)
-    height, width = other.mask.shape
-    # A pelvis that is guessed beyond the frame can even move by more than the frame.
-    if step >= _LARGEST_STEP or abs(right) >= width or abs(down) >= height:
-        return 0.0
-    moved = np.zeros_like(other.mask)
-    moved[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = person.mask[
-        max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
-    ]
-    union = np.maximum(moved, other.mask).sum()
-    agreement = float(np.minimum(moved, other.mask).sum() / union) if union else 0.0
-    return agreement * (1 - step / _LARGEST_STEP) if agreement >= _SMALLEST_AGREEMENT else 0.0
-
-
-def _check_bundle(path: str | os.PathLike, *, name: str | None = None) -> None:
-    """Raises ValueError unless the file is a bundle of the networks; `name` is what the message calls it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            missing = [network for network in NETWORKS if network not in archive.namelist()]
-    except zipfile.BadZipFile:
-        missing = list(NETWORKS)
-    if missing:
-        raise ValueError(
-            f"{name or path} is not a pose model, a zip file with {' and '.join(NETWORKS)}; download {VENDOR_MODEL}, "
-            "or make one from Python packages with training/tools/build_pose_model.py."
-        )
-
-
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drops what is written to stderr, by C code too.
+    """Drops everything that is written to stderr, also by C code.
 
-    MediaPipe writes messages of no use to anyone, which neither an option nor the environment turns off. Its errors
-    are exceptions and come through.
+    MediaPipe writes useless messages that no option and no environment variable turns off. Its errors are exceptions,
+    so they are not lost.
     """
     sys.stderr.flush()
     kept = os.dup(2)

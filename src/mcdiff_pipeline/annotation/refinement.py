@@ -1,12 +1,12 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Keypoint flow in place of dense flow on the body, where the dense flow fails.
+"""Keypoint flow instead of dense flow on bodies, where dense flow fails.
 
 MCDiff (arXiv 2304.14404) replaces dense flow by the displacement of body keypoints, "since it describes the human body
-better", and leaves open which pixels a keypoint owns. Here a pixel of a person belongs to the nearest of ten *parts*:
-upper and lower arms, thighs, shins, torso and head. A part moves as its keypoints do, and it takes over only where
-the dense flow contradicts itself.
+better", and does not say which pixels belong to a keypoint. Here a pixel of a person belongs to the nearest of ten
+*parts*: upper and lower arms, thighs, shins, torso and head. A part moves as its keypoints do, and replaces dense flow
+only where dense flow is not consistent forward and backward.
 
-All positions and displacements are in pixels, x right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
+Positions and displacements are in pixels, x to the right and y down; pixel (0, 0) covers [0, 1) x [0, 1).
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ from ..flow import backward_warp
 from .people import Person
 
 
-# A joint counts where the detector is at least so sure of it, in both frames.
+# A joint is used if its confidence is at least this in both frames.
 MIN_KEYPOINT_CONFIDENCE = 0.5
-# A part keeps its dense flow when at least this share of its pixels is consistent forward and backward. Chosen among
+# A part keeps its dense flow if at least this fraction of its pixels is consistent forward and backward. Chosen among
 # 0.5, 0.7, 0.85 and 0.95 on the validation split of the rendered people (`benchmarks/refinement.py`).
 MIN_AGREEMENT = 0.7
-# A part keeps its dense flow, too, when keypoint flow finds colors in the second frame that fit the first worse by
-# more than this factor. On that split anything from 1.1 to 1.5 gave the same error, and no such check a larger one.
+# A part keeps its dense flow if the color difference of keypoint flow is larger than that of dense flow by more than
+# this factor. On the same split, factors from 1.1 to 1.5 gave the same error, and no check gave a larger error.
 MAX_MISFIT = 1.2
-# Below so many levels of 255 a misfit is rounding: on an even surface any flow fits.
+# In levels of 255. A smaller color difference is rounding: on a uniform surface every flow fits.
 LEAST_MISFIT = 1e-6
-# Half widths of parts: a share of the part's own length, but never less than a share of the torso's length, for limbs
-# that point at the camera. Measured by eye on people standing upright; a part is rather too wide, as the mask and the
-# nearest part bound it as well.
+# Half widths of the parts, as fractions of the part's own length, and at least of the torso's length for limbs that
+# point at the camera. Measured by eye on people who stand upright. Parts are rather too wide, because the mask and the
+# nearest part limit them as well.
 LIMB_RADIUS, SHORT_LIMB_RADIUS, TORSO_RADIUS, HEAD_RADIUS = 0.3, 0.14, 0.25, 0.45
-# Hands and feet: the last limbs reach beyond wrist and ankle by this share of the torso's length.
+# Lower arms and shins reach beyond wrist and ankle by this fraction of the torso's length, to include hands and feet.
 EXTREMITY = 0.1
-# The outer share of a part's radius, over which keypoint flow fades into dense flow.
+# Outer fraction of a part's radius in which keypoint flow is blended with dense flow.
 RIM = 0.35
 
 
@@ -57,12 +57,12 @@ PARTS = (
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a body: how far pixels are from it, in its radii, and how it moves.
+    """One part of a body, evaluated at `N` pixels.
 
     Args:
         name (`str`): one of `PARTS`.
-        distance (`np.ndarray`): float `[N]`, 0 on the part's axis or area, 1 at its rim.
-        flow (`np.ndarray`): float `[N, 2]`, its displacement at each pixel.
+        distance (`np.ndarray`): float `[N]`, in radii of the part: 0 on its axis or area, 1 at its rim.
+        flow (`np.ndarray`): float `[N, 2]`, displacement in pixels.
     """
 
     name: str
@@ -78,33 +78,33 @@ def refine_flow(
     *,
     min_agreement: float = MIN_AGREEMENT,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Replaces dense flow by keypoint flow on those parts of bodies where dense flow is not to be trusted.
+    """Replaces dense flow by keypoint flow on the parts of bodies where dense flow is not reliable.
 
-    A pixel inside a person's mask belongs to the part nearest to it, measured in the part's radius. Along a limb the
-    displacement is interpolated linearly between its two joints; the torso moves by the affine map that fits its three
-    or four joints best; the head moves by the mean of its keypoints.
+    A pixel inside the mask of a person belongs to the nearest part, by the distance in radii. Along a limb, the
+    displacement is interpolated linearly between its two joints. The torso moves by the affine map that fits its three
+    or four joints best. The head moves by the mean of its keypoints.
 
-    Dense flow stays on a part whose pixels mostly agree with the backward flow, on a part that keypoint flow carries
-    to other colors, on a part with a joint that is not seen in both frames or may be the other side's, on single
-    pixels that agree with the backward flow, beyond every part's radius, and off the people. Towards the rim of a part
-    and of the mask the two flows blend.
+    Dense flow stays on a part if most of its pixels are consistent with backward flow, if keypoint flow leads to other
+    colors, or if a joint is not visible in both frames or may be swapped left for right. It also stays on single
+    consistent pixels, beyond the radius of every part, and off the people. Near the rim of a part and of the mask the
+    two flows are blended.
 
     Args:
         frames (`np.ndarray`): uint8 `[2, H, W, 3]`, the two frames.
-        flow (`np.ndarray`): float32 `[2, H, W]`, forward flow from the first frame to the second.
-        confidence (`np.ndarray`): float32 `[H, W]` in [0, 1], from `forward_backward_consistency`; above 0.5 counts as
-            consistent.
-        people (sequence of pairs of [`Person`]): the same person in the first and in the second frame; persons that
-            were not found in both are left out by the caller and keep dense flow. May be empty.
-        min_agreement (`float`, defaults to 0.7): a part keeps its dense flow when at least this share of its pixels
-            is consistent; 0 keeps it everywhere.
+        flow (`np.ndarray`): float32 `[2, H, W]`, dense flow from the first frame to the second.
+        confidence (`np.ndarray`): float32 `[H, W]` in [0, 1], from `forward_backward_consistency`; a pixel above 0.5
+            is consistent.
+        people (sequence of pairs of [`Person`]): the same person in the first and in the second frame; people who were
+            not found in both frames keep dense flow.
+        min_agreement (`float`, defaults to 0.7): a part keeps its dense flow if at least this fraction of its pixels
+            is consistent; 0 keeps dense flow everywhere.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: the refined flow, float32 `[2, H, W]`, and the weight of keypoint flow in it,
         float32 `[H, W]` in [0, 1].
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the sizes are not the same.
     """
     height, width = flow.shape[1:]
     shapes = {"frames": frames.shape[1:3], "confidence": confidence.shape}
@@ -127,38 +127,59 @@ def refine_flow(
         nearest = distances.argmin(axis=0)
         distance = np.take_along_axis(distances, nearest[None], axis=0)[0]
         part_flow = np.stack([part.flow for part in parts])[nearest, np.arange(len(nearest))]  # [N, 2]
-        dense_flow = flow[:, rows, columns].T
 
         fading = np.clip((1 - distance) / RIM, 0, 1)
-        weight = fading * fading * (3 - 2 * fading)  # smoothstep: no edge where the fading begins or ends
+        weight = fading * fading * (3 - 2 * fading)  # smoothstep
         weight *= np.clip(2 * first.mask[rows, columns] - 1, 0, 1) * doubtful[rows, columns]
         owned = [(nearest == index) & (distance < 1) for index in range(len(parts))]
         for own in owned:
             if own.any() and 1 - doubtful[rows[own], columns[own]].mean() >= min_agreement:
                 weight[own] = 0
         if not weight.any():
-            continue  # most people: dense flow agrees with itself on all of their parts
-        candidate = flow.astype(np.float64)
-        candidate[:, rows, columns] = part_flow.T
-        misfit, dense_misfit = (_misfit(frames, field)[rows, columns] for field in (candidate, flow))
-        for own in owned:
-            changed = own & (weight > 0)
-            if changed.any() and misfit[changed].mean() > max(MAX_MISFIT * dense_misfit[changed].mean(), LEAST_MISFIT):
-                weight[own] = 0
-        weight = np.maximum(weight - total_weight[rows, columns], 0)  # where two people overlap, the first has it
+            continue  # most people: dense flow is consistent on all of their parts
+        _drop_misfits(weight, owned, frames, flow, part_flow, (rows, columns))
+        weight = np.maximum(weight - total_weight[rows, columns], 0)  # where two people overlap, the first one counts
         total_weight[rows, columns] += weight
-        refined[:, rows, columns] += (weight[:, None] * (part_flow - dense_flow)).T
+        refined[:, rows, columns] += (weight[:, None] * (part_flow - flow[:, rows, columns].T)).T
     return refined.astype(np.float32), total_weight
 
 
+def _drop_misfits(
+    weight: np.ndarray,
+    owned: Sequence[np.ndarray],
+    frames: np.ndarray,
+    flow: np.ndarray,
+    part_flow: np.ndarray,
+    pixels: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Sets the weight to 0 on parts that keypoint flow leads to colors that fit worse than those of dense flow.
+
+    Args:
+        weight (`np.ndarray`): float `[N]`, changed in place.
+        owned (sequence of `np.ndarray`): for each part, bool `[N]`, its pixels.
+        frames (`np.ndarray`): uint8 `[2, H, W, 3]`.
+        flow (`np.ndarray`): float32 `[2, H, W]`, dense flow.
+        part_flow (`np.ndarray`): float `[N, 2]`, keypoint flow.
+        pixels (`tuple[np.ndarray, np.ndarray]`): rows and columns of the `N` pixels.
+    """
+    rows, columns = pixels
+    candidate = flow.astype(np.float64)
+    candidate[:, rows, columns] = part_flow.T
+    misfit, dense_misfit = (_misfit(frames, field)[rows, columns] for field in (candidate, flow))
+    for own in owned:
+        changed = own & (weight > 0)
+        if changed.any() and misfit[changed].mean() > max(MAX_MISFIT * dense_misfit[changed].mean(), LEAST_MISFIT):
+            weight[own] = 0
+
+
 def label_parts(person: Person) -> np.ndarray:
-    """Which part of the body each pixel belongs to, by the rule of `refine_flow`.
+    """Assigns pixels to parts of the body, by the rule of `refine_flow`.
 
     Args:
         person ([`Person`]): in one frame.
 
     Returns:
-        `np.ndarray`: int8 `[H, W]`, an index into `PARTS`, or -1 off the person and beyond every part's radius.
+        `np.ndarray`: int8 `[H, W]`, an index into `PARTS`, or -1 off the person and beyond the radius of every part.
     """
     labels = np.full(person.mask.shape, -1, dtype=np.int8)
     rows, columns = np.nonzero(person.mask > 0.5)
@@ -171,7 +192,7 @@ def label_parts(person: Person) -> np.ndarray:
 
 
 def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Part]:
-    """The parts whose joints are seen in both frames, evaluated at `pixels`, float `[N, 2]` (x, y)."""
+    """The parts whose joints are visible in both frames, evaluated at `pixels`, float `[N, 2]` (x, y)."""
     confidence = np.minimum(first.keypoints[:, 2], second.keypoints[:, 2])
     position = first.keypoints[:, :2].astype(np.float64)
     displacement = second.keypoints[:, :2].astype(np.float64) - position
@@ -190,7 +211,7 @@ def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Pa
             parts.append(_Part(name, offset / radius, flow))
     corners = [joint for joint in TORSO if seen[joint]]
     if len(corners) >= 3:
-        # Affine and not bilinear: well defined also where the four corners make no convex quad, as in a twisted body.
+        # Affine instead of bilinear, because the four corners of a twisted body may not form a convex quadrilateral.
         matrix = np.concatenate([position[corners], np.ones((len(corners), 1))], axis=1)
         affine, *_ = np.linalg.lstsq(matrix, displacement[corners], rcond=None)
         flow = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ affine
@@ -207,8 +228,8 @@ def _moving_parts(first: Person, second: Person, pixels: np.ndarray) -> list[_Pa
 def _maybe_swapped(first: Person, second: Person) -> np.ndarray:
     """bool `[17]`: joints that would move less if left and right were swapped in one of the frames.
 
-    Detectors do swap them: MediaPipe in one of 15 to 20 pairs of frames. Legs that truly pass each other are taken for
-    swapped as well, which costs no more than their refinement.
+    Detectors do swap them: MediaPipe in one of 15 to 20 pairs of frames. Legs that really pass each other also count
+    as swapped, so they are not refined.
     """
     swapped = np.zeros(len(COCO_KEYPOINTS), dtype=bool)
     for left, name in enumerate(COCO_KEYPOINTS):
@@ -221,19 +242,22 @@ def _maybe_swapped(first: Person, second: Person) -> np.ndarray:
 
 
 def _misfit(frames: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Difference in color to where flow `[2, H, W]` leads: mean of RGB in levels of 255, float64 `[H, W]`."""
+    """float64 `[H, W]`: color difference to the end of flow `[2, H, W]`, the mean of RGB in levels of 255."""
     first, second = torch.from_numpy(frames).permute(0, 3, 1, 2).double()
     found = backward_warp(second[None], torch.from_numpy(flow)[None].double())[0]
     return (found - first).abs().mean(dim=0).numpy()
 
 
 def _torso_length(position: np.ndarray, seen: np.ndarray) -> float | None:
-    """From shoulders to hips in pixels, the unit of all widths; guessed from other joints where these are not seen."""
+    """Length from shoulders to hips in pixels, the unit of all widths.
+
+    If these joints are not visible, the length is estimated from the others; None if fewer than two are visible.
+    """
     left_shoulder, right_shoulder, right_hip, left_hip = TORSO
     sides = [(left_shoulder, left_hip), (right_shoulder, right_hip)]
     lengths = [np.linalg.norm(position[a] - position[b]) for a, b in sides if seen[a] and seen[b]]
     if seen[left_shoulder] and seen[right_shoulder]:
-        # a bust, or a body bent towards the camera: shoulders are about as far apart as 0.8 of the torso is long
+        # For a bust, or a body that bends towards the camera. The shoulders are about 0.8 torso lengths apart.
         lengths.append(np.linalg.norm(position[left_shoulder] - position[right_shoulder]) / 0.8)
     if lengths:
         return float(max(lengths))
@@ -246,11 +270,11 @@ def _torso_length(position: np.ndarray, seen: np.ndarray) -> float | None:
 def _project(
     pixels: np.ndarray, start: np.ndarray, end: np.ndarray, reach: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest point of a segment that goes on for `reach` pixels beyond its end.
+    """Projects pixels onto a segment that is extended beyond its end by `reach` pixels.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: float `[N]` each: where it lies, 0 at the start and 1 at the end, and its
-        distance in pixels.
+        `tuple[np.ndarray, np.ndarray]`: two float `[N]`: position of the nearest point of the segment, 0 at the start
+        and 1 at the end, and distance from it in pixels.
     """
     axis = end - start
     length = max(float(np.linalg.norm(axis)), 1e-6)
@@ -259,9 +283,9 @@ def _project(
 
 
 def _distance_to_polygon(pixels: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Distance in pixels from the convex hull of three or four points, float `[N]`; 0 inside."""
+    """float `[N]`: distance in pixels from the convex hull of three or four points; 0 inside."""
     distance = np.min([_project(pixels, a, b)[1] for a, b in combinations(corners, 2)], axis=0)
-    for triangle in combinations(corners, 3):  # together they cover the hull
+    for triangle in combinations(corners, 3):  # together the triangles cover the hull
         sides = [
             (b[0] - a[0]) * (pixels[:, 1] - a[1]) - (b[1] - a[1]) * (pixels[:, 0] - a[0])
             for a, b in zip(triangle, (*triangle[1:], triangle[0]))

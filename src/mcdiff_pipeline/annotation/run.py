@@ -1,17 +1,16 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""From many videos to a dataset: on all cores of a machine or of a cluster, and on from where it was stopped.
+"""Annotation of many videos into a dataset: parallel and resumable.
 
-A run keeps everything unfinished in `OUTPUT/.unfinished/`: its arguments (`run.json`), and a part for each video that
-is done (`annotation_workers`). When all are, `merge.json` fixes the order of the clips, that of the videos' names,
-without those that are recognized as near-duplicates. They are packed into the final shards as they are stored in the
-parts; a part goes once all its clips are packed. Then come the reports, at last `report.json`, which says that the
-dataset is finished, and the folder goes. Every step can be killed and is done again or found done by the next run, so
-the bytes are the same, as far as the estimator gives the same flow again.
+A run keeps its state in `OUTPUT/.unfinished/`: its arguments (`run.json`) and one part for each video that is done
+(`parts`). When all parts are done, `merge.json` fixes which clips the dataset contains, in which order (`merge`). The
+clips are packed into the final shards as they are stored in the parts. Then the report is written; its last file,
+`report.json`, states that the dataset is finished. At the end the folder is deleted. Every step can be killed; the
+next run repeats or skips it, so the bytes are the same if the estimator gives the same flow.
 """
 
 import contextlib
+import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import re
@@ -19,27 +18,42 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from ..atomic_files import durable_replace, durable_write
-from ..dataset import ClipDataset, ShardWriter
+from ..atomic_files import durable_write
 from ..dataset.shards import check_shard_arguments
 from .found_videos import FoundVideo, find_videos
-from .near_duplicates import FINGERPRINT_LENGTH, first_of_their_kind
+from .merge import MERGE_PLAN, MergePlan, merge_parts
+from .parts import DISK_FULL, WRITING, Part
 from .ray import annotate_on_ray
-from .report import REPORT_JSON, Report, add_counts
-from .selection import VideoOutcome
+from .report import REPORT_JSON, Report
 from .settings import AnnotationSettings
-from .workers import DISK_FULL, WRITING, Part, annotate_here
+from .workers import annotate_here
 
 
 UNFINISHED = ".unfinished"
-MERGE_PLAN = "merge.json"
-NEAR_DUPLICATE = "near-duplicate of an earlier clip"
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """The arguments that the dataset depends on, as `run.json` holds them.
+
+    Args:
+        split (`str`): first part of the names of the shards.
+        license (`str`): license of the videos.
+        clips_per_shard (`int`): number of clips in a shard.
+        settings (`dict`): `AnnotationSettings.as_dict()`, after a round trip through JSON.
+    """
+
+    split: str
+    license: str
+    clips_per_shard: int
+    settings: dict[str, Any]
 
 
 def annotate_videos(
@@ -56,39 +70,40 @@ def annotate_videos(
 ) -> Report:
     """Turns videos into a dataset: shards, a report and a dataset card.
 
-    A run that was stopped goes on when it is started again, with any number of workers and on one machine or many.
-    With DIS on processors of one kind, it ends with the same bytes as one that was not stopped. RAFT gives other last
-    digits with another device, another number of threads (the CPUs are divided among the workers) or another version
-    of torch. A dataset that is finished is left as it is.
+    A run that was stopped continues when it is started again, with any number of workers, on one machine or several.
+    With DIS, on processors of one kind, the result has the same bytes as without the stop. The last digits of RAFT
+    depend on the device, the version of torch and the number of threads (the workers share the CPUs). A finished
+    dataset stays unchanged.
 
-    A video that cannot be read, or crashes the process that reads it, costs nothing but itself. Clips that show the
-    same piece of film as an earlier one are left out where that is recognized: exact copies are, and of those that
-    were encoded again about half (`near_duplicates`).
+    A video that cannot be read, or crashes the process that reads it, does not affect other videos. Near-duplicates of
+    earlier clips are left out if they are recognized: all exact copies, and about half of the clips that were encoded
+    again (`near_duplicates`).
 
     Args:
         videos (sequence of `str` or `os.PathLike`): files and folders; see `find_videos`.
-        output_dir (`str` or `os.PathLike`): the dataset's folder: new, empty, or one in which a run was stopped.
-        settings (`AnnotationSettings`): what the clips are like.
-        split (`str`, defaults to `"train"`): first part of the shards' names.
-        license (`str`, defaults to `"unknown"`): of the videos, as the Hub abbreviates it, for the dataset card.
-        num_workers (`int`, *optional*): processes. None: one for each CPU of the machine or the cluster, and at most
-            four for each GPU that RAFT runs on.
+        output_dir (`str` or `os.PathLike`): folder of the dataset: new, empty, or of a run that was stopped.
+        settings (`AnnotationSettings`): settings of the clips.
+        split (`str`, defaults to `"train"`): first part of the names of the shards.
+        license (`str`, defaults to `"unknown"`): license of the videos, for the dataset card, as the Hub abbreviates
+            it.
+        num_workers (`int`, *optional*): number of processes. None: one per CPU of the machine or the cluster, and at
+            most four per GPU if RAFT runs on GPUs.
         clips_per_shard (`int`, defaults to 256): the last shard may hold fewer.
-        ray_address (`str`, *optional*): run on this Ray cluster; all its machines must see the videos, the output,
-            the pose model and the weights under the same paths.
+        ray_address (`str`, *optional*): run on this Ray cluster. All its machines must see the videos, the output, the
+            pose model and the weights under the same paths.
         progress (`bool`, defaults to True): show progress bars on stderr.
 
     Returns:
-        [`Report`]: what became of the videos.
+        [`Report`]: the outcome of all videos.
 
     Raises:
-        ValueError: if an argument is impossible, there are no videos, the folder holds something else, or another run
-            is at work in it.
+        ValueError: if an argument is not allowed, there are no videos, the folder holds other files, or another run
+            uses it.
         FileNotFoundError: if one of `videos` does not exist.
-        ImportError: if a package of the extra `annotation`, or for `ray_address` of `distributed`, is missing.
-        OSError: if the disk is full; what is finished stays, and another run goes on.
+        ImportError: if a package of the extra `annotation` is missing, or of `distributed` with `ray_address`.
+        OSError: if the disk is full. Finished work is kept, and the next run continues.
         RuntimeError: if workers cannot start.
-        KeyboardInterrupt: at Ctrl-C and at SIGTERM, with a message; what is finished stays here, too.
+        KeyboardInterrupt: at Ctrl-C and SIGTERM, with a message. Finished work is kept.
 
     Example:
         ```py
@@ -108,92 +123,102 @@ def annotate_videos(
     found = find_videos(videos)
     output = Path(os.path.abspath(output_dir))
     unfinished = output / UNFINISHED
-    run = {"split": split, "license": license, "clips_per_shard": clips_per_shard, "settings": settings.as_dict()}
-    run = json.loads(json.dumps(run))  # as it comes back from a file
+    arguments = RunArguments(split, license, clips_per_shard, json.loads(json.dumps(settings.as_dict())))
     if not unfinished.exists():
         if (output / REPORT_JSON).exists():
-            return _finished_report(output, run, found)
+            return _finished_report(output, arguments, found, was_finished=True)
         if output.exists() and (others := [path.name for path in output.iterdir() if not path.name.startswith(".")]):
             raise ValueError(
                 f"'{output}' holds other files ({min(others)}), but a dataset needs a new or empty folder; name one."
             )
 
+    with _stop_messages(output, found), _exclusive_lock(unfinished), _sigterm_as_interrupt():
+        if not (output / REPORT_JSON).exists():
+            _begin(unfinished, arguments)
+            if not (unfinished / MERGE_PLAN).exists():
+                _annotate_missing(found, settings, unfinished, num_workers, ray_address, progress)
+                plan = MergePlan.make(found, unfinished, Report(output, **vars(arguments)))
+                plan.write(unfinished)
+            merge_parts(output, unfinished, progress)
+    # Only now is the lock file closed, and network file systems keep a folder with an open file. If deleting fails,
+    # the next run deletes it.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return _finished_report(output, arguments, found, was_finished=False)
+
+
+@contextlib.contextmanager
+def _stop_messages(output: Path, found: Sequence[FoundVideo]) -> Iterator[None]:
+    """Adds to errors that stop a run how much is done and how to continue."""
     try:
-        with _sole_run(unfinished), _sigterm_as_interrupt():
-            if not (output / REPORT_JSON).exists():
-                _begin(unfinished, run)
-                if not (unfinished / MERGE_PLAN).exists():
-                    _annotate_missing(found, settings, unfinished, num_workers, ray_address, progress)
-                    plan = _merge_plan(found, output, run)
-                    durable_write(unfinished / MERGE_PLAN, json.dumps(plan).encode(), unfinished / WRITING)
-                _merge(output, progress)
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped with {_progress(found, unfinished)} done, which are kept; the same command goes on."
+            f"stopped with {_progress(found, output / UNFINISHED)} done, which are kept; the same command goes on."
         ) from None
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise OSError(
-            f"'{output}' takes no more data ({error.strerror}), with {_progress(found, unfinished)} done, which are "
-            "kept; make room, and the same command goes on."
+            f"'{output}' takes no more data ({error.strerror}), with {_progress(found, output / UNFINISHED)} done, "
+            "which are kept; make room, and the same command goes on."
         ) from error
-    # The lock is open until here, and network file systems keep a folder in which a file is open. Should this fail,
-    # the next run does it.
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return _finished_report(output, run, found, was_finished=False)
+
+
+def _progress(found: Sequence[FoundVideo], unfinished: Path) -> str:
+    done = sum(bool(video.error) or (unfinished / f"{video.identity}.json").exists() for video in found)
+    return f"{done} of {len(found)} videos"
 
 
 @contextlib.contextmanager
-def _sole_run(unfinished: Path) -> Iterator[None]:
-    """Keeps other runs out of the folder; a lock that goes with its process, however that ends."""
+def _exclusive_lock(unfinished: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder. The lock ends with its process, even if that is killed."""
     unfinished.mkdir(parents=True, exist_ok=True)
     with open(unfinished / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A run that has ended meanwhile has removed the file, and somebody else may lock a new one.
-            is_sole = os.path.samestat(os.fstat(lock.fileno()), os.stat(unfinished / "lock"))
+            # A run that ended in the meantime has deleted this file, so another run may lock a new one.
+            is_exclusive = os.path.samestat(os.fstat(lock.fileno()), os.stat(unfinished / "lock"))
         except (BlockingIOError, FileNotFoundError):
-            is_sole = False
-        if not is_sole:
+            is_exclusive = False
+        if not is_exclusive:
             raise ValueError(
                 f"Another run is at work in '{unfinished.parent}'; wait until it has ended, or name another folder."
             )
         try:
             yield
         finally:
-            # What is half written is of no use to the next run, and may be what fills the disk.
+            # Partial files are useless for the next run, and may fill the disk.
             shutil.rmtree(unfinished / WRITING, ignore_errors=True)
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Lets SIGTERM stop what runs as Ctrl-C does; only the main thread hears of either."""
+    """Makes SIGTERM stop the block as Ctrl-C does. Both reach the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _begin(unfinished: Path, run: dict[str, Any]) -> None:
-    """Notes the arguments of a new run, or checks that they are those of the one that was stopped.
+def _begin(unfinished: Path, arguments: RunArguments) -> None:
+    """Writes the arguments of a new run, or checks that a stopped run had the same.
 
-    A run that has made no part yet binds nobody: its arguments may be what kept its workers from starting.
+    A run without a finished part may have any arguments: they may be why its workers could not start.
     """
     shutil.rmtree(unfinished / WRITING, ignore_errors=True)  # of a run that was killed
     (unfinished / WRITING).mkdir()
-    arguments = unfinished / "run.json"
-    if all(path == arguments for path in unfinished.glob("*.json")):
-        durable_write(arguments, json.dumps(run).encode(), unfinished / WRITING)
-    if difference := _difference(json.loads(arguments.read_bytes()), run):
+    file = unfinished / "run.json"
+    if all(path == file for path in unfinished.glob("*.json")):
+        durable_write(file, json.dumps(dataclasses.asdict(arguments)).encode(), unfinished / WRITING)
+    if difference := _difference(json.loads(file.read_bytes()), dataclasses.asdict(arguments)):
         raise ValueError(
             f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); go on with those, or "
             "name another folder."
@@ -201,16 +226,11 @@ def _begin(unfinished: Path, run: dict[str, Any]) -> None:
 
 
 def _difference(before: Any, now: Any, name: str = "") -> str | None:
-    """The first difference between two values from JSON, as "name: one, now other"; None if there is none."""
+    """The first difference between two JSON values, as "name: one, now other", or None."""
     if isinstance(before, dict) and isinstance(now, dict):
         parts = (_difference(before.get(key), now.get(key), f"{name}.{key}") for key in sorted(before | now))
         return next(filter(None, parts), None)
     return None if before == now else f"{name.lstrip('.')}: {json.dumps(before)}, now {json.dumps(now)}"
-
-
-def _progress(found: Sequence[FoundVideo], unfinished: Path) -> str:
-    done = sum(bool(video.error) or (unfinished / f"{video.identity}.json").exists() for video in found)
-    return f"{done} of {len(found)} videos"
 
 
 def _annotate_missing(
@@ -221,11 +241,11 @@ def _annotate_missing(
     ray_address: str | None,
     progress: bool,
 ) -> None:
-    """Makes the parts that are not there yet."""
+    """Makes the missing parts."""
     todo = [video for video in found if not video.error and Part.read(video, unfinished) is None]
     if not todo:
         return
-    todo.sort(key=lambda video: -video.size)  # the longest first, so that none is left running alone at the end
+    todo.sort(key=lambda video: -video.size)  # the largest first, so that it does not run alone at the end
     if ray_address is None:
         parts = annotate_here(todo, settings, unfinished, num_workers)
     else:
@@ -238,74 +258,18 @@ def _annotate_missing(
             bar.update()
 
 
-def _merge_plan(found: Sequence[FoundVideo], output: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """JSON with the final report and the clips of the dataset: [identity of the video, number of its clip] in order.
-
-    Beside the outcomes, no more than the fingerprints of all clips is held in memory.
-    """
-    unfinished = output / UNFINISHED
-    readable = [video for video in found if not video.error]
-    fingerprints = [Part.read(video, unfinished).fingerprints for video in readable]
-    starts = np.cumsum([0, *map(len, fingerprints)])
-    is_first = first_of_their_kind(np.concatenate([np.empty((0, FINGERPRINT_LENGTH), np.int8), *fingerprints]))
-    is_first_of = {
-        video.identity: is_first[start:stop] for video, start, stop in zip(readable, starts, starts[1:], strict=False)
-    }
-
-    outcomes, made_with, clips = [], [], []
-    for video in found:
-        if video.error:
-            outcomes.append(VideoOutcome(video.name, error=f"'{video.name}': {video.error}"))
-            continue
-        part = Part.read(video, unfinished)
-        for index, stays in enumerate(is_first_of[video.identity]):
-            if stays:
-                clips.append([video.identity, index])
-            else:
-                add_counts(part.outcome, part.counts[index], sign=-1)
-                part.outcome.drop(NEAR_DUPLICATE)
-        outcomes.append(part.outcome)
-        if part.made_with is not None and part.made_with not in made_with:
-            made_with.append(part.made_with)
-    report = Report(output, **run, made_with=made_with, videos=outcomes)
-    return {"report": report.as_dict(), "clips": clips}
-
-
-def _merge(output: Path, progress: bool) -> None:
-    """Packs the clips into the final shards and writes the reports, as far as an earlier run has not done it."""
-    unfinished = output / UNFINISHED
-    plan = json.loads((unfinished / MERGE_PLAN).read_bytes())
-    report = Report.from_dict(plan["report"], output)
-    size = report.clips_per_shard
-    shards = [plan["clips"][start : start + size] for start in range(0, len(plan["clips"]), size)]
-    for number, clips in enumerate(tqdm(shards, desc="packing", unit="shard", disable=not progress)):
-        shard = output / f"{report.split}-{number:05d}.tar"
-        if not shard.exists():
-            with ShardWriter(unfinished / WRITING, report.split, clips_per_shard=size, first_shard=number) as writer:
-                for part, group in itertools.groupby(clips, key=lambda clip: clip[0]):
-                    dataset = ClipDataset(unfinished / f"{part}.tar")
-                    for _, index in group:
-                        writer.copy(dataset, index)
-            durable_replace(unfinished / WRITING / shard.name, shard)
-        # Unless the next shard begins with the rest of it, a part is packed now.
-        needed = {part for part, _ in shards[number + 1][:1]} if number + 1 < len(shards) else set()
-        for part in {part for part, _ in clips} - needed:
-            (unfinished / f"{part}.tar").unlink(missing_ok=True)
-    for name, content in report.files().items():
-        durable_write(output / name, content, unfinished / WRITING)
-
-
 def _finished_report(
-    output: Path, run: dict[str, Any], found: Sequence[FoundVideo], *, was_finished: bool = True
+    output: Path, arguments: RunArguments, found: Sequence[FoundVideo], *, was_finished: bool
 ) -> Report:
-    """The report in a finished folder.
+    """Reads the report of a finished dataset.
 
     Raises:
         ValueError: if it is of other videos or other arguments.
     """
     values = json.loads((output / REPORT_JSON).read_bytes())
     report = Report.from_dict(values, output, was_finished=was_finished)
-    difference = _difference({name: values[name] for name in run}, run)
+    now = dataclasses.asdict(arguments)
+    difference = _difference({name: values[name] for name in now}, now)
     if difference is None:
         others = {outcome.video for outcome in report.videos} ^ {video.name for video in found}
         difference = f"only one of them has the video '{min(others)}'" if others else None

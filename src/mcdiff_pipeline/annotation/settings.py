@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""All that the clips of a video depend on."""
+"""Settings of annotation: everything that the clips of a video depend on."""
 
 import hashlib
 import math
@@ -10,28 +10,27 @@ from typing import Any, Literal
 from .flow import DTYPES, ESTIMATORS
 
 
-# Displacements between two frames of a clip are stated in pixels at this resolution; they scale with the resolution.
+# Displacements in settings are in pixels at this resolution. They scale with the resolution of the clips.
 REFERENCE_RESOLUTION = 256
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """What a clip has to be like.
+    """Which parts of a video become clips.
 
     Args:
-        resolution (`int` or `tuple[int, int]`, defaults to 256): the clips' height and width in pixels; one number is
-            a square.
+        resolution (`int` or `tuple[int, int]`, defaults to 256): height and width of the clips in pixels; one number
+            is a square.
         num_frames (`int`, defaults to 4): frames of a clip.
-        displacement_range (`tuple[float, float]`, defaults to (1.0, 16.0)): how far things move between two frames of
-            a clip: pixels at a resolution of 256, scaled with the shorter side of other resolutions. The 95th
-            percentile over the picture has to lie in this range from each frame to the next; the gap between them is
-            chosen for it.
-        max_gap (`int`, defaults to 12): at most so many frames of the video lie between two frames of a clip, the
-            latter counted; 1 takes every frame.
-        max_seconds (`float`, defaults to 0.25): at most so much time.
+        displacement_range (`tuple[float, float]`, defaults to (1.0, 16.0)): allowed displacement between consecutive
+            frames of a clip, in pixels at a resolution of 256. It scales with the shorter side of other resolutions.
+            The 95th percentile over the image has to be in this range; the gap between the frames is chosen for it.
+        max_gap (`int`, defaults to 12): largest difference of the video's frame numbers between consecutive frames of
+            a clip; 1 takes every frame.
+        max_seconds (`float`, defaults to 0.25): largest time between consecutive frames of a clip.
 
     Raises:
-        ValueError: if one of them is impossible.
+        ValueError: if a value is not allowed.
     """
 
     resolution: int | tuple[int, int] = 256
@@ -74,24 +73,24 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class AnnotationSettings:
-    """All that the clips of a video depend on.
+    """Everything that the clips of a video depend on.
 
     Args:
-        selection (`SelectionSettings`): which frames become clips.
+        selection (`SelectionSettings`): which parts of the video become clips.
         flow (`str`, defaults to `"dis"`): the optical flow estimator: `raft_large`, `raft_small` or `dis`.
-        flow_weights (`str`, *optional*): RAFT's weights: a file, a folder that `training/train_optical_flow.py` wrote,
-            or the name of a member of torchvision's enum.
-        pose_model (`str`, *optional*): a pose landmarker's `.task` file; None annotates no people.
-        max_people (`int`, defaults to 4): at most so many people are found in a frame.
-        refine (`bool`, defaults to True): keypoint flow replaces dense flow on the body where the latter fails.
-        require_person (`bool`, defaults to False): keep only clips in which, from each frame to the next, at least
-            one person is followed.
+        flow_weights (`str`, *optional*): weights of RAFT: a file, a folder that `training/train_optical_flow.py`
+            wrote, or the name of a member of torchvision's enum.
+        pose_model (`str`, *optional*): the `.task` file of a pose landmarker. None annotates no people.
+        max_people (`int`, defaults to 4): largest number of people per frame.
+        refine (`bool`, defaults to True): keypoint flow replaces dense flow on bodies where dense flow fails.
+        require_person (`bool`, defaults to False): keep a clip only if at least one person is followed from each frame
+            to the next.
         frame_format (`str`, defaults to `"jpg"`): `jpg` (quality 95) or `png` (lossless, about twice as large).
-        device (`str`, *optional*): where RAFT runs; None takes CUDA if there is one.
-        dtype (`str`, defaults to `"float32"`): RAFT's number format; `float16` and `bfloat16` are for GPUs.
+        device (`str`, *optional*): device of RAFT. None takes CUDA if it is available.
+        dtype (`str`, defaults to `"float32"`): number format of RAFT. `float16` and `bfloat16` are for GPUs.
 
     Raises:
-        ValueError: if one of them is not known or impossible, or people are required and not looked for.
+        ValueError: if a value is unknown or not allowed, or people are required without a pose model.
     """
 
     selection: SelectionSettings = field(default_factory=SelectionSettings)
@@ -111,13 +110,14 @@ class AnnotationSettings:
                 raise ValueError(f"`{name}` is {value!r}, but only {', '.join(map(repr, known))} are known.")
         if self.max_people < 1:
             raise ValueError(
-                f"`max_people` is {self.max_people}, but at least 1 is looked for; without a `pose_model` nobody is."
+                f"`max_people` is {self.max_people}, but it has to be at least 1; leave out `pose_model` to annotate "
+                "no people."
             )
         if self.require_person and self.pose_model is None:
             raise ValueError("`require_person` is True, but people are found only with a `pose_model`; name one.")
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON, with the content of files and folders in place of their paths."""
+        """The settings as JSON, with hashes of files and folders instead of their paths."""
         values = asdict(self)
         for name in ("flow_weights", "pose_model"):
             if values[name] is not None and Path(values[name]).exists():
@@ -126,7 +126,7 @@ class AnnotationSettings:
 
 
 def _content_hash(path: Path) -> str:
-    """Stands for a file, or for a model's folder, of which weights and configuration are read."""
+    """Hash of a file, or of the weights and the configuration in the folder of a model."""
     files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
     digest = hashlib.sha256()
     for file in files:

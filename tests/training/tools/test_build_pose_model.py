@@ -17,7 +17,7 @@ from mediapipe.tasks.metadata import schema_py_generated as tflite_schema  # noq
 from tools import build_pose_model  # noqa: E402
 from tools.build_pose_model import WHEEL_MEMBERS  # noqa: E402
 
-from mcdiff_pipeline.annotation.people import NETWORKS  # noqa: E402
+from mcdiff_pipeline.annotation.pose_model import NETWORKS  # noqa: E402
 
 
 def tiny_network(seed: int) -> bytes:
