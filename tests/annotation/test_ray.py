@@ -22,19 +22,20 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def cluster(monkeypatch):
+@pytest.fixture(scope="module")
+def cluster():
     """Two machines of one CPU each for Ray, simulated on this machine."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers starve on a shared machine
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else its workers starve on a shared machine
+        from ray.cluster_utils import Cluster
 
-    machine = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    fast_detection = {"_system_config": {"health_check_period_ms": 1000}}  # of machines that fail
-    cluster = Cluster(initialize_head=True, head_node_args=machine | fast_detection)
-    cluster.add_node(**machine)
-    yield cluster
-    cluster.shutdown()
+        machine = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        fast_detection = {"_system_config": {"health_check_period_ms": 1000}}  # of machines that fail
+        cluster = Cluster(initialize_head=True, head_node_args=machine | fast_detection)
+        cluster.add_node(**machine)
+        yield cluster
+        cluster.shutdown()
 
 
 def ancestors_of(process: int) -> list[int]:
@@ -49,6 +50,16 @@ def ancestors_of(process: int) -> list[int]:
     return found
 
 
+def test_relative_paths_of_weights_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(pan("cat", num_frames=8), "cat.mp4", fps=12)
+    save_file(raft_small().state_dict(), "raft.safetensors")
+    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="raft.safetensors")
+    (outcome,) = annotate(["cat.mp4"], Path("output"), settings, ray_address=cluster.address).videos
+    assert outcome.error is None and outcome.num_frames == 8
+
+
+# The last test, because it kills one of the machines.
 def test_failed_machine_and_crashing_video_give_same_bytes_as_one_machine(videos, cluster, tmp_path):
     (second,) = cluster.worker_nodes
     raylet = second.all_processes["raylet"][0].process.pid
@@ -69,12 +80,3 @@ def test_failed_machine_and_crashing_video_give_same_bytes_as_one_machine(videos
     with meanwhile(disturb, every=0.03):
         annotate([videos], tmp_path / "one", num_workers=2)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")
-
-
-def test_relative_paths_of_weights_are_found_on_all_machines(cluster, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_video(pan("cat", num_frames=8), "cat.mp4", fps=12)
-    save_file(raft_small().state_dict(), "raft.safetensors")
-    settings = dataclasses.replace(SETTINGS, flow="raft_small", flow_weights="raft.safetensors")
-    (outcome,) = annotate(["cat.mp4"], Path("output"), settings, ray_address=cluster.address).videos
-    assert outcome.error is None and outcome.num_frames == 8
