@@ -216,7 +216,7 @@ def _import_annotation() -> tuple:
         ImportError: with the way out, if a package of the extra `annotation` is missing.
     """
     try:
-        from mcdiff_pipeline.annotation.people import find_pose_model
+        from mcdiff_pipeline.annotation.pose_model import find_pose_model
         from mcdiff_pipeline.annotation.run import annotate_videos
         from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
     except ModuleNotFoundError as error:

@@ -187,7 +187,7 @@ def _find_pose_model(path: Path | None) -> Path | None:
     Raises:
         InputError: if `path` is given and there is no such file.
     """
-    from mcdiff_pipeline.annotation.people import find_pose_model
+    from mcdiff_pipeline.annotation.pose_model import find_pose_model
 
     if path is None and importlib.util.find_spec("mediapipe") is None:
         return None
