@@ -1,18 +1,17 @@
-"""What the pipeline costs beside its networks: time per frame, and memory that must not grow with the video.
+"""The cost of the pipeline beside its networks: time per frame, and memory that must not grow with the video.
 
     python benchmarks/pipeline_overhead.py            # the embedded model
     python benchmarks/pipeline_overhead.py --tiny     # its shape with random weights
 
-The floor is what no pipeline around these networks can do without, timed bare at the same shapes and dtype, on tensors
-that lie ready: for a frame of `stream`, one call of F, one of G for every denoising step, and one decoding, and for a
-model that is given the splatted start picture, one encoding; for a whole `__call__`, also the encoding of the picture,
-and the frames decoded in the same chunks. Everything else is overhead: reading the picture and the strokes, sparse
-flow, splatting, the scheduler, conversion to PIL, progress bars. Pipeline and floor take turns in one run, and the
-medians of their ratios count. CPU time beside the time on the clock shows what the ratio is on a machine that is busy
-with other things.
+The floor is what every pipeline with these networks needs. It calls the networks bare at the same shapes and dtype, on
+tensors that are ready. For a frame of `stream`: F once, G once per denoising step, one decoding, and one encoding if
+the model is given the splatted start image. For a whole `__call__`: also the encoding of the image, and frames decoded
+in the same chunks. For `predict_flow` from a state: F once. Everything else is overhead: reading the image and the
+strokes, sparse flow, splatting, the scheduler, conversion to PIL, progress bars. Pipeline and floor alternate in one
+run, and the median of their ratios counts. On a machine that is busy with other programs, use the ratio of CPU time.
 
-Memory is the peak of the resident set (of the device's memory on CUDA) while streaming, after a warm-up, in one
-process for each length. One denoising step is enough there: memory does not depend on their number.
+Memory is the peak of the resident set (on CUDA, of the device's memory) while streaming, after a warm-up, in one
+process for each length. It uses one denoising step, because memory does not depend on their number.
 """
 
 import argparse
@@ -29,11 +28,12 @@ import PIL.Image
 import torch
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
-from mcdiff_pipeline.pipeline_mcdiff import CONDITIONING_CHANNELS, conditioning_channels
+from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 1.05  # time of the pipeline over its floor
+FLOW_TIME_LIMIT = 1.15  # time of `predict_flow` from a state over that of F
 MEMORY_LIMIT = 0.05  # growth of the peak from the shortest to the longest stream
 
 
@@ -61,24 +61,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def load_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
     dtype = getattr(torch, args.dtype)
     if args.tiny:
-        torch.manual_seed(0)
-        configs = REPOSITORY / "training/configs/small-128"
-        parts = {}
-        for name in ("vae", "flow_completion", "unet", "scheduler"):
-            config = json.loads((configs / f"{name}.json").read_text())
-            part = FlowCompletionUNet if name == "flow_completion" else getattr(diffusers, config["_class_name"])
-            parts[name] = part.from_config(config)
-        # The conditions are listed from the paper's to the optional ones; G takes as many as it has channels for.
-        names, latents = list(CONDITIONING_CHANNELS), parts["unet"].config.out_channels
-        prefixes = [names[: count + 1] for count in range(len(names))]
-        channels = [latents + conditioning_channels(prefix, latents) for prefix in prefixes]
-        pipe = MCDiffPipeline(
-            **parts,
-            conditioning=prefixes[channels.index(parts["unet"].config.in_channels)],
-            default_height=128,
-            default_width=128,
-            default_num_inference_steps=5,
-        )
+        pipe = make_random_pipeline()
         if dtype != torch.float32:
             pipe.to(dtype)
     elif Path(args.model, "model_index.json").is_file():
@@ -89,8 +72,30 @@ def load_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
     return pipe.to(args.device)
 
 
+def make_random_pipeline() -> MCDiffPipeline:
+    """A pipeline with random weights in the shape of training/configs/small-128."""
+    torch.manual_seed(0)
+    parts = {}
+    for name in ("vae", "flow_completion", "unet", "scheduler"):
+        config = json.loads((REPOSITORY / f"training/configs/small-128/{name}.json").read_text())
+        part = FlowCompletionUNet if name == "flow_completion" else getattr(diffusers, config["_class_name"])
+        parts[name] = part.from_config(config)
+    # Conditions are listed from those of the paper to the optional ones; G takes as many as it has channels for.
+    names, latent_channels = list(CONDITIONS), parts["unet"].config.out_channels
+    prefixes = [names[: count + 1] for count in range(len(names))]
+    conditioning = next(
+        prefix
+        for prefix in prefixes
+        if FrameConditioner(prefix, latent_channels=latent_channels, vae_scale_factor=1).in_channels
+        == parts["unet"].config.in_channels
+    )
+    return MCDiffPipeline(
+        **parts, conditioning=conditioning, default_height=128, default_width=128, default_num_inference_steps=5
+    )
+
+
 def prepare_input(pipe: MCDiffPipeline, args: argparse.Namespace) -> tuple[PIL.Image.Image, list[Stroke]]:
-    """The picture at the working size, and five strokes over it that last as long as the video."""
+    """The image at the working size, and five strokes over it that last as long as the video."""
     height, width = args.size or (pipe.config.default_height, pipe.config.default_width)
     image = PIL.Image.open(args.image).convert("RGB").resize((width, height))
     strokes = [
@@ -101,21 +106,21 @@ def prepare_input(pipe: MCDiffPipeline, args: argparse.Namespace) -> tuple[PIL.I
 
 
 def now(device: str) -> torch.Tensor:
-    """Seconds on the clock and of CPU time, all threads together, once the device is idle: `[2]` float64."""
+    """Seconds of the clock and of CPU time over all threads, after the device is idle: `[2]` float64."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
 
 
 class Floor:
-    """The networks of a pipeline, called bare on tensors of the shapes that the pipeline gives them."""
+    """The networks of a pipeline, called bare on tensors of the pipeline's shapes."""
 
     def __init__(self, pipe: MCDiffPipeline, height: int, width: int, steps: int):
         self.pipe, self.steps = pipe, steps
         options = {"device": pipe.device, "dtype": pipe.unet.dtype}
         grid = (height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
         guided = pipe.config.default_guidance_scale != 1
-        self.picture = torch.rand(1, 3, height, width, **options)
+        self.image = torch.rand(1, 3, height, width, **options)
         self.latents = torch.randn(1, pipe.latent_channels, *grid, **options)
         self.flow = torch.zeros(1, 2, *grid, device=pipe.device)
         self.mask = torch.zeros(1, 1, *grid, device=pipe.device, dtype=torch.bool)
@@ -123,12 +128,15 @@ class Floor:
         self.timestep = torch.tensor(500, device=pipe.device)
 
     def encode(self) -> None:
-        self.pipe.vae.encode(self.picture)
+        self.pipe.vae.encode(self.image)
+
+    def complete_flow(self) -> None:
+        self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
 
     def next_latents(self) -> None:
-        if "start_picture" in self.pipe.conditioning:
+        if self.pipe.conditioner.needs_start_image:
             self.encode()
-        self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
+        self.complete_flow()
         for _ in range(self.steps):
             self.pipe.unet(self.model_input, self.timestep, encoder_hidden_states=None, return_dict=False)
 
@@ -138,9 +146,9 @@ class Floor:
 
 @torch.no_grad()
 def time_stream(pipe, image, strokes, floor: Floor, args) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Seconds of each new frame of `stream` and of its floor, as [`now`] tells them, in turns."""
+    """Seconds of each new frame of `stream` and of its floor, alternating; see `now`."""
     stream = pipe.stream(image, strokes, num_frames=args.num_frames, num_inference_steps=floor.steps)
-    next(stream)  # the picture itself
+    next(stream)  # the given image
     pairs = []
     for _ in range(args.num_frames - 1):
         start = now(args.device)
@@ -154,7 +162,7 @@ def time_stream(pipe, image, strokes, floor: Floor, args) -> list[tuple[torch.Te
 
 @torch.no_grad()
 def time_call(pipe, image, strokes, floor: Floor, args, chunk: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Seconds per new frame of one `__call__` and of its floor, as [`now`] tells them."""
+    """Seconds per new frame of one `__call__` and of its floor; see `now`."""
     new_frames = args.num_frames - 1
     start = now(args.device)
     pipe(
@@ -176,8 +184,21 @@ def time_call(pipe, image, strokes, floor: Floor, args, chunk: int = 8) -> tuple
     return (between - start) / new_frames, (end - between) / new_frames
 
 
+@torch.no_grad()
+def time_predict_flow(pipe, state, strokes, floor: Floor, args) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Seconds of `predict_flow` from a state and of bare F, alternating; see `now`."""
+    pairs = []
+    for _ in range(args.num_frames - 1):
+        start = now(args.device)
+        pipe.predict_flow(state, strokes, num_frames=args.num_frames)
+        between = now(args.device)
+        floor.complete_flow()
+        pairs.append((between - start, now(args.device) - between))
+    return pairs
+
+
 def peak_memory(args: argparse.Namespace) -> int:
-    """Bytes at the peak of streaming `args.peak_memory_of` frames, after a warm-up in the same process."""
+    """Peak bytes while streaming `args.peak_memory_of` frames, after a warm-up in the same process."""
     pipe = load_pipeline(args)
     image, strokes = prepare_input(pipe, args)
     for _ in pipe.stream(image, strokes, num_frames=4, num_inference_steps=1):
@@ -206,7 +227,35 @@ def describe_machine(device: str) -> str:
     )
 
 
+def print_times(name: str, pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float, device: str) -> None:
+    """Print a line for the clock and, on a CPU, one for CPU time."""
+    pipeline, bare = (torch.stack(seconds) for seconds in zip(*pairs, strict=True))  # [pairs, 2]
+    for clock, kind in enumerate(("clock",) if device.startswith("cuda") else ("clock", "CPU")):
+        ratio = (pipeline / bare)[:, clock]
+        low, middle, high = ratio.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=ratio.dtype)).tolist()
+        times = "".join(f"{1e3 * seconds[:, clock].median():>9.1f} ms" for seconds in (pipeline, bare))
+        print(f"{f'{name}, {kind}':<20}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{limit:>7.2f}")
+
+
+def print_memory(args: argparse.Namespace, arguments: list[str]) -> None:
+    """Measure the peak memory of a short and a long stream, each in a new process, and print both."""
+    peaks = []
+    for frames in args.memory_frames:
+        process = subprocess.run(
+            [sys.executable, __file__, *arguments, "--peak_memory_of", str(frames)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        peaks.append(json.loads(process.stdout.splitlines()[-1])["peak"] / 2**20)
+    short, long = (f"{frames} frames" for frames in args.memory_frames)
+    growth = f"{100 * (peaks[1] / peaks[0] - 1):.1f} %"
+    print(f"\n{'peak memory':<20}{short:>12}{long:>12}{'growth':>8}{'limit':>21}")
+    print(f"{'stream':<20}{peaks[0]:>8.0f} MiB{peaks[1]:>8.0f} MiB{growth:>8}{f'{100 * MEMORY_LIMIT:.0f} %':>21}")
+
+
 def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
     args = parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -222,8 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
         name: sum(p.numel() for p in getattr(pipe, name).parameters()) / 1e6
         for name in ("vae", "flow_completion", "unet")
     }
-    command = " ".join(["python", "benchmarks/pipeline_overhead.py", *(arguments or sys.argv[1:])])
-    print(f"command  {command}")
+    print(f"command  {' '.join(['python', 'benchmarks/pipeline_overhead.py', *arguments])}")
     print(f"machine  {describe_machine(args.device)}")
     print(
         f"model    {'random weights' if args.tiny else Path(args.model).name}, "
@@ -233,34 +281,18 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"shape    {image.height} x {image.width}, {args.num_frames} frames, {steps} steps, {args.dtype}\n")
 
     time_call(pipe, image, strokes, floor, args)  # warm-up
-    streamed, called = [], []
+    state = pipe.start(image, height=image.height, width=image.width)
+    streamed, called, predicted = [], [], []
     for _ in range(args.repetitions):
         streamed += time_stream(pipe, image, strokes, floor, args)
         called.append(time_call(pipe, image, strokes, floor, args))
+        predicted += time_predict_flow(pipe, state, strokes, floor, args)
 
     print(f"{'time per frame':<20}{'pipeline':>12}{'floor':>12}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
-    for name, pairs in (("stream", streamed), ("__call__", called)):
-        pipeline, bare = (torch.stack(seconds) for seconds in zip(*pairs, strict=True))  # [pairs, 2]
-        for clock, kind in enumerate(("clock",) if args.device.startswith("cuda") else ("clock", "CPU")):
-            ratio = (pipeline / bare)[:, clock]
-            low, middle, high = ratio.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=ratio.dtype)).tolist()
-            times = "".join(f"{1e3 * seconds[:, clock].median():>9.1f} ms" for seconds in (pipeline, bare))
-            print(f"{f'{name}, {kind}':<20}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{TIME_LIMIT:>7.2f}")
-
-    given = sys.argv[1:] if arguments is None else arguments
-    peaks = []
-    for frames in args.memory_frames:
-        process = subprocess.run(
-            [sys.executable, __file__, *given, "--peak_memory_of", str(frames)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        peaks.append(json.loads(process.stdout.splitlines()[-1])["peak"] / 2**20)
-    short, long = (f"{frames} frames" for frames in args.memory_frames)
-    growth = f"{100 * (peaks[1] / peaks[0] - 1):.1f} %"
-    print(f"\n{'peak memory':<20}{short:>12}{long:>12}{'growth':>8}{'limit':>21}")
-    print(f"{'stream':<20}{peaks[0]:>8.0f} MiB{peaks[1]:>8.0f} MiB{growth:>8}{f'{100 * MEMORY_LIMIT:.0f} %':>21}")
+    print_times("stream", streamed, TIME_LIMIT, args.device)
+    print_times("__call__", called, TIME_LIMIT, args.device)
+    print_times("predict_flow", predicted, FLOW_TIME_LIMIT, args.device)
+    print_memory(args, arguments)
 
 
 if __name__ == "__main__":
