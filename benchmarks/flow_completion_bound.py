@@ -10,8 +10,8 @@ joint, hidden ones included. They differ in what they know about motion:
   under a Gaussian whose covariance is estimated on the training clips ("expected joints");
 - how all joints move, by the flow at those that are visible ("all joints").
 
-Between the joints the last two interpolate along the limbs. All are compared on the body, in the cells and with the
-strokes that `embedded_model.py` uses, beside zero flow and the nearest stroke.
+Between the joints the last two interpolate along the limbs. All are compared on the body, beside zero flow
+and the nearest stroke. Strokes are visible keypoints, drawn by the magnitude of their flow.
 """
 
 import argparse
