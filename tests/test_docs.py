@@ -76,7 +76,7 @@ def test_every_block_is_in_a_language_that_is_looked_at_or_shown_only():
     "line",
     [
         "mcdiff generate cat.jpg --no-such-option",
-        "python training/loop/latent_cache.py --train_data_dir a --pretrained_vae b --cache_dir c --no-such-option",
+        "python training/cache_latents.py --train_data_dir a --pretrained_vae b --cache_dir c --no-such-option",
         "python benchmarks/results.py --evaluation evaluation --no-such-option",
         "pip install -e '.[no-such-option]'",
         "make no-such-option",

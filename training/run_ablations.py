@@ -1,15 +1,17 @@
-"""Trains variants of a small model that differ in one switch each, all with the same budget, one after the other.
+"""Trains variants of a small model that differ in one setting each, all with the same budget, one after the other.
 
     python training/run_ablations.py --train_data_dir data/people data/objects --pretrained_vae runs/autoencoder/vae \\
         --cache_dir data/cache --output_dir runs/ablations --minutes 30
 
-Each variant becomes the pipeline folder `output_dir/VARIANT`; `ablation.json` in it says how it was made. F and G are
-trained for the budget each, and so is what trains both together from the full model on. Those that a variant shares
-with another are trained once: they lie in `output_dir/components/VARIANT`, under the name of the first variant that
-they belong to. Started again, the script goes on where it stopped and keeps what is finished.
+Each variant becomes the pipeline folder `output_dir/VARIANT`, with a description in `ablation.json`. Flow completion
+and future-frame prediction are trained for one budget each. A variant that trains both together starts from the full
+model and gets one more budget. Components that several variants share are trained once. They are in
+`output_dir/components/VARIANT`, with the name of the first variant that uses them. A run that was stopped continues
+when it is started again, and keeps what is finished.
 """
 
 import argparse
+import importlib
 import json
 import shlex
 import shutil
@@ -17,12 +19,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import assemble_pipeline
-import train_end_to_end
-import train_flow_completion
-import train_future_frame
+from loop.checkpoints import Progress, find_checkpoints
 from loop.latent_cache import add_clip_arguments
-from loop.trainer import checkpoints
 
 from mcdiff_commands import main as commands
 from mcdiff_commands.evaluate import check_evaluation
@@ -31,23 +29,27 @@ from mcdiff_pipeline.atomic_files import atomic_folder, atomic_path
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
 
-# What both have in common, and how each is trained best as far as is known (checkpoints/README.md).
+# Arguments of all variants, and the best known ones for each kind of training (checkpoints/README.md).
 COMMON = ("--use_ema", "--ema_decay", "0.998", "--resume_from_checkpoint", "latest")
 FLOW_COMPLETION = ("--learning_rate", "5e-4", "--flow_weight_floor", "0.2")
 FUTURE_FRAME = ("--learning_rate", "4e-4")
 END_TO_END = ("--learning_rate", "7e-5", "--flow_weight_floor", "0.2")
 NOISE = ("--noise_augmentation", "0.3")
 
+# Arguments of this script that do not change the variants.
+IRRELEVANT_ARGUMENTS = ("output_dir", "variants", "evaluate_data_dir", "evaluate_arguments", "checkpointing_steps")
+
 
 @dataclass(frozen=True)
 class Variant:
-    """The switches of one variant; what they do is described where the training scripts define them.
+    """The arguments of one variant. The training scripts describe what they do.
 
     Args:
-        difference (`str`): to the full model, in words.
-        flow_completion (`tuple[str, ...]`, *optional*): of F; None is a variant without F.
-        future_frame (`tuple[str, ...]`): of G.
-        end_to_end (`tuple[str, ...]`, *optional*): of training both together afterwards; None leaves that out.
+        difference (`str`): the difference from the full model, in words.
+        flow_completion (`tuple[str, ...]`, *optional*): for `train_flow_completion.py`; None for a variant without
+            flow completion.
+        future_frame (`tuple[str, ...]`): for `train_future_frame.py`.
+        end_to_end (`tuple[str, ...]`, *optional*): for `train_end_to_end.py`, which then follows; None leaves it out.
     """
 
     difference: str
@@ -59,16 +61,17 @@ class Variant:
 VARIANTS = {
     "full": Variant("none"),
     "no_flow_completion": Variant(
-        "strokes go straight into G, so there is neither a splatted frame nor a start frame either",
+        "G is given the strokes themselves, so it is given neither a splatted frame nor a start frame",
         flow_completion=None,
         future_frame=("--no_flow_completion", *NOISE),
     ),
     "weighting_none": Variant(
-        "all cells count the same in the loss of F", flow_completion=("--flow_weighting", "none")
+        "all cells have the same weight in the loss of F", flow_completion=("--flow_weighting", "none")
     ),
-    "no_keypoints": Variant("F sees no strokes on keypoints in training", flow_completion=("--no_keypoints",)),
+    "no_keypoints": Variant("F is trained without strokes on keypoints", flow_completion=("--no_keypoints",)),
     "sampling_uniform": Variant(
-        "strokes are drawn without regard to motion in the training of F", flow_completion=("--sampling", "uniform")
+        "strokes for the training of F are drawn without regard to motion",
+        flow_completion=("--sampling", "uniform"),
     ),
     "no_splat": Variant(
         "G is not given the splatted frame and the mask of holes",
@@ -78,7 +81,7 @@ VARIANTS = {
         "G is not given the start frame", future_frame=("--flow_conditioning", "concat+splat", *NOISE)
     ),
     "no_noise_augmentation": Variant(
-        "the current frame gets no noise in the training of G",
+        "no noise is added to the current frame in the training of G",
         future_frame=(
             *("--flow_conditioning", "concat+splat", "--start_frame_reference"),
             "--no_noise_augmentation",
@@ -92,21 +95,21 @@ VARIANTS = {
         ),
     ),
     "start_picture": Variant(
-        "G is given the start frame splatted as a picture, and denoises the difference from it",
+        "G is given the start frame splatted as an image, and denoises the difference from it",
         future_frame=(
             *("--flow_conditioning", "concat+splat", "--start_picture_reference", *NOISE),
             *("--residual_condition", "start_picture", "--residual_scale", "2.5"),
         ),
     ),
     "plain": Variant(
-        "G in the paper's form: the current frame and the flow, without noise",
+        "G has the form of the paper: the current frame and the flow, without noise",
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
     ),
     "end_to_end": Variant(
         "F and G are trained together afterwards, for one more budget", end_to_end=("--rollout_steps", "1", *NOISE)
     ),
     "rollout": Variant(
-        "as end_to_end, on frames that the model made itself", end_to_end=("--rollout_steps", "2", *NOISE)
+        "like end_to_end, but on frames that the model made itself", end_to_end=("--rollout_steps", "2", *NOISE)
     ),
 }
 
@@ -119,7 +122,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=None, help="Optimizer steps of each component.")
     parser.add_argument("--minutes", type=float, default=None, help="Training time of each component.")
     parser.add_argument(
-        "--configs", default=str(CONFIGS), help="Folder of flow_completion.json, unet.json and scheduler.json."
+        "--configs", default=str(CONFIGS), help="Folder with flow_completion.json, unet.json and scheduler.json."
     )
     parser.add_argument("--train_batch_size", type=int, default=16)
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="bf16")
@@ -130,17 +133,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--evaluate_data_dir",
         default=None,
-        help="Evaluate each variant on the test split of these clips at the end, by `mcdiff evaluate`.",
+        help="Evaluate each variant at the end on the test split of these clips, with `mcdiff evaluate`.",
     )
     parser.add_argument(
         "--evaluate_arguments",
         default="",
-        help="What `mcdiff evaluate` is given beside, in one string such as '--strokes 5 --num-clips 48'.",
+        help="Further arguments of `mcdiff evaluate`, in one string such as '--strokes 5 --num-clips 48'.",
     )
     args = parser.parse_args(arguments)
     if args.steps is None and args.minutes is None:
         raise ValueError("The variants have no budget: give --steps, --minutes or both.")
-    # What `mcdiff evaluate` would refuse after days of training, it refuses now.
+    # `mcdiff evaluate` would refuse wrong arguments only after days of training.
     options = commands.parse(evaluation(args, "full"))
     if args.evaluate_data_dir is not None:
         check_evaluation(options)
@@ -148,7 +151,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def evaluation(args: argparse.Namespace, variant: str) -> list[str]:
-    """The arguments of `mcdiff` that evaluate a variant."""
+    """The arguments of `mcdiff` to evaluate a variant."""
     command_line = ["evaluate", "--model", str(Path(args.output_dir, variant))]
     command_line += ["--data", args.evaluate_data_dir or "CLIPS"]
     command_line += ["--output", str(Path(args.output_dir, "evaluations", variant))]
@@ -156,19 +159,15 @@ def evaluation(args: argparse.Namespace, variant: str) -> list[str]:
 
 
 def check_same_ablation(args: argparse.Namespace) -> None:
-    """Raises `ValueError` if the output folder holds variants that were made otherwise: they cannot be compared."""
-    given = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in ("output_dir", "variants", "evaluate_data_dir", "evaluate_arguments", "checkpointing_steps")
-    }
+    """Raises `ValueError` if the output folder has variants with other arguments: these cannot be compared."""
+    given = {key: value for key, value in vars(args).items() if key not in IRRELEVANT_ARGUMENTS}
     path = Path(args.output_dir, "ablations.json")
     if path.is_file():
         found = json.loads(path.read_text())
         different = [f"--{key} {found.get(key)}" for key in given if found.get(key) != given[key]]
         if different:
             raise ValueError(
-                f"{args.output_dir} holds variants that were made with {', '.join(different)}; give the same, or "
+                f"{args.output_dir} has variants that were made with {', '.join(different)}; give the same, or "
                 "another --output_dir."
             )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,104 +175,113 @@ def check_same_ablation(args: argparse.Namespace) -> None:
         unfinished.write_text(json.dumps(given, indent=2) + "\n")
 
 
+def run_script(name: str, command_line: list[str]) -> int:
+    """Runs a training script in this process, since its imports take longer than a short training."""
+    return importlib.import_module(name).main(command_line)
+
+
+def training_arguments(args: argparse.Namespace, output_dir: Path) -> list[str]:
+    """The arguments of this script that are passed on to each training script."""
+    command_line = ["--train_data_dir", *args.train_data_dir, "--validation_data_dir", *args.validation_data_dir]
+    names = ("validation_split", "cache_dir", "train_batch_size", "mixed_precision", "checkpointing_steps")
+    for name in (*names, "validation_steps", "logging_steps", "seed"):
+        command_line += [f"--{name}", str(getattr(args, name))]
+    command_line += ["--output_dir", str(output_dir), *COMMON]
+    if args.steps is not None:
+        command_line += ["--max_train_steps", str(args.steps)]
+    if args.minutes is not None:
+        command_line += ["--max_train_minutes", str(args.minutes)]
+    return command_line
+
+
 def train_component(
-    name: str, script, owner: str, switches: tuple[str, ...], args: argparse.Namespace
+    name: str, owner: str, own_arguments: tuple[str, ...], args: argparse.Namespace
 ) -> tuple[int, Path]:
-    """Trains F, G or both of a variant, unless that is done.
+    """Trains a component of a variant with `train_NAME.py`, unless that is done.
 
     Returns:
-        `tuple[int, Path]`: the script's exit status, and its output folder, in which `made.json` keeps the arguments,
-        and the steps and minutes that were reached.
+        `tuple[int, Path]`: the exit status of the script, and its output folder. There `made.json` has the arguments,
+        and the steps and minutes of the training.
     """
     output_dir = Path(args.output_dir, "components", owner, name)
     made = output_dir / "made.json"
     if made.is_file():
         print(f"{owner}: {name} is trained already.")
         return 0, output_dir
-    command_line = ["--train_data_dir", *args.train_data_dir, "--validation_data_dir", *args.validation_data_dir]
-    for argument in ("validation_split", "cache_dir"):
-        command_line += [f"--{argument}", getattr(args, argument)]
-    for argument in ("train_batch_size", "mixed_precision", "checkpointing_steps", "validation_steps", "seed"):
-        command_line += [f"--{argument}", str(getattr(args, argument))]
-    command_line += ["--logging_steps", str(args.logging_steps), "--output_dir", str(output_dir), *COMMON]
-    if args.steps is not None:
-        command_line += ["--max_train_steps", str(args.steps)]
-    if args.minutes is not None:
-        command_line += ["--max_train_minutes", str(args.minutes)]
-    command_line += switches
     print(f"{owner}: training {name} ...", flush=True)
-    status = script.main(command_line)
+    command_line = [*training_arguments(args, output_dir), *own_arguments]
+    status = run_script(f"train_{name}", command_line)
     if status == 0:
-        progress = json.loads((checkpoints(output_dir)[-1] / "progress.json").read_text())
+        progress = Progress.load(find_checkpoints(output_dir)[-1])
+        result = {"arguments": command_line, "steps": progress.step, "minutes": round(progress.minutes, 4)}
         with atomic_path(made) as unfinished:
-            unfinished.write_text(
-                json.dumps(
-                    {"arguments": command_line, "steps": progress["step"], "minutes": round(progress["minutes"], 4)}
-                )
-            )
+            unfinished.write_text(json.dumps(result))
     return status, output_dir
 
 
-def make_variant(variant: str, args: argparse.Namespace) -> int:
-    """Trains what a variant needs and puts it together; returns the exit status of a training that was stopped."""
-    folder, settings = Path(args.output_dir, variant), VARIANTS[variant]
-    if (folder / "ablation.json").is_file():
-        print(f"{variant}: finished already.")
-        return 0
-
+def component_arguments(variant: Variant, args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """The components of a variant, in the order of training, with the arguments that all variants share."""
     vae = ("--pretrained_vae", args.pretrained_vae)
-    recipes = {
-        "flow_completion": (
-            train_flow_completion,
-            (*vae, "--model_config", f"{args.configs}/flow_completion.json", *FLOW_COMPLETION),
-        ),
+    components = {
+        "flow_completion": (*vae, "--model_config", f"{args.configs}/flow_completion.json", *FLOW_COMPLETION),
         "future_frame": (
-            train_future_frame,
-            (
-                *(*vae, "--model_config", f"{args.configs}/unet.json"),
-                *("--scheduler_config", f"{args.configs}/scheduler.json", *FUTURE_FRAME),
-            ),
+            *(*vae, "--model_config", f"{args.configs}/unet.json"),
+            *("--scheduler_config", f"{args.configs}/scheduler.json", *FUTURE_FRAME),
         ),
-        "end_to_end": (
-            train_end_to_end,
-            ("--pretrained_model_name_or_path", str(Path(args.output_dir, "full")), *END_TO_END),
-        ),
+        "end_to_end": ("--pretrained_model_name_or_path", str(Path(args.output_dir, "full")), *END_TO_END),
     }
-    if settings.end_to_end is not None:
+    return {name: shared for name, shared in components.items() if getattr(variant, name) is not None}
+
+
+def assemble(folder: Path, components: dict[str, Path], args: argparse.Namespace) -> None:
+    """Makes the pipeline folder of a variant from the output folders of its components."""
+    if "end_to_end" in components:
+        pipeline = components["end_to_end"] / "pipeline"
+        atomic_folder(folder, lambda unfinished: shutil.copytree(pipeline, unfinished, dirs_exist_ok=True))
+        return
+    command_line = ["--vae", args.pretrained_vae, "--unet", str(components["future_frame"] / "unet")]
+    command_line += ["--scheduler", str(components["future_frame"] / "scheduler"), "--output_dir", str(folder)]
+    if "flow_completion" in components:
+        command_line += ["--flow_completion", str(components["flow_completion"] / "flow_completion")]
+    run_script("assemble_pipeline", command_line)
+
+
+def make_variant(name: str, args: argparse.Namespace) -> int:
+    """Trains the components of a variant and assembles them.
+
+    Returns:
+        `int`: 0, or the exit status of a training that was stopped.
+    """
+    folder, variant = Path(args.output_dir, name), VARIANTS[name]
+    if (folder / "ablation.json").is_file():
+        print(f"{name}: finished already.")
+        return 0
+    if variant.end_to_end is not None:
         status = make_variant("full", args)
         if status != 0:
             return status
-    folders, components = {}, {}
-    for name, (script, recipe) in recipes.items():
-        switches = getattr(settings, name)
-        if switches is None:
-            continue
-        owner = next(other for other in VARIANTS if getattr(VARIANTS[other], name) == switches)
-        status, folders[name] = train_component(name, script, owner, (*recipe, *switches), args)
+
+    folders, described = {}, {}
+    for component, shared_arguments in component_arguments(variant, args).items():
+        own_arguments = getattr(variant, component)
+        owner = next(other for other in VARIANTS if getattr(VARIANTS[other], component) == own_arguments)
+        status, folders[component] = train_component(component, owner, (*shared_arguments, *own_arguments), args)
         if status != 0:
             return status
-        made = json.loads((folders[name] / "made.json").read_text())
-        components[name] = {"switches": list(switches), "shared_with": owner if owner != variant else None, **made}
-
-    if "end_to_end" in folders:
-        atomic_folder(
-            folder,
-            lambda unfinished: shutil.copytree(folders["end_to_end"] / "pipeline", unfinished, dirs_exist_ok=True),
-        )
-    else:
-        command_line = ["--vae", args.pretrained_vae, "--unet", str(folders["future_frame"] / "unet")]
-        command_line += ["--scheduler", str(folders["future_frame"] / "scheduler"), "--output_dir", str(folder)]
-        if "flow_completion" in folders:
-            command_line += ["--flow_completion", str(folders["flow_completion"] / "flow_completion")]
-        assemble_pipeline.main(command_line)
-    made = {
-        "variant": variant,
-        "difference": settings.difference,
+        described[component] = {
+            "switches": list(own_arguments),
+            "shared_with": owner if owner != name else None,
+            **json.loads((folders[component] / "made.json").read_text()),
+        }
+    assemble(folder, folders, args)
+    description = {
+        "variant": name,
+        "difference": variant.difference,
         "budget_of_each_component": {"steps": args.steps, "minutes": args.minutes},
-        "components": components,
+        "components": described,
     }
     with atomic_path(folder / "ablation.json") as unfinished:
-        unfinished.write_text(json.dumps(made, indent=2) + "\n")
+        unfinished.write_text(json.dumps(description, indent=2) + "\n")
     return 0
 
 
@@ -283,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     for variant in args.variants:
         status = make_variant(variant, args)
         if status != 0:
-            print(f"{variant}: stopped; the same command goes on from here.")
+            print(f"{variant}: stopped; run the same command to continue.")
             return status
 
     for variant in args.variants:

@@ -1,4 +1,4 @@
-"""Trains flow completion, F: from the latent of one frame and a few strokes to dense flow, by regression.
+"""Trains flow completion: from the latent of one frame and a few strokes to dense flow, by regression.
 
     python train_flow_completion.py --train_data_dir clips --validation_data_dir clips \\
         --pretrained_vae runs/autoencoder/vae --cache_dir cache --output_dir runs/flow_completion \\
@@ -10,24 +10,31 @@ The trained model is the folder `output_dir/flow_completion`.
 import argparse
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderDC, AutoencoderKL
+from loop.accelerator import make_accelerator
+from loop.arguments import add_training_arguments, check_training_arguments
+from loop.draws import SeededDraws
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.latent_cache import add_clip_arguments, open_training_clips
 from loop.publishing import add_hub_arguments, open_repository, push_component
+from loop.samples import FlowSample
 from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
-from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.trainer import Trainer
 from loop.validation_media import show
 
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import nearest_stroke_flow
 from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
-from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.flow import resize_flow, to_cells, to_pixels
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from mcdiff_pipeline.flow_visualization import flow_to_image
-from mcdiff_pipeline.pipeline_mcdiff import vae_scale_factor
+from mcdiff_pipeline.latent_codec import vae_scale_factor
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
@@ -41,13 +48,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model_config",
         default=None,
-        help=f"Layout of the model; {CONFIGS.name}/flow_completion.json, or that of the pretrained model, if absent.",
+        help=f"Config of the model. Default: {CONFIGS.name}/flow_completion.json, or that of the pretrained model.",
     )
     parser.add_argument(
         "--pretrained_model_name_or_path",
         default=None,
-        help="Start from this model folder. With --model_config its weights go into a larger model that answers as "
-        "it does at first.",
+        help="Start from this model folder. With --model_config, its weights are copied into a larger model, which at "
+        "first gives the same output.",
     )
     add_flow_loss_arguments(parser)
     add_stroke_arguments(parser)
@@ -59,12 +66,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
-    """Puts the weights of a model into one with more parts, which then answers as the smaller one does.
+    """Copies the weights of a model into a larger one, which then gives the same output.
 
-    New attention adds nothing at first, and a foreground and a background that are new both move like the one flow.
+    New attention layers add zero at first. If foreground and background are new, both get the same flow.
 
     Raises:
-        ValueError: if the larger model lacks or resizes a part of the smaller one, but for the last layer.
+        ValueError: if a layer of the smaller model is missing in the larger one or differs in size, except the last.
     """
     weights, given = model.state_dict(), pretrained.state_dict()
     is_new_output = model.config.separate_foreground and not pretrained.config.separate_foreground
@@ -83,34 +90,57 @@ def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
     model.load_state_dict(weights)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse_args(arguments)
-    accelerator = make_accelerator(args)
-    repository = open_repository(args) if accelerator.is_main_process else None
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-
-    vae, clips, validation = open_training_clips(args, accelerator)
-
+def make_model(args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL) -> FlowCompletionUNet:
+    """The model to train: pretrained, enlarged, or with random weights."""
     torch.manual_seed(args.seed)
     pretrained = None
     if args.pretrained_model_name_or_path:
         pretrained = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
-    if pretrained is not None and args.model_config is None:
-        model = pretrained
-    else:
-        config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
-        config["in_channels"] = vae.config.latent_channels
-        config["vae_scale_factor"] = vae_scale_factor(vae)
-        model = FlowCompletionUNet.from_config(config)
-        if pretrained is not None:
-            enlarge(model, pretrained)
-    cell = model.config.vae_scale_factor
-    flow_scale = model.config.flow_scale
-    accelerator.print(f"Flow completion with {model.num_parameters() / 1e6:.2f} M parameters.")
+        if args.model_config is None:
+            return pretrained
+    config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
+    config["in_channels"] = vae.config.latent_channels
+    config["vae_scale_factor"] = vae_scale_factor(vae)
+    model = FlowCompletionUNet.from_config(config)
+    if pretrained is not None:
+        enlarge(model, pretrained)
+    return model
 
-    def load(index, rng):
-        pair = clips[index]
-        sparse_flow, mask = draw_sparse_flow(pair, args, rng)
+
+class ValidationSample(TypedDict):
+    """A pair of frames with strokes at keypoints, on the latent grid. Flow is in cells.
+
+    latent: `[C, h, w]`.
+    flow, nearest: `[2, h, w]`, the true flow, and the baseline in which each cell follows the nearest stroke.
+    body: bool `[1, h, w]`, cells that people and objects cover by more than half.
+    sparse_flow, mask: the strokes, `[2, h, w]` and bool `[1, h, w]`.
+    index: number of the pair in the validation clips.
+    """
+
+    latent: torch.Tensor
+    flow: torch.Tensor
+    nearest: torch.Tensor
+    body: torch.Tensor
+    sparse_flow: torch.Tensor
+    mask: torch.Tensor
+    index: int
+
+
+class FlowCompletionTraining:
+    """Flow completion with its training clips, loss and validation."""
+
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        vae, self.clips, self.validation_clips = open_training_clips(args, accelerator)
+        self.model = make_model(args, vae)
+        self.cell, self.flow_scale = self.model.config.vae_scale_factor, self.model.config.flow_scale
+        accelerator.print(f"Flow completion with {self.model.num_parameters() / 1e6:.2f} M parameters.")
+        self.draws = SeededDraws(len(self.clips), self.load_sample, args.seed, self.clips.describe)
+        self.validation_samples = self.load_validation_samples()
+
+    def load_sample(self, index: int, rng: np.random.Generator) -> FlowSample:
+        pair = self.clips[index]
+        sparse_flow, mask = draw_sparse_flow(pair, self.args, rng)
         return {
             "latent": pair["latent"],
             "flow": pair["flow"],
@@ -119,76 +149,105 @@ def main(arguments: list[str] | None = None) -> int:
             "mask": mask,
         }
 
-    def compute_loss(model, batch):
-        _, loss, values = complete_and_compare(model, batch, args, cell, flow_scale)
+    def load_validation_samples(self) -> list[ValidationSample]:
+        """The same samples for each validation. Pairs without a visible keypoint are left out."""
+        samples, clips = [], self.validation_clips
+        if clips is None:
+            return samples
+        for index in np.random.default_rng(1).permutation(len(clips)).tolist():
+            sample = self.load_validation_sample(index)
+            if sample is not None:
+                samples.append(sample)
+            if len(samples) == self.args.num_validation_samples:
+                break
+        return samples
+
+    def load_validation_sample(self, index: int) -> ValidationSample | None:
+        pair = self.validation_clips[index]
+        points, displacements = keypoint_strokes(
+            pair["flow"], pair["keypoints"], self.args.num_validation_strokes, np.random.default_rng([2, index])
+        )
+        if len(points) == 0 or not (pair["mask"] > 0).any():
+            return None
+        size = pair["latent"].shape[1:]
+        sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
+        body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
+        return {
+            "latent": torch.from_numpy(pair["latent"]),
+            "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0],
+            "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, self.cell)),
+            "body": F.interpolate(body, size, mode="area")[0] > 0.5,
+            "sparse_flow": sparse_flow,
+            "mask": mask,
+            "index": index,
+        }
+
+    def compute_loss(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        _, loss, values = complete_and_compare(model, batch, self.args, self.cell, self.flow_scale)
         return loss, values
 
-    # Fixed samples with keypoint strokes; clips without a visible keypoint have no such strokes and are left out.
-    chosen = []
-    if validation is not None:
-        for index in np.random.default_rng(1).permutation(len(validation)):
-            pair = validation[int(index)]
-            points, displacements = keypoint_strokes(
-                pair["flow"], pair["keypoints"], args.num_validation_strokes, np.random.default_rng([2, int(index)])
-            )
-            if len(points) and (pair["mask"] > 0).any():
-                size = pair["latent"].shape[1:]
-                sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
-                body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
-                chosen.append(
-                    {
-                        "latent": torch.from_numpy(pair["latent"]),
-                        "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0] * cell,
-                        "body": F.interpolate(body, size, mode="area")[0] > 0.5,
-                        "sparse_flow": sparse_flow * cell,
-                        "mask": mask,
-                        "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, cell)) * cell,
-                        "index": int(index),
-                    }
-                )
-            if len(chosen) == args.num_validation_samples:
-                break
-
-    def validate(model, step):
-        predictions = []
-        for start in range(0, len(chosen), 32):
-            batch = torch.utils.data.default_collate(chosen[start : start + 32])
-            inputs = [batch[name].to(accelerator.device) for name in ("latent", "sparse_flow", "mask")]
-            with accelerator.autocast():
-                predictions.append(model(*inputs, return_dict=False)[0].float().cpu())
-        predictions = torch.cat(predictions)
-        samples = torch.utils.data.default_collate(chosen)
+    def validate(self, model: FlowCompletionUNet, step: int) -> dict[str, float]:
+        """End-point errors in pixels, on bodies and off bodies, of the model and of the baselines."""
+        predictions = torch.cat(
+            [
+                self.predict(model, self.validation_samples[i : i + 32])
+                for i in range(0, len(self.validation_samples), 32)
+            ]
+        )
+        samples = torch.utils.data.default_collate(self.validation_samples)
+        flows = {"model": predictions, "zero": 0, "nearest": samples["nearest"]}
         values = {}
         for place, where in (("body", samples["body"][:, 0]), ("off_body", ~samples["body"][:, 0])):
-            flows = {"model": predictions, "zero": 0, "nearest": samples["nearest"]}
             for name, flow in flows.items():
-                values[f"epe_{place}_{name}"] = float((flow - samples["flow"]).norm(dim=1)[where].mean())
+                error = to_pixels(flow - samples["flow"], self.cell)
+                values[f"epe_{place}_{name}"] = float(error.norm(dim=1)[where].mean())
             for name in ("zero", "nearest"):
-                rival = max(values[f"epe_{place}_{name}"], 1e-6)
-                values[f"epe_{place}_over_{name}"] = values[f"epe_{place}_model"] / rival
-
-        # One row a sample: the frame, its strokes, the true flow, the predicted flow.
-        rows = []
-        for number in range(min(6, len(chosen))):
-            height, width = (size * cell for size in predictions.shape[2:])
-            flows = torch.stack([samples["sparse_flow"][number], samples["flow"][number], predictions[number]])
-            colors = flow_to_image(flows, max_magnitude=float(samples["flow"][number].norm(dim=0).max().clamp_min(1)))
-            colors = F.interpolate(colors, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
-            rows.append(np.concatenate([validation.frames(chosen[number]["index"])[0], *colors], axis=1))
-        show(accelerator, args, "validation", step, np.concatenate(rows))
+                baseline = max(values[f"epe_{place}_{name}"], 1e-6)
+                values[f"epe_{place}_over_{name}"] = values[f"epe_{place}_model"] / baseline
+        show(self.accelerator, self.args, "validation", step, self.draw_sheet(predictions))
         return values
 
-    status = train(
-        accelerator=accelerator,
-        args=args,
+    def predict(self, model: FlowCompletionUNet, samples: list[ValidationSample]) -> torch.Tensor:
+        """The dense flow of some samples, float32 `[N, 2, h, w]` in cells."""
+        batch = torch.utils.data.default_collate(samples)
+        inputs = (batch["latent"], to_pixels(batch["sparse_flow"], self.cell), batch["mask"])
+        with self.accelerator.autocast():
+            dense_flow = model(*(tensor.to(self.accelerator.device) for tensor in inputs), return_dict=False)[0]
+        return to_cells(dense_flow.float().cpu(), self.cell)
+
+    def draw_sheet(self, predictions: torch.Tensor) -> np.ndarray:
+        """One row for each of the first samples: the frame, its strokes, the true flow, the predicted flow."""
+        height, width = (size * self.cell for size in predictions.shape[2:])
+        rows = []
+        for sample, prediction in zip(self.validation_samples[:6], predictions):
+            flows = to_pixels(torch.stack([sample["sparse_flow"], sample["flow"], prediction]), self.cell)
+            colors = flow_to_image(flows, max_magnitude=float(flows[1].norm(dim=0).max().clamp_min(1)))
+            colors = F.interpolate(colors, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
+            rows.append(np.concatenate([self.validation_clips.frames(sample["index"])[0], *colors], axis=1))
+        return np.concatenate(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    accelerator = make_accelerator(args)
+    repository = open_repository(args) if accelerator.is_main_process else None
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    training = FlowCompletionTraining(args, accelerator)
+    status = Trainer(
+        accelerator,
+        args,
         name="flow_completion",
-        model=model,
-        draws=SeededDraws(len(clips), load, args.seed, clips.describe),
-        compute_loss=compute_loss,
-        validate=validate if chosen else None,
-    )
+        model=training.model,
+        draws=training.draws,
+        compute_loss=training.compute_loss,
+        validate=training.validate if training.validation_samples else None,
+    ).train()
+
     if accelerator.is_main_process:
-        atomic_folder(Path(args.output_dir, "flow_completion"), model.save_pretrained)
+        atomic_folder(Path(args.output_dir, "flow_completion"), training.model.save_pretrained)
     if repository is not None and status == 0:
         push_component(args.output_dir, ["flow_completion"], repository, title="Flow completion (F)")
     return status

@@ -1,14 +1,15 @@
-"""Trains future-frame prediction, G: latent diffusion of the next frame, given the current frame and its true flow.
+"""Trains future-frame prediction: latent diffusion of the next frame, given the current frame and its true flow.
 
     python train_future_frame.py --train_data_dir clips --validation_data_dir clips \\
         --pretrained_vae runs/autoencoder/vae --cache_dir cache --output_dir runs/future_frame \\
         --max_train_minutes 60 --mixed_precision bf16 --use_ema
 
-The trained model is the folders `output_dir/unet` and `output_dir/scheduler`. From a pipeline folder on:
+The trained model is the folders `output_dir/unet` and `output_dir/scheduler`. The unet of a pipeline folder can be
+trained further, as a whole, or with a LoRA:
 
     python train_future_frame.py --pretrained_model_name_or_path runs/mcdiff-small-128 --lora_rank 8 ...
 
-trains a small addition to its model alone, `output_dir/unet_lora`, which `MCDiffPipeline.load_lora_weights` loads.
+The LoRA is the folder `output_dir/unet_lora`, for `MCDiffPipeline.load_lora_weights`.
 """
 
 import argparse
@@ -18,32 +19,82 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from assemble_pipeline import load_pipeline
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from accelerate import Accelerator
+from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from loop.accelerator import make_accelerator
+from loop.arguments import add_training_arguments, check_training_arguments
 from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
-from loop.latent_cache import add_clip_arguments, open_training_clips
+from loop.draws import SeededDraws
+from loop.image_quality import psnr_moving_and_still
+from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from loop.lora import add_lora, add_lora_arguments, check_lora_arguments
+from loop.pipeline_folders import CONDITION_SETTINGS, is_pipeline_folder, load_pipeline
 from loop.publishing import add_hub_arguments, open_repository, push_component, push_lora
+from loop.rollout_states import state_from_batch
+from loop.samples import FrameSample
 from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
-from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from loop.trainer import Trainer
 from loop.validation_media import show
 
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import moving_pixels, splat_frame
-from mcdiff_pipeline.flow import accumulate_flow, resize_flow
-from mcdiff_pipeline.pipeline_mcdiff import (
-    check_residual,
-    condition_latent,
-    conditioning_channels,
-    decode_pictures,
-    frame_condition,
-    splatted_start,
-    vae_scale_factor,
-)
+from mcdiff_pipeline.conditioning import FrameConditioner
+from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.latent_codec import decode_latents
+from mcdiff_pipeline.rollout import Motion, RolloutState
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
+
+# Arguments that a pipeline folder answers itself.
+CONDITION_ARGUMENTS = (
+    *("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference"),
+    *("flow_scale", "residual_condition", "residual_scale", "prediction_type", "scheduler_config"),
+)
+
+
+def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which conditions the model gets, and what it predicts."""
+    parser.add_argument(
+        "--no_flow_completion",
+        action="store_true",
+        help="Give the model strokes drawn from the true flow instead of the flow, for a pipeline without flow "
+        "completion.",
+    )
+    parser.add_argument(
+        "--flow_conditioning",
+        choices=("concat", "concat+splat"),
+        default=None,
+        help="Give the model the flow alone, as in the paper (concat), or the flow, the current frame splatted along "
+        "it, and the mask of holes (concat+splat, the default).",
+    )
+    parser.add_argument(
+        "--start_frame_reference",
+        action="store_true",
+        help="Give the model the start frame of the clip, too, splatted along the flow accumulated since.",
+    )
+    parser.add_argument(
+        "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model. Default: 1."
+    )
+    parser.add_argument(
+        "--start_picture_reference",
+        action="store_true",
+        help="Give the model the start frame of the clip, too, splatted as an image and then encoded.",
+    )
+    parser.add_argument(
+        "--residual_condition",
+        default=None,
+        help="Denoise the difference of the next frame from this condition, such as splatted_frame or start_picture. "
+        "By default the next frame itself is denoised, as in the paper.",
+    )
+    parser.add_argument("--residual_scale", type=float, default=None, help="Factor on that difference. Default: 1.")
+    parser.add_argument(
+        "--prediction_type",
+        choices=("epsilon", "v_prediction"),
+        default=None,
+        help="What the model predicts. v_prediction, the default, has zero terminal SNR; epsilon has not.",
+    )
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -53,54 +104,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--validation_inference_steps", type=int, default=5)
     parser.add_argument("--model_config", default=str(CONFIGS / "unet.json"))
     parser.add_argument(
-        "--scheduler_config", default=None, help=f"Noise schedule; {CONFIGS.name}/scheduler.json if absent."
+        "--scheduler_config", default=None, help=f"Noise schedule. Default: {CONFIGS.name}/scheduler.json."
     )
     parser.add_argument(
         "--pretrained_model_name_or_path",
         default=None,
-        help="Start from this unet folder, or from the unet of this pipeline folder, which also says what it is given "
-        "and by which noise schedule.",
+        help="Start from this unet folder, or from the unet of this pipeline folder, with the conditions and the "
+        "noise schedule of the pipeline.",
     )
-    parser.add_argument(
-        "--no_flow_completion",
-        action="store_true",
-        help="Give the model strokes drawn from the true flow instead of the flow, for a pipeline without F.",
-    )
-    parser.add_argument(
-        "--flow_conditioning",
-        choices=("concat", "concat+splat"),
-        default=None,
-        help="Give the model the flow as it is, as in the paper, or also the current frame splatted by it and the "
-        "mask of holes; concat+splat if absent.",
-    )
-    parser.add_argument(
-        "--start_frame_reference",
-        action="store_true",
-        help="Give the model also the start frame of the clip, splatted along the flow accumulated since.",
-    )
-    parser.add_argument(
-        "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model; 1 if absent."
-    )
-    parser.add_argument(
-        "--start_picture_reference",
-        action="store_true",
-        help="Give the model also the start frame of the clip, splatted as a picture and then encoded.",
-    )
-    parser.add_argument(
-        "--residual_condition",
-        default=None,
-        help="Denoise the difference of the next frame from this condition, such as splatted_frame or start_picture, "
-        "instead of the next frame itself, which is the paper's form and what is done if absent.",
-    )
-    parser.add_argument(
-        "--residual_scale", type=float, default=None, help="What that difference is multiplied by; 1 if absent."
-    )
-    parser.add_argument(
-        "--prediction_type",
-        choices=("epsilon", "v_prediction"),
-        default=None,
-        help="What the model predicts; v_prediction, with zero terminal SNR, if absent. epsilon is without.",
-    )
+    add_condition_arguments(parser)
     add_lora_arguments(parser)
     add_denoising_arguments(parser)
     add_stroke_arguments(parser)
@@ -109,43 +121,48 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     check_training_arguments(args)
     check_lora_arguments(args)
+    set_conditions(args)
+    return args
+
+
+def set_conditions(args: argparse.Namespace) -> None:
+    """Sets `conditioning` and its scales, from the arguments or from the pipeline folder.
+
+    Raises:
+        ValueError: if the arguments contradict each other.
+    """
+    folder = args.pretrained_model_name_or_path
     references = args.start_frame_reference or args.start_picture_reference
     if args.no_flow_completion and (args.flow_conditioning or references):
         raise ValueError(
             "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
             "--start_picture_reference; leave these out."
         )
-    if is_pipeline(args.pretrained_model_name_or_path):
-        names = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference")
-        names += ("flow_scale", "residual_condition", "residual_scale", "prediction_type", "scheduler_config")
-        given = [f"--{name}" for name in names if getattr(args, name) is not None and getattr(args, name) is not False]
+    if is_pipeline_folder(folder):
+        given = [f"--{name}" for name in CONDITION_ARGUMENTS if getattr(args, name) not in (None, False)]
         if given:
             raise ValueError(
-                f"{args.pretrained_model_name_or_path} is a whole model, whose unet is trained on as it is used "
-                f"there; leave {', '.join(given)} out."
+                f"{folder} is a complete model, and its unet is trained as the model uses it; leave "
+                f"{', '.join(given)} out."
             )
-        config = MCDiffPipeline.load_config(args.pretrained_model_name_or_path)
+        config = MCDiffPipeline.load_config(folder)
         args.conditioning, args.flow_scale = config["conditioning"].split(","), config["flow_scale"]
         args.residual_condition = config.get("residual_condition")
         args.residual_scale = config.get("residual_scale", 1.0)
     else:
         args.conditioning, args.flow_scale = conditioning_of(args), args.flow_scale or 1.0
         args.residual_scale = 1.0 if args.residual_scale is None else args.residual_scale
-    check_residual(args.conditioning, args.residual_condition, args.residual_scale)
-    if "sparse_flow" not in args.conditioning and (args.no_keypoints or args.sampling != "magnitude"):
+    # This checks the names and the residual. The sizes are not known before the autoencoder is read.
+    conditioner = make_conditioner(args, latent_channels=1, cell=1)
+    if not conditioner.needs_sparse_flow and (args.no_keypoints or args.sampling != "magnitude"):
         raise ValueError(
-            "--no_keypoints and --sampling say how strokes are drawn, but only with --no_flow_completion is this "
-            "model given strokes; leave them out."
+            "--no_keypoints and --sampling say how strokes are drawn, but this model gets strokes only with "
+            "--no_flow_completion; leave them out."
         )
-    return args
-
-
-def is_pipeline(folder: str | None) -> bool:
-    return folder is not None and Path(folder, "model_index.json").is_file()
 
 
 def conditioning_of(args: argparse.Namespace) -> list[str]:
-    """Names for `frame_condition`, in order, of what the switches say the model is given beside the noise."""
+    """The names of the conditions, in order, that the arguments ask for."""
     if args.no_flow_completion:
         return ["previous_frame", "sparse_flow"]
     names = ["previous_frame", "dense_flow"]
@@ -158,10 +175,188 @@ def conditioning_of(args: argparse.Namespace) -> list[str]:
     return names
 
 
-def psnr_where(output: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
-    """PSNR in dB over the pixels `where` `[B, H, W]` of all pictures together; `[B, 3, H, W]` in [0, 1]."""
-    error = (output - target).square().mean(dim=1)
-    return float(-10 * error[where].mean().clamp_min(1e-10).log10())
+def condition_settings(args: argparse.Namespace) -> dict:
+    """The settings of a pipeline for the conditions of the model."""
+    return {name: getattr(args, name) for name in CONDITION_SETTINGS}
+
+
+def make_conditioner(args: argparse.Namespace, latent_channels: int, cell: int) -> FrameConditioner:
+    return FrameConditioner(**condition_settings(args), latent_channels=latent_channels, vae_scale_factor=cell)
+
+
+def make_scheduler(args: argparse.Namespace) -> DDIMScheduler:
+    config = DDIMScheduler.load_config(args.scheduler_config or str(CONFIGS / "scheduler.json"))
+    config["prediction_type"] = args.prediction_type or "v_prediction"
+    # At zero signal the noise contains no information about the image, so only v-prediction can start there (Lin et
+    # al. 2024).
+    config["rescale_betas_zero_snr"] = config["prediction_type"] == "v_prediction"
+    return DDIMScheduler.from_config(config)
+
+
+def make_unet(args: argparse.Namespace, latent_channels: int, in_channels: int) -> UNet2DConditionModel:
+    """The unet to train, from its own folder, or with random weights.
+
+    Raises:
+        ValueError: if it attends to text, for which there is no encoder here.
+    """
+    if args.pretrained_model_name_or_path:
+        unet = UNet2DConditionModel.from_pretrained(args.pretrained_model_name_or_path)
+    else:
+        config = UNet2DConditionModel.load_config(args.model_config)
+        config = {**config, "in_channels": in_channels, "out_channels": latent_channels}
+        unet = UNet2DConditionModel.from_config(config)
+    if any("CrossAttn" in block for block in unet.config.down_block_types):
+        raise ValueError(
+            f"The unet has {unet.config.down_block_types}, which attend to text, but there is no text encoder: name "
+            "blocks without CrossAttn, or give --pretrained_model_name_or_path a pipeline folder with a text encoder, "
+            "such as widen_unet.py makes of Stable Diffusion."
+        )
+    return unet
+
+
+def make_pipeline(args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL) -> MCDiffPipeline:
+    """The pipeline whose unet is trained. It needs no flow completion, since training and validation use true flow.
+
+    Raises:
+        ValueError: if the unet does not take the conditions.
+    """
+    torch.manual_seed(args.seed)
+    if is_pipeline_folder(args.pretrained_model_name_or_path):
+        return load_pipeline(args.pretrained_model_name_or_path, vae)
+    pipe = MCDiffPipeline(
+        vae=vae, flow_completion=None, unet=None, scheduler=make_scheduler(args), **condition_settings(args)
+    )
+    unet = make_unet(args, pipe.latent_channels, pipe.conditioner.in_channels)
+    if unet.config.in_channels != pipe.conditioner.in_channels:
+        raise ValueError(
+            f"The unet in {args.pretrained_model_name_or_path} takes {unet.config.in_channels} channels, but "
+            f"{', '.join(args.conditioning)} and the noise have {pipe.conditioner.in_channels}; give the arguments "
+            "that it was trained with."
+        )
+    # Only now, since a pipeline with a unet checks that there is flow completion.
+    pipe.register_modules(unet=unet)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class FutureFrameTraining:
+    """Future-frame prediction with its training clips, loss and validation."""
+
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        self.vae, self.clips, self.validation_clips = open_training_clips(args, accelerator)
+        self.pipe = make_pipeline(args, self.vae)
+        self.model, self.conditioner = self.pipe.unet, self.pipe.conditioner
+        self.lora = None
+        if args.lora_rank is not None:
+            self.lora = add_lora(self.model, args.lora_rank, args.lora_alpha, args.mixed_precision)
+        with torch.no_grad():
+            self.prompt_embeds = self.pipe.encode_prompt(None, 1)  # the empty text; None for a model without text
+        accelerator.print(
+            f"Future-frame prediction with {self.model.num_parameters() / 1e6:.2f} M parameters, "
+            f"{self.model.num_parameters(only_trainable=True) / 1e6:.2f} M of them trained."
+        )
+        load_sample = functools.partial(self.load_sample, self.clips)
+        self.draws = SeededDraws(len(self.clips), load_sample, args.seed, self.clips.describe)
+        self.validation = None if self.validation_clips is None else self.load_validation()
+
+    def load_sample(self, clips: LatentClips, index: int, rng: np.random.Generator) -> FrameSample:
+        pair = clips[index]
+        sample = {name: pair[name] for name in ("latent", "next_latent")}
+        if self.conditioner.needs_dense_flow:
+            sample["flow"] = pair["flow"]
+        if self.conditioner.needs_accumulated_flow:
+            sample |= clips.start(index, image=self.conditioner.needs_start_image)
+        if self.conditioner.needs_sparse_flow:
+            sample["sparse_flow"], sample["mask"] = draw_sparse_flow(pair, self.args, rng)
+        return sample
+
+    def load_validation(self) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Pairs with motion, the same for each validation.
+
+        Returns:
+            A batch of `FrameSample` with `flow`; and the current and the next frames, `[B, 3, H, W]` in [0, 1].
+        """
+        clips, device = self.validation_clips, self.accelerator.device
+        indices = np.random.default_rng(1).permutation(len(clips))
+        indices = [index for index in indices if np.linalg.norm(clips[index]["flow"], axis=0).max() > 1]
+        indices = indices[: self.args.num_validation_samples]
+        samples = [
+            self.load_sample(clips, index, np.random.default_rng([2, int(index)])) | {"flow": clips[index]["flow"]}
+            for index in indices
+        ]
+        batch = torch.utils.data.default_collate(samples)
+        images = torch.from_numpy(np.stack([clips.frames(index) for index in indices]))
+        images = images.permute(1, 0, 4, 2, 3).float().div(255).to(device)  # [2, B, 3, H, W]
+        return {name: tensor.to(device) for name, tensor in batch.items()}, *images
+
+    def state_and_motion(self, batch: dict[str, torch.Tensor], latents: torch.Tensor) -> tuple[RolloutState, Motion]:
+        """The state at the current frame, with latents `[B, C, h, w]`, and the true motion to the next."""
+        dense_flow = None
+        if self.conditioner.needs_dense_flow:
+            dense_flow = resize_flow(batch["flow"], tuple(latents.shape[2:]))
+        motion = Motion(dense_flow, batch.get("sparse_flow"), batch.get("mask"))
+        return state_from_batch(batch, latents, self.prompt_embeds), motion
+
+    def compute_loss(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        state, motion = self.state_and_motion(batch, augment_with_noise(batch["latent"], self.args))
+        state, motion = drop_conditions(state, motion, self.args)
+        conditions = self.conditioner.build(state, motion, self.vae)
+        target = self.conditioner.to_difference(batch["next_latent"], conditions.base)
+        loss = denoising_loss(model, self.pipe.scheduler, conditions.tensor, target, self.args, state.prompt_embeds)
+        return loss, {}
+
+    def predict(self, batch: dict[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
+        """Latents `[B, C, h, w]` of the next frames, as the pipeline makes them from the true flow."""
+        state, motion = self.state_and_motion(batch, batch["latent"])
+        with self.accelerator.autocast():
+            following = self.pipe.step(
+                state,
+                motion,
+                noise=noise,
+                num_inference_steps=self.args.validation_inference_steps,
+                guidance_scale=1.0,
+            )
+        return following.latents
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images `[B, 3, H, W]` in [0, 1]."""
+        with self.accelerator.autocast():
+            return torch.cat([decode_latents(self.vae, part).float() for part in latents.split(16)])
+
+    def validate(self, model: UNet2DConditionModel, step: int) -> dict[str, float]:
+        """PSNR of predicted next frames and of the baselines, on moving and on still pixels.
+
+        `model` is the unet of the pipeline that predicts.
+        """
+        batch, current, target = self.validation
+        latents, flow = batch["latent"], batch["flow"]
+        noise = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(3)).to(latents.device)
+        predicted = [
+            self.predict({name: tensor[i : i + 32] for name, tensor in batch.items()}, noise[i : i + 32])
+            for i in range(0, len(latents), 32)
+        ]
+        outputs = {
+            "model": self.decode(torch.cat(predicted)),
+            "repeat": current,
+            "splat": self.decode(splat_frame(latents, resize_flow(flow, tuple(latents.shape[2:])))),
+            "autoencoder": self.decode(batch["next_latent"]),
+        }
+        # One row for each sample: the frame, the true next frame, the predicted one, the splatted one.
+        columns = torch.stack([current, target, outputs["model"], outputs["splat"]])[:, :8]
+        sheet = columns.mul(255).round().byte().cpu().permute(1, 3, 0, 4, 2)
+        show(self.accelerator, self.args, "validation", step, sheet.flatten(0, 1).flatten(1, 2).numpy())
+        return psnr_moving_and_still(outputs, target, moving_pixels(flow))
+
+    def save(self) -> None:
+        """Writes `unet` and `scheduler`, or `unet_lora`."""
+        parts = {"unet": self.model, "scheduler": self.pipe.scheduler}
+        if self.lora is not None:
+            parts = {"unet_lora": self.lora}
+        for name, part in parts.items():
+            atomic_folder(Path(self.args.output_dir, name), part.save_pretrained)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -170,172 +365,23 @@ def main(arguments: list[str] | None = None) -> int:
     repository = open_repository(args) if accelerator.is_main_process else None
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
 
-    vae, clips, validation = open_training_clips(args, accelerator)
-
-    torch.manual_seed(args.seed)
-    channels = vae.config.latent_channels
-    in_channels = channels + conditioning_channels(args.conditioning, channels)
-    text = None
-    if is_pipeline(args.pretrained_model_name_or_path):
-        pipe = load_pipeline(args.pretrained_model_name_or_path, vae)
-        model, scheduler = pipe.unet, pipe.scheduler
-        with torch.no_grad():
-            text = pipe.encode_prompt(None, 1)  # the empty text, or None where the model reads none
-    else:
-        scheduler_config = DDIMScheduler.load_config(args.scheduler_config or str(CONFIGS / "scheduler.json"))
-        scheduler_config["prediction_type"] = args.prediction_type or "v_prediction"
-        # At zero signal the noise says nothing about the picture, so only v-prediction can start there (Lin et al.
-        # 2024).
-        scheduler_config["rescale_betas_zero_snr"] = scheduler_config["prediction_type"] == "v_prediction"
-        scheduler = DDIMScheduler.from_config(scheduler_config)
-        if args.pretrained_model_name_or_path:
-            model = UNet2DConditionModel.from_pretrained(args.pretrained_model_name_or_path)
-        else:
-            config = UNet2DConditionModel.load_config(args.model_config)
-            model = UNet2DConditionModel.from_config({**config, "in_channels": in_channels, "out_channels": channels})
-        if any("CrossAttn" in block for block in model.config.down_block_types):
-            raise ValueError(
-                f"The unet has {model.config.down_block_types}, which attend to text, and none is encoded here: "
-                "name blocks without CrossAttn, or with --pretrained_model_name_or_path a pipeline folder that has a "
-                "text encoder, such as widen_unet.py makes of Stable Diffusion."
-            )
-    if model.config.in_channels != in_channels:
-        raise ValueError(
-            f"The unet in {args.pretrained_model_name_or_path} takes {model.config.in_channels} channels, but "
-            f"{', '.join(args.conditioning)} and the noise make {in_channels}; give the switches that it was trained "
-            "with."
-        )
-    lora = None
-    if args.lora_rank is not None:
-        lora = add_lora(model, args.lora_rank, args.lora_alpha, args.mixed_precision)
-    cell = vae_scale_factor(vae)
-    accelerator.print(
-        f"Future-frame prediction with {model.num_parameters() / 1e6:.2f} M parameters, "
-        f"{model.num_parameters(only_trainable=True) / 1e6:.2f} M of them trained."
-    )
-
-    def load_from(clips, index, rng):
-        pair = clips[index]
-        sample = {name: pair[name] for name in ("latent", "next_latent")}
-        if "dense_flow" in args.conditioning:
-            sample["flow"] = pair["flow"]
-        if "start_frame" in args.conditioning or "start_picture" in args.conditioning:
-            sample |= clips.start(index, picture="start_picture" in args.conditioning)
-        if "sparse_flow" in args.conditioning:
-            sample["sparse_flow"], sample["mask"] = draw_sparse_flow(pair, args, rng)
-        return sample
-
-    def condition(batch):
-        """What the model is given beside the noise, and what its target is a difference from, or None."""
-        size = tuple(batch["latent"].shape[2:])
-        cells = start_cells = start_picture = sparse_flow = None
-        if "dense_flow" in args.conditioning:
-            cells = resize_flow(batch["flow"], size)  # [B, 2, h, w]
-        if "start_flow" in batch:
-            start_cells = accumulate_flow(resize_flow(batch["start_flow"], size), cells)
-        if "start_picture" in args.conditioning:
-            with torch.no_grad():
-                start_picture = splatted_start(vae, batch["start_picture"], start_cells * cell)
-        if "sparse_flow" in args.conditioning:
-            sparse_flow = batch["sparse_flow"], batch["mask"]
-        conditions = frame_condition(
-            args.conditioning,
-            batch["latent"],
-            None if cells is None else cells * cell,
-            vae_scale_factor=cell,
-            flow_scale=args.flow_scale,
-            start_frame=batch.get("start_latent"),
-            accumulated_flow=None if start_cells is None else start_cells * cell,
-            start_picture=start_picture,
-            sparse_flow=sparse_flow,
-        )
-        if args.residual_condition is None:
-            return conditions, None
-        return conditions, condition_latent(conditions, args.conditioning, args.residual_condition, channels)
-
-    def text_for(samples):
-        return None if text is None else text.expand(len(samples), -1, -1)
-
-    def compute_loss(model, batch):
-        given = drop_conditions(batch | {"latent": augment_with_noise(batch["latent"], args)}, args)
-        conditions, base = condition(given)
-        target = batch["next_latent"]
-        if base is not None:
-            target = args.residual_scale * (target - base)
-        return denoising_loss(model, scheduler, conditions, target, args, text_for(conditions)), {}
-
-    chosen = {}
-    if validation is not None:
-        indices = np.random.default_rng(1).permutation(len(validation))
-        indices = [index for index in indices if np.linalg.norm(validation[index]["flow"], axis=0).max() > 1]
-        indices = indices[: args.num_validation_samples]
-        samples = [
-            load_from(validation, index, np.random.default_rng([2, int(index)])) | {"flow": validation[index]["flow"]}
-            for index in indices
-        ]
-        chosen = {
-            name: tensor.to(accelerator.device) for name, tensor in torch.utils.data.default_collate(samples).items()
-        }
-        pictures = torch.from_numpy(np.stack([validation.frames(index) for index in indices]))
-        pictures = pictures.permute(1, 0, 4, 2, 3).float().div(255).to(accelerator.device)
-
-    def decode(latents):
-        with accelerator.autocast():
-            return torch.cat([decode_pictures(vae, part).float() for part in latents.split(16)])
-
-    def validate(model, step):
-        latent, flow = chosen["latent"], chosen["flow"]
-        current, target = pictures
-        generator = torch.Generator("cpu").manual_seed(3)
-        sample = torch.randn(latent.shape, generator=generator).to(latent.device)
-        sampler = DDIMScheduler.from_config(scheduler.config)
-        sampler.set_timesteps(args.validation_inference_steps, device=latent.device)
-        conditions, base = condition(chosen)
-        for timestep in sampler.timesteps:
-            model_input = torch.cat([sample, conditions], dim=1).contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast():
-                parts = [
-                    model(part, timestep, encoder_hidden_states=text_for(part)).sample
-                    for part in model_input.split(32)
-                ]
-            prediction = torch.cat(parts).float()
-            sample = sampler.step(prediction, timestep, sample).prev_sample
-        if base is not None:
-            sample = base + sample / args.residual_scale
-
-        cells = resize_flow(flow, tuple(latent.shape[2:]))
-        shown = {
-            "model": decode(sample),
-            "repeat": current,
-            "splat": decode(splat_frame(latent, cells)),
-            "autoencoder": decode(chosen["next_latent"]),
-        }
-        moving = moving_pixels(flow)
-        values = {f"psnr_moving_{name}": psnr_where(picture, target, moving) for name, picture in shown.items()}
-        values |= {f"psnr_still_{name}": psnr_where(picture, target, ~moving) for name, picture in shown.items()}
-        # One row a sample: the frame, the true next frame, the predicted one, the splatted one.
-        columns = torch.stack([current, target, *(shown[name] for name in ("model", "splat"))])[:, :8]
-        sheet = columns.mul(255).round().byte().cpu().permute(1, 3, 0, 4, 2)
-        show(accelerator, args, "validation", step, sheet.flatten(0, 1).flatten(1, 2).numpy())
-        return values
-
-    status = train(
-        accelerator=accelerator,
-        args=args,
+    training = FutureFrameTraining(args, accelerator)
+    status = Trainer(
+        accelerator,
+        args,
         name="unet",
-        model=model,
-        draws=SeededDraws(len(clips), functools.partial(load_from, clips), args.seed, clips.describe),
-        compute_loss=compute_loss,
-        validate=validate if chosen else None,
-        parts=None if lora is None else {"unet_lora": lora},
-    )
-    made = {"unet": model, "scheduler": scheduler} if lora is None else {"unet_lora": lora}
+        model=training.model,
+        draws=training.draws,
+        compute_loss=training.compute_loss,
+        validate=training.validate if training.validation is not None else None,
+        parts=None if training.lora is None else {"unet_lora": training.lora},
+    ).train()
+
     if accelerator.is_main_process:
-        for name, part in made.items():
-            atomic_folder(Path(args.output_dir, name), part.save_pretrained)
+        training.save()
     if repository is not None and status == 0:
-        if lora is None:
-            push_component(args.output_dir, list(made), repository, title="Future-frame prediction (G)")
+        if training.lora is None:
+            push_component(args.output_dir, ["unet", "scheduler"], repository, title="Future-frame prediction (G)")
         else:
             push_lora(args.output_dir, repository)
     return status

@@ -1,23 +1,26 @@
-"""Trains RAFT-small (Teed & Deng, ECCV 2020) from random weights: from two frames to dense optical flow.
+"""Trains RAFT-small (Teed & Deng, ECCV 2020) from random weights: optical flow between two frames.
 
     python train_optical_flow.py --train_data_dir clips/people clips/objects --validation_data_dir clips/people \\
         --output_dir runs/raft --max_train_minutes 80 --train_batch_size 6 --mixed_precision bf16 --use_ema
 
-The network is torchvision's `raft_small` (`pip install -e ".[annotation,training]"`), the loss and the schedule are
-the paper's. The trained model is the folder `output_dir/raft_small`, which `--flow_weights` of `annotate_videos.py`
-takes.
+The network is torchvision's `raft_small` (`pip install -e ".[annotation,training]"`). The loss and the schedule are
+those of the paper. The trained model is the folder `output_dir/raft_small`, for `mcdiff annotate --flow-weights`.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from loop.trainer import SeededDraws, add_training_arguments, check_training_arguments, make_accelerator, train
+from accelerate import Accelerator
+from loop.accelerator import make_accelerator
+from loop.arguments import add_training_arguments, check_training_arguments
+from loop.draws import SeededDraws
+from loop.trainer import Trainer
 from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_small
 from torchvision.transforms.v2 import functional as transforms
@@ -29,10 +32,12 @@ from mcdiff_pipeline.flow import resize_flow
 
 # Weight of the i-th of N predictions is GAMMA ** (N - i) (RAFT, section 3.3).
 GAMMA = 0.8
-# Pixels that move further than this are left out of the loss, as in the paper's training program.
+# Pixels that move further than this do not count in the loss, as in the paper's training program.
 MAX_FLOW = 400.0
-# Standard deviation in pixels of the shift between the two pieces of a pair that `--shifted_share` speaks of.
+# Standard deviation, in pixels, of the shift between the two crops of a pair; see `--shifted_share`.
 SHIFT = 10.0
+# Updates of the flow in validation; in training, see `--num_flow_updates`.
+VALIDATION_FLOW_UPDATES = 12
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -49,25 +54,27 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         default=(0.8, 2.2),
         metavar=("LEAST", "MOST"),
-        help="Frames are resized by a random factor in between before they are cropped.",
+        help="Frames are resized by a random factor in this range before they are cropped.",
     )
     parser.add_argument(
         "--shifted_share",
         type=float,
         default=0.7,
-        help="In this share of the samples the second frame is cut elsewhere, as if the camera moved. Without it "
-        'most of a rendered picture stands still, and a network that answers "nothing moves" does not learn.',
+        help="Share of the samples in which the second frame is cropped at another place, as if the camera moved. "
+        "Without this, most pixels of rendered clips are still, and a network that predicts zero flow does not learn.",
     )
-    parser.add_argument("--num_flow_updates", type=int, default=8, help="Refinements in training; 12 in validation.")
+    parser.add_argument(
+        "--num_flow_updates", type=int, default=8, help="Updates of the flow in training; validation has 12."
+    )
     parser.add_argument(
         "--upsampling",
         type=int,
         default=3,
-        help="Frames are enlarged by this in validation and, as config.json says, wherever the model is used: its "
-        "flow has one vector for 8 x 8 pixels, and arms of a person 128 pixels high are thinner than that.",
+        help="Frames are enlarged by this factor in validation and in annotation, which reads it from config.json. "
+        "The network has one flow vector per 8 x 8 pixels, and the arms of a person 128 pixels high are thinner.",
     )
     add_training_arguments(parser)
-    # The recipe of RAFT: one cycle with linear annealing, little weight decay.
+    # The settings of RAFT: one cycle with linear annealing, little weight decay.
     parser.set_defaults(learning_rate=4e-4, lr_scheduler="linear", adam_beta2=0.999, adam_weight_decay=1e-4)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
@@ -79,10 +86,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 class RaftSmall(torch.nn.Module):
-    """torchvision's `raft_small` with the two methods by which the training loop writes and reads a model's folder.
+    """torchvision's `raft_small`, with the methods of a diffusers model that the training loop needs.
 
     Args:
-        description: what `config.json` says beside the architecture; anything that JSON can hold.
+        description (`dict`, *optional*): further entries of `config.json`, as JSON values.
     """
 
     def __init__(self, description: dict[str, Any] | None = None):
@@ -108,12 +115,21 @@ class RaftSmall(torch.nn.Module):
         return model
 
 
-class FramePairs:
-    """Pairs of consecutive frames of a split of some folders, with their flow.
+class FramePair(NamedTuple):
+    """Two consecutive frames.
 
-    Item `i` is a tuple: frames uint8 `[2, 3, H, W]`, flow float32 `[2, H, W]` in pixels, mask of the first frame uint8
-    `[H, W]` (0 = background).
+    frames: uint8 `[2, 3, H, W]`.
+    flow: float32 `[2, H, W]` in pixels, from the first frame to the second.
+    mask: uint8 `[H, W]` of the first frame, 0 = background.
     """
+
+    frames: torch.Tensor
+    flow: torch.Tensor
+    mask: torch.Tensor
+
+
+class FramePairs:
+    """Pairs of consecutive frames with their flow, from one split of some folders."""
 
     def __init__(self, data_dirs: list[str], split: str):
         self.datasets = [ClipDataset(folder, split) for folder in data_dirs]
@@ -127,14 +143,14 @@ class FramePairs:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> FramePair:
         number, clip, t = self.pairs[index]
         piece = self.datasets[number].read(clip, (t, t + 1))
         frames = torch.from_numpy(piece.frames).permute(0, 3, 1, 2)
-        return frames, torch.from_numpy(piece.flow[0]), torch.from_numpy(piece.masks[0])
+        return FramePair(frames, torch.from_numpy(piece.flow[0]), torch.from_numpy(piece.masks[0]))
 
 
-def random_piece(
+def random_crop(
     frames: torch.Tensor,
     flow: torch.Tensor,
     crop_size: int,
@@ -142,19 +158,20 @@ def random_piece(
     shifted_share: float,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random piece of a pair, shifted, resized and mirrored.
+    """A random crop of a pair, shifted, resized and mirrored.
 
     Args:
-        frames: uint8 `[2, 3, H, W]`.
-        flow: float32 `[2, H, W]` in pixels, from the first frame to the second.
-        crop_size: height and width of the result, in pixels.
-        scale: least and most that the frames are resized by; what would be too small for the crop is enlarged more.
-        shifted_share: probability that the second frame is cut elsewhere.
+        frames (`torch.Tensor`): uint8 `[2, 3, H, W]`.
+        flow (`torch.Tensor`): float32 `[2, H, W]` in pixels, from the first frame to the second.
+        crop_size (`int`): height and width of the result, in pixels.
+        scale (`tuple[float, float]`): smallest and largest factor of resizing. Frames that would be smaller than the
+            crop are enlarged more.
+        shifted_share (`float`): probability that the second frame is cropped at another place.
 
     Returns:
         Frames, float32 `[2, 3, crop_size, crop_size]` in [0, 1], and their flow, float32 in pixels of the result.
     """
-    # The piece is cut first and resized afterwards: the same picture for a fraction of the work.
+    # Cropping before resizing gives the same image for a fraction of the work.
     zoom = np.exp(rng.uniform(*np.log(scale)))
     stretch = 2 ** rng.uniform(-0.2, 0.2)
     height, width = flow.shape[1:]
@@ -171,7 +188,7 @@ def random_piece(
     flow = flow[:, top : top + rows, left : left + columns] - torch.tensor([right, down])[:, None, None]
     size = (crop_size, crop_size)
     frames = F.interpolate(frames, size, mode="bilinear", antialias=True)
-    # Nearest: between a person and the background there is no motion in between.
+    # Nearest, since flow has no values between those of a person and of the background.
     flow = F.interpolate(flow[None], size, mode="nearest-exact")[0]
     flow = flow * torch.tensor([crop_size / columns, crop_size / rows])[:, None, None]
     for axis, probability in ((2, 0.5), (1, 0.1)):
@@ -182,16 +199,16 @@ def random_piece(
 
 
 def disturb(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Recolors frames `[2, 3, H, W]` in [0, 1], adds noise and covers pieces of the second one."""
-    # In one case of five the two frames are lit differently.
+    """Changes the colors of frames `[2, 3, H, W]` in [0, 1], adds noise, and covers rectangles of the second frame."""
+    # In one of five cases the two frames have different light.
     if rng.random() < 0.2:
-        frames = torch.stack([_recolor(frame, rng) for frame in frames])
+        frames = torch.stack([recolor(frame, rng) for frame in frames])
     else:
-        frames = _recolor(frames, rng)
+        frames = recolor(frames, rng)
     noise = torch.from_numpy(rng.standard_normal(frames.shape, dtype=np.float32))
     frames = (frames + noise * rng.uniform(0, 0.02)).clamp(0, 1)
 
-    # Things that vanish: rectangles of the second frame in its mean color.
+    # Occlusions: rectangles of the second frame get its mean color.
     if rng.random() < 0.5:
         height, width = frames.shape[2:]
         for _ in range(rng.integers(1, 3)):
@@ -201,8 +218,8 @@ def disturb(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return frames
 
 
-def _recolor(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Random brightness, contrast, saturation and hue, of the widths that RAFT's training uses."""
+def recolor(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Random brightness, contrast, saturation and hue, with the ranges of RAFT's training."""
     frames = transforms.adjust_brightness(frames, rng.uniform(0.6, 1.4))
     frames = transforms.adjust_contrast(frames, rng.uniform(0.6, 1.4))
     frames = transforms.adjust_saturation(frames, rng.uniform(0.6, 1.4))
@@ -210,7 +227,10 @@ def _recolor(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def sequence_loss(predictions: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-    """Equation 7 of RAFT: L1 distances of all predictions `[B, 2, H, W]` to the target, later ones counting more."""
+    """Equation 7 of RAFT: weighted L1 distances of all predictions `[B, 2, H, W]` to the target.
+
+    Later predictions have larger weights.
+    """
     known = target.norm(dim=1, keepdim=True) < MAX_FLOW
     loss = target.new_zeros(())
     for number, prediction in enumerate(reversed(predictions)):
@@ -218,62 +238,81 @@ def sequence_loss(predictions: list[torch.Tensor], target: torch.Tensor) -> torc
     return loss
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse_args(arguments)
-    accelerator = make_accelerator(args)
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+class OpticalFlowTraining:
+    """RAFT-small with its training pairs, loss and validation.
 
-    pairs = FramePairs(args.train_data_dir, "train")
-    accelerator.print(f"{len(pairs)} pairs of frames to train on.")
-    torch.manual_seed(args.seed)
-    model = RaftSmall({"upsampling": args.upsampling})
+    A sample has `frames`, float32 `[2, 3, S, S]` in [-1, 1], and `flow`, float32 `[2, S, S]` in pixels.
+    """
 
-    def load(index, rng):
-        frames, flow, _ = pairs[index]
-        frames, flow = random_piece(frames, flow, args.crop_size, args.scale, args.shifted_share, rng)
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        self.pairs = FramePairs(args.train_data_dir, "train")
+        accelerator.print(f"{len(self.pairs)} pairs of frames to train on.")
+        torch.manual_seed(args.seed)
+        self.model = RaftSmall({"upsampling": args.upsampling})
+        self.draws = SeededDraws(len(self.pairs), self.load_sample, args.seed)
+        self.validation_pairs = FramePairs(args.validation_data_dir, args.validation_split)
+        order = np.random.default_rng(1).permutation(len(self.validation_pairs))
+        self.validation_indices = order[: args.num_validation_samples].tolist()
+
+    def load_sample(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        args, pair = self.args, self.pairs[index]
+        frames, flow = random_crop(pair.frames, pair.flow, args.crop_size, args.scale, args.shifted_share, rng)
         return {"frames": disturb(frames, rng) * 2 - 1, "flow": flow}
 
-    def compute_loss(model, batch):
-        predictions = model(batch["frames"][:, 0], batch["frames"][:, 1], args.num_flow_updates)
+    def compute_loss(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        predictions = model(batch["frames"][:, 0], batch["frames"][:, 1], self.args.num_flow_updates)
         loss = sequence_loss(predictions, batch["flow"])
         with torch.no_grad():
             error = (predictions[-1].float() - batch["flow"]).norm(dim=1).mean()
         return loss, {"end_point_error": error}
 
-    validation = FramePairs(args.validation_data_dir, args.validation_split) if args.validation_data_dir else []
-    chosen = np.random.default_rng(1).permutation(len(validation))[: args.num_validation_samples]
+    def predict(self, model: RaftSmall, frames: torch.Tensor) -> torch.Tensor:
+        """The flow `[2, H, W]` in pixels between two uint8 frames `[2, 3, H, W]`."""
+        size = [length * self.args.upsampling for length in frames.shape[2:]]
+        enlarged = F.interpolate(frames.float(), size, mode="bilinear").div(127.5).sub(1).to(self.accelerator.device)
+        with self.accelerator.autocast():
+            prediction = model(enlarged[:1], enlarged[1:], VALIDATION_FLOW_UPDATES)[-1].float().cpu()
+        return resize_flow(prediction, frames.shape[2:])[0]
 
-    def validate(model, step):
-        sums = np.zeros((2, 3))  # body, off the body; error, length of the flow, pixels
-        for index in chosen.tolist():
-            frames, flow, mask = validation[index]
-            size = [length * args.upsampling for length in flow.shape[1:]]
-            enlarged = F.interpolate(frames.float(), size, mode="bilinear").div(127.5).sub(1).to(accelerator.device)
-            with accelerator.autocast():
-                prediction = model(enlarged[:1], enlarged[1:], 12)[-1].float().cpu()
-            prediction = resize_flow(prediction, flow.shape[1:])[0]
-            for row, where in enumerate((mask > 0, mask == 0)):
-                for column, difference in enumerate((prediction - flow, flow)):
-                    sums[row, column] += float(difference.norm(dim=0)[where].sum())
-                sums[row, 2] += int(where.sum())
-        errors = sums[:, :2] / sums[:, 2:].clip(1)
+    def validate(self, model: RaftSmall, step: int) -> dict[str, float]:
+        """Mean end-point errors in pixels of the model and of zero flow, over pixels on bodies and off bodies."""
+        places = ("body", "off_body")
+        errors = {f"epe_{place}_{name}": 0.0 for place in places for name in ("model", "zero")}
+        pixels = dict.fromkeys(places, 0)
+        for pair in map(self.validation_pairs.__getitem__, self.validation_indices):
+            prediction = self.predict(model, pair.frames)
+            for place, where in zip(places, (pair.mask > 0, pair.mask == 0)):
+                errors[f"epe_{place}_model"] += float((prediction - pair.flow).norm(dim=0)[where].sum())
+                errors[f"epe_{place}_zero"] += float(pair.flow.norm(dim=0)[where].sum())
+                pixels[place] += int(where.sum())
         return {
-            f"epe_{place}_{name}": errors[row, column]
-            for row, place in enumerate(("body", "off_body"))
-            for column, name in enumerate(("model", "zero"))
+            f"epe_{place}_{name}": errors[f"epe_{place}_{name}"] / max(pixels[place], 1)
+            for place in places
+            for name in ("model", "zero")
         }
 
-    status = train(
-        accelerator=accelerator,
-        args=args,
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    accelerator = make_accelerator(args)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    training = OpticalFlowTraining(args, accelerator)
+    status = Trainer(
+        accelerator,
+        args,
         name="raft_small",
-        model=model,
-        draws=SeededDraws(len(pairs), load, args.seed),
-        compute_loss=compute_loss,
-        validate=validate if len(chosen) else None,
-    )
+        model=training.model,
+        draws=training.draws,
+        compute_loss=training.compute_loss,
+        validate=training.validate if training.validation_indices else None,
+    ).train()
+
     if accelerator.is_main_process:
-        atomic_folder(Path(args.output_dir, "raft_small"), model.save_pretrained)
+        atomic_folder(Path(args.output_dir, "raft_small"), training.model.save_pretrained)
     return status
 
 

@@ -5,51 +5,16 @@ import json
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from support.pipeline_runs import STROKES, latents_of, seeded
+from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
 from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mcdiff_pipeline import MCDiffPipeline
 
 
-def make_tokenizer() -> CLIPTokenizer:
-    """One token per letter: the 256 byte characters, the same at the end of a word, and two special tokens."""
-    characters = list(bytes_to_unicode().values())
-    words = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77)
-
-
-def make_text_encoder() -> CLIPTextModel:
-    torch.manual_seed(3)
-    config = CLIPTextConfig(
-        vocab_size=514,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-    )
-    return CLIPTextModel(config).eval()
-
-
-def make_cross_attention_unet() -> UNet2DConditionModel:
-    return make_unet(
-        4 + 15,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-    )
-
-
 def make_text_pipeline(**overrides) -> MCDiffPipeline:
     components = {
-        "unet": make_cross_attention_unet(),
+        "unet": make_cross_attention_unet(4 + 15),
         "text_encoder": make_text_encoder(),
         "tokenizer": make_tokenizer(),
         "default_num_frames": 2,

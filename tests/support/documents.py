@@ -229,8 +229,8 @@ def make_place(folder: Path) -> None:
     """A folder that looks like a clone with some data, for what reads from it and writes into it."""
     from support.annotation_runs import pan
     from support.sliding_squares import write_squares
+    from support.text_models import write_stable_diffusion
     from support.tiny_models import make_pipeline
-    from test_widen_unet import write_stable_diffusion
 
     from mcdiff_pipeline.video import write_video
 

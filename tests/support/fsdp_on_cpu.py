@@ -1,10 +1,10 @@
-"""Runs a script of training with FSDP on the CPU, for tests.
+"""Runs a training script with FSDP on the CPU, for tests.
 
     accelerate launch --config_file training/accelerate_configs/fsdp.yaml tests/support/fsdp_on_cpu.py SCRIPT ARGUMENTS
 
-accelerate splits weights over processes of the kind MULTI_GPU and the like alone, not of MULTI_CPU, though PyTorch's
-FSDP has no such limit. So this makes accelerate's processes on the CPU, which talk through gloo, calls them MULTI_GPU,
-and leaves everything else as it is.
+accelerate shards weights only over processes of kinds such as MULTI_GPU, not MULTI_CPU. FSDP in PyTorch has no such
+limit. So this program makes accelerate's processes on the CPU, which communicate through gloo, and names their kind
+MULTI_GPU. Everything else is as on GPUs.
 """
 
 import runpy

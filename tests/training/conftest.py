@@ -1,31 +1,48 @@
-"""Fixtures shared by the tests of training."""
+"""Fixtures of the tests of training."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import train_autoencoder
+import train_flow_completion
+import train_future_frame
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderDC
 from support.tiny_models import make_pipeline
-from support.training_runs import write_training_data
+from support.training_runs import arguments, write_training_data
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    """Clips, a photograph, model configs and an untrained autoencoder."""
+def data(tmp_path_factory) -> Path:
+    """A folder with clips, a photograph, model configs and an untrained autoencoder."""
     root = tmp_path_factory.mktemp("data")
     write_training_data(root)
     return root
 
 
 @pytest.fixture(scope="session")
-def start(data, tmp_path_factory):
+def start(data, tmp_path_factory) -> Path:
     """A pipeline folder with random weights."""
     folder = tmp_path_factory.mktemp("start") / "model"
     make_pipeline(vae=AutoencoderDC.from_pretrained(data / "vae")).save_pretrained(folder)
     return folder
 
 
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory) -> dict[str, Path]:
+    """The output folders of the three component scripts after four steps, by the names of the scripts."""
+    outputs = {}
+    for script in (train_autoencoder, train_flow_completion, train_future_frame):
+        name = script.__name__
+        outputs[name] = tmp_path_factory.mktemp(name)
+        assert script.main(arguments(data, name, outputs[name])) == 0
+    return outputs
+
+
 @pytest.fixture
-def another_precision():
-    """One process has one precision, which accelerate keeps."""
+def another_precision() -> Iterator[None]:
+    """Lets a test use mixed precision: accelerate keeps one precision for a whole process."""
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()

@@ -1,22 +1,21 @@
-"""The sizes of `training/configs/`, built on the `meta` device, where even large models need no memory."""
+"""The model sizes in `training/configs/`, built on the `meta` device, where even large models need no memory."""
 
-import json
 import re
 
 import pytest
 import torch
-import train_future_frame
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from loop.latent_cache import vae_class
-from support.training_runs import TRAINING, arguments
+from loop.autoencoder import vae_class
+from support.training_runs import TRAINING
 
 from mcdiff_pipeline import FlowCompletionUNet
-from mcdiff_pipeline.pipeline_mcdiff import conditioning_channels, vae_scale_factor
+from mcdiff_pipeline.conditioning import FrameConditioner
+from mcdiff_pipeline.latent_codec import vae_scale_factor
 
 
 CONFIGS = TRAINING / "configs"
 SPLAT = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
-# What G of each size is given, and the side of its pictures in pixels.
+# The conditions of the unet, and the side of the images in pixels.
 SIZES = {
     "small-128": ((*SPLAT, "start_frame"), 128),
     "ldm4-256": (("previous_frame", "dense_flow"), 256),
@@ -37,7 +36,7 @@ def build(name: str) -> dict[str, torch.nn.Module]:
         }
 
 
-def test_every_folder_of_configs_is_a_size_that_is_tested():
+def test_every_folder_of_configs_is_tested():
     assert {folder.name for folder in CONFIGS.iterdir()} == set(SIZES)
 
 
@@ -55,7 +54,8 @@ def test_models_of_a_size_fit_each_other(name):
     assert models["flow_completion"](latent, *strokes).dense_flow.shape == (1, 2, side, side)
 
     unet = models["unet"]
-    assert unet.config.in_channels == channels + conditioning_channels(conditioning, channels)
+    conditioner = FrameConditioner(conditioning, latent_channels=channels, vae_scale_factor=cell)
+    assert unet.config.in_channels == conditioner.in_channels
     assert unet.config.sample_size == side
     sample = torch.empty(1, unet.config.in_channels, side, side, device="meta")
     text = torch.empty(1, 77, unet.config.cross_attention_dim, device="meta") if name == "sd15-512" else None
@@ -75,12 +75,3 @@ def test_readme_states_the_number_of_parameters(name):
     (row,) = re.findall(rf"^\| `{name}` \|(.+)$", (TRAINING / "README.md").read_text(), re.MULTILINE)
     millions = [f"{model.num_parameters() / 1e6:.1f}" for model in build(name).values()]
     assert [cell.strip() for cell in row.split("|")][:3] == millions
-
-
-def test_a_unet_that_attends_to_text_is_refused_where_there_is_none(data, tmp_path):
-    config = json.loads((data / "train_future_frame.json").read_text())
-    config |= {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "cross_attention_dim": 8}
-    (tmp_path / "unet.json").write_text(json.dumps(config))
-    command_line = arguments(data, "train_future_frame", tmp_path, model_config=tmp_path / "unet.json")
-    with pytest.raises(ValueError, match="CrossAttnDownBlock2D.*, which attend to text, and none is encoded here"):
-        train_future_frame.main(command_line)

@@ -1,4 +1,4 @@
-"""Variants of a tiny model, trained through the script as a user would."""
+"""Ablations of a tiny model, through the script's command line."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def times_written(root) -> dict:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
 
 
-def test_variants_differ_in_their_switch_share_the_rest_and_are_kept(run, capsys):
+def test_variants_differ_in_one_switch_share_components_and_are_kept(run, capsys):
     folder = run("full", "no_flow_completion", "weighting_none")
     shown = capsys.readouterr().out
     for variant in ("full", "no_flow_completion", "weighting_none"):
@@ -63,11 +63,11 @@ def test_variants_differ_in_their_switch_share_the_rest_and_are_kept(run, capsys
         pipe = MCDiffPipeline.from_pretrained(folder / variant)
         pipe.set_progress_bar_config(disable=True)
         assert (pipe.flow_completion is None) == (variant == "no_flow_completion")
-        picture, strokes = Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]
-        assert len(pipe(picture, strokes, num_frames=2, height=SIZE, width=SIZE).frames[0]) == 2
+        image, strokes = Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]
+        assert len(pipe(image, strokes, num_frames=2, height=SIZE, width=SIZE).frames[0]) == 2
 
     written = times_written(folder)
-    (folder / "weighting_none/ablation.json").unlink()  # as if it had been killed before it was finished
+    (folder / "weighting_none/ablation.json").unlink()  # as if the run had been killed before
     run("full", "no_flow_completion", "weighting_none")
     changed = {path for path, when in times_written(folder).items() if written.get(path) != when}
     assert {path.relative_to(folder).parts[0] for path in changed} == {"weighting_none"}
@@ -82,7 +82,7 @@ def test_variants_are_evaluated_as_asked(run, tmp_path):
     assert metrics["settings"]["strokes"] == [1]
 
 
-def test_an_evaluation_that_would_fail_is_refused_before_the_training(run, tmp_path):
+def test_wrong_evaluation_is_refused_before_the_training(run, tmp_path):
     with pytest.raises(InputError, match="no shards test-"):
         run("plain", evaluate_data_dir=tmp_path)
     with pytest.raises(ValueError, match="'--num-clips': 'three' is not a whole number"):
@@ -90,13 +90,13 @@ def test_an_evaluation_that_would_fail_is_refused_before_the_training(run, tmp_p
     assert not (run("full") / "plain").exists()
 
 
-def test_variants_made_otherwise_are_refused(run):
+def test_variants_with_other_arguments_are_refused(run):
     run("full")
     with pytest.raises(ValueError, match=r"made with --steps 2, --seed 0; give the same, or another --output_dir"):
         run("full", steps=3, seed=1)
 
 
-def test_training_on_roll_outs_goes_on_from_the_full_model(run):
+def test_training_on_rollouts_starts_from_the_full_model(run):
     folder = run("rollout")
     made = json.loads((folder / "rollout/ablation.json").read_text())["components"]
     assert {name: part["shared_with"] for name, part in made.items()} == {
@@ -112,7 +112,7 @@ def test_training_on_roll_outs_goes_on_from_the_full_model(run):
         assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
-def test_every_variant_differs_from_all_others():
+def test_all_variants_differ():
     switches = [
         (variant.flow_completion, variant.future_frame, variant.end_to_end)
         for variant in run_ablations.VARIANTS.values()
@@ -120,7 +120,7 @@ def test_every_variant_differs_from_all_others():
     assert len(set(switches)) == len(switches)
 
 
-def test_a_budget_has_to_be_named(data, tmp_path):
+def test_missing_budget_is_refused(data, tmp_path):
     arguments = ["--train_data_dir", "x", "--pretrained_vae", "x", "--cache_dir", "x", "--output_dir", str(tmp_path)]
     with pytest.raises(ValueError, match="have no budget: give --steps, --minutes or both"):
         run_ablations.main(arguments)

@@ -1,70 +1,76 @@
-"""L_G, the denoising loss of future-frame prediction, and what its inputs go through in training."""
+"""L_G, the denoising loss of future-frame prediction, and the augmentation of its inputs."""
 
 import argparse
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from diffusers import SchedulerMixin
 from diffusers.training_utils import compute_snr
 
+from mcdiff_pipeline.rollout import Motion, RolloutState
+
+
+T = TypeVar("T", Motion, RolloutState)
+
 
 def add_denoising_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that the functions of this file read."""
+    """Adds the arguments of the functions in this file."""
     group = parser.add_argument_group("loss of future-frame prediction")
     augmentation = group.add_mutually_exclusive_group()
     augmentation.add_argument(
         "--noise_augmentation",
         type=float,
         default=0.1,
-        help="The previous frame gets noise of a standard deviation drawn from 0 to this, so that the model learns to "
-        "go on from its own imperfect frames.",
+        help="Adds noise to the current frame, with a standard deviation drawn from 0 to this number. So the model "
+        "learns to continue from its own imperfect frames.",
     )
     augmentation.add_argument(
-        "--no_noise_augmentation", dest="noise_augmentation", action="store_const", const=0.0, help="Leave that out."
+        "--no_noise_augmentation", dest="noise_augmentation", action="store_const", const=0.0, help="Add no noise."
     )
     group.add_argument(
         "--flow_dropout",
         type=float,
         default=0.0,
-        help="Part of the samples without motion: zero flow and no strokes. What guidance on motion starts from.",
+        help="Share of the samples without motion: zero flow and no strokes. Guidance on motion needs such samples.",
     )
     group.add_argument(
-        "--image_dropout", type=float, default=0.0, help="Part of the samples without current and start frame (zeros)."
+        "--image_dropout",
+        type=float,
+        default=0.0,
+        help="Share of the samples without current and start frame (zeros).",
     )
     group.add_argument(
         "--noise_offset",
         type=float,
         default=0.0,
-        help="Standard deviation of what is added to the noise of a whole channel, so that brightness is learned at "
+        help="Standard deviation of an offset to the noise of a whole channel, so that the model learns brightness at "
         "all timesteps (Guttenberg 2023), e.g. 0.1.",
     )
     group.add_argument("--snr_gamma", type=float, default=None, help="Min-SNR weighting (Hang et al. 2023), e.g. 5.")
 
 
 def augment_with_noise(latent: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
-    """Adds noise of a standard deviation drawn for each sample; latents `[B, C, h, w]`."""
+    """Adds noise to latents `[B, C, h, w]`, with a standard deviation drawn for each sample."""
+    # `randn_like` would draw in another order for another memory layout.
     amount = args.noise_augmentation * torch.rand(len(latent), 1, 1, 1, device=latent.device)
-    return latent + amount * torch.randn_like(latent)
+    return latent + amount * torch.randn(latent.shape, device=latent.device)
 
 
-def drop_conditions(condition: dict[str, torch.Tensor], args: argparse.Namespace) -> dict[str, torch.Tensor]:
-    """Takes the motion, the frames or both from some of the samples.
+def drop_conditions(state: RolloutState, motion: Motion, args: argparse.Namespace) -> tuple[RolloutState, Motion]:
+    """Sets the motion, the frames or both to zero in some of the samples, each with its own probability."""
+    motion = _zero_some(motion, ("dense_flow", "sparse_flow", "mask"), args.flow_dropout, state)
+    return _zero_some(state, ("latents", "start_latents", "start_image"), args.image_dropout, state), motion
 
-    Args:
-        condition (`dict`): tensors whose first axis is the batch, by name: `flow`, `sparse_flow` and `mask` are the
-            motion of the step; `latent`, `start_latent` and `start_picture` are frames; others are left alone.
-    """
-    names = {
-        "flow_dropout": ("flow", "sparse_flow", "mask"),
-        "image_dropout": ("latent", "start_latent", "start_picture"),
-    }
-    condition = dict(condition)
-    for argument, dropped in names.items():
-        rate = getattr(args, argument)
-        if rate > 0:
-            kept = torch.rand(len(condition["latent"]), 1, 1, 1, device=condition["latent"].device) >= rate
-            condition |= {name: condition[name] * kept for name in dropped if name in condition}
-    return condition
+
+def _zero_some(given: T, names: tuple[str, ...], rate: float, state: RolloutState) -> T:
+    """Sets the tensors with these names to zero, in a share `rate` of the samples of `state`."""
+    if rate == 0:
+        return given
+    kept = torch.rand(len(state.latents), 1, 1, 1, device=state.latents.device) >= rate
+    tensors = {name: getattr(given, name) for name in names}
+    return replace(given, **{name: tensor * kept for name, tensor in tensors.items() if tensor is not None})
 
 
 def denoising_loss(
@@ -75,14 +81,15 @@ def denoising_loss(
     args: argparse.Namespace,
     prompt_embeds: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """L_G: squared error of the noise (or velocity) that G predicts in the noisy next frame, at random timesteps.
+    """L_G: squared error of the predicted noise, or velocity, at random timesteps.
 
     Args:
-        conditions (`torch.Tensor`): `[B, C', h, w]`, what G is given beside the noisy latent.
-        target (`torch.Tensor`): `[B, C, h, w]`, scaled latent of the next frame.
-        prompt_embeds (`torch.Tensor`, *optional*): `[B, tokens, channels]`, for a G that attends to text.
+        model (`torch.nn.Module`): the unet, as prepared for training.
+        conditions (`torch.Tensor`): `[B, C', h, w]`, the input beside the noisy latent.
+        target (`torch.Tensor`): `[B, C, h, w]`, the latent to denoise.
+        prompt_embeds (`torch.Tensor`, *optional*): `[B, tokens, channels]`, for a unet that attends to text.
     """
-    noise = torch.randn_like(target)
+    noise = torch.randn(target.shape, device=target.device)
     if args.noise_offset > 0:
         noise = noise + args.noise_offset * torch.randn(*target.shape[:2], 1, 1, device=target.device)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(target),), device=target.device)
@@ -90,8 +97,8 @@ def denoising_loss(
     model_input = torch.cat([noisy, conditions], dim=1).contiguous(memory_format=torch.channels_last)
     prediction = model(model_input, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
     predicts_noise = scheduler.config.prediction_type == "epsilon"
-    wanted = noise if predicts_noise else scheduler.get_velocity(target, noise, timesteps)
-    error = F.mse_loss(prediction.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
+    expected = noise if predicts_noise else scheduler.get_velocity(target, noise, timesteps)
+    error = F.mse_loss(prediction.float(), expected, reduction="none").mean(dim=(1, 2, 3))
     if args.snr_gamma is not None:
         snr = compute_snr(scheduler, timesteps)
         error = error * snr.clamp(max=args.snr_gamma) / (snr if predicts_noise else snr + 1)

@@ -1,21 +1,21 @@
-"""L_F, the loss of flow completion, and the switches that say how it weighs its errors."""
+"""L_F, the loss of flow completion, and its arguments."""
 
 import argparse
 
 import torch
 import torch.nn.functional as F
 
-from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.flow import resize_flow, to_cells, to_pixels
 
 
 def add_flow_loss_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that `complete_and_compare` reads."""
+    """Adds the arguments of `complete_and_compare`."""
     group = parser.add_argument_group("loss of flow completion")
     group.add_argument(
         "--flow_weighting",
         choices=("magnitude", "mask", "none"),
         default="magnitude",
-        help="Weight of a cell: λ + ‖d̂‖ / max ‖d̂‖ as in the paper, λ + the share of the cell that people and things "
+        help="Weight of a cell: λ + ‖d̂‖ / max ‖d̂‖ as in the paper, λ + the share of the cell that people and objects "
         "cover, or 1.",
     )
     group.add_argument("--flow_weight_floor", type=float, default=0.1, help="λ in the weight of a cell.")
@@ -37,15 +37,15 @@ def flow_completion_loss(
     norm: str,
     foreground: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖`, d̂ the true flow.
+    """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖`, where d̂ is the true flow.
 
-    The weight keeps the model from answering "nothing moves" (most cells do not). The paper's is
-    `w = λ + ‖d̂‖ / max ‖d̂‖`. It counts a background that moves far more than one that is still, so that a model which
-    cannot know moves it. With `w = λ + foreground`, which does not depend on the flow, the best answer under
-    uncertainty is the most plausible one.
+    Most cells do not move. The weight keeps the model from answering zero everywhere. In the paper it is
+    `w = λ + ‖d̂‖ / max ‖d̂‖`. With this weight a moving background counts far more than a still one, so a model that
+    cannot know moves the background. With `w = λ + foreground` the weight does not depend on the flow, and the best
+    answer under uncertainty is the most plausible one.
 
     Args:
-        prediction, target (`torch.Tensor`): `[B, 2, h, w]`; the loss is in their unit.
+        prediction, target (`torch.Tensor`): `[B, 2, h, w]`; the loss has their unit.
         weighting (`str`): `magnitude`, `mask` or `none` (`w = 1`).
         weight_floor (`float`): λ.
         norm (`str`): `norm` or `squared`.
@@ -59,31 +59,34 @@ def flow_completion_loss(
     else:
         weight = 1.0
     squared = (prediction.float() - target).square().sum(dim=1)
-    # The small constant makes the root differentiable where the prediction is exact.
+    # The small constant makes the root differentiable at zero error.
     return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
 
 
 def complete_and_compare(
     model: torch.nn.Module, batch: dict[str, torch.Tensor], args: argparse.Namespace, cell: int, flow_scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Runs F on a batch and compares what it answers with the truth.
+    """Runs flow completion on a batch and compares the result with the true flow.
 
     Args:
-        batch (`dict`): `latent` `[B, C, h, w]`, `sparse_flow` `[B, 2, h, w]` in pixels and its bool `mask`
-            `[B, 1, h, w]`, and the truth: `flow` `[B, 2, H, W]` in pixels, bool `foreground` `[B, 1, H, W]`.
+        model (`torch.nn.Module`): flow completion, as prepared for training.
+        batch (`dict`): see `FlowSample`.
         cell (`int`): pixels along one side of a latent cell.
-        flow_scale (`float`): cells that are 1.0 for F; the loss is in this unit.
+        flow_scale (`float`): `flow_scale` of the model's config, in cells. The loss is in this unit.
 
     Returns:
-        Dense flow `[B, 2, h, w]` in pixels, the loss, and the values to log.
+        The dense flow, float32 `[B, 2, h, w]` in cells; the loss; and further values to log, of which
+        `end_point_error` is in pixels.
     """
     size = tuple(batch["latent"].shape[2:])
-    target = resize_flow(batch["flow"], size) * cell
+    target = resize_flow(batch["flow"], size)
     foreground = F.interpolate(batch["foreground"].float(), size, mode="area")
-    dense_flow, *predicted = model(batch["latent"], batch["sparse_flow"], batch["mask"], return_dict=False)
+    strokes = to_pixels(batch["sparse_flow"], cell)
+    dense_flow, *predicted = model(batch["latent"], strokes, batch["mask"], return_dict=False)
+    dense_flow = to_cells(dense_flow.float(), cell)
     loss = flow_completion_loss(
-        dense_flow / (cell * flow_scale),
-        target / (cell * flow_scale),
+        dense_flow / flow_scale,
+        target / flow_scale,
         weighting=args.flow_weighting,
         weight_floor=args.flow_weight_floor,
         norm=args.flow_norm,
@@ -94,5 +97,5 @@ def complete_and_compare(
         values["foreground_loss"] = F.mse_loss(predicted[0].float(), foreground)
         loss = loss + args.foreground_weight * values["foreground_loss"]
     with torch.no_grad():
-        values["end_point_error"] = (dense_flow.float() - target).norm(dim=1).mean()
+        values["end_point_error"] = to_pixels(dense_flow - target, cell).norm(dim=1).mean()
     return dense_flow, loss, values

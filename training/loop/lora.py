@@ -1,6 +1,6 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2022) of G: a small addition to its attention is trained, the rest stays.
+"""Low-rank adaptation (LoRA, Hu et al. 2022) of the unet: trains a small addition to its attention layers only.
 
-The weights are written as diffusers has them, for `MCDiffPipeline.load_lora_weights`.
+The weights are written in diffusers' format, for `MCDiffPipeline.load_lora_weights`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mcdiff_pipeline import MCDiffPipeline
 
 
-# The layers that diffusers' own training scripts adapt, all those of attention.
+# The same layers as in diffusers' training scripts: all linear layers of attention.
 TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
 
 
@@ -26,22 +26,27 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora_rank",
         type=int,
         default=None,
-        help="Train a low-rank addition of this rank to the attention of a pretrained model, and nothing else: few "
-        "weights, little memory.",
+        help="Train a low-rank addition of this rank to the attention of a pretrained model and freeze the rest. This "
+        "needs little memory.",
     )
     group.add_argument(
         "--lora_alpha",
         type=float,
         default=None,
-        help="The addition counts alpha / rank times; alpha is the rank if absent.",
+        help="The addition is multiplied by alpha / rank; by default alpha is the rank.",
     )
 
 
 def check_lora_arguments(args: argparse.Namespace) -> None:
-    """Raises `ValueError` where the arguments contradict each other, and `ImportError` where peft is not installed."""
+    """Checks the arguments of `add_lora`.
+
+    Raises:
+        ValueError: if the arguments contradict each other.
+        ImportError: if peft is needed and not installed.
+    """
     if args.lora_rank is None:
         if args.lora_alpha is not None:
-            raise ValueError("--lora_alpha says how much a LoRA counts, but there is none without --lora_rank.")
+            raise ValueError("--lora_alpha scales a LoRA, but there is none without --lora_rank.")
         return
     if args.lora_rank < 1:
         raise ValueError(f"--lora_rank is {args.lora_rank}; it must be 1 or more.")
@@ -52,12 +57,12 @@ def check_lora_arguments(args: argparse.Namespace) -> None:
 
 
 class LoraWeights:
-    """The LoRA of a UNet as a part of what is trained: a checkpoint holds it in the place of the UNet.
+    """The LoRA of a unet, with the interface of a diffusers model: checkpoints hold it in place of the unet.
 
     Args:
-        weights (`dict[str, torch.Tensor]`): by their names in the UNet, without the name of the adapter.
-        metadata (`dict`, *optional*): rank, alpha and layers, which are written with the weights.
-        unet ([`UNet2DConditionModel`], *optional*): the UNet that the weights are in.
+        weights (`dict[str, torch.Tensor]`): by their names in the unet, without the name of the adapter.
+        metadata (`dict`, *optional*): rank, alpha and layers. They are written with the weights.
+        unet ([`UNet2DConditionModel`], *optional*): the unet that has these weights.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class LoraWeights:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, subfolder: str) -> "LoraWeights":
-        """Those that `save_pretrained` has written."""
+        """Reads what `save_pretrained` has written."""
         weights = load_file(Path(folder, subfolder, LORA_WEIGHT_NAME_SAFE))
         return cls({name.removeprefix("unet."): tensor for name, tensor in weights.items()})
 
@@ -82,13 +87,13 @@ class LoraWeights:
         return {name: tensor.detach() for name, tensor in self.weights.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Raises `ValueError` if these are the weights of a LoRA of another rank or another UNet."""
+        """Copies the weights. Raises `ValueError` if they are from a LoRA of another rank or for another unet."""
         given, expected = ({name: tuple(t.shape) for name, t in which.items()} for which in (state, self.weights))
         if given != expected:
             different = next(name for name in {**given, **expected} if given.get(name) != expected.get(name))
             raise ValueError(
-                f"The LoRA of the checkpoint has the shape {given.get(different)} at {different}, but the one that is "
-                f"trained has {expected.get(different)}; give the --lora_rank and the model that it was started with."
+                f"The LoRA of the checkpoint has the shape {given.get(different)} at {different}, but the one in "
+                f"training has {expected.get(different)}; give the --lora_rank and the model that it was started with."
             )
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
@@ -103,24 +108,26 @@ class LoraWeights:
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int, alpha: float | None, mixed_precision: str) -> LoraWeights:
-    """Adds a LoRA that changes nothing yet to a UNet, and freezes the rest, in half precision if training is in it.
+    """Adds a LoRA to a unet. At first it does not change the output. The other weights are frozen.
 
     Args:
-        rank (`int`): of the addition to each layer of attention.
-        alpha (`float`, *optional*): the addition counts alpha / rank times; the rank if None.
-        mixed_precision (`str`): `no`, `fp16` or `bf16`.
+        rank (`int`): rank of the addition to each layer.
+        alpha (`float`, *optional*): the addition is multiplied by alpha / rank; the rank if None.
+        mixed_precision (`str`): `no`, `fp16` or `bf16`; the precision of the frozen weights.
 
     Raises:
-        ValueError: if the UNet has no attention, or does not read all of its conditions yet.
+        ValueError: if the unet has no attention, or does not read all of its conditions yet.
     """
     from peft import LoraConfig
 
     if not any(name.endswith(TARGETS) for name, _ in unet.named_modules()):
-        raise ValueError("--lora_rank adapts attention, and this unet has none; train all of it without --lora_rank.")
+        raise ValueError(
+            "--lora_rank adapts attention, and this unet has none; train the whole unet without --lora_rank."
+        )
     if (unet.conv_in.weight == 0).all(dim=3).all(dim=2).all(dim=0).any():
         raise ValueError(
-            "--lora_rank keeps the first layer as it is, and that of this unet does not read all of its conditions "
-            "yet, as widen_unet.py leaves it; train all of it first, without --lora_rank."
+            "--lora_rank does not train the first layer, and that of this unet does not read all of its conditions "
+            "yet: widen_unet.py leaves it so; train the whole unet first, without --lora_rank."
         )
     metadata = {"r": rank, "lora_alpha": alpha or rank, "target_modules": list(TARGETS)}
     unet.requires_grad_(False)

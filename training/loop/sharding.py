@@ -1,88 +1,89 @@
-"""Weights and optimizer states of which each process holds a part (FSDP), and the same as a whole.
+"""Sharded tensors (FSDP 2) to full tensors and back.
 
-FSDP 2 keeps a parameter as a `DTensor`, whose first axis is split over the processes. Averaging works on the parts as
-they are. What is validated or saved is put together again, so that a checkpoint is that of one process, whoever wrote
-it. All functions that put together or split have to be called by all processes at once.
+FSDP 2 keeps each parameter as a `DTensor`, whose first axis is split over the processes. Averaging works on the
+shards. Validation and checkpoints need full tensors, so that a checkpoint is the same as one from a single process.
+All processes have to call each of these functions together.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def names_of_blocks(model: nn.Module) -> list[str]:
-    """Classes of the blocks that diffusers' models in `model` are best split at; none where they name none.
+def block_class_names(model: nn.Module) -> list[str]:
+    """Names of the block classes that diffusers' models want to keep unsplit (`_no_split_modules`), sorted.
 
-    Each such block becomes a unit of FSDP, whose weights are together only while it is at work.
+    Each such block becomes one unit of FSDP. Its weights are gathered only while it computes.
     """
     modules = list(model.modules())
     named = {name for module in modules for name in getattr(module, "_no_split_modules", None) or ()}
     return sorted(named & {type(module).__name__ for module in modules})
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor put together of its parts; itself if it is no `DTensor`."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The full tensor of a `DTensor`; other tensors are returned unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def split_like(tensor: torch.Tensor, parameter: DTensor) -> DTensor:
-    """A whole tensor of the shape of `parameter`, split and placed as that is."""
+def shard_like(tensor: torch.Tensor, parameter: DTensor) -> DTensor:
+    """Shards a full tensor with the shape of `parameter` in the same way as `parameter`."""
     tensor = tensor.detach().to(parameter.device).contiguous()
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
 
 
 @torch.no_grad()
-def put_together(parts: Iterable[DTensor], tensors: Iterable[torch.Tensor]) -> None:
-    """Writes each of `parts` as a whole into the tensor in its place, one at a time."""
-    for part, tensor in zip(parts, tensors, strict=True):
-        tensor.copy_(whole(part))
+def gather(shards: Iterable[DTensor], tensors: Iterable[torch.Tensor]) -> None:
+    """Copies the full tensor of each of `shards` into the matching one of `tensors`, one at a time."""
+    for shard, tensor in zip(shards, tensors, strict=True):
+        tensor.copy_(full_tensor(shard))
 
 
 @torch.no_grad()
-def split(tensors: Iterable[torch.Tensor], parts: Iterable[DTensor]) -> None:
-    """Writes each of the whole tensors into the parts in its place."""
-    for tensor, part in zip(tensors, parts, strict=True):
-        part.copy_(split_like(tensor, part))
+def scatter(tensors: Iterable[torch.Tensor], shards: Iterable[DTensor]) -> None:
+    """Copies each of the full `tensors` into the matching one of `shards`."""
+    for tensor, shard in zip(tensors, shards, strict=True):
+        shard.copy_(shard_like(tensor, shard))
 
 
-def whole_optimizer_state(optimizer: torch.optim.Optimizer, keep: bool) -> dict:
-    """The `state_dict` that the optimizer would have in one process, in the memory of the CPU.
+def _gathered_value(value: Any, keep: bool) -> Any:
+    """A value of an optimizer's state, gathered into main memory; None for a tensor that is not kept."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = full_tensor(value)
+    if not keep:
+        return None
+    # The memory layout that the weights have in a single process. The optimizer needs the same one.
+    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+    return value.to("cpu", memory_format=layout)
+
+
+def gather_optimizer_state(optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, Any]:
+    """The `state_dict` that the optimizer would have in a single process, in main memory.
 
     Args:
-        keep (`bool`): whether this process wants it; the others only take part, and have nothing of use returned.
+        keep (`bool`): whether this process needs the result. Other processes take part and drop the tensors.
     """
-
-    def put_together_and_kept(value):
-        value = whole(value)
-        if not keep:
-            return None
-        # In the layout that the weights have in one process, which the optimizer goes by.
-        layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-        return value.to("cpu", memory_format=layout)
-
     state = optimizer.state_dict()
-    whole_state = {
-        number: {
-            name: put_together_and_kept(value) if isinstance(value, torch.Tensor) else value
-            for name, value in values.items()
-        }
+    gathered = {
+        number: {name: _gathered_value(value, keep) for name, value in values.items()}
         for number, values in state["state"].items()
     }
-    return state | {"state": whole_state}
+    return state | {"state": gathered}
 
 
-def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Takes over the `state_dict` of the same optimizer in one process."""
+def load_gathered_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads the `state_dict` of the same optimizer in a single process into an optimizer of shards."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    split_state = {
+    sharded = {
         number: {
-            name: split_like(value, parameters[number])
+            name: shard_like(value, parameters[number])
             if isinstance(value, torch.Tensor) and value.shape == parameters[number].shape
             else value
             for name, value in values.items()
         }
         for number, values in state["state"].items()
     }
-    optimizer.load_state_dict(state | {"state": split_state})
+    optimizer.load_state_dict(state | {"state": sharded})

@@ -1,4 +1,4 @@
-"""Where validation pictures and videos go: a file beside the log, and the tracker of the run."""
+"""Images and videos of a validation: files in the output folder, and the run's tracker."""
 
 import argparse
 import importlib.util
@@ -19,7 +19,7 @@ TRACKERS = ("tensorboard", "wandb")
 
 
 def check_tracker(name: str | None) -> None:
-    """Raises `ImportError` where the tracker of a run is not installed."""
+    """Raises `ImportError` if the package of a tracker is not installed."""
     if name in TRACKERS and importlib.util.find_spec(name) is None:
         raise ImportError(
             f"--report_to {name}, which is not installed: pip install {name}, or give --report_to none; log.jsonl in "
@@ -28,10 +28,10 @@ def check_tracker(name: str | None) -> None:
 
 
 def show(accelerator: Accelerator, args: argparse.Namespace, name: str, step: int, pixels: np.ndarray) -> None:
-    """Keeps a picture or a video as `output_dir/NAME_STEP.png` or `.mp4`, and hands it to the tracker.
+    """Saves an image or a video as `output_dir/NAME_STEP.png` or `.mp4`, and sends it to the tracker.
 
     Args:
-        pixels: uint8 `[height, width, 3]`, or `[frames, height, width, 3]` for a video of `FPS` frames a second.
+        pixels (`np.ndarray`): uint8 `[H, W, 3]`, or `[frames, H, W, 3]` for a video with `FPS` frames per second.
     """
     if not accelerator.is_main_process:
         return
@@ -46,11 +46,11 @@ def show(accelerator: Accelerator, args: argparse.Namespace, name: str, step: in
             keywords = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({name: pixels[None]}, step=step, **keywords)
         elif tracker.name == "tensorboard":
-            # As `SummaryWriter.add_video` does it, which needs moviepy to make the GIF.
+            # `SummaryWriter.add_video` writes the same, but needs moviepy to make the GIF.
             from tensorboard.compat.proto.summary_pb2 import Summary
 
             height, width = pixels.shape[1:3]
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animated(pixels))
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_gif(pixels))
             tracker.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
         else:
             import wandb
@@ -58,8 +58,8 @@ def show(accelerator: Accelerator, args: argparse.Namespace, name: str, step: in
             tracker.log({name: wandb.Video(str(path), format="mp4")}, step=step)
 
 
-def animated(frames: np.ndarray) -> bytes:
-    """A GIF of uint8 frames `[frames, height, width, 3]`."""
+def encode_gif(frames: np.ndarray) -> bytes:
+    """Encodes uint8 frames `[frames, H, W, 3]` as an animated GIF."""
     first, *others = (Image.fromarray(frame) for frame in frames)
     file = io.BytesIO()
     first.save(file, "GIF", save_all=True, append_images=others, duration=1000 // FPS, loop=0)

@@ -1,5 +1,6 @@
-"""Trains in two processes on the CPU, as several GPUs would, and goes on in another number of processes."""
+"""Training in two processes on the CPU, as on two GPUs, and resuming with another number of processes."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,29 +9,42 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_flow_completion
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import compare_versions
 from diffusers import AutoencoderDC
-from loop.trainer import FSDP_ACCELERATE_VERSION
+from loop.accelerator import FSDP_ACCELERATE_VERSION
 from safetensors.torch import load_file
-from support import fsdp_on_cpu, recorded_training
+from support import fsdp_on_cpu, recorded_training, scripts_in_turn
 from support.training_runs import TRAINING, arguments, logged
+
+from mcdiff_pipeline import FlowCompletionUNet
 
 
 CONFIGS = TRAINING / "accelerate_configs"
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
+has_fsdp = compare_versions("accelerate", ">=", FSDP_ACCELERATE_VERSION)
+needs_fsdp = pytest.mark.skipif(not has_fsdp, reason=f"FSDP 2 needs accelerate {FSDP_ACCELERATE_VERSION} or later")
 
-def launch_two(command_line: list, config: str = "cpu_two_processes.yaml") -> None:
-    """Trains in two processes, launched as the docs say; of a script and its arguments."""
-    # Of the ports that are free now: accelerate 1.0 does not choose one by itself.
+
+def launch_two(commands: list[list[str]], folder: Path, config: str, *program: str) -> None:
+    """Runs scripts with their arguments in turn in two processes, launched as in the documents.
+
+    Args:
+        folder: where the list of commands is written.
+        config: file in `training/accelerate_configs`.
+        program: program that runs the scripts.
+    """
+    (folder / "commands.json").write_text(json.dumps([[str(word) for word in command] for command in commands]))
+    # accelerate 1.0 does not choose a free port by itself.
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     command += ["--config_file", str(CONFIGS / config), "--main_process_port", str(port)]
     process = subprocess.run(
-        [*command, *map(str, command_line)],
+        [*command, *program, scripts_in_turn.__file__, str(folder / "commands.json")],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -50,37 +64,98 @@ def steps_to(last: int, output_dir: Path, batch: int, **changes) -> list[str]:
     ]
 
 
+def flow_completion(data: Path, output_dir: Path, batch: int) -> list[str]:
+    changes = {"validation_data_dir": None, "lr_scheduler": "constant", "train_batch_size": batch}
+    return arguments(data, "train_flow_completion", output_dir, **changes)
+
+
+def end_to_end(data: Path, start: Path, output_dir: Path) -> list[str]:
+    changes = {"pretrained_model_name_or_path": start, "rollout_steps": 2, "rollout_inference_steps": 1}
+    changes |= {"pretrained_vae": None, "model_config": None, "max_train_steps": 2, "train_batch_size": 1}
+    changes |= {"num_validation_samples": 2}
+    # With such small gradients, Adam makes large steps of rounding errors.
+    changes |= {"adam_epsilon": 1e-3}
+    return arguments(data, "train_end_to_end", output_dir, **changes)
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Three epochs of four steps in one process; steps 3 to 8 of the same in two with two workers each."""
+def runs(data, start, tmp_path_factory) -> Path:
+    """Output folders of runs.
+
+    - `one`: the recorded training in one process, three epochs of four steps.
+    - `two`: steps 3 to 8 of the same in two processes, with two workers each.
+    - `flow_completion`, `end_to_end`: two processes.
+    """
     root = tmp_path_factory.mktemp("runs")
     assert recorded_training.main(steps_to(12, root / "one", batch=4)) == 0
     resumed = {"resume_from_checkpoint": root / "one/checkpoint-2", "dataloader_num_workers": 2}
-    launch_two([recorded_training.__file__, *steps_to(8, root / "two", batch=2, **resumed)])
+    commands = [
+        [recorded_training.__file__, *steps_to(8, root / "two", batch=2, **resumed)],
+        [TRAINING / "train_flow_completion.py", *flow_completion(data, root / "flow_completion", batch=2)],
+        [TRAINING / "train_end_to_end.py", *end_to_end(data, start, root / "end_to_end")],
+    ]
+    launch_two(commands, root, "cpu_two_processes.yaml")
     return root
 
 
-def test_two_processes_go_on_where_one_stopped(runs):
+@pytest.fixture(scope="module")
+def sharded(data, start, runs) -> Path:
+    """Output folders of runs with FSDP in two processes: `recorded`, steps 3 to 6 as in `two`; and `end_to_end`."""
+    root = runs / "sharded"
+    root.mkdir()
+    resumed = {"resume_from_checkpoint": runs / "one/checkpoint-2"}
+    commands = [
+        [recorded_training.__file__, *steps_to(6, root / "recorded", batch=2, **resumed)],
+        [TRAINING / "train_end_to_end.py", *end_to_end(data, start, root / "end_to_end")],
+    ]
+    launch_two(commands, root, "fsdp.yaml", fsdp_on_cpu.__file__)
+    return root
+
+
+def assert_same_weights(found: Path, expected: Path, **tolerances) -> None:
+    """Two folders of models have the same files of weights, with the same weights."""
+    files = {path.relative_to(expected) for path in expected.rglob("*.safetensors")}
+    assert files and {path.relative_to(found) for path in found.rglob("*.safetensors")} == files
+    for file in files:
+        torch.testing.assert_close(load_file(found / file), load_file(expected / file), **tolerances)
+
+
+def test_two_processes_continue_a_run_of_one(runs):
     assert recorded_training.recorded(runs / "two") == recorded_training.recorded(runs / "one")[2:8]
-    # Without the penalty on the latent's variance, which each process has of its own batch as a whole.
+    # Not the whole loss: each process penalizes the variance of the latents in its own batch.
     expected, found = logged(runs / "one", "reconstruction"), logged(runs / "two", "reconstruction")
     assert found == pytest.approx({step: expected[step] for step in range(3, 9)}, rel=1e-4)
     for name in ("vae", "vae_ema"):
-        found, wanted = (
+        found, expected = (
             AutoencoderDC.from_pretrained(runs / run / "checkpoint-8", subfolder=name).state_dict()
             for run in ("two", "one")
         )
-        for key in wanted:
-            torch.testing.assert_close(found[key], wanted[key], rtol=1e-3, atol=1e-4)
+        for key in expected:
+            torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-4)
 
 
-def test_ranks_and_workers_share_an_epoch_with_each_sample_once(runs):
+def test_two_processes_have_the_losses_of_one_with_twice_the_batch(data, runs, tmp_path):
+    two = runs / "flow_completion"
+    assert train_flow_completion.main(flow_completion(data, tmp_path, batch=4)) == 0
+    # All samples of a pass differ, so equal losses need every sample once, in one of the two processes.
+    expected, losses = logged(tmp_path, "loss"), logged(two, "loss")
+    assert list(losses) == [1, 2, 3, 4] and len(set(losses.values())) == 4
+    assert losses == pytest.approx(expected, rel=1e-4)
+    found, expected = (
+        FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion").state_dict()
+        for folder in (two, tmp_path)
+    )
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-4)
+
+
+def test_processes_and_workers_share_an_epoch_with_each_sample_once(runs):
     epoch = recorded_training.recorded(runs / "two")[2:6]
     items = [item for step in epoch for item, _ in step]
     assert sorted(items) == list(range(recorded_training.NUM_ITEMS)) and items != sorted(items)
 
 
-def test_one_process_goes_on_where_two_stopped(runs, tmp_path):
+def test_one_process_continues_a_run_of_two(runs, tmp_path):
     resumed = {"resume_from_checkpoint": runs / "two/checkpoint-8"}
     assert recorded_training.main(steps_to(12, tmp_path, batch=4, **resumed)) == 0
     assert recorded_training.recorded(tmp_path) == recorded_training.recorded(runs / "one")[8:]
@@ -88,73 +163,39 @@ def test_one_process_goes_on_where_two_stopped(runs, tmp_path):
     assert found == pytest.approx({step: expected[step] for step in range(9, 13)}, rel=1e-4)
 
 
-def test_another_batch_after_resuming_skips_no_sample_and_repeats_none(runs, tmp_path):
+def test_another_batch_size_after_resuming_skips_no_sample_and_repeats_none(runs, tmp_path):
     resumed = {"resume_from_checkpoint": runs / "two/checkpoint-8"}
     assert recorded_training.main(steps_to(10, tmp_path, batch=6, **resumed)) == 0
     found = sum(recorded_training.recorded(tmp_path), [])
     assert found == sum(recorded_training.recorded(runs / "one")[8:], [])[:12]
 
 
-has_fsdp = compare_versions("accelerate", ">=", FSDP_ACCELERATE_VERSION)
-needs_fsdp = pytest.mark.skipif(not has_fsdp, reason=f"FSDP 2 needs accelerate {FSDP_ACCELERATE_VERSION} or later")
-
-
-@pytest.fixture(scope="module")
-def in_parts(runs):
-    """Steps 3 to 6 as in `two`, but with FSDP."""
-    resumed = {"resume_from_checkpoint": runs / "one/checkpoint-2"}
-    launch_fsdp(recorded_training.__file__, steps_to(6, runs / "in_parts", batch=2, **resumed))
-    return runs / "in_parts"
-
-
-def launch_fsdp(script: str | Path, arguments: list[str]) -> None:
-    launch_two([fsdp_on_cpu.__file__, script, *arguments], "fsdp.yaml")
-
-
-def assert_alike(found: Path, wanted: Path, **tolerances) -> None:
-    """The same files of weights with the same weights, in two folders of models."""
-    files = {path.relative_to(wanted) for path in wanted.rglob("*.safetensors")}
-    assert files and {path.relative_to(found) for path in found.rglob("*.safetensors")} == files
-    for file in files:
-        torch.testing.assert_close(load_file(found / file), load_file(wanted / file), **tolerances)
-
-
 @needs_fsdp
-def test_fsdp_goes_on_where_one_process_stopped(runs, in_parts):
+def test_fsdp_continues_a_run_of_one_process(runs, sharded):
     for name in ("loss", "gradient_norm"):
-        expected, found = logged(runs / "two", name), logged(in_parts, name)
+        expected, found = logged(runs / "two", name), logged(sharded / "recorded", name)
         assert found == pytest.approx({step: expected[step] for step in range(3, 7)}, rel=1e-5)
-    expected, found = logged(runs / "one", "reconstruction"), logged(in_parts, "reconstruction")
+    expected, found = logged(runs / "one", "reconstruction"), logged(sharded / "recorded", "reconstruction")
     assert found == pytest.approx({step: expected[step] for step in range(3, 7)}, rel=1e-4)
 
 
 @needs_fsdp
-def test_a_checkpoint_of_fsdp_is_that_of_one_process(runs, in_parts, tmp_path):
-    assert_alike(in_parts / "checkpoint-6", runs / "two/checkpoint-6", rtol=1e-4, atol=1e-6)
-    resumed = {"resume_from_checkpoint": in_parts / "checkpoint-6"}
-    assert recorded_training.main(steps_to(8, tmp_path, batch=4, **resumed)) == 0
+def test_one_process_continues_a_run_of_fsdp(runs, sharded, tmp_path):
+    checkpoint = sharded / "recorded/checkpoint-6"
+    assert_same_weights(checkpoint, runs / "two/checkpoint-6", rtol=1e-4, atol=1e-6)
+    assert recorded_training.main(steps_to(8, tmp_path, batch=4, resume_from_checkpoint=checkpoint)) == 0
     assert recorded_training.recorded(tmp_path) == recorded_training.recorded(runs / "one")[6:8]
     expected, found = logged(runs / "one", "reconstruction"), logged(tmp_path, "reconstruction")
     assert found == pytest.approx({step: expected[step] for step in (7, 8)}, rel=1e-4)
 
 
 @needs_fsdp
-def test_two_models_in_blocks_train_with_fsdp_as_without(data, start, tmp_path):
-    changes = {"pretrained_model_name_or_path": start, "rollout_steps": 2, "rollout_inference_steps": 1}
-    changes |= {"pretrained_vae": None, "model_config": None, "max_train_steps": 2, "train_batch_size": 1}
-    changes |= {"num_validation_samples": 2}
-    # With its small gradients Adam makes large steps of rounding errors.
-    changes |= {"adam_epsilon": 1e-3}
-    script = TRAINING / "train_end_to_end.py"
-    whole, in_parts = (
-        arguments(data, "train_end_to_end", tmp_path / name, **changes) for name in ("whole", "in_parts")
-    )
-    launch_two([script, *whole])
-    launch_fsdp(script, in_parts)
+def test_two_networks_in_blocks_train_with_fsdp_as_without(runs, sharded):
+    found, expected = sharded / "end_to_end", runs / "end_to_end"
     for name in ("loss", "flow_loss", "denoising_loss", "gradient_norm", "epe", "psnr_moving_model"):
-        assert logged(tmp_path / "in_parts", name) == pytest.approx(logged(tmp_path / "whole", name), rel=1e-4)
-    assert_alike(tmp_path / "in_parts/checkpoint-2", tmp_path / "whole/checkpoint-2", rtol=1e-4, atol=1e-5)
-    assert_alike(tmp_path / "in_parts/pipeline", tmp_path / "whole/pipeline", rtol=1e-2, atol=1e-4)  # half precision
+        assert logged(found, name) == pytest.approx(logged(expected, name), rel=1e-4)
+    assert_same_weights(found / "checkpoint-2", expected / "checkpoint-2", rtol=1e-4, atol=1e-5)
+    assert_same_weights(found / "pipeline", expected / "pipeline", rtol=1e-2, atol=1e-4)  # half precision
 
 
 @pytest.mark.parametrize(
@@ -178,19 +219,15 @@ def test_accelerate_accepts_every_config_and_knows_all_its_keys(path):
         *(
             pytest.param(FSDP | environment, changes, message, marks=needs_fsdp)
             for environment, changes, message in (
-                (
-                    {},
-                    {},
-                    "FSDP was asked for, but accelerate gives NO .* over accelerators only; .*cpu_two",
-                ),
-                ({}, {"mixed_precision": "fp16"}, "FSDP cannot be had with --mixed_precision fp16 here"),
-                ({"FSDP_VERSION": "1"}, {}, "FSDP cannot be had with fsdp_version 1 here; .* launch with .*fsdp.yaml"),
-                ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "FSDP cannot be had with fsdp_offload_params here"),
+                ({}, {}, "distributed_type is FSDP, but accelerate gives NO .* over accelerators only; .*cpu_two"),
+                ({}, {"mixed_precision": "fp16"}, "FSDP does not work with --mixed_precision fp16 here"),
+                ({"FSDP_VERSION": "1"}, {}, "FSDP does not work with fsdp_version 1 here; .* launch with .*fsdp.yaml"),
+                ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "FSDP does not work with fsdp_offload_params here"),
             )
         ),
     ],
 )
-def test_what_cannot_be_trained_so_is_refused_before_training(tmp_path, monkeypatch, environment, changes, message):
+def test_unsupported_settings_are_refused_before_training(tmp_path, monkeypatch, environment, changes, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
@@ -198,8 +235,8 @@ def test_what_cannot_be_trained_so_is_refused_before_training(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(has_fsdp, reason=f"this accelerate is {FSDP_ACCELERATE_VERSION} or later and has FSDP 2")
-def test_an_accelerate_without_fsdp_2_is_refused_before_training(tmp_path, monkeypatch):
+@pytest.mark.skipif(has_fsdp, reason=f"accelerate {FSDP_ACCELERATE_VERSION} or later has FSDP 2")
+def test_accelerate_without_fsdp_2_is_refused_before_training(tmp_path, monkeypatch):
     for name, value in FSDP.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"FSDP needs accelerate {FSDP_ACCELERATE_VERSION} or later; .*ddp.yaml"):

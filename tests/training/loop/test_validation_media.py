@@ -1,4 +1,4 @@
-"""Numbers, pictures and videos of a validation reach the tracker, and lie beside the log."""
+"""Numbers, images and videos of a validation, as files and in the tracker."""
 
 import io
 import json
@@ -22,8 +22,8 @@ def logged_to_tensorboard(output_dir, name: str) -> EventAccumulator:
     return accumulator.Reload()
 
 
-def test_a_run_sends_numbers_and_sheets_to_tensorboard(data, tmp_path):
-    changes = {"max_train_steps": 2, "validation_steps": 1, "report_to": None}  # by default
+def test_run_sends_numbers_and_sheets_to_tensorboard(data, tmp_path):
+    changes = {"max_train_steps": 2, "validation_steps": 1, "report_to": None}  # the default
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes)) == 0
     events = logged_to_tensorboard(tmp_path, "flow_completion")
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -36,12 +36,12 @@ def test_a_run_sends_numbers_and_sheets_to_tensorboard(data, tmp_path):
             np.testing.assert_array_equal(np.asarray(sent), np.asarray(kept))
 
 
-def test_training_end_to_end_shows_a_roll_out_beside_the_truth(data, start, tmp_path):
+def test_end_to_end_training_shows_a_rollout_beside_the_true_frames(data, start, tmp_path):
     changes = {"pretrained_model_name_or_path": start, "pretrained_vae": None, "model_config": None}
     changes |= {"max_train_steps": 1, "report_to": "tensorboard", "num_validation_samples": 2}
     assert train_end_to_end.main(arguments(data, "train_end_to_end", tmp_path, **changes)) == 0
     kept = read_video(tmp_path / "validation_000001.mp4")
-    # one of the two clips has the most frames, four; truth at the left, the model at the right
+    # Only the longer of the two clips is shown, with four frames: true frames at the left, the model's at the right.
     assert len(kept.frames) == 4 and kept.frames[0].shape == (SIZE, 2 * SIZE, 3)
     (sent,) = logged_to_tensorboard(tmp_path, "end_to_end").Images("validation")
     with Image.open(io.BytesIO(sent.encoded_image_string)) as animation:
@@ -51,8 +51,8 @@ def test_training_end_to_end_shows_a_roll_out_beside_the_truth(data, start, tmp_
     assert np.abs(last[:, :SIZE] - last[:, SIZE:]).mean() > 2  # an untrained model does not follow it
 
 
-class StandInForWandb:
-    """What the tracker of accelerate hands to wandb, which is not installed here."""
+class FakeWandbTracker:
+    """Records what accelerate's tracker would pass to wandb, which is not installed here."""
 
     name = "wandb"
 
@@ -63,24 +63,24 @@ class StandInForWandb:
         self.logged.append((step, values))
 
     def log_images(self, values, step):
-        self.log({name: [picture.shape for picture in pictures] for name, pictures in values.items()}, step)
+        self.log({name: [image.shape for image in images] for name, images in values.items()}, step)
 
 
-def test_wandb_is_given_pictures_and_the_file_of_the_video(monkeypatch, tmp_path):
+def test_wandb_gets_images_and_the_file_of_the_video(monkeypatch, tmp_path):
     wandb = SimpleNamespace(Video=lambda path, format: (path, format))
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    tracker = StandInForWandb()
+    tracker = FakeWandbTracker()
     accelerator, args = SimpleNamespace(is_main_process=True, trackers=[tracker]), SimpleNamespace(output_dir=tmp_path)
     pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 24, 3)).astype(np.uint8)
     show(accelerator, args, "sheet", 7, pixels[0])
-    show(accelerator, args, "film", 7, pixels)
-    film = tmp_path / "film_000007.mp4"
-    assert tracker.logged == [(7, {"sheet": [(16, 24, 3)]}), (7, {"film": (str(film), "mp4")})]
-    assert film.is_file() and (tmp_path / "sheet_000007.png").is_file()
+    show(accelerator, args, "video", 7, pixels)
+    video = tmp_path / "video_000007.mp4"
+    assert tracker.logged == [(7, {"sheet": [(16, 24, 3)]}), (7, {"video": (str(video), "mp4")})]
+    assert video.is_file() and (tmp_path / "sheet_000007.png").is_file()
 
 
-def test_a_tracker_that_is_not_installed_is_said_before_the_training(data, monkeypatch, tmp_path):
-    monkeypatch.setattr("validation_media.importlib.util.find_spec", lambda name: None)
+def test_missing_tracker_is_reported_before_the_training(data, monkeypatch, tmp_path):
+    monkeypatch.setattr("loop.validation_media.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="--report_to wandb, which is not installed: pip install wandb, or give"):
         train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", report_to="wandb"))
     assert not (tmp_path / "run").exists()

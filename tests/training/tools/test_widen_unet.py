@@ -1,12 +1,11 @@
-"""Stable Diffusion, plain and for inpainting, as a start for G; tiny models with random weights."""
+"""Stable Diffusion, plain and for inpainting, as a start for training; tiny models with random weights."""
 
 import pytest
 import torch
 import train_end_to_end
-from diffusers import DDIMScheduler
-from support.tiny_models import make_flow_completion, make_unet, make_vae
+from support.text_models import write_stable_diffusion
+from support.tiny_models import make_flow_completion
 from support.training_runs import SIZE, arguments
-from test_pipeline_text import make_text_encoder, make_tokenizer
 from tools import widen_unet
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
@@ -14,23 +13,6 @@ from mcdiff_pipeline import MCDiffPipeline, Stroke
 
 INPAINTING = ("hole_mask", "splatted_frame", "previous_frame", "dense_flow")
 PLAIN = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
-
-
-def write_stable_diffusion(folder, in_channels: int):
-    """The parts that the script reads, in the folders in which Stable Diffusion has them; returns the UNet."""
-    unet = make_unet(
-        in_channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-    )
-    unet.save_pretrained(folder / "unet")
-    make_vae().save_pretrained(folder / "vae")
-    make_text_encoder().save_pretrained(folder / "text_encoder")
-    make_tokenizer().save_pretrained(folder / "tokenizer")
-    DDIMScheduler(clip_sample=False).save_pretrained(folder / "scheduler")
-    return unet
 
 
 def widen(folder, *switches) -> MCDiffPipeline:
@@ -44,10 +26,10 @@ def widen(folder, *switches) -> MCDiffPipeline:
 
 
 @pytest.mark.parametrize(("in_channels", "conditioning"), [(4, PLAIN), (9, INPAINTING)])
-def test_a_widened_unet_answers_as_before_whatever_is_in_the_new_channels(tmp_path, in_channels, conditioning):
+def test_widened_unet_gives_the_same_output_for_any_content_of_the_new_channels(tmp_path, in_channels, conditioning):
     narrow = write_stable_diffusion(tmp_path, in_channels)
     with torch.no_grad():
-        narrow.conv_in.bias.add_(1)  # the part that a careless widening forgets
+        narrow.conv_in.bias.add_(1)  # the bias has to be copied, too
     narrow.save_pretrained(tmp_path / "unet")
     pipe = widen(tmp_path)
     assert pipe.conditioning == conditioning
@@ -61,12 +43,12 @@ def test_a_widened_unet_answers_as_before_whatever_is_in_the_new_channels(tmp_pa
     assert pipe.unet.config.in_channels == pipe.unet.conv_in.in_channels == 4 + 11
 
 
-def test_a_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
+def test_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
     write_stable_diffusion(tmp_path, 9)
     pipe = widen(tmp_path, "--start_frame_reference")
     assert pipe.conditioning == (*INPAINTING, "start_frame")
-    picture, strokes = torch.rand(3, SIZE, SIZE), [Stroke([(4, 4), (20, 20)])]
-    assert len(pipe(picture, strokes, num_frames=2, height=SIZE, width=SIZE, num_inference_steps=2).frames[0]) == 2
+    image, strokes = torch.rand(3, SIZE, SIZE), [Stroke([(4, 4), (20, 20)])]
+    assert len(pipe(image, strokes, num_frames=2, height=SIZE, width=SIZE, num_inference_steps=2).frames[0]) == 2
 
     changes = {"pretrained_model_name_or_path": tmp_path / "widened", "rollout_steps": 2, "model_config": None}
     changes |= {"pretrained_vae": None, "validation_data_dir": None, "max_train_steps": 1}
@@ -77,7 +59,7 @@ def test_a_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
     assert (before[:, 9:] == 0).all() and (after[:, 9:] != 0).any()
 
 
-def test_a_unet_with_other_inputs_is_refused(tmp_path):
+def test_unet_with_other_inputs_is_refused(tmp_path):
     write_stable_diffusion(tmp_path, 7)
     with pytest.raises(ValueError, match="takes 7 channels, but with latents of 4 channels a plain one takes 4"):
         widen(tmp_path)

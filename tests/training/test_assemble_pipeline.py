@@ -1,0 +1,57 @@
+"""Pipeline folders from trained components."""
+
+import shutil
+from pathlib import Path
+
+import assemble_pipeline
+import pytest
+import train_future_frame
+from PIL import Image
+from support.training_runs import SIZE, arguments
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+
+
+def assemble(data: Path, unet: Path, flow_completion: Path | None, output_dir: Path) -> MCDiffPipeline:
+    """Assembles a pipeline folder with the script and loads it."""
+    command_line = ["--vae", data / "vae", "--unet", unet / "unet", "--scheduler", unet / "scheduler"]
+    if flow_completion is not None:
+        command_line += ["--flow_completion", flow_completion / "flow_completion"]
+    command_line += ["--output_dir", output_dir, "--default_size", SIZE, "--default_frames", 2]
+    assert assemble_pipeline.main([str(argument) for argument in command_line]) == 0
+    pipe = MCDiffPipeline.from_pretrained(output_dir)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_pipeline_has_the_conditions_that_the_unet_was_trained_with(data, trained, tmp_path):
+    unet, flow_completion = trained["train_future_frame"], trained["train_flow_completion"]
+    pipe = assemble(data, unet, flow_completion, tmp_path / "model")
+    assert pipe.conditioning == ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
+    assert pipe.config.residual_condition is None
+    assert len(pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).frames[0]) == 2
+    with pytest.raises(ValueError, match="was trained with dense flow, so --flow_completion has to name"):
+        assemble(data, unet, None, tmp_path / "without")
+    shutil.copytree(unet / "unet", tmp_path / "alone/somewhere/unet")
+    shutil.copytree(unet / "scheduler", tmp_path / "alone/somewhere/scheduler")
+    with pytest.raises(ValueError, match="no training_arguments.json in the folder above"):
+        assemble(data, tmp_path / "alone/somewhere", flow_completion, tmp_path / "unknown")
+
+
+def test_unet_that_was_trained_on_strokes_makes_a_pipeline_without_flow_completion(data, trained, tmp_path):
+    switches = {"no_flow_completion": True, "no_keypoints": True, "sampling": "uniform", "max_train_steps": 1}
+    command_line = arguments(data, "train_future_frame", tmp_path / "run", start_frame_reference=None, **switches)
+    assert train_future_frame.main(command_line) == 0
+    pipe = assemble(data, tmp_path / "run", None, tmp_path / "model")
+    assert pipe.flow_completion is None and pipe.conditioning == ("previous_frame", "sparse_flow")
+    assert pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).dense_flow is None
+    with pytest.raises(ValueError, match="was trained without dense flow, so --flow_completion has no use"):
+        assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "other")
+
+
+def test_pipeline_keeps_the_residual_that_the_unet_was_trained_with(data, trained, tmp_path):
+    changes = {"start_frame_reference": None, "start_picture_reference": True, "max_train_steps": 1}
+    changes |= {"residual_condition": "start_picture", "residual_scale": 2.0, "validation_data_dir": None}
+    assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / "run", **changes)) == 0
+    pipe = assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "model")
+    assert (pipe.config.residual_condition, pipe.config.residual_scale) == ("start_picture", 2)

@@ -1,0 +1,57 @@
+"""The training of the autoencoder, with tiny models, photographs and clips."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import train_autoencoder
+from diffusers import AutoencoderDC
+from loop.autoencoder import load_vae
+from support.training_runs import arguments
+
+
+def test_scaled_latents_have_unit_variance(data, trained):
+    vae = AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae")
+    image = train_autoencoder.read_photographs([str(data / "photographs")])[0]
+    rng = np.random.default_rng(0)
+    patches = torch.stack([train_autoencoder.random_patch(image, 32, rng) for _ in range(64)])
+    with torch.no_grad():
+        latents = vae.encode(patches).latent * vae.config.scaling_factor
+    assert latents.std() == pytest.approx(1, rel=0.35)
+
+
+def test_frozen_encoder_leaves_only_the_decoder_to_train(data, trained, tmp_path):
+    before = AutoencoderDC.from_pretrained(trained["train_autoencoder"], subfolder="vae")
+    changes = {"pretrained_model_name_or_path": trained["train_autoencoder"] / "vae", "freeze_encoder": True}
+    assert train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path, **changes)) == 0
+    after = AutoencoderDC.from_pretrained(tmp_path, subfolder="vae")
+    assert after.config.scaling_factor == before.config.scaling_factor
+    changed = {
+        key.split(".")[0]
+        for key, tensor in after.state_dict().items()
+        if not torch.equal(tensor, before.state_dict()[key])
+    }
+    assert changed == {"decoder"}
+
+
+def test_variational_autoencoder_can_be_trained(data, tmp_path):
+    config = {
+        "_class_name": "AutoencoderKL",
+        "latent_channels": 4,
+        "block_out_channels": [8, 8, 8],
+        "norm_num_groups": 4,
+    }
+    config |= {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+    (tmp_path / "vae.json").write_text(json.dumps(config))
+    changes = {"model_config": tmp_path / "vae.json", "max_train_steps": 2, "validation_data_dir": None}
+    assert train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path / "out", **changes)) == 0
+    assert load_vae(tmp_path / "out/vae", "cpu").config.latent_channels == 4
+
+
+def test_latent_and_image_get_the_same_shift():
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    image = (3 * x + 5 * y)[None, None]
+    latent, moved = train_autoencoder.shift_latent_and_image(F.avg_pool2d(image, 4), image, (1, 3), 4)
+    torch.testing.assert_close(F.avg_pool2d(moved, 4), latent)

@@ -1,0 +1,92 @@
+"""The dictionaries that training data comes in.
+
+Samples are dictionaries, since torch's `default_collate` stacks these to batches. Shapes are those of one sample;
+the same entry of a batch has one more axis in front. `C` is the number of latent channels, `h, w` the size of the
+latent grid, `H, W` the size of the frames in pixels. Latents are scaled as the pipeline scales them.
+"""
+
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import torch
+
+
+class FramePair(TypedDict):
+    """Two consecutive frames of a clip, t and t + 1: an item of `LatentClips`.
+
+    latent, next_latent: float32 `[C, h, w]` of frame t and of frame t + 1.
+    flow: float32 `[2, H, W]`, forward flow from t to t + 1 in pixels, rounded to float16.
+    mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
+    keypoints: float32 `[P, K, 3]` of frame t (x, y, visibility), padded with visibility 0.
+    """
+
+    latent: np.ndarray
+    next_latent: np.ndarray
+    flow: np.ndarray
+    mask: np.ndarray
+    keypoints: np.ndarray
+
+
+class ClipStart(TypedDict):
+    """The start of a clip, as seen from a later frame t.
+
+    start_latent: float32 `[C, h, w]` of frame 0.
+    start_flow: float32 `[2, H, W]`, flow from frame 0 to frame t in pixels.
+    start_picture: float32 `[3, H, W]` in [0, 1], frame 0; only where it is asked for.
+    """
+
+    start_latent: np.ndarray
+    start_flow: np.ndarray
+    start_picture: NotRequired[np.ndarray]
+
+
+class FlowSample(TypedDict):
+    """A sample of flow completion.
+
+    latent: float32 `[C, h, w]`.
+    sparse_flow, mask: the strokes, float32 `[2, h, w]` in cells and bool `[1, h, w]`.
+    flow: the true flow, float32 `[2, H, W]` in pixels.
+    foreground: bool `[1, H, W]`, where people and objects are.
+    """
+
+    latent: np.ndarray
+    sparse_flow: torch.Tensor
+    mask: torch.Tensor
+    flow: np.ndarray
+    foreground: np.ndarray
+
+
+class FrameSample(TypedDict, total=False):
+    """A sample of future-frame prediction: two latents, and the entries that the conditions need.
+
+    latent, next_latent, flow: as in `FramePair`.
+    start_latent, start_flow, start_picture: as in `ClipStart`.
+    sparse_flow, mask: as in `FlowSample`.
+    """
+
+    latent: np.ndarray
+    next_latent: np.ndarray
+    flow: np.ndarray
+    start_latent: np.ndarray
+    start_flow: np.ndarray
+    start_picture: np.ndarray
+    sparse_flow: torch.Tensor
+    mask: torch.Tensor
+
+
+class RolloutSample(TypedDict):
+    """k consecutive steps of a clip.
+
+    latent: float32 `[k + 1, C, h, w]` of the frames.
+    flow, foreground, sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
+    start_latent, start_flow, start_picture: as in `ClipStart`, as seen from the first of the frames.
+    """
+
+    latent: np.ndarray
+    flow: np.ndarray
+    foreground: np.ndarray
+    sparse_flow: torch.Tensor
+    mask: torch.Tensor
+    start_latent: np.ndarray
+    start_flow: np.ndarray
+    start_picture: NotRequired[np.ndarray]
