@@ -1,4 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""F: its input and output, and what diffusers expects of a model."""
+
 import json
 
 import pytest
@@ -15,7 +17,7 @@ from mcdiff_pipeline.flow_completion_unet import spread_strokes
 
 
 def make_inputs(batch_size=2, height=8, width=12, in_channels=4):
-    """A latent, and sparse flow with two specified cells for each sample."""
+    """Latents, and sparse flow with two specified cells for each sample."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(batch_size, 1, height, width, dtype=torch.bool)
     mask[:, :, 2, 3] = True
@@ -38,18 +40,18 @@ def gradients(model, inputs):
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-# What F reads and answers
+# Input and output
 
 
 def test_dense_flow_covers_the_latent_grid():
     assert complete(make_flow_completion(), make_inputs(3, 16, 4)).shape == (3, 2, 16, 4)
 
 
-def test_latents_may_have_any_number_of_channels():
+def test_latents_can_have_any_number_of_channels():
     assert complete(make_flow_completion(in_channels=3), make_inputs(in_channels=3)).shape == (2, 2, 8, 12)
 
 
-def test_holding_still_is_not_the_same_as_saying_nothing():
+def test_held_cell_differs_from_free_cell():
     model, inputs = make_flow_completion(), make_inputs()
     inputs["sparse_flow"] = torch.zeros_like(inputs["sparse_flow"])
     held = complete(model, inputs)
@@ -58,7 +60,7 @@ def test_holding_still_is_not_the_same_as_saying_nothing():
     assert (held - free).abs().max() > 1e-3
 
 
-def test_holding_still_differs_from_saying_nothing_by_the_embedding_and_not_only_by_the_mask():
+def test_held_cell_differs_from_free_cell_by_the_embedding_without_the_mask():
     model, inputs = make_flow_completion(), make_inputs()
     with torch.no_grad():
         model.conv_in.weight[:, -1] = 0  # blind to the mask
@@ -68,7 +70,7 @@ def test_holding_still_differs_from_saying_nothing_by_the_embedding_and_not_only
     assert (held - complete(model, inputs)).abs().max() > 1e-3
 
 
-def test_the_mask_tells_a_displacement_from_an_embedding_of_the_same_value():
+def test_mask_distinguishes_a_displacement_from_an_equal_embedding():
     model, inputs = make_flow_completion(), make_inputs()
     with torch.no_grad():
         model.unspecified.zero_()
@@ -93,14 +95,14 @@ def test_values_in_specified_cells_are_read():
     assert (complete(model, inputs) - expected).abs().max() > 1e-3
 
 
-def test_the_latent_is_read():
+def test_latents_are_read():
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
     inputs["sample"] = -inputs["sample"]
     assert (complete(model, inputs) - expected).abs().max() > 1e-3
 
 
-def test_the_embedding_learns_from_unspecified_cells_only():
+def test_embedding_has_gradients_only_from_unspecified_cells():
     model, inputs = make_flow_completion(), make_inputs()
     assert gradients(model, inputs)["unspecified"].abs().min() > 0
     inputs["mask"] = torch.ones_like(inputs["mask"])
@@ -108,8 +110,8 @@ def test_the_embedding_learns_from_unspecified_cells_only():
 
 
 @pytest.mark.parametrize("settings", [{"flow_scale": 3.0}, {"vae_scale_factor": 8, "flow_scale": 1.5}])
-def test_flow_is_in_pixels_and_scaled_inside_by_cells_and_flow_scale(settings):
-    # 4 pixels a unit against 12: the same numbers inside the network mean three times the pixels outside
+def test_flow_is_in_pixels_and_divided_inside_by_cell_and_flow_scale(settings):
+    # 4 pixels a unit, then 12: equal numbers inside the network are three times as many pixels outside
     inputs = make_inputs()
     expected = 3 * complete(make_flow_completion(), inputs)
     inputs["sparse_flow"] = 3 * inputs["sparse_flow"]
@@ -120,13 +122,13 @@ def test_output_is_a_dataclass_or_a_tuple():
     model, inputs = make_flow_completion(), make_inputs()
     output = model(**inputs)
     assert isinstance(output, FlowCompletionOutput)
-    answer = model(**inputs, return_dict=False)
-    assert isinstance(answer, tuple) and len(answer) == 1
-    assert torch.equal(answer[0], output.dense_flow)
+    found = model(**inputs, return_dict=False)
+    assert isinstance(found, tuple) and len(found) == 1
+    assert torch.equal(found[0], output.dense_flow)
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_answers_are_deterministic(training):
+def test_output_is_deterministic(training):
     model, inputs = make_flow_completion().train(training), make_inputs()
     assert torch.equal(complete(model, inputs), complete(model, inputs))
 
@@ -163,7 +165,7 @@ def test_grid_that_cannot_be_halved_is_refused(height, width):
     ],
     ids=["small", "default", "LDM-4"],
 )
-def test_sizes_have_the_documented_number_of_parameters(settings, millions):
+def test_number_of_parameters_is_as_documented(settings, millions):
     with torch.device("meta"):
         model = FlowCompletionUNet(**settings)
     assert round(model.num_parameters() / 1e6) == millions
@@ -219,7 +221,7 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(dropout)
     assert not model.is_gradient_checkpointing
 
 
-def test_every_parameter_learns():
+def test_every_parameter_has_gradients():
     found = gradients(make_flow_completion().train(), make_inputs())
     assert [name for name, gradient in found.items() if not gradient.abs().max() > 0] == []
 
@@ -240,14 +242,14 @@ def test_attention_processors_can_be_exchanged():
         model.set_attn_processor({"mid_block.attentions.0.processor": AttnProcessor()})
 
 
-def test_an_attention_processor_is_used():
-    class Silent:
+def test_attention_processor_is_used():
+    class Zero:
         def __call__(self, attn, hidden_states, *args, **kwargs):
             return torch.zeros_like(hidden_states)
 
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
-    model.set_attn_processor(Silent())
+    model.set_attn_processor(Zero())
     assert (complete(model, inputs) - expected).abs().max() > 1e-4
 
 
@@ -283,22 +285,22 @@ def test_layerwise_casting_can_train():
 @pytest.mark.parametrize(
     "settings", [{"offload_type": "block_level", "num_blocks_per_group": 1}, {"offload_type": "leaf_level"}]
 )
-def test_group_offload_answers_as_without(settings, to_disk, tmp_path):
+def test_group_offload_gives_the_same_flow(settings, to_disk, tmp_path):
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
-    if to_disk:  # empties the weights in memory, so that one which no hook fetches would show
+    if to_disk:  # frees the weights in memory, so a weight that no hook loads raises an error
         settings = settings | {"offload_to_disk_path": str(tmp_path)}
     model.enable_group_offload(torch.device("cpu"), torch.device("cpu"), **settings)
     for _ in range(2):
         torch.testing.assert_close(complete(model, inputs), expected, rtol=0, atol=1e-4)
 
 
-def test_sequential_offload_answers_as_without():
+def test_sequential_offload_gives_the_same_flow():
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
     cpu_offload(model, torch.device("cpu"), offload_buffers=True)
     for _ in range(2):
-        # weights that lie elsewhere and that no hook fetches would show
+        # weights on this device that no hook fetches raise an error
         assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
         torch.testing.assert_close(complete(model, inputs), expected, rtol=0, atol=1e-4)
 
@@ -326,10 +328,10 @@ def test_repeated_blocks_compile_without_graph_breaks(fresh_compiler):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_answers_in_its_dtype(dtype):
+def test_output_in_half_precision_has_its_dtype(dtype):
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
-    inputs["sample"] = inputs["sample"].to(dtype)  # the sparse flow stays float32, as the pipeline gives it
+    inputs["sample"] = inputs["sample"].to(dtype)  # the sparse flow stays float32, as in the pipeline
     flow = complete(model.to(dtype), inputs)
     assert flow.dtype == dtype
     torch.testing.assert_close(flow.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
@@ -344,7 +346,7 @@ def test_mixed_precision_trains():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_averaged_weights_are_kept_saved_and_loaded_by_EMAModel(tmp_path):
+def test_averaged_weights_are_saved_and_loaded_by_EMAModel(tmp_path):
     model = make_flow_completion()
     average = EMAModel(model.parameters(), decay=0.5, model_cls=FlowCompletionUNet, model_config=model.config)
     before = model.unspecified.detach().clone()
@@ -363,7 +365,7 @@ def test_averaged_weights_are_kept_saved_and_loaded_by_EMAModel(tmp_path):
 # Saving and loading
 
 
-def test_saving_and_loading_keeps_answers_and_configuration(tmp_path):
+def test_saving_and_loading_keeps_flow_and_configuration(tmp_path):
     model, inputs = make_flow_completion(flow_scale=2.5), make_inputs()
     with torch.no_grad():
         model.unspecified += 7
@@ -376,7 +378,7 @@ def test_saving_and_loading_keeps_answers_and_configuration(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["_class_name"] == "FlowCompletionUNet"
 
 
-def test_a_configuration_rebuilds_the_model():
+def test_model_is_rebuilt_from_its_configuration():
     model = make_flow_completion(layers_per_block=2)
     rebuilt = FlowCompletionUNet.from_config(model.config)
     assert {name: p.shape for name, p in rebuilt.named_parameters()} == {
@@ -393,7 +395,7 @@ def test_large_models_are_saved_in_shards(tmp_path):
     torch.testing.assert_close(complete(loaded, inputs), complete(model, inputs), rtol=0, atol=1e-4)
 
 
-def test_variants_lie_beside_each_other(tmp_path):
+def test_variants_are_saved_beside_each_other(tmp_path):
     model = make_flow_completion()
     model.save_pretrained(tmp_path)
     model.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
@@ -404,15 +406,15 @@ def test_variants_lie_beside_each_other(tmp_path):
     assert FlowCompletionUNet.from_pretrained(tmp_path).dtype == torch.float32
 
 
-def test_the_module_is_what_remote_code_needs():
-    # a pipeline folder names this module, and diffusers looks there for the class and for `ModelMixin`
+def test_module_has_what_remote_code_needs():
+    # a model folder names this module, in which diffusers looks for the class and for `ModelMixin`
     import mcdiff_pipeline.flow_completion_unet as module
 
     assert FlowCompletionUNetOfModule is FlowCompletionUNet
     assert module.ModelMixin is ModelMixin
 
 
-def test_strokes_are_spread_over_wider_and_wider_windows():
+def test_strokes_are_spread_over_larger_and_larger_windows():
     displacement = torch.zeros(1, 2, 8, 8)
     displacement[:, :, 1, 1] = torch.tensor([3.0, -2.0])
     displacement[:, :, 1, 6] = torch.tensor([5.0, 0.0])
@@ -424,12 +426,12 @@ def test_strokes_are_spread_over_wider_and_wider_windows():
     torch.testing.assert_close(spread[0, 2, :2, 7, 7], torch.tensor([4.0, -1.0]), rtol=0.02, atol=0)  # their mean
 
 
-def test_without_spreading_the_input_is_the_papers():
+def test_without_spreading_the_input_is_as_in_the_paper():
     model = make_flow_completion(num_spread_levels=0)
     assert model.conv_in.in_channels == model.config.in_channels + 2 + 1
 
 
-# A foreground of its own
+# Separate foreground
 
 
 @pytest.mark.parametrize("logit, share", [(0.0, 0.5), (30.0, 1.0), (-30.0, 0.0)])
@@ -446,7 +448,7 @@ def test_dense_flow_is_mixed_of_two_flows_by_the_foreground(logit, share):
     assert torch.equal(dense_flow, output.dense_flow) and torch.equal(foreground, output.foreground)
 
 
-def test_every_parameter_of_two_flows_learns():
+def test_every_parameter_of_two_flows_has_gradients():
     found = gradients(make_flow_completion(separate_foreground=True).train(), make_inputs())
     assert [name for name, gradient in found.items() if not gradient.abs().max() > 0] == []
 
