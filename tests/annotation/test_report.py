@@ -68,17 +68,17 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_candidates_are_clips_and_dropped_candidates():
     table = rows(report_files(TYPICAL)["report.md"].decode())
     assert table["videos found"] == ["3"]
-    assert table["of which not read, or not to the end"] == ["2"]
+    assert table["videos not read to the end"] == ["2"]
     assert table["candidate clips"] == ["8"]
     assert table["**dropped**"] == ["3"] and table["static"] == ["2"] and table["too fast"] == ["1"]
-    assert table["clips in split `train`"] == ["5"] and table["videos that they come from"] == ["2"]
+    assert table["clips in split `train`"] == ["5"] and table["videos with clips"] == ["2"]
     assert table["shards"] == ["3"]
     assert table["length"] == ["2.5 minutes"]
 
 
 def test_every_video_has_a_row_with_reasons():
     text = report_files(TYPICAL)["report.md"].decode()
-    _, videos = text.split("## Video by video")
+    _, videos = text.split("## Videos\n")
     table = rows(videos)
     assert table["`a.mp4`"][4:6] == ["3", "2 static; 1 too fast"]
     assert table["`b.mp4`"][4] == "2" and table["`b.mp4`"][6] == "'b.mp4' is truncated."
@@ -117,7 +117,7 @@ def test_files_do_not_contain_the_folder():
 def test_markdown_in_names_is_escaped():
     name = "a|b`c\n# [x](y) <b>\u202e*.mp4"
     text = report_files(report_of(outcome_of(name, error=f"'{name}' is not a video.")))["report.md"].decode()
-    (row,) = (line for line in text.split("## Video by video")[1].splitlines() if "a\\|b" in line)
+    (row,) = (line for line in text.split("## Videos\n")[1].splitlines() if "a\\|b" in line)
     # Code needs no escapes, except for the bar.
     assert row.startswith("| `` a\\|b`c\\n# [x](y) <b>\\u202e*.mp4 `` | 0.0 s |")
     assert row.endswith("'a\\|b\\`c\\\\n# \\[x\\](y) \\<b\\>\\\\u202e\\*.mp4' is not a video. |")
@@ -137,7 +137,7 @@ def test_card_has_metadata_of_the_hub():
 
 def test_card_does_not_promise_that_all_near_duplicates_are_removed():
     card = report_files(TYPICAL)["README.md"].decode()
-    assert "exact copies were left out, and of those that were encoded again about half" in card
+    assert "exact copies were left out, and about half of the re-encoded copies" in card
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_card_states_missing_people_and_missing_license():
     settings = TYPICAL.settings | {"pose_model": None}
     card = report_of(outcome_of("a.mp4", gaps=(1,)), settings=settings, license="unknown")
     card = report_files(card)["README.md"]
-    assert b"No people were looked for" in card and b"which was not stated" in card
+    assert b"People were not annotated" in card and b"which was not stated" in card
 
 
 def painted(report: Report) -> np.ndarray:
@@ -193,6 +193,6 @@ def test_summary_counts_clips_dropped_candidates_and_errors():
     lines = TYPICAL.summary().splitlines()
     assert lines[0] == "here: 5 clips in 3 shards, from 2 of 3 videos (2.5 minutes)"
     assert lines[1] == "dropped: 2 static, 1 too fast"
-    assert lines[2] == "not read, or not to the end: 2 videos, e.g. 'b.mp4' is truncated."
+    assert lines[2] == "not read to the end: 2 videos, e.g. 'b.mp4' is truncated."
     again = dataclasses.replace(TYPICAL, was_finished=True).summary()
     assert again.splitlines()[0] == "This dataset was finished before, so nothing was done."

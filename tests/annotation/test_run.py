@@ -233,7 +233,7 @@ def test_second_run_is_rejected_and_killed_run_continues_to_same_bytes(videos, u
     while num_parts(tmp_path) < 1:
         assert run.is_alive()
         time.sleep(0.001)
-    with pytest.raises(ValueError, match="Another run is at work"):
+    with pytest.raises(ValueError, match="Another run is working"):
         annotate([videos], tmp_path, num_workers=1)
     run.kill()
     run.join()
@@ -261,7 +261,7 @@ def test_stopped_run_takes_more_videos_but_no_other_settings_and_continues_to_sa
     fewer = sorted(videos.iterdir())[:4]
     for given, total, parts, number in ((fewer, 4, 1, signal.SIGINT), ([videos], 5, 3, signal.SIGTERM)):
         with (
-            pytest.raises(KeyboardInterrupt, match=rf"[{parts}-4] of {total} videos done.*goes on"),
+            pytest.raises(KeyboardInterrupt, match=rf"[{parts}-4] of {total} videos done.*continues"),
             meanwhile(stop_after_parts(tmp_path, parts, number)),
         ):
             annotate(given, tmp_path, num_workers=1)
@@ -313,7 +313,7 @@ def test_full_disk_while_annotating_and_while_packing_loses_nothing(videos, undi
     start_process(error_with_largest_file, 60_000, [videos], tmp_path, sending).join()
     assert re.fullmatch(
         rf"'{tmp_path}' takes no more data \(File too large\), with {num_parts(tmp_path)} of 5 videos done, .*; make "
-        "room, and the same command goes on.",
+        "room, and the same command continues.",
         received.recv(),
     )
     # This limit holds for this process, which packs, and not for its workers, which are forked from an older process.

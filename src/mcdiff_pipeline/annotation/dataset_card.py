@@ -16,19 +16,19 @@ def dataset_card(report: Report) -> str:
         _metadata(report),
         "# Video clips with dense motion",
         _introduction(report),
-        f"![Displacements, gaps, people, and what became of candidate clips]({HISTOGRAMS})",
+        f"![Histograms of displacements, gaps, people and the outcome of candidate clips]({HISTOGRAMS})",
         "## How to read it",
         "```python\n"
         "from mcdiff_pipeline.dataset import ClipDataset\n\n"
         f'dataset = ClipDataset("path/of/this/folder", split="{report.split}")\n'
         "clip = dataset[0]  # frames, flow, occlusion, masks, keypoints, meta\n"
         "```",
-        "The shards are tar files in the layout of WebDataset. `docs/dataset-format.md` of mcdiff-pipeline says "
-        "all about every field, coordinates and units included:",
+        "The shards are tar files in the layout of WebDataset. `docs/dataset-format.md` of mcdiff-pipeline documents "
+        "every field, with coordinates and units:",
         table(
             ["member", "content"],
             [
-                ["`frame_TT`", "the picture, 8-bit RGB"],
+                ["`frame_TT`", "the frame, 8-bit RGB"],
                 ["`flow_TT.png`", "flow to the next frame and occlusion, 16-bit RGB in the encoding of KITTI"],
                 ["`mask_TT.png`", "0 = background, k = the k-th person"],
                 ["`keypoints.npy`", "17 COCO keypoints of each person: x, y, visibility"],
@@ -41,9 +41,9 @@ def dataset_card(report: Report) -> str:
         table_of(report.settings, ["setting", "value"]),
         "## What to know before using it",
         "- Flow, occlusion, masks and keypoints are estimates by the programs named above, not measurements.\n"
-        "- The clips are pieces of the videos and come under their license"
+        "- The clips are parts of the videos and have their license"
         + (", which was not stated.\n" if report.license == "unknown" else f" (`{report.license}`).\n")
-        + "- Where people are to be seen, ask whether they agreed to this use.",
+        + "- If the clips show people, ask whether they agreed to this use.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -77,11 +77,11 @@ def _introduction(report: Report) -> str:
     people = (
         f"Masks and keypoints of people are in {with_people:,} of them."
         if report.settings["pose_model"] is not None
-        else "No people were looked for."
+        else "People were not annotated."
     )
     return (
         f"{count_of(total.clips, 'clip')} of {selection['num_frames']} frames of {width} × {height} pixels, with "
-        f"dense forward flow and occlusion. {people} Made by mcdiff-pipeline from {duration(total.seconds)} of "
+        f"dense forward flow and occlusion. {people} mcdiff-pipeline made them from {duration(total.seconds)} of "
         "plain video, as training data for image-to-video models that follow strokes."
     )
 
@@ -89,10 +89,10 @@ def _introduction(report: Report) -> str:
 def _method(report: Report) -> str:
     gaps = sorted(map(int, report.total.gaps)) or [0]
     return (
-        "Clips were cut from the videos within shots, around what moves; still, too fast and doubtful pieces were "
-        "left out. Of clips that show the same piece of film, exact copies were left out, and of those that were "
-        f"encoded again about half. [{REPORT_TEXT}]({REPORT_TEXT}) says what became of every video. "
-        f"From one frame of a clip to the next it is {gaps[0]} to {gaps[-1]} frames of its video."
+        "Each clip is from one shot of a video, cropped around the motion. Static, too fast and doubtful parts were "
+        "left out. Of clips that show the same part of a film, exact copies were left out, and about half of the "
+        f"re-encoded copies. [{REPORT_TEXT}]({REPORT_TEXT}) states the outcome of every video. "
+        f"The gap between consecutive frames of a clip is {gaps[0]} to {gaps[-1]} frames of its video."
     )
 
 

@@ -113,8 +113,8 @@ class Report:
         if total.dropped:
             lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in by_count(total.dropped)))
         if failed := self.failed:
-            lines.append(f"not read, or not to the end: {count_of(len(failed), 'video')}, e.g. {failed[0].error}")
-        lines.append(f"{self.folder / REPORT_TEXT} has the rest")
+            lines.append(f"not read to the end: {count_of(len(failed), 'video')}, e.g. {failed[0].error}")
+        lines.append(f"{self.folder / REPORT_TEXT} has the details")
         return "\n".join(lines)
 
 

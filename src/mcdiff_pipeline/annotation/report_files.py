@@ -30,22 +30,22 @@ def _text(report: Report) -> str:
     parts = ["# Annotation report", _overview(report)]
     if report.failed:
         parts += [
-            "## Not read, or not to the end",
+            "## Videos that were not read to the end",
             table(
-                ["video", "why", "clips kept"],
+                ["video", "reason", "clips kept"],
                 [[code(outcome.video), plain(outcome.error), f"{outcome.clips:,}"] for outcome in report.failed],
             ),
         ]
     parts += [
-        "## What the clips show",
+        "## Statistics of the clips",
         f"![Histograms]({HISTOGRAMS})",
-        table(["frames of the video from one frame to the next", "clips"], _histogram_rows(total.gaps)),
+        table(["gap between frames of a clip, in frames of the video", "clips"], _histogram_rows(total.gaps)),
         table(["people", "clips"], _histogram_rows(total.people)),
         table(
-            ["displacement between two frames, in pixels", "share of all pixels"],
+            ["displacement between frames, in pixels", "share of all pixels"],
             [[label, f"{share:.2%}"] for label, share in displacement_shares(total)],
         ),
-        "## Video by video",
+        "## Videos",
         table(
             ["video", "length", "size", "frames/s", "shots", "clips", "dropped", "remarks"],
             [_video_row(outcome) for outcome in report.videos],
@@ -62,21 +62,21 @@ def _overview(report: Report) -> str:
     total = report.total
     dropped = sum(total.dropped.values())
     return table(
-        ["", "in all"],
+        ["", "total"],
         [
-            ["**came in**", ""],
+            ["**input**", ""],
             ["videos found", f"{len(report.videos):,}"],
-            ["of which not read, or not to the end", f"{len(report.failed):,}"],
+            ["videos not read to the end", f"{len(report.failed):,}"],
             ["length", duration(total.seconds)],
-            ["frames decoded", f"{total.num_frames:,}"],
+            ["decoded frames", f"{total.num_frames:,}"],
             ["shots", f"{total.shots:,}"],
             ["candidate clips", f"{total.clips + dropped:,}"],
             ["**dropped**", f"{dropped:,}"],
             *([reason, f"{count:,}"] for reason, count in by_count(total.dropped)),
-            ["**went out**", ""],
+            ["**output**", ""],
             [f"clips in split `{report.split}`", f"{total.clips:,}"],
-            ["of which enlarged to the resolution", f"{total.enlarged:,}"],
-            ["videos that they come from", f"{report.num_sources:,}"],
+            ["clips enlarged to the resolution", f"{total.enlarged:,}"],
+            ["videos with clips", f"{report.num_sources:,}"],
             ["shards", f"{report.num_shards:,}"],
         ],
     )

@@ -153,14 +153,14 @@ def _stop_messages(output: Path, found: Sequence[FoundVideo]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped with {_progress(found, output / UNFINISHED)} done, which are kept; the same command goes on."
+            f"stopped with {_progress(found, output / UNFINISHED)} done, which are kept; the same command continues."
         ) from None
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise OSError(
             f"'{output}' takes no more data ({error.strerror}), with {_progress(found, output / UNFINISHED)} done, "
-            "which are kept; make room, and the same command goes on."
+            "which are kept; make room, and the same command continues."
         ) from error
 
 
@@ -182,7 +182,7 @@ def _exclusive_lock(unfinished: Path) -> Iterator[None]:
             is_exclusive = False
         if not is_exclusive:
             raise ValueError(
-                f"Another run is at work in '{unfinished.parent}'; wait until it has ended, or name another folder."
+                f"Another run is working in '{unfinished.parent}'; wait until it has ended, or name another folder."
             )
         try:
             yield
@@ -220,7 +220,7 @@ def _begin(unfinished: Path, arguments: RunArguments) -> None:
         durable_write(file, json.dumps(dataclasses.asdict(arguments)).encode(), unfinished / WRITING)
     if difference := _difference(json.loads(file.read_bytes()), dataclasses.asdict(arguments)):
         raise ValueError(
-            f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); go on with those, or "
+            f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); continue with those, or "
             "name another folder."
         )
 

@@ -117,7 +117,7 @@ def keypoint_strokes(
 def rasterize_points(
     points: np.ndarray, displacements: np.ndarray, latent_size: tuple[int, int], image_size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rasterizes points onto the latent grid, by the rule that the pipeline applies to strokes.
+    """Rasterizes points onto the latent grid, by the rule of `mcdiff_pipeline.strokes.rasterize_strokes`.
 
     Args:
         points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels. Points outside the image are ignored.
