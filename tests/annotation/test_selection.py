@@ -363,7 +363,7 @@ class TestBadVideos:
             container.mux(stream.encode(silence))
             container.mux(stream.encode(None))
         clips, outcome = select(tmp_path / "a.mkv")
-        assert clips == [] and "holds no pictures" in outcome.error
+        assert clips == [] and "holds no frames" in outcome.error
 
     def test_video_without_frames(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:

@@ -220,8 +220,8 @@ def _begin(unfinished: Path, arguments: RunArguments) -> None:
         durable_write(file, json.dumps(dataclasses.asdict(arguments)).encode(), unfinished / WRITING)
     if difference := _difference(json.loads(file.read_bytes()), dataclasses.asdict(arguments)):
         raise ValueError(
-            f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); continue with those, or "
-            "name another folder."
+            f"'{unfinished.parent}' holds an unfinished run with other arguments ({difference}); continue with those, "
+            "or name another folder."
         )
 
 
