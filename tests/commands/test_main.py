@@ -189,9 +189,9 @@ def test_choices_of_an_option_are_those_of_the_library(mcdiff, command, option, 
 def test_parse_reads_arguments_without_running_the_command():
     options = parse(["evaluate", "--data", "clips", "--output", "out", "--strokes", "1,5", "--anywhere"])
     assert (str(options["data"]), options["strokes"], options["anywhere"]) == ("clips", (1, 5), True)
-    with pytest.raises(ValueError, match="'--steps': 'x' is not a whole number .*--help"):
+    with pytest.raises(ValueError, match="^mcdiff evaluate: .*'--steps': 'x' is not a whole number .*--help"):
         parse(["evaluate", "--data", "clips", "--output", "out", "--steps", "x"])
-    with pytest.raises(ValueError, match="no command nothing"):
+    with pytest.raises(ValueError, match="^mcdiff: there is no command 'nothing'"):
         parse(["nothing"])
 
 
