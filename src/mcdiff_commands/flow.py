@@ -53,7 +53,8 @@ def flow(
 
     check_output(output, IMAGE_SUFFIXES)
     given_image = read_image(image)
-    sheet = GivenStrokes(strokes, stroke, hold).sheet(*given_image.shape[1:], num_frames)
+    height, width = given_image.shape[1:]
+    sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)
     pipe = load_model(find_model(model).path, dtype or "float32", device)
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from mcdiff_pipeline import MCDiffPipeline, StrokeSheet
+    from mcdiff_pipeline.rollout import RolloutState
     from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
 
@@ -101,18 +102,16 @@ def generate(
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         _refuse_beside_replay(options)
+        outputs = Outputs(output or replay.with_stem(f"{replay.stem}-replay"), flow_video, contact_sheet)
+        source = Source.from_clip(replay)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
     elif output is None:
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
-    outputs = Outputs(output or replay.with_stem(f"{replay.stem}-replay"), flow_video, contact_sheet)
-    outputs.check_paths()
-
-    if replay is not None:
-        source = Source.from_clip(replay)
     else:
+        outputs = Outputs(output, flow_video, contact_sheet)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size)
-    chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
+    chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
     chosen |= given(
         num_frames=num_frames,
@@ -123,7 +122,7 @@ def generate(
         dtype=dtype,
     )
     outputs.check_videos(chosen["fps"])
-    location = find_model(model or (source.clip and source.clip.model_name))
+    location = find_model(model or (source.clip.model_name if source.clip is not None else None))
 
     pipe = load_model(location.path, chosen["dtype"], device)
     if flow_video is not None and pipe.flow_completion is None:
@@ -151,6 +150,9 @@ class Outputs:
         video (`Path`): the video.
         flow_video (`Path`, *optional*): the dense flow of every step as a video.
         contact_sheet (`Path`, *optional*): an image with the strokes and some frames.
+
+    Raises:
+        InputError: if a file cannot be written, or two have the same path.
     """
 
     video: Path
@@ -161,8 +163,7 @@ class Outputs:
     def paths(self) -> list[Path]:
         return [path for path in (self.video, self.flow_video, self.contact_sheet) if path is not None]
 
-    def check_paths(self) -> None:
-        """Raises an [`InputError`] if a file cannot be written, or two have the same path."""
+    def __post_init__(self) -> None:
         for path in self.paths:
             check_output(path, IMAGE_SUFFIXES if path == self.contact_sheet else None)
         if len(set(self.paths)) < len(self.paths):
@@ -202,7 +203,8 @@ class Source:
     def from_image(cls, image: str, strokes: GivenStrokes, num_frames: int | None, size: Size | None) -> "Source":
         """An image and strokes from the command line."""
         given_image = read_image(image)
-        sheet = strokes.sheet(*given_image.shape[1:], num_frames)
+        height, width = given_image.shape[1:]
+        sheet = strokes.sheet(height, width, num_frames)
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
         return cls(given_image, sheet, size, settings)
 
@@ -257,10 +259,8 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
     import torch
 
     from mcdiff_pipeline.drawing import contact_sheet, save_image
-    from mcdiff_pipeline.video import VideoWriter
 
     settings, image = clip.settings, clip.image
-    recorder = FlowRecorder() if outputs.flow_video is not None else None
     with checking_input():
         frames = pipe.stream(
             image,
@@ -271,64 +271,78 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
             num_inference_steps=settings.num_inference_steps,
             guidance_scale=settings.guidance_scale,
             generator=torch.Generator().manual_seed(settings.seed),
-            callback_on_step_end=recorder,
-            callback_on_step_end_tensor_inputs=["dense_flow"],
+            return_states=True,
         )
-
-    last = CONTACT_SHEET_FRAMES - 1
-    tiles = dict.fromkeys(round(k * (settings.num_frames - 1) / last) for k in range(CONTACT_SHEET_FRAMES))
-    stopped = False
     with stopping_once():
-        video = VideoWriter(outputs.video, settings.fps, clip.to_dict())
-        try:
-            with video:
-                for frame in frames:
-                    video.write(frame)
-                    if video.num_frames - 1 in tiles:
-                        tiles[video.num_frames - 1] = frame
-        except KeyboardInterrupt:
-            stopped = True
-        if recorder is not None and video.num_frames > 1:
-            flows = recorder.flows[: video.num_frames - 1]
-            _write_flow_video(flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
-        if outputs.contact_sheet is not None and video.num_frames > 0:
-            shown = {number: tile for number, tile in tiles.items() if tile is not None}
-            save_image(contact_sheet(image, clip.strokes, shown), outputs.contact_sheet)
+        recording = Recording.of(cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames), clip, outputs)
+        if outputs.flow_video is not None and recording.flows:
+            _write_flow_video(recording.flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
+        if outputs.contact_sheet is not None and recording.num_frames > 0:
+            save_image(contact_sheet(image, clip.strokes, recording.tiles), outputs.contact_sheet)
 
-    if stopped:
-        kept = f"{video.num_frames} of {settings.num_frames} frames are in {outputs.video}"
-        raise KeyboardInterrupt(f"stopped; {kept if video.num_frames else 'no frame was made'}.")
+    if recording.is_stopped:
+        kept = f"{recording.num_frames} of {settings.num_frames} frames are in {outputs.video}"
+        raise KeyboardInterrupt(f"stopped; {kept if recording.num_frames else 'no frame was made'}.")
     size = f"{image.width} x {image.height}"
     print(f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second")
     for path in outputs.paths[1:]:
         print(path)
 
 
-class FlowRecorder:
-    """A callback of the pipeline that keeps the dense flow of each step, `[1, 2, h, w]` on the CPU."""
+@dataclass
+class Recording:
+    """What was made until the end of the clip, or until Ctrl-C.
 
-    def __init__(self) -> None:
-        self.flows: list[torch.Tensor] = []
+    Args:
+        num_frames (`int`): frames in the video.
+        tiles (`dict[int, PIL.Image.Image]`): frames for the contact sheet, by their index.
+        flows (`list[torch.Tensor]`): dense flow of each step, float32 `[1, 2, h, w]` on the CPU, in latent cells; kept
+            only for a video of the flow.
+        is_stopped (`bool`): whether Ctrl-C ended it.
+    """
 
-    def __call__(self, pipe: "MCDiffPipeline", step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
-        if step % len(pipe.scheduler.timesteps) == 0:
-            self.flows.append(tensors["dense_flow"].float().cpu())
-        return {}
+    num_frames: int = 0
+    tiles: dict[int, "PIL.Image.Image"] = field(default_factory=dict)
+    flows: list["torch.Tensor"] = field(default_factory=list)
+    is_stopped: bool = False
+
+    @classmethod
+    def of(
+        cls, frames: "Iterator[tuple[PIL.Image.Image, RolloutState]]", clip: "ClipMetadata", outputs: Outputs
+    ) -> "Recording":
+        """Writes the video, and keeps what the other outputs need."""
+        from mcdiff_pipeline.video import VideoWriter
+
+        last = clip.settings.num_frames - 1
+        in_tiles = {round(k * last / (CONTACT_SHEET_FRAMES - 1)) for k in range(CONTACT_SHEET_FRAMES)}
+        recording = cls()
+        video = VideoWriter(outputs.video, clip.settings.fps, clip.to_dict())
+        try:
+            with video:
+                for frame, state in frames:
+                    video.write(frame)
+                    if video.num_frames - 1 in in_tiles:
+                        recording.tiles[video.num_frames - 1] = frame
+                    if outputs.flow_video is not None and state.dense_flow is not None:
+                        recording.flows.append(state.dense_flow.float().cpu())
+        except KeyboardInterrupt:
+            recording.is_stopped = True
+        recording.num_frames = video.num_frames
+        return recording
 
 
 def _write_flow_video(
     flows: list["torch.Tensor"], path: Path, fps: float, image: "PIL.Image.Image", cell: int
 ) -> None:
-    """Writes flows on the latent grid, in pixels, as colors at the image's size. All share one scale."""
-    from mcdiff_pipeline.flow import flow_magnitude, resize_flow
+    """Writes flows in latent cells of `cell` pixels as colors, at the size of the image. All share one scale."""
+    from mcdiff_pipeline.flow import flow_magnitude, resize_flow, to_pixels
     from mcdiff_pipeline.flow_visualization import flow_to_image
     from mcdiff_pipeline.video import VideoWriter
 
-    fastest = max(max(flow_magnitude(flow).max().item() for flow in flows), 1e-6)
+    fastest = max(max(flow_magnitude(to_pixels(flow, cell)).max().item() for flow in flows), 1e-6)
     with VideoWriter(path, fps) as video:
         for flow in flows:
-            # `resize_flow` multiplies by the pixels along a cell, but this flow is in pixels already
-            flow = resize_flow(flow, (image.height, image.width)) / cell
+            flow = resize_flow(flow, (image.height, image.width))
             video.write(flow_to_image(flow, max_magnitude=fastest)[0].permute(1, 2, 0).numpy())
 
 

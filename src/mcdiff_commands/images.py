@@ -71,7 +71,8 @@ def working_image(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | No
         (width,) = size.sides
     with checking_input():
         images, _ = pipe.prepare_images(image, height, width)
-        pipe.check_inputs(2, *images.shape[2:], 1, 1)
+        height, width = images.shape[2:]
+        pipe.check_inputs(num_frames=2, height=height, width=width, num_inference_steps=1, batch_size=1)
     return to_pil(images[0])
 
 

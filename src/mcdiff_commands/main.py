@@ -93,13 +93,13 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     Raises:
         InputError: if an argument is wrong.
     """
-    command, rest = typer.main.get_command(app), list(arguments)
+    command, path, rest = typer.main.get_command(app), "mcdiff", list(arguments)
     while isinstance(command, TyperGroup):
         if not rest or rest[0] not in command.commands:
-            raise InputError(f"mcdiff has no command {' '.join(arguments[:2])}.")
-        command, rest = command.commands[rest[0]], rest[1:]
+            raise InputError(f"{path}: there is no command {' '.join(rest[:1])!r} (`{path} --help` lists them)")
+        command, path, rest = command.commands[rest[0]], f"{path} {rest[0]}", rest[1:]
     try:
-        with command.make_context(command.name, rest) as context:
+        with command.make_context(path, rest) as context:
             return context.params
     except typer.TyperException as error:
-        raise InputError(usage_mistake(error, f"mcdiff {arguments[0]}")) from None
+        raise InputError(usage_mistake(error, path)) from None

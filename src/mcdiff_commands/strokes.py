@@ -92,4 +92,4 @@ class GivenStrokes:
                 file=sys.stderr,
             )
         sheet = sheet.scaled(width, height)
-        return replace(sheet, strokes=sheet.strokes + typed.strokes)
+        return replace(sheet, strokes=[*sheet.strokes, *typed.strokes])

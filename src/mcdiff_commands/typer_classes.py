@@ -25,9 +25,8 @@ class CommandGroup(TyperGroup):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_parameters(self, ctx, formatter)
-        commands = [command for command in self.commands.values() if not command.hidden]
-        width = formatter.width - 6 - max(len(command.name) for command in commands)
-        records = [(command, (command.name, command.get_short_help_str(width))) for command in commands]
+        width = formatter.width - 6 - max(map(len, self.commands))
+        records = [(command, (name, command.get_short_help_str(width))) for name, command in self.commands.items()]
         _write_groups(records, "Commands", formatter)
 
     def invoke(self, ctx: Any) -> Any:
@@ -38,18 +37,17 @@ class CommandGroup(TyperGroup):
 
 
 def _write_parameters(command: Any, ctx: Any, formatter: Any) -> None:
-    parameters = sorted(command.get_params(ctx), key=lambda parameter: parameter.param_type_name)  # arguments first
     for title, kind in (("Arguments", "argument"), ("Options", "option")):
         records = [
             (parameter, record)
-            for parameter in parameters
+            for parameter in command.get_params(ctx)
             if parameter.param_type_name == kind and (record := parameter.get_help_record(ctx))
         ]
         _write_groups(records, title, formatter)
 
 
 def _write_groups(records: list[tuple[Any, tuple[str, str]]], default_title: str, formatter: Any) -> None:
-    groups = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
     for item, record in records:
         groups.setdefault(item.rich_help_panel or default_title, []).append(record)
     for title, group in groups.items():

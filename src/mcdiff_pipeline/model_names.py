@@ -50,13 +50,13 @@ def find_model(name: str | None = None) -> ModelLocation:
         ```
     """
     name = name or os.environ.get(MODEL_VARIABLE) or None
-    has_embedded = EMBEDDED_MODEL.joinpath("model_index.json").is_file()
-    if name is None and not has_embedded:
+    means_embedded = name is None or name == EMBEDDED_MODEL.name or Path(name).resolve() == EMBEDDED_MODEL
+    if means_embedded and EMBEDDED_MODEL.joinpath("model_index.json").is_file():
+        return ModelLocation(str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, is_embedded=True)
+    if name is None:
         raise ValueError(
             f"no model is named: give --model a folder or a Hub repository, or set {MODEL_VARIABLE} to one."
         )
-    if has_embedded and (name in (None, EMBEDDED_MODEL.name) or Path(name).resolve() == EMBEDDED_MODEL):
-        return ModelLocation(str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, is_embedded=True)
     if Path(name).joinpath("model_index.json").is_file():
         return ModelLocation(name, name)
     if Path(name).exists():

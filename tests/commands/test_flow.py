@@ -18,7 +18,7 @@ def test_flow_shows_strokes_beside_colors(place, mcdiff, tiny_pipeline, picture)
     assert np.array_equal(page[:, 48:], flow_to_image(resize_flow(dense_flow, (40, 48)))[0].permute(1, 2, 0).numpy())
 
 
-def test_flow_of_a_later_step(place, mcdiff):
+def test_flow_of_a_later_step_differs_and_the_last_step_is_checked(place, mcdiff):
     for frame in (0, 3):
         arguments = ("flow", "photo.png", "--strokes", "strokes.json", "--frame", frame)
         assert mcdiff(*arguments, "--output", f"{frame}.png")[0] == 0

@@ -20,7 +20,7 @@ def frames_equal(first, second):
     return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_generate_gives_the_frames_of_the_pipeline(place, mcdiff, tiny_pipeline):
+def test_generate_writes_the_frames_of_the_pipeline(place, mcdiff, tiny_pipeline):
     assert mcdiff("generate", "photo.png", "--strokes", "strokes.json", "--size", "48x40", "--output", "a.mkv")[0] == 0
     clip = read_video("a.mkv")
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_clip_carries_strokes_settings_and_model(place, mcdiff, tiny_model_dir):
     assert StrokeSheet.from_dict(metadata["strokes"]) == StrokeSheet(strokes, 48, 40, num_frames=3, fps=12)
 
 
-def test_defaults_come_from_the_model_and_the_seed_is_kept(place, mcdiff):
+def test_clip_states_the_defaults_of_the_model_and_seed_0(place, mcdiff):
     assert mcdiff("generate", "photo.png", "--hold", "40,30", "--output", "a.mkv")[0] == 0
     settings = read_video("a.mkv").metadata["settings"]
     assert (settings["num_frames"], settings["num_inference_steps"], settings["seed"]) == (4, 2, 0)

@@ -290,7 +290,7 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
 
 
 def main(pages: list[str]) -> None:
-    sys.path += [str(REPOSITORY / "training"), str(REPOSITORY / "tests" / "training")]
+    sys.path += [str(REPOSITORY / "training"), str(REPOSITORY / "tests")]
     results, done, place = {}, [], Path.cwd()
     for page in pages:
         folder = place / page.replace("/", "-").removesuffix(".md")

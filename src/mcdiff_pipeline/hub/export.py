@@ -72,7 +72,8 @@ def export_model(
     check_model_files(model)
     text = _read_card(card, model)
     summary = None if metrics is None else _read_metrics(metrics)
-    sheet = None if example is None else StrokeSheet.load(Path(example).with_suffix(".json"))
+    if example is not None:
+        StrokeSheet.load(Path(example).with_suffix(".json"))  # refuses a damaged sheet before slow work starts
 
     pipe = MCDiffPipeline.from_pretrained(model, dtype={**_weight_dtypes(model), "default": torch.float32})
     name = None if example is None else Path(example).stem
@@ -88,7 +89,7 @@ def export_model(
         schema = Path(pipeline_mcdiff.__file__).with_name("stroke_sheet.schema.json")
         shutil.copyfile(schema, unfinished / schema.name)
         if example is not None:
-            _write_example(Path(example), sheet, unfinished)
+            _write_example(Path(example), unfinished)
         if variant is not None:
             pipe = MCDiffPipeline.from_pretrained(unfinished, dtype=VARIANTS[variant])
             pipe.save_pretrained(unfinished, variant=variant, max_shard_size=max_shard_size)
@@ -180,13 +181,14 @@ def _weight_dtypes(model: Path) -> dict[str, torch.dtype]:
     return dtypes
 
 
-def _write_example(image: Path, sheet: StrokeSheet, folder: Path) -> None:
+def _write_example(image: Path, folder: Path) -> None:
     """Writes image, stroke sheet, and the video that the model in the folder makes from them."""
     with Image.open(image) as opened:
         if opened.format == "JPEG":
             shutil.copyfile(image, folder / f"{image.stem}.jpg")
         else:
             opened.convert("RGB").save(folder / f"{image.stem}.jpg", quality=95)
+    sheet = StrokeSheet.load(image.with_suffix(".json"))
     sheet.save(folder / f"{image.stem}.json")
     pipe = MCDiffPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     pipe.set_progress_bar_config(disable=None)  # None: shown on a terminal only

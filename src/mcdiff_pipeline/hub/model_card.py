@@ -138,7 +138,7 @@ def fill_model_card(
         "loading": LOADING.format(repository=REPOSITORY, variant=f', variant="{variant}"' if variant else ""),
         "example": "" if example is None else _example(example),
     }
-    measured = []
+    measured: list[str] = []
     if metrics is not None:
         parts["figures"], measured = metrics_table(metrics)
     if training is not None:
@@ -148,15 +148,16 @@ def fill_model_card(
         card = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, card, flags=re.DOTALL)
 
     try:
-        card = ModelCard(card)
+        filled = ModelCard(card)
     except Exception as error:  # huggingface_hub chooses the YAML parser and its exceptions
         raise ValueError(f"the metadata at the head of the model card cannot be read: {error}") from error
-    card.data.library_name = "diffusers"
-    card.data.pipeline_tag = "image-to-video"
-    card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))
+    data: Any = filled.data
+    data.library_name = "diffusers"
+    data.pipeline_tag = "image-to-video"
+    data.tags = list(dict.fromkeys([*(data.tags or []), *TAGS]))
     if measured:
-        card.data.metrics = measured
-    return str(card)
+        data.metrics = measured
+    return str(filled)
 
 
 def metrics_table(metrics: dict[str, Any]) -> tuple[str, list[str]]:

@@ -35,11 +35,12 @@ def push_export(folder: str | os.PathLike, repository: str, *, private: bool = F
     if repository.count("/") != 1:
         raise ValueError(f"{repository!r} is not the name of a repository: write owner/name.")
     validate_repo_id(repository)
+    folder = Path(folder)
     check_export(folder)
 
     api = hub_client(token)
     address = api.create_repo(repository, private=private, exist_ok=True)
-    card = Path(folder) / "README.md"
+    card = folder / "README.md"
     text = card.read_text(encoding="utf-8").replace(f'"{REPOSITORY}"', f'"{repository}"')
     with atomic_path(card) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

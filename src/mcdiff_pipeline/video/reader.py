@@ -16,7 +16,7 @@ from .metadata import TRUE_VALUES, read_comment
 from .truncation import is_truncated
 
 
-_HDR_TRANSFERS = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+_HDR_TRANSFERS: dict[int, str] = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,10 @@ class VideoReader:
         true_values = comment.pop(TRUE_VALUES, {})
         self.metadata = comment
         self.fps = float(true_values.get("fps") or stream.average_rate or stream.guessed_rate or 0)
-        self.seconds = float(
-            stream.duration * stream.time_base if stream.duration else (self._container.duration or 0) / av.time_base
-        )
+        if stream.duration and stream.time_base:
+            self.seconds = float(stream.duration * stream.time_base)
+        else:
+            self.seconds = (self._container.duration or 0) / av.time_base
         self.hdr = _HDR_TRANSFERS.get(stream.codec_context.color_trc)
         self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
         self._crop = true_values.get("height"), true_values.get("width")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -84,7 +84,7 @@ class VideoWriter:
         self._format = _FORMATS[suffix]
         self._rate = Fraction(fps).limit_denominator(65535)
         self._unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.unfinished{suffix}")
-        self._container = None
+        self._container: av.container.OutputContainer | None = None
         self._comment = ""
         self._size = (0, 0)
 
@@ -120,9 +120,8 @@ class VideoWriter:
                 f"A frame is {found}, but a PIL image or a uint8 array of shape (height, width, 3) is needed."
             )
         height, width = frame.shape[:2]
-        if self._container is None:
-            self._open(width, height)
-        elif (width, height) != self._size:
+        container = self._open(width, height) if self._container is None else self._container
+        if (width, height) != self._size:
             raise ValueError(
                 f"Frame {self.num_frames} is {width} x {height}, but the video began with {self._size[0]} x "
                 f"{self._size[1]}; resize the frames to one size."
@@ -130,7 +129,7 @@ class VideoWriter:
         video_frame = self._to_video_frame(frame)
         video_frame.pts, video_frame.time_base = self.num_frames, 1 / self._rate
         # Encoding and writing are one call into C. So Ctrl-C comes before or after it, and no packet is lost.
-        list(map(self._container.mux, map(self._stream.encode, [video_frame])))
+        list(map(container.mux, map(self._stream.encode, [video_frame])))
         self.num_frames += 1
 
     def close(self) -> None:
@@ -152,7 +151,8 @@ class VideoWriter:
                 self._discard()
                 raise
 
-    def _open(self, width: int, height: int) -> None:
+    def _open(self, width: int, height: int) -> av.container.OutputContainer:
+        """Begins the file, for frames of this size."""
         self._size = (width, height)
         padding = (width % 2, height % 2) if self._format.codec == "libx264" else (0, 0)
         comment = dict(self._metadata)
@@ -160,14 +160,13 @@ class VideoWriter:
             comment[TRUE_VALUES] = {"width": width, "height": height, "fps": float(self._rate)}
         if comment:
             self._comment = json.dumps(comment)
-        self._container = av.open(
+        self._container = container = av.open(
             str(self._unfinished), "w", format=self._format.container, options=self._format.container_options
         )
         if self._comment and self._format.container != "gif":
-            self._container.metadata["comment"] = self._comment
-        self._stream = self._container.add_stream(
-            self._format.codec, rate=self._rate, options=self._format.codec_options
-        )
+            container.metadata["comment"] = self._comment
+        stream = container.add_stream(self._format.codec, rate=self._rate, options=self._format.codec_options)
+        self._stream = cast(av.VideoStream, stream)
         self._stream.width, self._stream.height = width + padding[0], height + padding[1]
         self._stream.pix_fmt = self._format.pixel_format
         encoder = self._stream.codec_context
@@ -175,12 +174,14 @@ class VideoWriter:
         if self._format.pixel_format == "yuv420p":
             encoder.color_range = ColorRange.MPEG
             encoder.colorspace = encoder.color_primaries = encoder.color_trc = _BT709
+        return container
 
     def _to_video_frame(self, frame: np.ndarray) -> av.VideoFrame:
         """Converts uint8 `[height, width, 3]` in RGB to the pixel format of the file."""
         height, width = frame.shape[:2]
         if self._format.pixel_format == "pal8":
-            return av.VideoFrame.from_ndarray(_reduce_colors(frame), format="pal8")
+            # PyAV takes indices and a palette, although its stubs do not say so.
+            return av.VideoFrame.from_ndarray(_reduce_colors(frame), format="pal8")  # type: ignore[arg-type]
         if self._format.codec == "libx264":
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
@@ -194,6 +195,7 @@ class VideoWriter:
         return video_frame.reformat(format=self._format.pixel_format)
 
     def _discard(self) -> None:
+        """Removes the unfinished file."""
         if self._container is not None:
             try:
                 self._container.close()
