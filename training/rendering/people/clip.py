@@ -93,7 +93,8 @@ class Look:
     Attributes:
         backdrop: float32 `[h, w, 3]`; to_backdrop: `[2, 3]`, from points of the first frame to its pixels.
         light: `[12]`, see `shading.shade`; sun: `[3]`, the direction to the sun in the world.
-        shadow_strength: from 0 (none) to 1; blur: standard deviation in pixels; noise: standard deviation in gray levels.
+        shadow_strength: from 0 (none) to 1.
+        blur: standard deviation in pixels; noise: standard deviation in gray levels.
     """
 
     def __init__(self, rng: np.random.Generator, photograph: np.ndarray, pose: np.ndarray, size: tuple[int, int]):

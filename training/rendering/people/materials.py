@@ -141,7 +141,7 @@ def choose_materials(
 
 
 def choose_textures(rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
-    """Two printed cloths, float32 `[2, 64, 64, 3]` from 0 to 1: crops of a photograph `[H, W, 3]`, or random checks."""
+    """Two printed cloths, float32 `[2, 64, 64, 3]`, 0 to 1: crops of a photograph `[H, W, 3]`, or random checks."""
     textures = np.zeros((2, 64, 64, 3), np.float32)
     for i in range(2):
         if rng.random() < 0.6:

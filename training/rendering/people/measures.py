@@ -1,7 +1,7 @@
 """Measures of a person's head, hair and clothes: one array `[NUM_MEASURES]` per person, indexed by name.
 
-Heights are z in meters at rest. Lengths along a limb run from 0 at the shoulder or hip over 0.5 at the elbow or knee to
-1 at the wrist or ankle. Hair lines are in units of the height from the eyes to the top of the head.
+Heights are z in meters at rest. Lengths along a limb run from 0 at the shoulder or hip over 0.5 at the elbow or knee
+to 1 at the wrist or ankle. Hair lines are in units of the height from the eyes to the top of the head.
 """
 
 import numpy as np

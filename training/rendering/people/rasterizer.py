@@ -6,8 +6,8 @@ pixels. So an image of `[H, W]` pixels has `[2H + 1, 2W + 1]` samples, and the c
 nothing mixes across the edge of an object.
 
 Camera space: x right, y down, z forward, in meters. A *view* is an array `[9]`: focal length and principal point x, y
-in pixels, then a b c d e f of an affine map of the finished image, x' = a x + b y + c and y' = d x + e y + f. The map is
-the identity for a camera at rest, and describes pan, zoom and roll otherwise.
+in pixels, then a b c d e f of an affine map of the finished image, x' = a x + b y + c and y' = d x + e y + f. The map
+is the identity for a camera at rest, and describes pan, zoom and roll otherwise.
 """
 
 import numpy as np
@@ -70,7 +70,7 @@ def project(x, y, z, view):
 
 @njit(cache=True, fastmath=False)
 def project_all(camera, view, out):
-    """Project `camera` `[V, 3]`; write sample column, sample row and 1 / z (0 closer than 10 cm) into `out` `[V, 3]`."""
+    """Project `camera` `[V, 3]`: write sample column, row and 1 / z (0 closer than 10 cm) into `out` `[V, 3]`."""
     for v in range(camera.shape[0]):
         z = camera[v, 2]
         if z < 0.1:
