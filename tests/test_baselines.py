@@ -11,7 +11,6 @@ from mcdiff_pipeline.baselines import (
     splat_start_frame,
     thin_plate_flow,
 )
-from mcdiff_pipeline.flow import fill_from_behind
 
 
 CELL = 4
@@ -95,6 +94,14 @@ def test_moving_pixels_are_those_that_the_square_leaves_or_reaches():
     assert torch.equal(moving, expected)
 
 
+def test_pixel_is_reached_if_moving_pixels_cover_more_than_a_tenth_of_it():
+    for share, reached in ((0.2, True), (0.05, False)):
+        flow = torch.zeros(1, 2, 1, 8)
+        flow[0, 0, 0, 1] = 3 + share  # covers pixel 4, and this share of pixel 5
+        moving = moving_pixels(flow)[0, 0]
+        assert moving.tolist() == [False, True, False, False, True, reached, False, False]
+
+
 def test_splat_moves_the_square_and_keeps_the_old_content_in_the_hole():
     frame = torch.zeros(1, 3, 16, 16)
     frame[:, :, 4:8, 2:6] = 1
@@ -116,25 +123,3 @@ def test_splat_of_the_start_frame_moves_the_square_over_several_frames():
     # The motion of the square puts it in front of the ground, but it is not opaque.
     assert (frames[:, 1] - expected).abs().max() < 0.35
     assert (frames[:, 1] - expected)[..., 2:5].abs().max() < 0.01
-
-
-def test_holes_are_filled_from_behind():
-    image = torch.zeros(1, 1, 16, 16)
-    image[..., 8:] = 1  # moves fast, the left half does not
-    motion = torch.zeros(1, 1, 16, 16)
-    motion[..., 8:] = 5
-    coverage = torch.ones(1, 1, 16, 16)
-    coverage[..., 6:10] = 0
-    filled = fill_from_behind(image, coverage, motion)
-    assert torch.equal(filled[..., :6], image[..., :6])
-    assert torch.equal(filled[..., 10:], image[..., 10:])
-    assert filled[..., 6:10].max() < 0.3
-
-
-@pytest.mark.parametrize("size", [(16, 16), (7, 13), (1, 5)])
-def test_filled_image_of_one_color_keeps_that_color(size):
-    coverage = (torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)) > 0.7).float()
-    coverage[..., 0, 0] = 1
-    image = torch.where(coverage > 0, 0.75, 0.0)
-    filled = fill_from_behind(image, coverage, torch.zeros(1, 1, *size))
-    torch.testing.assert_close(filled, torch.full_like(filled, 0.75))

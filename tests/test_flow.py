@@ -10,6 +10,7 @@ from mcdiff_pipeline.flow import (
     OCCLUSION_SHARPNESS,
     accumulate_flow,
     backward_warp,
+    fill_from_behind,
     flow_magnitude,
     flow_stretch,
     forward_splat,
@@ -428,3 +429,25 @@ class TestSplatImage:
         moved = splat_image(image, flow, 4)
         assert (moved[..., 37:45] > 0.95).all()
         assert (moved[..., 20:30] - 0.2).abs().max() < 0.1
+
+
+class TestFillFromBehind:
+    def test_hole_is_filled_from_what_moves_less(self):
+        image = torch.zeros(1, 1, 16, 16)
+        image[..., 8:] = 1  # moves fast, the left half does not
+        motion = torch.zeros(1, 1, 16, 16)
+        motion[..., 8:] = 5
+        coverage = torch.ones(1, 1, 16, 16)
+        coverage[..., 6:10] = 0
+        filled = fill_from_behind(image, coverage, motion)
+        assert torch.equal(filled[..., :6], image[..., :6])
+        assert torch.equal(filled[..., 10:], image[..., 10:])
+        assert filled[..., 6:10].max() < 0.3
+
+    @pytest.mark.parametrize("size", [(16, 16), (7, 13), (1, 5)])
+    def test_image_of_one_color_keeps_that_color(self, size):
+        coverage = (torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)) > 0.7).float()
+        coverage[..., 0, 0] = 1
+        image = torch.where(coverage > 0, 0.75, 0.0)
+        filled = fill_from_behind(image, coverage, torch.zeros(1, 1, *size))
+        torch.testing.assert_close(filled, torch.full_like(filled, 0.75))

@@ -44,7 +44,7 @@ class StrokeScore:
         stroke (`int`): number of the stroke.
         x, y (`float`): where the stroke starts, in pixels.
         length (`float`): how far the stroke gets from its start, in pixels.
-        errors (`dict[str, float | None]`): mean distance in pixels of each method; None where nothing was measured.
+        errors (`dict[str, float]`): mean distance in pixels of each method; NaN where nothing was measured.
     """
 
     clip: str
@@ -52,7 +52,7 @@ class StrokeScore:
     x: float
     y: float
     length: float
-    errors: dict[str, float | None]
+    errors: dict[str, float]
 
 
 def summarize(
@@ -280,7 +280,7 @@ def score_strokes(records: dict[str, ClipRecord], strokes: int) -> list[StrokeSc
             errors = {}
             for method, distances in handles.items():
                 total, count = _total(distances[number])
-                errors[method] = round(total / count, 2) if count else None
+                errors[method] = round(total / count, 2) if count else math.nan
             x, y = (float(round(value, 2)) for value in positions[0])
             scores.append(StrokeScore(key, number, x, y, round(length, 2), errors))
     return scores

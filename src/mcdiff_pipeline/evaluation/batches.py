@@ -5,7 +5,7 @@
 computed on first use and kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,7 +87,7 @@ class ClipBatch:
         """`[B, N, 3, H, W]`: the true frames after the autoencoder, the best frames that the model can reach."""
         with torch.no_grad():
             latents = self.pipe.encode_image(self.true_frames.flatten(0, 1))
-        return self._decode(self.pipe, latents).unflatten(0, self.true_frames.shape[:2])
+        return self.decode(self.pipe, latents).unflatten(0, self.true_frames.shape[:2])
 
     @cached_property
     def true_flow_video(self) -> Video:
@@ -104,11 +104,12 @@ class ClipBatch:
         """`[B, 3, H, W]`: the second frame, made by splatting the latents of the start frame along the true flow."""
         latents = self.start_state(self.pipe).latents
         flow = self.true_flow_on_cells[:, 0].to(latents)
-        return self._decode(self.pipe, splat_frame(latents, flow))
+        return self.decode(self.pipe, splat_frame(latents, flow))
 
     def splat(self, flow: torch.Tensor) -> torch.Tensor:
         """The start frame, splatted along flow `[B, N - 1, 2, h, w]` in latent cells: `[B, N - 1, 3, H, W]`."""
-        on_pixels = resize_flow(flow.flatten(0, 1), tuple(self.start.shape[-2:])).unflatten(0, flow.shape[:2])
+        height, width = self.start.shape[-2:]
+        on_pixels = resize_flow(flow.flatten(0, 1), (height, width)).unflatten(0, flow.shape[:2])
         return splat_start_frame(self.start, accumulate_steps(on_pixels), self.cell)
 
     def start_state(self, pipe: MCDiffPipeline) -> RolloutState:
@@ -119,37 +120,56 @@ class ClipBatch:
             self._start_states[pipe] = pipe.start(self.start, height, width, generator=generators)
         return self._start_states[pipe]
 
-    def generate(
+    def roll_out(
         self,
         pipe: MCDiffPipeline,
         strokes: Sequence[Sequence[Stroke]],
+        num_frames: int,
         dense_flow: torch.Tensor | None = None,
-    ) -> Video:
+    ) -> Iterator[RolloutState]:
         """Runs a pipeline from the start frames.
 
         Args:
             pipe (`MCDiffPipeline`): the pipeline.
             strokes (`Sequence[Sequence[Stroke]]`): the strokes of each clip, in pixels.
-            dense_flow (`torch.Tensor`, *optional*): `[B, N - 1, 2, h, w]` in latent cells; replaces flow completion.
+            num_frames (`int`): number of frames, including the start frame.
+            dense_flow (`torch.Tensor`, *optional*): `[B, num_frames - 1, 2, h, w]` in latent cells; replaces flow
+                completion.
+
+        Yields:
+            `RolloutState`: the state at each frame after the first.
         """
-        state, num_frames = self.start_state(pipe), self.true_frames.shape[1]
-        frames, flows = [self.start], []
+        state = self.start_state(pipe)
         for number in range(num_frames - 1):
-            state = pipe.step(
+            following = pipe.step(
                 state,
                 [list(of_clip) for of_clip in strokes],
                 num_frames=num_frames,
                 dense_flow=None if dense_flow is None else to_pixels(dense_flow[:, number], self.cell),
                 num_inference_steps=self.num_inference_steps,
             )
-            frames.append(self._decode(pipe, state.latents))
+            assert following is not None  # only a canceled step gives None
+            state = following
+            yield state
+
+    def generate(
+        self,
+        pipe: MCDiffPipeline,
+        strokes: Sequence[Sequence[Stroke]],
+        dense_flow: torch.Tensor | None = None,
+    ) -> Video:
+        """Generates videos as long as the clips; the arguments are those of `roll_out`."""
+        frames, flows = [self.start], []
+        for state in self.roll_out(pipe, strokes, self.true_frames.shape[1], dense_flow):
+            frames.append(self.decode(pipe, state.latents))
             if state.dense_flow is not None:
                 flows.append(state.dense_flow.float().cpu())
         return Video(torch.stack(frames, dim=1), torch.stack(flows, dim=1) if flows else None)
 
     @staticmethod
     @torch.no_grad()
-    def _decode(pipe: MCDiffPipeline, latents: torch.Tensor) -> torch.Tensor:
+    def decode(pipe: MCDiffPipeline, latents: torch.Tensor) -> torch.Tensor:
+        """Frames `[B, 3, H, W]` in [0, 1] on the CPU, float32, of scaled latents `[B, C, h, w]`."""
         return pipe.decode_latents(latents).float().cpu()
 
 
@@ -170,16 +190,23 @@ class StrokedBatch:
         """What the model generates from the strokes."""
         return self.clips.generate(self.clips.pipe, self.strokes)
 
+    @property
+    def completed_flow(self) -> torch.Tensor:
+        """`[B, N - 1, 2, h, w]` in latent cells: the flow of that video. The model must have flow completion."""
+        assert self.video.dense_flow is not None
+        return self.video.dense_flow
+
     @cached_property
     def interpolations(self) -> dict[str, torch.Tensor]:
         """For each of `INTERPOLATIONS` `[B, N - 1, 2, h, w]` in latent cells; zero in steps without a stroke."""
         true_flow = self.clips.true_flow_on_cells
+        height, width = true_flow.shape[-2:]
         flows = {name: torch.zeros_like(true_flow) for name in INTERPOLATIONS}
         for sample in range(true_flow.shape[0]):
             for frame in range(true_flow.shape[1]):
                 points, displacements = self.stroke_steps(sample, frame)
                 for name, interpolate in INTERPOLATIONS.items() if len(points) else ():
-                    flow = interpolate(points, displacements, tuple(true_flow.shape[-2:]), self.clips.cell)
+                    flow = interpolate(points, displacements, (height, width), self.clips.cell)
                     flows[name][sample, frame] = torch.from_numpy(flow)
         return flows
 

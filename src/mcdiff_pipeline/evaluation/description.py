@@ -25,7 +25,7 @@ class EvaluationDescription:
         others (`dict[str, str]`): digests of the other models by the names of their methods.
         frame_size (`tuple[int, int]`): (height, width) of the clips in pixels.
         settings (`EvaluationSettings`): the settings, with a number for the denoising steps.
-        pose_model (`str`, *optional*): the pose model; None if keypoints are not detected.
+        pose_model (`dict[str, Any]`, *optional*): `PersonDetector.description`; None if keypoints are not detected.
         absent (`tuple[str, ...]`): names of the metrics that are not measured, sorted.
     """
 
@@ -36,7 +36,7 @@ class EvaluationDescription:
     frame_size: tuple[int, int]
     data_fingerprint: str
     settings: EvaluationSettings
-    pose_model: str | None
+    pose_model: dict[str, Any] | None
     absent: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -56,12 +56,13 @@ class EvaluationDescription:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Reads the description from the content of `metrics.json`."""
+        height, width = content["frame_size"]
         return cls(
             model=content["model"],
             model_fingerprint=content["model_fingerprint"],
             others=content["others"],
             data=content["data"],
-            frame_size=tuple(content["frame_size"]),
+            frame_size=(height, width),
             data_fingerprint=content["data_fingerprint"],
             settings=EvaluationSettings(**content["settings"]),
             pose_model=content["pose_model"],

@@ -82,14 +82,16 @@ class ClipEvaluator:
         batch = _EvaluatedBatch(self, clips, indices)
         batch.measure_without_strokes()
         for number in self.settings.strokes:
-            batch.measure_with_strokes(number)
-        return batch.results()
+            stroked = batch.measure_with_strokes(number)
+            if number == self.settings.middle_strokes:
+                shown = stroked
+        return batch.results(shown)
 
     def drift(self, clip: Clip, index: int) -> dict[int, DriftMeasurement]:
         """Makes and measures the long rollout of the clip with this index in its dataset; see `measure_drift`."""
-        batch = ClipBatch(self.pipe, [clip], [self.settings.seed + index])
+        batch = ClipBatch(self.pipe, [clip], [self.settings.seed + index], self.settings.num_inference_steps)
         handles = self.draw(clip, index)[: self.settings.middle_strokes]
-        frames = long_rollout(batch, handles, self.settings.drift_frames, self.settings.num_inference_steps)
+        frames = long_rollout(batch, handles, self.settings.drift_frames)
         still = erode_still_region(batch.still[:, -1])
         return measure_drift(frames, batch.reconstruction[:, 0], still, self.networks.st_lpips)
 
@@ -111,7 +113,6 @@ class _EvaluatedBatch:
         self.records = [ClipRecord([handle.track.tolist() for handle in drawn]) for drawn in self.handles]
         self.features: list[dict[str, np.ndarray]] = [{} for _ in clips]
         self.videos: dict[str, torch.Tensor] = {}  # of the sample images, by method
-        self.shown: StrokedBatch | None = None  # the strokes of the sample images
 
     @property
     def has_dense_flow(self) -> bool:
@@ -126,18 +127,17 @@ class _EvaluatedBatch:
         if self.has_dense_flow:
             self._measure_next_frame(unstroked)
 
-    def measure_with_strokes(self, number: int) -> None:
+    def measure_with_strokes(self, number: int) -> StrokedBatch:
         """Measures the methods that use strokes, and the flow of the first step, for one number of strokes."""
         stroked = StrokedBatch(self.clips, [drawn[:number] for drawn in self.handles])
         for method in self.methods:
             if method.uses_strokes:
                 self._measure(method, number, method.frames(stroked))
         self._measure_flow(number, stroked)
-        if number == self.settings.middle_strokes:
-            self.shown = stroked
+        return stroked
 
     def _measure(self, method: Method, number: int | None, frames: torch.Tensor) -> None:
-        images, features = self.measurements.pixel_metrics(frames), {}
+        images, features = self.measurements.pixel_metrics(frames), dict[str, torch.Tensor]()
         handles = self.measurements.handle_distances(frames, number or self.settings.strokes[-1])
         keypoints: list[list[float]] = [[] for _ in self.records]
         # The slow metrics are measured at one number of strokes only.
@@ -160,7 +160,7 @@ class _EvaluatedBatch:
         flows = {"zero flow": torch.zeros_like(true_flow)}
         flows |= {name: flow[:, 0] for name, flow in stroked.interpolations.items()}
         if self.has_dense_flow:
-            flows[COMPLETED_FLOW] = stroked.video.dense_flow[:, 0]
+            flows[COMPLETED_FLOW] = stroked.completed_flow[:, 0]
         cell = self.clips.cell
         true_flow = to_pixels(true_flow, cell)  # errors are recorded in pixels
         for sample, record in enumerate(self.records):
@@ -180,17 +180,17 @@ class _EvaluatedBatch:
             for record, error in zip(self.records, self.measurements.next_frame_errors(image)):
                 record.next_frame.append(NextFrameError(name, *error))
 
-    def results(self) -> list[ClipResult]:
-        """The results of all clips."""
-        true_flow, strokes = self.clips.true_flow_on_cells, self.shown.strokes
-        flow = self.shown.video.dense_flow if self.has_dense_flow else true_flow
+    def results(self, shown: StrokedBatch) -> list[ClipResult]:
+        """The results of all clips; `shown` has the strokes of the sample images."""
+        true_flow = self.clips.true_flow_on_cells
+        flow = shown.completed_flow if self.has_dense_flow else true_flow
         return [
             ClipResult(
                 self.records[sample],
                 self.features[sample],
                 Sample(
                     start=self.clips.start[sample],
-                    strokes=strokes[sample],
+                    strokes=shown.strokes[sample],
                     videos={name: frames[sample] for name, frames in self.videos.items()},
                     true_flow=to_pixels(true_flow[sample], self.clips.cell),
                     flow=to_pixels(flow[sample], self.clips.cell),

@@ -15,9 +15,9 @@ from .handles import Handle
 
 def long_strokes(handles: list[Handle]) -> list[Stroke]:
     """The strokes of the handles, each with a hold after its end."""
-    strokes = [handle.stroke() for handle in handles]
-    ends = [(stroke.points[-1], int(stroke.frames[-1])) for stroke in strokes]
-    return strokes + [Stroke([point], kind="hold", start_frame=frame) for point, frame in ends]
+    ends = [(handle.track[-1].tolist(), len(handle.track) - 1) for handle in handles]
+    holds = [Stroke([point], kind="hold", start_frame=frame) for point, frame in ends]
+    return [handle.stroke() for handle in handles] + holds
 
 
 def measured_frames(num_frames: int) -> list[int]:
@@ -28,32 +28,18 @@ def measured_frames(num_frames: int) -> list[int]:
     return sorted({*frames, num_frames - 1})
 
 
-def long_rollout(
-    batch: ClipBatch, handles: list[Handle], num_frames: int, num_inference_steps: int | None
-) -> Iterator[tuple[int, torch.Tensor]]:
+def long_rollout(batch: ClipBatch, handles: list[Handle], num_frames: int) -> Iterator[tuple[int, torch.Tensor]]:
     """Generates a long rollout and yields the frames that are measured.
 
     Args:
         batch (`ClipBatch`): one clip.
         handles (`list[Handle]`): its handles.
         num_frames (`int`): length of the rollout, including the given image.
-        num_inference_steps (`int`, *optional*): denoising steps per frame; None takes the model's default.
 
     Yields:
         `tuple[int, torch.Tensor]`: number of the frame, and the frame `[1, 3, H, W]` in [0, 1] on the CPU.
     """
     wanted = measured_frames(num_frames)
-    height, width = batch.start.shape[2:]
-    stream = batch.pipe.stream(
-        batch.start,
-        long_strokes(handles),
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        num_inference_steps=num_inference_steps,
-        generator=torch.Generator().manual_seed(batch.seeds[0]),
-        output_type="pt",
-    )
-    for number, frame in enumerate(stream):
-        if number in wanted:
-            yield number, frame[None].float().cpu()
+    for state in batch.roll_out(batch.pipe, [long_strokes(handles)], num_frames):
+        if state.frame in wanted:
+            yield state.frame, batch.decode(batch.pipe, state.latents)

@@ -37,7 +37,7 @@ class Networks:
         self.st_lpips = STLPIPS(device)
         self.lpips = LPIPS(device) if available["LPIPS"] is None else None
         self.inception = InceptionFeatures(device) if available["FID"] is None else None
-        self.i3d = I3DFeatures(i3d, device) if available["FVD"] is None else None
+        self.i3d = None if i3d is None or available["FVD"] is not None else I3DFeatures(i3d, device)
 
 
 class FrameMeasurements:

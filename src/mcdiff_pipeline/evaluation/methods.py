@@ -70,7 +70,7 @@ class SplatCompletedFlow(Method):
     name = "splat, F's flow"
 
     def frames(self, batch: StrokedBatch) -> torch.Tensor:
-        return batch.clips.splat(batch.video.dense_flow)
+        return batch.clips.splat(batch.completed_flow)
 
 
 class SplatInterpolatedStrokes(Method):

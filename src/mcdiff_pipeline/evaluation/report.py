@@ -3,6 +3,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 from ..atomic_files import atomic_path
@@ -60,7 +61,8 @@ def _write_scores(path: Path, scores: list[StrokeScore]) -> None:
         writer = csv.writer(file)
         writer.writerow(columns)
         for score in scores:
-            writer.writerow([score.clip, score.stroke, score.x, score.y, score.length, *score.errors.values()])
+            errors = ["" if math.isnan(error) else error for error in score.errors.values()]
+            writer.writerow([score.clip, score.stroke, score.x, score.y, score.length, *errors])
 
 
 def _report(summary: EvaluationSummary, scores: list[StrokeScore]) -> str:
@@ -110,15 +112,15 @@ def _introduction(summary: EvaluationSummary) -> list[str]:
 
 def _listed_strokes(scores: list[StrokeScore], strokes: int) -> list[str]:
     """The strokes that the model follows best and worst."""
-    followed = [score for score in scores if score.errors.get("ours") is not None]
+    followed = [score for score in scores if not math.isnan(score.errors["ours"])]
     if not followed:
         return []
     followed.sort(key=lambda score: score.errors["ours"])
-    methods = [name for name in ("ours", "splat, true flow", "still") if name in followed[0].errors]
+    methods = ("ours", "splat, true flow", "still")
     listed = followed[:LISTED_STROKES] + followed[LISTED_STROKES:][-LISTED_STROKES:]
     cells = []
     for score in listed:
-        errors = ["" if score.errors[name] is None else f"{score.errors[name]:.1f}" for name in methods]
+        errors = ["" if math.isnan(score.errors[name]) else f"{score.errors[name]:.1f}" for name in methods]
         cells.append([score.clip, str(score.stroke), f"({score.x}, {score.y})", f"{score.length:.1f}", *errors])
     return [
         f"## The best and the worst strokes, {strokes} given, error in pixels",

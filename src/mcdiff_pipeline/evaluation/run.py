@@ -88,6 +88,7 @@ def evaluate(
         steps = pipe.config.default_num_inference_steps
         settings = dataclasses.replace(settings, num_inference_steps=steps)
     indices, left_out = usable_clips(dataset, pipe, settings)
+    height, width = dataset.read(indices[0], frames=(0,)).frames.shape[1:3]
     clips = {dataset.keys[index]: index for index in indices}
     drifting = dict(list(clips.items())[: settings.drift_clips])
     with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
@@ -100,7 +101,7 @@ def evaluate(
             model_fingerprint=model_fingerprint(pipe),
             others={name: model_fingerprint(other) for name, other in (others or {}).items()},
             data=data_name,
-            frame_size=dataset.read(indices[0], frames=(0,)).frames.shape[1:3],
+            frame_size=(height, width),
             data_fingerprint=_data_fingerprint(dataset),
             settings=settings,
             pose_model=None if detector is None else detector.description,
@@ -127,7 +128,10 @@ def usable_clips(
     Raises:
         ValueError: if there are none, they differ in size, or the model or a metric cannot work at their size.
     """
-    indices, reasons, sizes, longest = [], {}, set(), 0
+    indices: list[int] = []
+    reasons: dict[str, int] = {}
+    sizes: set[tuple[int, int]] = set()
+    longest = 0
     too_short, no_keypoint = f"fewer than {settings.num_frames} frames", "no keypoint in the first frame"
     for index in range(len(dataset)):
         if len(indices) == settings.num_clips:
@@ -140,7 +144,8 @@ def usable_clips(
         if not settings.anywhere and not (first.keypoints[0, ..., 2] == 2).any():
             reasons[no_keypoint] = reasons.get(no_keypoint, 0) + 1
             continue
-        sizes.add(first.frames.shape[1:3])
+        height, width = first.frames.shape[1:3]
+        sizes.add((height, width))
         indices.append(index)
     if not indices and longest < settings.num_frames:
         raise ValueError(
@@ -205,7 +210,7 @@ def _evaluate_clips(
                 if clip.key in sampled:
                     result.sample.save(output_dir / "samples", clip.key)
                 with atomic_path(output_dir / f"clips/{clip.key}.npz") as path:
-                    np.savez(path, **result.features)
+                    np.savez(path, **result.features)  # type: ignore[arg-type]
                 result.record.write(output_dir / f"clips/{clip.key}.json")  # last: a clip with a record is finished
                 bar.update()
 

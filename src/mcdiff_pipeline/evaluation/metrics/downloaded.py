@@ -97,7 +97,7 @@ def available_metrics(i3d: str | os.PathLike | None = None) -> dict[str, str | N
         "FID": fid_weights,
         "FVD": functools.partial(fvd_weights, i3d),
     }
-    reasons = {}
+    reasons: dict[str, str | None] = {}
     for name, find in needed.items():
         try:
             find()

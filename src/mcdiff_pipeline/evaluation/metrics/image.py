@@ -4,6 +4,8 @@
 Images are float tensors `[B, 3, H, W]` in [0, 1].
 """
 
+from typing import cast
+
 import torch
 
 
@@ -102,4 +104,4 @@ def ssim(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         raise ImportError('SSIM needs torchmetrics: `pip install "mcdiff-pipeline[evaluation]"`.') from error
     # This memory format halves the time of the convolutions on a CPU.
     output, target = (images.contiguous(memory_format=torch.channels_last) for images in (output, target))
-    return structural_similarity_index_measure(output, target, data_range=1.0, reduction="none")
+    return cast(torch.Tensor, structural_similarity_index_measure(output, target, data_range=1.0, reduction="none"))

@@ -33,6 +33,8 @@ class BlurPool(nn.Module):
         channels (`int`): channels of the feature map.
     """
 
+    filt: torch.Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("filt", torch.zeros(channels, 1, 3, 3))
@@ -57,9 +59,13 @@ class BlurredConv2d(nn.Module):
         blur (`BlurPool`): the layer after it.
     """
 
+    bias: torch.Tensor
+    kernels: torch.Tensor
+
     def __init__(self, convolution: nn.Conv2d, blur: BlurPool) -> None:
         super().__init__()
-        self.padding = convolution.padding[0]
+        assert convolution.bias is not None
+        self.padding = int(convolution.padding[0])
         self.register_buffer("bias", convolution.bias.detach())
         # [bottom, right, channels, 3, k + 2, k + 2]
         kernels = [
@@ -99,11 +105,12 @@ def _folded(filt: torch.Tensor, bottom: bool, right: bool) -> torch.Tensor:
 
 def _joined(weight: torch.Tensor, filt: torch.Tensor) -> torch.Tensor:
     """The kernel `[channels, in, k + 2, k + 2]` of a convolution and the filter `[channels, 1, 3, 3]` after it."""
-    return sum(
-        filt[:, :, row : row + 1, column : column + 1] * F.pad(weight, (column, 2 - column, row, 2 - row))
-        for row in range(3)
-        for column in range(3)
-    )
+    kernel = torch.zeros(())
+    for row in range(3):
+        for column in range(3):
+            padded = F.pad(weight, (column, 2 - column, row, 2 - row))
+            kernel = kernel + filt[:, :, row : row + 1, column : column + 1] * padded
+    return kernel
 
 
 class STLPIPS:
@@ -118,7 +125,7 @@ class STLPIPS:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         package = importlib.util.find_spec("stlpips_pytorch")  # finds the package without importing it
-        if package is None:
+        if package is None or package.origin is None:
             raise ImportError('ST-LPIPS needs stlpips-pytorch: `pip install "mcdiff-pipeline[evaluation]"`.')
         weights = torch.load(
             Path(package.origin).parent / "weights/vST0.0/alex_shift_tolerant.pth",
@@ -142,7 +149,8 @@ class STLPIPS:
             nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(),
-        ).to(device, memory_format=torch.channels_last)
+        ).to(memory_format=torch.channels_last)
+        self.layers.to(device)
         self.layers.load_state_dict(
             {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith("net.")}
         )
