@@ -1,50 +1,96 @@
-"""How well strokes on keypoints can be completed at all: what F would reach if it saw the body perfectly.
+"""How well can strokes on keypoints be completed at all, by a model that sees every body perfectly?
 
     python benchmarks/flow_completion_bound.py --data data/people --split test --train_data data/people10
 
-Three answers are given what F has to see in the picture: the true outline of every body and the true position of every
-joint, hidden ones included. They differ in what they know about motion:
+Three answers get what flow completion has to see in the image: the true outline of each body and the true position of
+each joint, also of hidden ones. They differ in what they know about motion:
 
-- nothing but the strokes: each person moves like the nearest stroke on it ("same person");
-- the strokes and how joints move together: the expected motion of the other joints, given those that strokes name,
-  under a Gaussian whose covariance is estimated on the training clips ("expected joints");
-- how all joints move, by the flow at those that are visible ("all joints").
+- "same person" knows the strokes: each person moves like the nearest stroke on it.
+- "expected joints" knows the strokes and how joints move together: the other joints have their expected motion, given
+  those with strokes, under a Gaussian whose covariance is estimated on training clips.
+- "all joints" knows how all joints move, from the true flow at visible joints and the keypoints of hidden ones.
 
-Between the joints the last two interpolate along the limbs. All are compared on the body, beside zero flow
-and the nearest stroke. Strokes are visible keypoints, drawn by the magnitude of their flow.
+The last two interpolate along the limbs, between joints. All are compared on bodies, in the cells and with the strokes
+of the validation of `train_flow_completion.py`, beside zero flow and the nearest stroke.
 """
 
 import argparse
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from mcdiff_pipeline.baselines import nearest_stroke_flow
-from mcdiff_pipeline.dataset import ClipDataset
-from mcdiff_pipeline.dataset.sampling import keypoint_strokes
+from mcdiff_pipeline.dataset import Clip, ClipDataset, keypoint_strokes
 from mcdiff_pipeline.flow import resize_flow
 
 
-CELL = 4  # pixels, of the embedded model
-# Pairs of COCO keypoints with body between them: arms, legs, the torso's sides and diagonals, neck and head.
+CELL = 4  # pixels along one side of a latent cell of the embedded model
+# Pairs of COCO keypoints that are connected by a part of the body: arms, legs, sides and diagonals of the torso, neck
+# and head.
 LIMBS = np.array(
     [(5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)]
     + [(5, 6), (11, 12), (5, 11), (6, 12), (5, 12), (6, 11)]
     + [(0, 5), (0, 6), (0, 1), (0, 2), (1, 3), (2, 4)]
 )
-# Limbs are blended where they are about equally near. 1 to 6 pixels give the same error within 1 %.
+# Limbs at similar distances are blended. Values from 1 to 6 pixels give the same error within 1 %.
 BLENDING_DISTANCE = 4.0
-# Variance, in square pixels, by which the flow at a keypoint's pixel differs from the motion of the joint inside.
+# Variance, in square pixels, of the difference between the flow at a keypoint's pixel and the motion of the joint.
 STROKE_VARIANCE = 0.3
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The truth about the first step of a clip. Flow and positions are in pixels.
+
+    Args:
+        flow: `[2, h, w]` on the grid of cells.
+        body: bool `[h, w]`, cells that people cover by more than half.
+        owner: int `[h, w]`, the person who covers most of a cell.
+        centers: `[h, w, 2]`, (x, y) of the centers of the cells.
+        joints, motion: `[P, K, 2]`, positions and displacements of joints.
+        in_view, known: bool `[P, K]`, joints in the first frame, and joints with known motion.
+    """
+
+    flow: np.ndarray
+    body: np.ndarray
+    owner: np.ndarray
+    centers: np.ndarray
+    joints: np.ndarray
+    motion: np.ndarray
+    in_view: np.ndarray
+    known: np.ndarray
+
+
+def make_scene(clip: Clip) -> Scene:
+    height, width = clip.flow.shape[2] // CELL, clip.flow.shape[3] // CELL
+    people = np.arange(1, len(clip.keypoints[0]) + 1)
+    share = clip.masks[0][None] == people[:, None, None]  # [P, H, W]
+    share = share.reshape(len(people), height, CELL, width, CELL).mean(axis=(2, 4))
+    joints, motion = clip.keypoints[0, ..., :2], np.diff(clip.keypoints[..., :2], axis=0)[0]
+    visible = clip.keypoints[0, ..., 2] == 2
+    columns, rows = joints[visible].astype(int).T
+    motion[visible] = clip.flow[0][:, rows, columns].T
+    return Scene(
+        flow=(resize_flow(torch.from_numpy(clip.flow), (height, width))[0] * CELL).numpy(),
+        body=share.sum(axis=0) > 0.5,
+        owner=share.argmax(axis=0),
+        centers=(np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1) + 0.5) * CELL,
+        joints=joints,
+        motion=motion,
+        in_view=clip.keypoints[0, ..., 2] > 0,
+        known=(clip.keypoints[..., 2] > 0).all(axis=0) | visible,
+    )
 
 
 def limb_flow(joints: np.ndarray, displacements: np.ndarray, known: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """The motion of points of a body, interpolated along its limbs.
 
     Args:
-        joints: `[K, 2]` in pixels; displacements: `[K, 2]`; known: bool `[K]`, the joints to use.
+        joints, displacements: `[K, 2]` in pixels.
+        known: bool `[K]`, the joints to use.
         positions: `[N, 2]` in pixels.
 
     Returns:
@@ -65,7 +111,7 @@ def limb_flow(joints: np.ndarray, displacements: np.ndarray, known: np.ndarray, 
 
 
 def joint_covariance(data_dirs: list[str], split: str) -> np.ndarray:
-    """Second moments `[2 K, 2 K]` of the joints' displacements, each over the people whose two joints are in view."""
+    """Second moments `[2 K, 2 K]` of the joints' displacements, over the people with both joints in view."""
     moments, count = 0.0, 0.0
     for data_dir in data_dirs:
         dataset = ClipDataset(data_dir, split)
@@ -80,7 +126,7 @@ def joint_covariance(data_dirs: list[str], split: str) -> np.ndarray:
 
 
 def expected_motion(covariance: np.ndarray, given: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """The mean of all joints' displacements `[K, 2]` under a Gaussian, given those of some (bool `[K]`)."""
+    """The mean displacement of all joints `[K, 2]` under a Gaussian, given those of some (bool `[K]`)."""
     if not given.any():
         return np.zeros(displacements.shape)
     seen = given.repeat(2)
@@ -88,75 +134,76 @@ def expected_motion(covariance: np.ndarray, given: np.ndarray, displacements: np
     return (covariance[:, seen] @ np.linalg.solve(observed, displacements.ravel()[seen])).reshape(-1, 2)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="Folder of clip shards of people.")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--train_data", nargs="+", required=True, help="Folders to learn from how joints move.")
-    parser.add_argument("--num_clips", type=int, default=300, help="The first clips of the split.")
-    parser.add_argument("--strokes", type=int, nargs="+", default=[5])
-    parser.add_argument("--seed", type=int, default=0, help="Of the strokes.")
-    args = parser.parse_args(arguments)
+def nearest_stroke(points: np.ndarray, displacements: np.ndarray, scene: Scene) -> np.ndarray:
+    """The baseline `[2, h, w]` in pixels."""
+    return nearest_stroke_flow(points, displacements, scene.body.shape, CELL) * CELL
 
+
+def answers(
+    scene: Scene, points: np.ndarray, displacements: np.ndarray, covariance: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The baselines and the three answers for some strokes, `[2, h, w]` in pixels."""
+    given, stroke = np.zeros(scene.in_view.shape, bool), np.zeros(scene.joints.shape)
+    for point, displacement in zip(points, displacements):
+        place = np.unravel_index(np.abs(scene.joints - point).sum(axis=-1).argmin(), given.shape)
+        given[place], stroke[place] = True, displacement
+
+    names = ("zero flow", "nearest stroke", "same person", "expected joints", "all joints")
+    flows = {name: np.zeros_like(scene.flow) for name in names}
+    flows["nearest stroke"] = nearest_stroke(points, displacements, scene)
+    for person in range(len(scene.joints)):
+        cells = scene.body & (scene.owner == person)
+        joints, own, where = scene.joints[person], given[person], scene.centers[cells]
+        if own.any():
+            flows["same person"][:, cells] = nearest_stroke(joints[own], stroke[person][own], scene)[:, cells]
+        expected = expected_motion(covariance, own, stroke[person])
+        expected = np.where(own[:, None], stroke[person], expected)
+        flows["expected joints"][:, cells] = limb_flow(joints, expected, scene.in_view[person], where).T
+        flows["all joints"][:, cells] = limb_flow(joints, scene.motion[person], scene.known[person], where).T
+    return flows
+
+
+def mean_errors(args: argparse.Namespace) -> dict[int, dict[str, float]]:
+    """End-point errors on bodies in pixels, by the number of strokes and the name of the answer."""
     covariance = joint_covariance(args.train_data, "train")
     dataset = ClipDataset(args.data, args.split)
-    sums = {number: {} for number in args.strokes}  # answer -> [sum of errors, cells]
+    sums: dict[int, dict[str, float]] = {number: {} for number in args.strokes}
+    cells = dict.fromkeys(args.strokes, 0)
     for index in tqdm(range(min(args.num_clips, len(dataset))), desc="Clips"):
         clip = dataset.read(index, frames=(0, 1))
+        scene = make_scene(clip)
         rng = np.random.default_rng([args.seed, index])
-        grid = (clip.flow.shape[2] // CELL, clip.flow.shape[3] // CELL)
-        true_flow = (resize_flow(torch.from_numpy(clip.flow), grid)[0] * CELL).numpy()
-        people = np.arange(1, len(clip.keypoints[0]) + 1)
-        share = clip.masks[0][None] == people[:, None, None]  # [P, H, W]
-        share = share.reshape(len(people), grid[0], CELL, grid[1], CELL).mean(axis=(2, 4))
-        body, owner = share.sum(axis=0) > 0.5, share.argmax(axis=0)
-        centers = (np.stack(np.meshgrid(*map(np.arange, grid[::-1])), axis=-1) + 0.5) * CELL  # [h, w, 2]
-        joints, motion = clip.keypoints[0, ..., :2], np.diff(clip.keypoints[..., :2], axis=0)[0]  # [P, K, 2]
-        in_view, known = clip.keypoints[0, ..., 2] > 0, (clip.keypoints[..., 2] > 0).all(axis=0)
-        visible = clip.keypoints[0, ..., 2] == 2
-        columns, rows = joints[visible].astype(int).T
-        motion[visible] = clip.flow[0][:, rows, columns].T
-
         for number in args.strokes:
             points, displacements = keypoint_strokes(clip.flow[0], clip.keypoints[0], number, rng)
             if len(points) == 0:
                 continue
-            given, named = np.zeros(in_view.shape, bool), np.zeros(joints.shape)
-            for point, displacement in zip(points, displacements):
-                place = np.unravel_index(np.abs(joints - point).sum(axis=-1).argmin(), given.shape)
-                given[place], named[place] = True, displacement
-            answers = {
-                "zero flow": np.zeros_like(true_flow),
-                "nearest stroke": nearest_stroke_flow(points, displacements, grid, CELL) * CELL,
-            }
-            oracles = {name: np.zeros_like(true_flow) for name in ("same person", "expected joints", "all joints")}
-            for person in range(len(people)):
-                cells = body & (owner == person)
-                where = centers[cells]
-                if given[person].any():
-                    own = nearest_stroke_flow(joints[person][given[person]], named[person][given[person]], grid, CELL)
-                    oracles["same person"][:, cells] = own[:, cells] * CELL
-                expected = expected_motion(covariance, given[person], named[person])
-                expected = np.where(given[person][:, None], named[person], expected)
-                oracles["expected joints"][:, cells] = limb_flow(joints[person], expected, in_view[person], where).T
-                oracles["all joints"][:, cells] = limb_flow(
-                    joints[person], motion[person], (known | visible)[person], where
-                ).T
-            for name, answer in (answers | oracles).items():
-                error = np.linalg.norm(answer - true_flow, axis=0)[body]
-                total = sums[number].setdefault(name, [0.0, 0])
-                total[0] += float(error.sum())
-                total[1] += error.size
+            cells[number] += int(scene.body.sum())
+            for name, flow in answers(scene, points, displacements, covariance).items():
+                error = np.linalg.norm(flow - scene.flow, axis=0)[scene.body]
+                sums[number][name] = sums[number].get(name, 0.0) + float(error.sum())
+    return {
+        number: {name: total / max(cells[number], 1) for name, total in totals.items()}
+        for number, totals in sums.items()
+    }
 
-    figures = {}
-    for number, totals in sums.items():
-        errors = {name: error / max(cells, 1) for name, (error, cells) in totals.items()}
-        figures[f"{number} strokes, body (px)"] = errors
-        for rival in ("zero flow", "nearest stroke"):
-            figures[f"{number} strokes, over {rival}"] = {
-                name: error / errors[rival] for name, error in errors.items()
-            }
-    print(json.dumps(figures, indent=2))
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="Folder of clip shards of people.")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--train_data", nargs="+", required=True, help="Folders to learn the motion of joints from.")
+    parser.add_argument("--num_clips", type=int, default=300, help="Use the first clips of the split.")
+    parser.add_argument("--strokes", type=int, nargs="+", default=[5])
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the strokes.")
+    args = parser.parse_args(arguments)
+
+    summary = {}
+    for number, errors in mean_errors(args).items():
+        summary[f"{number} strokes, body (px)"] = errors
+        for baseline in ("zero flow", "nearest stroke"):
+            ratios = {name: error / errors[baseline] for name, error in errors.items()}
+            summary[f"{number} strokes, over {baseline}"] = ratios
+    print(json.dumps(summary, indent=2))
 
 
 if __name__ == "__main__":

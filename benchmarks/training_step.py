@@ -1,12 +1,12 @@
-"""What does a step of the training scripts cost beside the networks, and how long does it wait for data?
+"""How long is a step of the training loop, compared with the networks alone, and how long does it wait for data?
 
     python benchmarks/training_step.py --data data/people --vae runs/autoencoder/vae --cache_dir data/cache
 
-Time of a step of the script's own loop over the floor: the same loss, backward pass, clipping, optimizer step and
-moving average on one batch that stays, of a copy of the model, in the same process with the same threads. Limit 1.05.
-A floor step is taken inside every step of the loop, and its time subtracted, so that both meet the same disturbances;
-the ratio is the median over the steps, by the clock and by CPU time. As many steps follow without floor, in which the
-loop counts for how long it waits for its loader workers. Limit 2 %.
+The time of a step of the loop is divided by a floor: the same loss, backward pass, clipping, optimizer step and moving
+average, on one fixed batch and a copy of the model, in the same process with the same threads. Limit 1.05. Each step
+of the loop contains one floor step, whose time is subtracted, so that both have the same disturbances. The ratio is
+the median over the steps, in wall-clock time and in CPU time. The same number of steps without floor follows, in which
+the loop measures how long it waits for its loader workers. Limit 2 %.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,23 +27,31 @@ from diffusers.training_utils import EMAModel
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import train_flow_completion
 import train_future_frame
-from loop import trainer
+from loop.accelerator import make_accelerator
+from loop.trainer import Trainer
 
 
-SCRIPTS = {"train_flow_completion": train_flow_completion, "train_future_frame": train_future_frame}
 RATIO_LIMIT, WAITING_LIMIT = 1.05, 0.02
 WARM_UP = 3
+
+# By name: the script, its class, and further arguments.
+SCRIPTS = {
+    "train_flow_completion": (train_flow_completion, train_flow_completion.FlowCompletionTraining, ()),
+    "train_future_frame": (
+        train_future_frame,
+        train_future_frame.FutureFrameTraining,
+        ("--start_frame_reference",),
+    ),
+}
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="Folder of clip shards (split train).")
     parser.add_argument("--vae", default=str(Path(__file__).parents[1] / "checkpoints/mcdiff-small-128/vae"))
-    parser.add_argument("--cache_dir", required=True, help="Where the latents of the clips are kept.")
+    parser.add_argument("--cache_dir", required=True, help="Folder for the latents of the clips.")
     parser.add_argument("--scripts", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
-    parser.add_argument(
-        "--steps", type=int, default=20, help="Steps that are timed beside the floor, and again alone."
-    )
+    parser.add_argument("--steps", type=int, default=20, help="Timed steps with the floor, and as many without it.")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--mixed_precision", default="no")
@@ -51,7 +60,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 class Floor:
-    """One step on a batch that stays, of a copy of what the loop trains."""
+    """One step on a fixed batch, of a copy of the model in training."""
 
     def __init__(self, model: torch.nn.Module, batch: dict, compute_loss, accelerator, args: argparse.Namespace):
         self.model = copy.deepcopy(accelerator.unwrap_model(model))
@@ -71,49 +80,65 @@ class Floor:
         self.ema.step(self.parameters)
 
 
-def clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+@dataclass
+class Clock:
+    """Wall-clock time and CPU time in seconds, since a start."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
+
+    def elapsed(self) -> tuple[float, float]:
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
 
 
-def measure(name: str, args: argparse.Namespace) -> dict:
-    """Runs a script with its loop timed; seconds of each step and of the floor, and the part spent waiting."""
-    script = SCRIPTS[name]
-    loop_steps, floor_steps = [], []
+class TimedLoss:
+    """The loss of a script, which also times the steps of the loop and those of the floor.
 
-    def train(*, accelerator, args: argparse.Namespace, model, compute_loss, **rest):
-        calls, floor, ended = 0, None, None
+    A step of the loop lasts from the end of one call to the start of the next.
 
-        def timed_loss(model, batch):
-            # From the end of this function's own work in one step to its start in the next is one step of the loop.
-            nonlocal calls, floor, ended
-            began = clocks()
-            calls += 1
-            if ended is not None and calls > WARM_UP + 1:
-                loop_steps.append([now - before for now, before in zip(began, ended)])
-            ended = None
-            if calls <= WARM_UP + benchmark.steps:
-                floor = floor or Floor(model, batch, compute_loss, accelerator, args)
-                before = clocks()
-                floor.step()
-                ended = clocks()
-                if calls > WARM_UP:
-                    floor_steps.append([now - then for now, then in zip(ended, before)])
-            return compute_loss(model, batch)
+    Args:
+        training: the object of a training script.
+        steps (`int`): steps to time with the floor.
+    """
 
-        return trainer.train(accelerator=accelerator, args=args, model=model, compute_loss=timed_loss, **rest)
+    def __init__(self, training, steps: int):
+        self.training, self.steps = training, steps
+        self.calls, self.floor, self.ended = 0, None, None
+        self.loop_seconds: list[tuple[float, float]] = []  # wall-clock time and CPU time
+        self.floor_seconds: list[tuple[float, float]] = []
 
-    benchmark, script.train = args, train
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]):
+        self.calls += 1
+        if self.ended is not None and self.calls > WARM_UP + 1:
+            self.loop_seconds.append(self.ended.elapsed())
+        self.ended = None
+        if self.calls <= WARM_UP + self.steps:
+            training = self.training
+            self.floor = self.floor or Floor(model, batch, training.compute_loss, training.accelerator, training.args)
+            clock = Clock()
+            self.floor.step()
+            if self.calls > WARM_UP:
+                self.floor_seconds.append(clock.elapsed())
+            self.ended = Clock()
+        return self.training.compute_loss(model, batch)
+
+
+def measure(name: str, benchmark: argparse.Namespace) -> tuple[TimedLoss, float]:
+    """Runs a training. Returns its timed loss, and the share of the time that it waited for data."""
+    script, training_class, arguments = SCRIPTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        command_line = ["--train_data_dir", args.data, "--pretrained_vae", args.vae, "--cache_dir", args.cache_dir]
-        command_line += ["--output_dir", folder, "--train_batch_size", str(args.batch_size), "--use_ema"]
-        command_line += ["--dataloader_num_workers", str(args.workers), "--mixed_precision", args.mixed_precision]
-        command_line += ["--logging_steps", str(WARM_UP + args.steps)]
-        command_line += ["--max_train_steps", str(2 * (WARM_UP + args.steps))]
-        if name == "train_future_frame":
-            command_line.append("--start_frame_reference")
-        script.main(command_line)
+        settings = {"train_data_dir": benchmark.data, "pretrained_vae": benchmark.vae, "output_dir": folder}
+        settings |= {"cache_dir": benchmark.cache_dir, "train_batch_size": benchmark.batch_size}
+        settings |= {"dataloader_num_workers": benchmark.workers, "mixed_precision": benchmark.mixed_precision}
+        settings |= {"logging_steps": WARM_UP + benchmark.steps, "report_to": "none"}
+        settings |= {"max_train_steps": 2 * (WARM_UP + benchmark.steps)}
+        args = script.parse_args([*(f"--{key}={value}" for key, value in settings.items()), "--use_ema", *arguments])
+        accelerator = make_accelerator(args)
+        training = training_class(args, accelerator)
+        loss = TimedLoss(training, benchmark.steps)
+        Trainer(accelerator, args, name=name, model=training.model, draws=training.draws, compute_loss=loss).train()
         last = json.loads(Path(folder, "log.jsonl").read_text().splitlines()[-1])
-    return {"loop": loop_steps, "floor": floor_steps, "waiting": last["waiting_for_data"]}
+    return loss, last["waiting_for_data"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -124,15 +149,14 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"given    batch {args.batch_size}, {args.workers} workers, precision {args.mixed_precision}")
     print(f"\n{'':32}{'step':>10}{'floor':>10}{'ratio':>8}{'quartiles':>12}{'limit':>8}", flush=True)
     for name in args.scripts:
-        times = measure(name, args)
+        loss, waiting = measure(name, args)
         for number, unit in enumerate(("clock", "CPU")):
-            loop, floor = ([step[number] for step in times[side]] for side in ("loop", "floor"))
+            loop, floor = ([step[number] for step in steps] for steps in (loss.loop_seconds, loss.floor_seconds))
             ratios = [one / other for one, other in zip(loop, floor, strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
             medians = "".join(f"{1000 * statistics.median(side):7.0f} ms" for side in (loop, floor))
             print(f"{name + ', ' + unit:32}{medians}{middle:8.3f}{f'{low:.2f}-{high:.2f}':>12}{RATIO_LIMIT:8.2f}")
-        waiting = 100 * times["waiting"]
-        print(f"{name + ', waiting for data':52}{waiting:6.1f} %{100 * WAITING_LIMIT:18.0f} %", flush=True)
+        print(f"{name + ', waiting for data':52}{100 * waiting:6.1f} %{100 * WAITING_LIMIT:18.0f} %", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tiny clips, and tiny models trained on them through the scripts' own command lines, for all tests of training."""
+"""Tiny clips and command lines of short trainings, for the tests of training."""
 
 import json
 import os
@@ -38,7 +38,7 @@ UNET_CONFIG = {
 
 
 def sliding_square(number: int, num_frames: int) -> Clip:
-    """A square that slides over a background that stays."""
+    """A clip of a square that slides over a still background."""
     rng = np.random.default_rng(number)
     background = np.kron(rng.integers(0, 255, (SIZE // 8, SIZE // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     color, (u, v) = rng.integers(0, 255, 3), rng.integers(1, 4, 2)
@@ -57,7 +57,7 @@ def sliding_square(number: int, num_frames: int) -> Clip:
 
 
 def write_training_data(root: Path) -> None:
-    """Clips, a photograph, model configs and an untrained autoencoder."""
+    """Writes clips, a photograph, model configs and an untrained autoencoder."""
     for split, count in (("train", 4), ("validation", 2)):
         with ShardWriter(root / "clips", split, clips_per_shard=2) as writer:
             for number in range(count):
@@ -73,7 +73,11 @@ def write_training_data(root: Path) -> None:
 
 
 def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]:
-    """The command line of a short run; `changes` are arguments with their values, None leaves one out."""
+    """The command line of a short run.
+
+    Args:
+        changes: arguments with their values, in place of the defaults; None removes an argument.
+    """
     common = {"output_dir": output_dir, "train_batch_size": 2, "max_train_steps": 4, "learning_rate": 1e-3}
     common |= {"lr_warmup_steps": 0, "use_ema": True, "logging_steps": 1, "checkpointing_steps": 2, "seed": 7}
     common |= {"report_to": "none"}
@@ -97,6 +101,7 @@ def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]
 
 
 def launch(script: str, command_line: list[str]) -> subprocess.Popen:
+    """Starts a script in its own process."""
     return subprocess.Popen(
         [sys.executable, str(TRAINING / f"{script}.py"), *command_line],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -107,6 +112,6 @@ def launch(script: str, command_line: list[str]) -> subprocess.Popen:
 
 
 def logged(output_dir: Path, name: str) -> dict[int, float]:
-    """Step → value of what a run logged under a name; a later line replaces an earlier one of the same step."""
+    """The logged values of a name, by step. Of several lines for the same step, the last one counts."""
     lines = [json.loads(line) for line in Path(output_dir, "log.jsonl").read_text().splitlines()]
     return {line["step"]: line[name] for line in lines if name in line}
