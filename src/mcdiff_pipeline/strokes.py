@@ -375,6 +375,10 @@ class StrokeSheet:
         """
         One sheet for a video that follows this sheet up to a frame, and another sheet from there on.
 
+        Scale both sheets to the working size first if the video has to be exactly equal to one that was branched at
+        `frame`: the parts have times of their own, and scaling them rounds differently, or changes the constant speed
+        of a bent stroke.
+
         Args:
             frame (`int`): The frame at which the other sheet takes over; times of both sheets count from frame 0.
             other (`StrokeSheet`): The sheet that is followed from `frame` on; its length and frame rate are those of
