@@ -79,15 +79,21 @@ class Stroke:
     kind: Literal["move", "hold"] = "move"
 
     def __post_init__(self):
-        points, start_frame, end_frame, frames = self.points, self.start_frame, self.end_frame, self.frames
-        kind = self.kind
-        if not (isinstance(kind, str) and kind in STROKE_KINDS):
-            raise ValueError(f"kind is {reprlib.repr(kind)}; it must be one of {', '.join(map(repr, STROKE_KINDS))}.")
+        if not (isinstance(self.kind, str) and self.kind in STROKE_KINDS):
+            kinds = ", ".join(map(repr, STROKE_KINDS))
+            raise ValueError(f"kind is {reprlib.repr(self.kind)}; it must be one of {kinds}.")
+        object.__setattr__(self, "points", self._checked_points())
+        start_frame, end_frame = self._checked_ends()
+        object.__setattr__(self, "start_frame", start_frame)
+        object.__setattr__(self, "end_frame", end_frame)
+        if self.frames is not None:
+            object.__setattr__(self, "frames", self._checked_frames(self.frames))
 
+    def _checked_points(self) -> tuple[tuple[float, float], ...]:
         try:
-            points = list(points)
+            points = list(self.points)
         except TypeError:
-            raise ValueError(f"points is {reprlib.repr(points)}; it must be a list of [x, y] pairs.") from None
+            raise ValueError(f"points is {reprlib.repr(self.points)}; it must be a list of [x, y] pairs.") from None
         for index, point in enumerate(points):
             try:
                 x, y = point
@@ -97,74 +103,69 @@ class Stroke:
                 raise ValueError(
                     f"points[{index}] is {reprlib.repr(point)}; it must be a pair [x, y] of finite numbers in pixels."
                 )
-        points = tuple((float(x), float(y)) for x, y in points)
-        if kind == "hold" and len(points) != 1:
+        checked = tuple((float(x), float(y)) for x, y in points)
+        if self.kind == "hold" and len(checked) != 1:
             raise ValueError(
-                f"points holds {len(points)} points; a hold has exactly one: give the others holds of their own, or "
+                f"points holds {len(checked)} points; a hold has exactly one: give the others holds of their own, or "
                 "make the stroke a move."
             )
-        if kind == "move" and len(points) < 2:
+        if self.kind == "move" and len(checked) < 2:
             raise ValueError(
-                f"points holds {len(points)} point{'s' * (len(points) != 1)}; a move needs at least two: add where it "
-                "goes, or make the stroke a hold."
+                f"points holds {len(checked)} point{'s' * (len(checked) != 1)}; a move needs at least two: add where "
+                "it goes, or make the stroke a hold."
             )
-        if kind == "move" and len(set(points)) == 1:
+        if self.kind == "move" and len(set(checked)) == 1:
             raise ValueError(
-                f"points are all {list(points[0])}, a move of length zero; make the stroke a hold to keep that point "
+                f"points are all {list(checked[0])}, a move of length zero; make the stroke a hold to keep that point "
                 "still."
             )
+        return checked
 
+    def _checked_ends(self) -> tuple[int, int | None]:
+        start_frame, end_frame = self.start_frame, self.end_frame
         if not _is_whole(start_frame, 0):
             raise ValueError(f"start_frame is {reprlib.repr(start_frame)}; it must be a whole number from 0.")
-        start_frame = int(start_frame)
-        if end_frame is not None:
-            if not _is_whole(end_frame, 0):
-                raise ValueError(
-                    f"end_frame is {reprlib.repr(end_frame)}; it must be a whole number, or left out for the last "
-                    "frame."
-                )
-            end_frame = int(end_frame)
-            if end_frame <= start_frame:
-                raise ValueError(
-                    f"end_frame is {end_frame}, not after start_frame, which is {start_frame}; a stroke lasts at "
-                    "least from one frame to the next."
-                )
+        if end_frame is None:
+            return int(start_frame), None
+        if not _is_whole(end_frame, 0):
+            raise ValueError(
+                f"end_frame is {reprlib.repr(end_frame)}; it must be a whole number, or left out for the last frame."
+            )
+        if end_frame <= start_frame:
+            raise ValueError(
+                f"end_frame is {int(end_frame)}, not after start_frame, which is {int(start_frame)}; a stroke lasts "
+                "at least from one frame to the next."
+            )
+        return int(start_frame), int(end_frame)
 
-        if frames is not None:
-            if kind == "hold":
+    def _checked_frames(self, frames: Sequence[float]) -> tuple[float, ...]:
+        if self.kind == "hold":
+            raise ValueError("frames is given for a hold, which does not move; use start_frame and end_frame.")
+        if self.start_frame != 0 or self.end_frame is not None:
+            raise ValueError(
+                "frames is given beside start_frame or end_frame; give either the time of every point or the time of "
+                "both ends."
+            )
+        try:
+            frames = list(frames)
+        except TypeError:
+            raise ValueError(f"frames is {reprlib.repr(frames)}; it must be a list of numbers.") from None
+        for index, frame in enumerate(frames):
+            if not (_is_number(frame) and frame >= 0):
+                raise ValueError(f"frames[{index}] is {reprlib.repr(frame)}; it must be a number from 0.")
+        if len(frames) != len(self.points):
+            raise ValueError(f"frames holds {len(frames)} numbers for {len(self.points)} points; give one per point.")
+        for index, (before, after) in enumerate(pairwise(frames), start=1):
+            if after <= before:
                 raise ValueError(
-                    "frames is given for a hold, which has no way to time; use start_frame and end_frame."
+                    f"frames[{index}] is {after}, not above frames[{index - 1}], which is {before}; frames must "
+                    "increase from point to point."
                 )
-            if start_frame != 0 or end_frame is not None:
-                raise ValueError(
-                    "frames is given beside start_frame or end_frame; give either the time of every point or the time "
-                    "of both ends."
-                )
-            try:
-                frames = list(frames)
-            except TypeError:
-                raise ValueError(f"frames is {reprlib.repr(frames)}; it must be a list of numbers.") from None
-            for index, frame in enumerate(frames):
-                if not (_is_number(frame) and frame >= 0):
-                    raise ValueError(f"frames[{index}] is {reprlib.repr(frame)}; it must be a number from 0.")
-            if len(frames) != len(points):
-                raise ValueError(f"frames holds {len(frames)} numbers for {len(points)} points; give one per point.")
-            for index, (before, after) in enumerate(pairwise(frames), start=1):
-                if after <= before:
-                    raise ValueError(
-                        f"frames[{index}] is {after}, not above frames[{index - 1}], which is {before}; frames must "
-                        "increase from point to point."
-                    )
-            if frames[-1] - frames[0] < 1:
-                raise ValueError(
-                    f"frames run from {frames[0]} to {frames[-1]}; a stroke lasts at least from one frame to the next."
-                )
-            frames = tuple(float(frame) for frame in frames)
-
-        object.__setattr__(self, "points", points)
-        object.__setattr__(self, "start_frame", start_frame)
-        object.__setattr__(self, "end_frame", end_frame)
-        object.__setattr__(self, "frames", frames)
+        if frames[-1] - frames[0] < 1:
+            raise ValueError(
+                f"frames run from {frames[0]} to {frames[-1]}; a stroke lasts at least from one frame to the next."
+            )
+        return tuple(float(frame) for frame in frames)
 
     def span(self, num_frames: int | None = None) -> tuple[float, float]:
         """
