@@ -10,7 +10,7 @@ The result is a ratio of times. The numerator is the whole command: start, searc
 writing, packing and report. The denominator is the bare estimators on the same frames: flow in both directions for
 every pair that was written and, with people, the pose detector on every frame. Both use the same number of processes,
 which share the CPUs. Wall-clock time is what a user waits for. CPU time is less affected by other programs. The time
-of the start is that of the same command on a video without clips.
+of the start is measured by the same command on a video without clips.
 
 Other programs that start or end between both measurements distort the ratio. `--in_turn` measures both for one video
 after another, in one process, by CPU time. It leaves out start, packing and report.

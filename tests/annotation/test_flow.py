@@ -163,7 +163,7 @@ def test_descriptions_of_estimators_differ(weights, tmp_path):
         ("pwc", {}, "'pwc'.*raft_large, raft_small, dis"),
         ("dis", {"weights": "C_T_V2"}, "'C_T_V2'.*none"),
         ("raft_large", {}, "'raft_large' needs `weights`.*C_T_V1.*'dis'"),
-        ("raft_small", {"weights": "C_T_V9"}, "'C_T_V9'.*no file.*C_T_V2"),
+        ("raft_small", {"weights": "C_T_V9"}, "'C_T_V9'.*not a file.*C_T_V2"),
         ("raft_small", {"weights": "C_T_V2", "dtype": torch.int8}, "torch.int8.*bfloat16"),
     ],
 )

@@ -71,7 +71,7 @@ def test_unreadable_files_are_found_with_the_reason(tmp_path):
     (tmp_path / "lost.mp4").symlink_to(tmp_path / "nowhere.mp4")
     found = {video.name: video for video in find_videos([tmp_path])}
     assert found["good.mp4"].error is None and found["good.mp4"].size == 5
-    assert "no file" in found["pipe.mp4"].error
+    assert "not a file" in found["pipe.mp4"].error
     assert "No such file" in found["lost.mp4"].error
 
 

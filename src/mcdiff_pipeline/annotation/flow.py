@@ -121,7 +121,7 @@ class RaftFlow(FlowEstimator):
     """RAFT of torchvision with its default of 12 updates. The arguments are those of `load_flow_estimator`.
 
     torchvision rejects frames whose sides are not multiples of 8 or are below 128 pixels. Such frames are padded by
-    their border pixels. For all other frames the flow equals that of torchvision's model.
+    their border pixels. For all other frames the flow equals the result of torchvision.
     """
 
     def __init__(
@@ -194,8 +194,8 @@ def _load_weights_file(
         upsampling = json.loads(config.read_text())["upsampling"] if config.is_file() else 1
     if not path.is_file():
         raise ValueError(
-            f"`weights` is {str(weights)!r}, which is no file, no folder with a model.safetensors and none of "
-            f"{', '.join(published)}."
+            f"`weights` is {str(weights)!r}, which is not a file, not a folder with a model.safetensors, and not one "
+            f"of {', '.join(published)}."
         )
     identity = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     try:
@@ -252,7 +252,7 @@ class DisFlow(FlowEstimator):
         return np.pad(gray, [(0, max(0, DIS_SMALLEST - length)) for length in gray.shape], mode="edge")
 
     def _flow(self, first: Iterable[np.ndarray], second: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """Flow between enlarged frames. `shape` is that of the original frames, `[B, H, W, 3]`."""
+        """Flow between enlarged frames. `shape` is the shape of the original frames, `[B, H, W, 3]`."""
         height, width = shape[1:3]
         flow = np.empty((shape[0], 2, height, width), dtype=np.float32)
         for number, pair in enumerate(zip(first, second)):

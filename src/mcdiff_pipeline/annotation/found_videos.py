@@ -138,5 +138,5 @@ def _found_video(path: Path, name: str, error: str | None) -> FoundVideo:
         return FoundVideo(path, name, error=f"it cannot be read: {failure.strerror}")
     # Reading a pipe would wait for a writer.
     if not stat.S_ISREG(state.st_mode):
-        return FoundVideo(path, name, error="it is no file")
+        return FoundVideo(path, name, error="it is not a file")
     return FoundVideo(path, name, state.st_size, state.st_mtime_ns)

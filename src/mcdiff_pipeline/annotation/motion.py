@@ -12,7 +12,7 @@ from ..video import TimedFrame
 
 # Shorter side of the thumbnails in pixels: 2 pixels at a resolution of 256 are still 0.4 pixels here in the smallest
 # crop. DIS at half this size (its finest scale; the preset stops at a quarter) takes 0.7 ms. Its 95th percentile is
-# 0.9 to 1.5 times that of the slow preset at 128 pixels, in 80 % of the pairs of 6 real clips.
+# 0.9 to 1.5 times the value of the slow preset at 128 pixels, in 80 % of the pairs of 6 real clips.
 THUMBNAIL_SIDE = 96
 FINEST_SCALE = 1
 # Flow is sampled once per cell of this number of pixels of the thumbnail, the spacing at which DIS computes it.

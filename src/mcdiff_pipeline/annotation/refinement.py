@@ -26,8 +26,8 @@ MIN_KEYPOINT_CONFIDENCE = 0.5
 # A part keeps its dense flow if at least this fraction of its pixels is consistent forward and backward. Chosen among
 # 0.5, 0.7, 0.85 and 0.95 on the validation split of the rendered people (`benchmarks/refinement.py`).
 MIN_AGREEMENT = 0.7
-# A part keeps its dense flow if the color difference of keypoint flow is larger than that of dense flow by more than
-# this factor. On the same split, factors from 1.1 to 1.5 gave the same error, and no check gave a larger error.
+# A part keeps its dense flow if the color difference of keypoint flow is larger than this factor times the one of
+# dense flow. On the same split, factors from 1.1 to 1.5 gave the same error, and no check gave a larger error.
 MAX_MISFIT = 1.2
 # In levels of 255. A smaller color difference is rounding: on a uniform surface every flow fits.
 LEAST_MISFIT = 1e-6
