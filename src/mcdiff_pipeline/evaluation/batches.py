@@ -103,7 +103,7 @@ class ClipBatch:
     def true_flow_latent_splat(self) -> torch.Tensor:
         """`[B, 3, H, W]`: the second frame, made by splatting the latents of the start frame along the true flow."""
         latents = self.start_state(self.pipe).latents
-        flow = self.true_flow_on_cells[:, 0].to(latents)
+        flow = self.true_flow_on_cells[:, 0].to(latents.device)
         return self.decode(self.pipe, splat_frame(latents, flow))
 
     def splat(self, flow: torch.Tensor) -> torch.Tensor:
