@@ -61,52 +61,55 @@ class Variant:
 VARIANTS = {
     "full": Variant("none"),
     "no_flow_completion": Variant(
-        "G is given the strokes themselves, so it is given neither a splatted frame nor a start frame",
+        "the unet gets the strokes themselves, so it gets neither a splatted frame nor a start frame",
         flow_completion=None,
         future_frame=("--no_flow_completion", *NOISE),
     ),
     "weighting_none": Variant(
-        "all cells have the same weight in the loss of F", flow_completion=("--flow_weighting", "none")
+        "all cells have the same weight in the loss of flow completion", flow_completion=("--flow_weighting", "none")
     ),
-    "no_keypoints": Variant("F is trained without strokes on keypoints", flow_completion=("--no_keypoints",)),
+    "no_keypoints": Variant(
+        "flow completion is trained without strokes on keypoints", flow_completion=("--no_keypoints",)
+    ),
     "sampling_uniform": Variant(
-        "strokes for the training of F are drawn without regard to motion",
+        "strokes for the training of flow completion are drawn without regard to motion",
         flow_completion=("--sampling", "uniform"),
     ),
     "no_splat": Variant(
-        "G is not given the splatted frame and the mask of holes",
+        "the unet does not get the splatted frame and the mask of holes",
         future_frame=("--flow_conditioning", "concat", "--start_frame_reference", *NOISE),
     ),
     "no_start_frame_reference": Variant(
-        "G is not given the start frame", future_frame=("--flow_conditioning", "concat+splat", *NOISE)
+        "the unet does not get the start frame", future_frame=("--flow_conditioning", "concat+splat", *NOISE)
     ),
     "no_noise_augmentation": Variant(
-        "no noise is added to the current frame in the training of G",
+        "no noise is added to the current frame in the training of the unet",
         future_frame=(
             *("--flow_conditioning", "concat+splat", "--start_frame_reference"),
             "--no_noise_augmentation",
         ),
     ),
     "epsilon": Variant(
-        "G predicts the noise instead of v, without zero terminal SNR",
+        "the unet predicts the noise instead of v, without zero terminal SNR",
         future_frame=(
             *("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE),
             *("--prediction_type", "epsilon"),
         ),
     ),
     "start_picture": Variant(
-        "G is given the start frame splatted as an image, and denoises the difference from it",
+        "the unet gets the start frame splatted as an image, and denoises the difference from it",
         future_frame=(
             *("--flow_conditioning", "concat+splat", "--start_picture_reference", *NOISE),
             *("--residual_condition", "start_picture", "--residual_scale", "2.5"),
         ),
     ),
     "plain": Variant(
-        "G has the form of the paper: the current frame and the flow, without noise",
+        "the unet has the form of the paper: the current frame and the flow, without noise",
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
     ),
     "end_to_end": Variant(
-        "F and G are trained together afterwards, for one more budget", end_to_end=("--rollout_steps", "1", *NOISE)
+        "both networks are trained together afterwards, for one more budget",
+        end_to_end=("--rollout_steps", "1", *NOISE),
     ),
     "rollout": Variant(
         "like end_to_end, but on frames that the model made itself", end_to_end=("--rollout_steps", "2", *NOISE)

@@ -23,12 +23,13 @@ from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
+from loop.condition_arguments import add_condition_arguments, condition_settings, set_conditions
 from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
 from loop.draws import SeededDraws
 from loop.image_quality import psnr_moving_and_still
 from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from loop.lora import add_lora, add_lora_arguments, check_lora_arguments
-from loop.pipeline_folders import CONDITION_SETTINGS, is_pipeline_folder, load_pipeline
+from loop.pipeline_folders import is_pipeline_folder, load_pipeline
 from loop.publishing import add_hub_arguments, open_repository, push_component, push_lora
 from loop.rollout_states import state_from_batch
 from loop.samples import FrameSample
@@ -39,62 +40,12 @@ from loop.validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import moving_pixels, splat_frame
-from mcdiff_pipeline.conditioning import FrameConditioner
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.latent_codec import decode_latents
 from mcdiff_pipeline.rollout import Motion, RolloutState
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
-
-# Arguments that a pipeline folder answers itself.
-CONDITION_ARGUMENTS = (
-    *("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference"),
-    *("flow_scale", "residual_condition", "residual_scale", "prediction_type", "scheduler_config"),
-)
-
-
-def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say which conditions the model gets, and what it predicts."""
-    parser.add_argument(
-        "--no_flow_completion",
-        action="store_true",
-        help="Give the model strokes drawn from the true flow instead of the flow, for a pipeline without flow "
-        "completion.",
-    )
-    parser.add_argument(
-        "--flow_conditioning",
-        choices=("concat", "concat+splat"),
-        default=None,
-        help="Give the model the flow alone, as in the paper (concat), or the flow, the current frame splatted along "
-        "it, and the mask of holes (concat+splat, the default).",
-    )
-    parser.add_argument(
-        "--start_frame_reference",
-        action="store_true",
-        help="Give the model the start frame of the clip, too, splatted along the flow accumulated since.",
-    )
-    parser.add_argument(
-        "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model. Default: 1."
-    )
-    parser.add_argument(
-        "--start_picture_reference",
-        action="store_true",
-        help="Give the model the start frame of the clip, too, splatted as an image and then encoded.",
-    )
-    parser.add_argument(
-        "--residual_condition",
-        default=None,
-        help="Denoise the difference of the next frame from this condition, such as splatted_frame or start_picture. "
-        "By default the next frame itself is denoised, as in the paper.",
-    )
-    parser.add_argument("--residual_scale", type=float, default=None, help="Factor on that difference. Default: 1.")
-    parser.add_argument(
-        "--prediction_type",
-        choices=("epsilon", "v_prediction"),
-        default=None,
-        help="What the model predicts. v_prediction, the default, has zero terminal SNR; epsilon has not.",
-    )
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -123,65 +74,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     check_lora_arguments(args)
     set_conditions(args)
     return args
-
-
-def set_conditions(args: argparse.Namespace) -> None:
-    """Sets `conditioning` and its scales, from the arguments or from the pipeline folder.
-
-    Raises:
-        ValueError: if the arguments contradict each other.
-    """
-    folder = args.pretrained_model_name_or_path
-    references = args.start_frame_reference or args.start_picture_reference
-    if args.no_flow_completion and (args.flow_conditioning or references):
-        raise ValueError(
-            "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
-            "--start_picture_reference; leave these out."
-        )
-    if is_pipeline_folder(folder):
-        given = [f"--{name}" for name in CONDITION_ARGUMENTS if getattr(args, name) not in (None, False)]
-        if given:
-            raise ValueError(
-                f"{folder} is a complete model, and its unet is trained as the model uses it; leave "
-                f"{', '.join(given)} out."
-            )
-        config = MCDiffPipeline.load_config(folder)
-        args.conditioning, args.flow_scale = config["conditioning"].split(","), config["flow_scale"]
-        args.residual_condition = config.get("residual_condition")
-        args.residual_scale = config.get("residual_scale", 1.0)
-    else:
-        args.conditioning, args.flow_scale = conditioning_of(args), args.flow_scale or 1.0
-        args.residual_scale = 1.0 if args.residual_scale is None else args.residual_scale
-    # This checks the names and the residual. The sizes are not known before the autoencoder is read.
-    conditioner = make_conditioner(args, latent_channels=1, cell=1)
-    if not conditioner.needs_sparse_flow and (args.no_keypoints or args.sampling != "magnitude"):
-        raise ValueError(
-            "--no_keypoints and --sampling say how strokes are drawn, but this model gets strokes only with "
-            "--no_flow_completion; leave them out."
-        )
-
-
-def conditioning_of(args: argparse.Namespace) -> list[str]:
-    """The names of the conditions, in order, that the arguments ask for."""
-    if args.no_flow_completion:
-        return ["previous_frame", "sparse_flow"]
-    names = ["previous_frame", "dense_flow"]
-    if args.flow_conditioning != "concat":
-        names += ["splatted_frame", "hole_mask"]
-    if args.start_frame_reference:
-        names.append("start_frame")
-    if args.start_picture_reference:
-        names.append("start_picture")
-    return names
-
-
-def condition_settings(args: argparse.Namespace) -> dict:
-    """The settings of a pipeline for the conditions of the model."""
-    return {name: getattr(args, name) for name in CONDITION_SETTINGS}
-
-
-def make_conditioner(args: argparse.Namespace, latent_channels: int, cell: int) -> FrameConditioner:
-    return FrameConditioner(**condition_settings(args), latent_channels=latent_channels, vae_scale_factor=cell)
 
 
 def make_scheduler(args: argparse.Namespace) -> DDIMScheduler:

@@ -79,9 +79,9 @@ class TrainingState:
     def _prepare(
         self, args: argparse.Namespace, model: torch.nn.Module
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """Moves the model to its device, makes the optimizer, and hands both to accelerate."""
+        """Moves the model to its device, makes the optimizer, and prepares both with accelerate."""
         # Convolutions are fastest with channels last, by oneDNN (CPU) and by cuDNN (tensor cores). DeepSpeed and FSDP
-        # send weights as they lie in memory and need the default layout.
+        # send weights in their memory layout and need the default one.
         sends_weights = self.uses_deepspeed or self.uses_fsdp
         layout = torch.contiguous_format if sends_weights else torch.channels_last
         model = model.to(device=self.accelerator.device, memory_format=layout).train()
