@@ -29,11 +29,6 @@ def image() -> PIL.Image.Image:
 
 
 @pytest.fixture
-def picture(image) -> PIL.Image.Image:
-    return image
-
-
-@pytest.fixture
 def mcdiff(capsys):
     """Runs the command in this process; returns exit code, stdout and stderr."""
 

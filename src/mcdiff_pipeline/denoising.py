@@ -29,6 +29,13 @@ _SCHEDULER_LOCK = threading.Lock()
 _DENOISER_OF_CALLBACK: ContextVar["FrameDenoiser | None"] = ContextVar("mcdiff_denoiser_of_callback", default=None)
 
 
+def tensor_inputs_of(callback: StepCallback | None, names: Sequence[str]) -> Sequence[str]:
+    """Names of the tensors that a callback is given: its own, if it is one of diffusers' classes, else `names`."""
+    if isinstance(callback, (PipelineCallback, MultiPipelineCallbacks)):
+        return callback.tensor_inputs
+    return names
+
+
 class MotionGuidance:
     """
     Classifier-free guidance on motion (Ho and Salimans 2022): away from the frame in which nothing moves.

@@ -19,14 +19,13 @@ from diffusers import (
     UNet2DConditionModel,
     VQModel,
 )
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
-from .denoising import FrameDenoiser, StepCallback
+from .denoising import FrameDenoiser, StepCallback, tensor_inputs_of
 from .flow import resize_flow, to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
@@ -583,11 +582,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             state = image
         else:
             state = self._start(inputs.images, inputs.image_sizes)
-        frame = state.frame if frame is None else frame
-        if not 0 <= frame < max(inputs.stroke_frames - 1, 1):
+        if frame is None:
+            frame = state.frame
+        elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
             raise ValueError(
                 f"`frame` is {frame}, but a video of {inputs.stroke_frames} frames has the steps 0 to "
-                f"{max(inputs.stroke_frames - 2, 0)}."
+                f"{max(inputs.stroke_frames - 2, 0)}: name one of these, or give `num_frames`."
             )
         sparse_flow, mask = self._rasterize(replace(state, frame=frame), inputs.strokes, inputs.stroke_frames)
         dense_flow = self.complete_flow(state.latents, sparse_flow, mask)
@@ -647,8 +647,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_step(state.latents, motion, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
@@ -660,15 +659,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             guidance_scale,
             generator=generator,
             dense_flow=None if dense_flow is None else [dense_flow],
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         if not isinstance(motion, Motion):
             motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         else:
             motion = self._completed(state, motion)
-        denoiser = self._begin_call(
-            inputs, None, eta, cancel, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
+        denoiser = self._begin_call(inputs, None, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
         self.maybe_free_model_hooks()
@@ -864,8 +861,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Raises:
             ValueError: If an argument has a value that is not allowed; see [`MCDiffPipeline.check_inputs`].
         """
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
 
         # 0. Resolve defaults, read and check everything
         inputs = self._prepare_inputs(
@@ -883,16 +879,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             prompt_embeds=prompt_embeds,
             decode_chunk_size=decode_chunk_size,
             output_type=output_type,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         if inputs.images is None:
             raise TypeError(
                 "`image` is a state, but a call starts from an image: go on from it by `stream` or `step`."
             )
         images, num_frames = inputs.images, inputs.stroke_frames
-        denoiser = self._begin_call(
-            inputs, num_frames, eta, cancel, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
+        denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         # 1. Encode the text and, once, the images
         prompt_embeds = self.encode_prompt(prompt, len(images), prompt_embeds)
@@ -995,8 +989,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Raises:
             ValueError: At once, not at the first frame, if an argument has a value that is not allowed.
         """
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
 
         inputs = self._prepare_inputs(
             image,
@@ -1011,15 +1004,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             prompt=prompt,
             prompt_embeds=prompt_embeds,
             output_type=output_type,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         if len(inputs.image_sizes) > 1:
             raise ValueError(
                 f"There are {len(inputs.image_sizes)} images, but a stream shows one: call the pipeline for a batch."
             )
-        denoiser = self._begin_call(
-            inputs, num_frames, eta, cancel, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
+        denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()

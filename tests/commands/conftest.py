@@ -6,9 +6,9 @@ from mcdiff_pipeline import Stroke, StrokeSheet
 
 
 @pytest.fixture
-def place(tmp_path, tiny_model_dir, picture, monkeypatch) -> Path:
+def place(tmp_path, tiny_model_dir, image, monkeypatch) -> Path:
     """A working folder with an image of 48 x 40, a stroke sheet for it, and a model in the environment."""
-    picture.save(tmp_path / "photo.png")
+    image.save(tmp_path / "photo.png")
     sheet = StrokeSheet(
         [Stroke([(10, 10), (20, 12)], end_frame=3), Stroke([(40, 30)], kind="hold")], 48, 40, num_frames=5, fps=10
     )

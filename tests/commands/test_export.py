@@ -12,9 +12,9 @@ from mcdiff_pipeline.hub import check_export
 
 
 @pytest.fixture
-def example(picture, tmp_path) -> Path:
+def example(image, tmp_path) -> Path:
     """An image with a stroke sheet beside it."""
-    picture.save(tmp_path / "dot.png")
+    image.save(tmp_path / "dot.png")
     sheet = StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, fps=5)
     sheet.save(tmp_path / "dot.json")
     return tmp_path / "dot.png"

@@ -7,12 +7,12 @@ from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 
 
-def test_flow_shows_strokes_beside_colors(place, mcdiff, tiny_pipeline, picture):
+def test_flow_shows_strokes_beside_colors(place, mcdiff, tiny_pipeline, image):
     code, out, _ = mcdiff("flow", "photo.png", "--strokes", "strokes.json", "--size", "48x40", "--output", "flow.png")
     assert code == 0 and "flow.png: step 0 to 1; the flow moves" in out
     page = np.asarray(Image.open("flow.png"))
     assert page.shape == (40, 96, 3)
-    assert np.array_equal(page[:5, :48], np.asarray(picture)[:5])
+    assert np.array_equal(page[:5, :48], np.asarray(image)[:5])
     with torch.no_grad():
         dense_flow = tiny_pipeline.predict_flow("photo.png", "strokes.json", height=40, width=48)
     assert np.array_equal(page[:, 48:], flow_to_image(resize_flow(dense_flow, (40, 48)))[0].permute(1, 2, 0).numpy())

@@ -39,9 +39,9 @@ CODE = {f"{name}.py": f"{name}.py" for name in MODULES} | {
 
 
 @pytest.fixture
-def example(picture, tmp_path) -> Path:
+def example(image, tmp_path) -> Path:
     """An image with a stroke sheet beside it."""
-    picture.save(tmp_path / "dot.png")
+    image.save(tmp_path / "dot.png")
     sheet = StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, fps=5)
     sheet.save(tmp_path / "dot.json")
     return tmp_path / "dot.png"

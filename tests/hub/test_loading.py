@@ -92,8 +92,8 @@ def hub(exports):
 
 
 @pytest.fixture
-def place(tmp_path, picture) -> Path:
-    picture.save(tmp_path / "image.png")
+def place(tmp_path, image) -> Path:
+    image.save(tmp_path / "image.png")
     StrokeSheet([Stroke([(10, 10), (34, 26)])], 48, 40, num_frames=3).save(tmp_path / "strokes.json")
     return tmp_path
 
