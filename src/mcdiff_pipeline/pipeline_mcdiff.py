@@ -66,7 +66,7 @@ class PreparedInputs:
     The inputs of a call, read, resolved and checked.
 
     Args:
-        images (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
+        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
             The given images at the working size, in [0, 1]; None if the call goes on from a state.
         image_sizes (`Sequence[tuple[int, int]]`):
             (height, width) in which each image was given.
@@ -82,13 +82,20 @@ class PreparedInputs:
             Guidance on motion.
     """
 
-    images: torch.Tensor | None
+    images_or_none: torch.Tensor | None
     image_sizes: Sequence[tuple[int, int]]
     size: tuple[int, int]
     strokes: list[list[Stroke]]
     stroke_frames: int
     num_inference_steps: int
     guidance_scale: float
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The given images. Raises `TypeError` if a state was given instead."""
+        if self.images_or_none is None:
+            raise TypeError("`image` is a state, but an image is needed: go on from a state by `stream` or `step`.")
+        return self.images_or_none
 
 
 class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -440,25 +447,26 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
-        images, image_sizes = self.prepare_images(image, height, width)
-        height, width = images.shape[2:]
-        self.check_inputs(
-            1, height, width, 1, len(images), generator=generator, prompt=prompt, prompt_embeds=prompt_embeds
+        inputs = self._prepare_inputs(
+            image, [], None, height, width, generator=generator, prompt=prompt, prompt_embeds=prompt_embeds
         )
-        prompt_embeds = self.encode_prompt(prompt, len(images), prompt_embeds)
-        state = self._start(images, image_sizes, prompt_embeds, generator)
+        prompt_embeds = self.encode_prompt(prompt, len(inputs.image_sizes), prompt_embeds)
+        state = self._start(inputs, prompt_embeds, generator)
         self.maybe_free_model_hooks()
         return state
 
     def _start(
         self,
-        images: torch.Tensor,
-        image_sizes: Sequence[tuple[int, int]],
+        inputs: PreparedInputs,
         prompt_embeds: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> RolloutState:
-        """[`MCDiffPipeline.start`] with images of the working size, `(batch_size, 3, height, width)`."""
-        latents = self.encode_image(images).to(self.unet.dtype)
+        """Encode the images of a call to the state at frame 0."""
+        if inputs.images is None:
+            raise TypeError(
+                "`image` is a state, but an image is needed: use `stream` or `step` to go on from a state."
+            )
+        images, latents = inputs.images, self.encode_image(inputs.images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
         return RolloutState(
             frame=0,
@@ -467,7 +475,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             accumulated_flow=torch.zeros(latents.shape[0], 2, *latents.shape[2:], device=latents.device),
             start_image=images.to(latents.device) if self.conditioner.needs_start_image else None,
             prompt_embeds=prompt_embeds,
-            image_sizes=tuple(image_sizes),
+            image_sizes=tuple(inputs.image_sizes),
             noise_state=noise_state,
             noise_device=noise_device,
         )
@@ -581,7 +589,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         if isinstance(image, RolloutState):
             state = image
         else:
-            state = self._start(inputs.images, inputs.image_sizes)
+            state = self._start(inputs)
         if frame is None:
             frame = state.frame
         elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
@@ -881,16 +889,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        if inputs.images is None:
-            raise TypeError(
-                "`image` is a state, but a call starts from an image: go on from it by `stream` or `step`."
-            )
-        images, num_frames = inputs.images, inputs.stroke_frames
+        num_frames = inputs.stroke_frames
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         # 1. Encode the text and, once, the images
-        prompt_embeds = self.encode_prompt(prompt, len(images), prompt_embeds)
-        state = self._start(images, inputs.image_sizes, prompt_embeds, generator)
+        prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
+        state = self._start(inputs, prompt_embeds, generator)
 
         # 2. Frame after frame, in latent space
         frame_latents = [state.latents]
@@ -907,10 +911,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         if output_type == "latent":
             frames = frame_latents
         else:
-            frames = [images[:, None]]
+            frames = [inputs.images[:, None]]
             for chunk in frame_latents[:, 1:].split(decode_chunk_size, dim=1):
                 decoded = self.decode_latents(chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
-                frames.append(decoded.to(images))
+                frames.append(decoded.to(inputs.images))
             frames = torch.cat(frames, dim=1)  # [B, N, 3, H, W]
             frames = self.image_processor.postprocess(frames, output_type)
 
@@ -1021,7 +1025,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                         state = image
                     else:
                         embeds = self.encode_prompt(prompt, 1, prompt_embeds)
-                        state = self._start(inputs.images, inputs.image_sizes, embeds, generator)
+                        state = self._start(inputs, embeds, generator)
                         frame = self._frame_of(state, output_type, inputs.images)
                         yield (frame, state) if return_states else frame
                     for state in self._roll_out(
