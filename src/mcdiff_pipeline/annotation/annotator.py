@@ -84,14 +84,14 @@ class VideoAnnotator:
         identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for selected in select_clips(path, self.settings.selection, outcome):
             key = f"{slug}_{identity}_{selected.frame_numbers[0]:06d}"
-            clip, reason = self.annotate_clip(selected, key, {"source": "video", "video": name})
-            if clip is None:
-                outcome.drop(reason)
-                continue
-            outcome.add(ClipCounts.of(clip))
-            yield clip
+            clip = self.annotate_clip(selected, key, {"source": "video", "video": name})
+            if isinstance(clip, str):
+                outcome.drop(clip)
+            else:
+                outcome.add(ClipCounts.of(clip))
+                yield clip
 
-    def annotate_clip(self, selected: SelectedClip, key: str, meta: dict[str, Any]) -> tuple[Clip | None, str | None]:
+    def annotate_clip(self, selected: SelectedClip, key: str, meta: dict[str, Any]) -> Clip | str:
         """Computes flow, people and refinement for the frames of one clip.
 
         Args:
@@ -100,7 +100,7 @@ class VideoAnnotator:
             meta (`dict`): more fields of the clip's meta.
 
         Returns:
-            `tuple[Clip | None, str | None]`: the clip and None, or None and the reason why it is dropped.
+            `Clip | str`: the clip, or the reason why it is dropped.
         """
         frames = selected.frames
         directions = self.estimator.both_directions(frames)
@@ -108,13 +108,13 @@ class VideoAnnotator:
         low, high = self.settings.selection.displacement_limits
         speeds = [percentile(magnitude, 95) for magnitude in np.sqrt(np.square(flow).sum(axis=1))]
         if np.mean(speeds) < low:
-            return None, "moves too little"
+            return "moves too little"
         if max(speeds) > high:
-            return None, "moves too far"
+            return "moves too far"
         occlusion, confidence = forward_backward_consistency(flow, next(directions))
         consistent = (confidence > 0.5).mean(axis=(1, 2))  # of each pair of frames
         if consistent.min() < MIN_CONSISTENT:
-            return None, "flow contradicts itself"
+            return "flow contradicts itself"
 
         people = [self.detector(frame) for frame in frames] if self.detector is not None else [[] for _ in frames]
         tracks = track_people(people)
@@ -130,9 +130,9 @@ class VideoAnnotator:
 
         longest = np.abs(flow).max(axis=1)  # NaN if one of both is NaN
         if not np.isfinite(longest).all() or ((longest > LONGEST_STORED) & ~occlusion).any():
-            return None, "flow cannot be stored"
+            return "flow cannot be stored"
         if self.settings.require_person and not all(followed):
-            return None, "no person"
+            return "no person"
 
         masks, keypoints = _masks_and_keypoints(tracks, frames.shape[:3])
         meta = meta | {
@@ -143,7 +143,7 @@ class VideoAnnotator:
             "consistent": round(float(consistent.mean()), 6),
             "versions": {"mcdiff_pipeline": __version__, "numpy": np.__version__},
         }
-        return Clip(key, frames, flow, occlusion, masks, keypoints, meta), None
+        return Clip(key, frames, flow, occlusion, masks, keypoints, meta)
 
 
 def _source_meta(selected: SelectedClip) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class RaftFlow(FlowEstimator):
         frames = (frames / 255 - 0.5) / 0.5  # [2B, 3, H, W]
         if self.upsampling > 1:
             frames = F.interpolate(frames, scale_factor=self.upsampling, mode="bilinear")
-        left, right, top, bottom = _padding(frames.shape[2:])
+        (top, bottom), (left, right) = map(_padding, frames.shape[2:])
         frames = F.pad(frames, (left, right, top, bottom), mode="replicate")
         first_frames, second_frames = (part.contiguous() for part in frames.chunk(2))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -281,11 +281,7 @@ def _check_frames(first: np.ndarray, second: np.ndarray) -> None:
             )
 
 
-def _padding(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixels to add left, right, top and bottom for RAFT, half on each side."""
-    height, width = size
-    padding = []
-    for length in (width, height):
-        missing = max(RAFT_SMALLEST, -(-length // RAFT_MULTIPLE) * RAFT_MULTIPLE) - length
-        padding += [missing // 2, missing - missing // 2]
-    return tuple(padding)
+def _padding(length: int) -> tuple[int, int]:
+    """Pixels to add on both sides of this height or width for RAFT."""
+    missing = max(RAFT_SMALLEST, -(-length // RAFT_MULTIPLE) * RAFT_MULTIPLE) - length
+    return missing // 2, missing - missing // 2

@@ -55,7 +55,7 @@ class MergePlan:
             report (`Report`): without `made_with` and `videos`, which the plan adds.
         """
         readable = [video for video in found if not video.error]
-        fingerprints = [Part.read(video, unfinished).fingerprints for video in readable]
+        fingerprints = [_part(video, unfinished).fingerprints for video in readable]
         starts = np.cumsum([0, *map(len, fingerprints)])
         keep = without_near_duplicates(np.concatenate([np.empty((0, FINGERPRINT_LENGTH), np.int8), *fingerprints]))
         keep_of = {video.identity: keep[start:stop] for video, start, stop in zip(readable, starts, starts[1:])}
@@ -65,7 +65,7 @@ class MergePlan:
             if video.error:
                 outcomes.append(VideoOutcome(video.name, error=f"'{video.name}': {video.error}"))
                 continue
-            part = Part.read(video, unfinished)
+            part = _part(video, unfinished)
             for index, is_kept in enumerate(keep_of[video.identity]):
                 if is_kept:
                     clips.append((video.identity, index))
@@ -85,6 +85,12 @@ class MergePlan:
     def read(cls, unfinished: Path, output: Path) -> Self:
         values = json.loads((unfinished / MERGE_PLAN).read_bytes())
         return cls(Report.from_dict(values["report"], output), [tuple(clip) for clip in values["clips"]])
+
+
+def _part(video: FoundVideo, unfinished: Path) -> Part:
+    part = Part.read(video, unfinished)
+    assert part is not None  # all videos are done
+    return part
 
 
 def merge_parts(output: Path, unfinished: Path, progress: bool) -> None:

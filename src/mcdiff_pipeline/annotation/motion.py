@@ -51,7 +51,8 @@ class Motion:
 
     @classmethod
     def between(cls, first: ThumbnailFrame, second: ThumbnailFrame, estimator: cv2.DISOpticalFlow) -> Self:
-        flow = estimator.calc(first.thumbnail, second.thumbnail, None)[CELL // 2 :: CELL, CELL // 2 :: CELL]
+        flow = estimator.calc(first.thumbnail, second.thumbnail, None)  # type: ignore[call-overload]
+        flow = flow[CELL // 2 :: CELL, CELL // 2 :: CELL]
         sampled = first.thumbnail[CELL // 2 :: CELL, CELL // 2 :: CELL]
         rows, columns = np.indices(sampled.shape, np.float32) * CELL + CELL // 2
         moved = cv2.remap(
@@ -68,7 +69,7 @@ class Motion:
 
 def motion_estimator() -> cv2.DISOpticalFlow:
     """The estimator that `Motion.between` needs."""
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     estimator.setFinestScale(FINEST_SCALE)
     return estimator
 

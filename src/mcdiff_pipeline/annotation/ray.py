@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .found_videos import FoundVideo
@@ -30,7 +30,7 @@ def annotate_on_ray(
     folder: Path,
     num_workers: int | None,
     address: str,
-) -> Iterator[FoundVideo]:
+) -> Generator[FoundVideo, None, None]:
     """Annotates videos into parts on a Ray cluster.
 
     If a machine fails, its videos are annotated on another one. An existing part is replaced.

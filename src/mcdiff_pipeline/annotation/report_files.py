@@ -33,7 +33,7 @@ def _text(report: Report) -> str:
             "## Videos that were not read to the end",
             table(
                 ["video", "reason", "clips kept"],
-                [[code(outcome.video), plain(outcome.error), f"{outcome.clips:,}"] for outcome in report.failed],
+                [[code(outcome.video), plain(outcome.error or ""), f"{outcome.clips:,}"] for outcome in report.failed],
             ),
         ]
     parts += [

@@ -169,7 +169,8 @@ class _ShotSelection:
             if self.window.enlargement > MOST_ENLARGED:
                 self._drop("picture too small", start.number, 1)
                 continue
-            kept, motions = [start], []
+            kept = [start]
+            motions: list[Motion] = []
             self._first_step(kept, motions, source)
             while 1 < len(kept) < self.settings.num_frames:
                 if not self._next_step(kept, motions, source):

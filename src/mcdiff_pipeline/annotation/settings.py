@@ -62,7 +62,10 @@ class SelectionSettings:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the clips."""
-        return (self.resolution,) * 2 if isinstance(self.resolution, (int, float)) else tuple(self.resolution)
+        if isinstance(self.resolution, (int, float)):
+            return self.resolution, self.resolution
+        height, width = self.resolution
+        return height, width
 
     @property
     def displacement_limits(self) -> tuple[float, float]:

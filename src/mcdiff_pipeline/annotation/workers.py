@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -59,7 +59,7 @@ class Worker:
         child_connection.close()
 
     def fileno(self) -> int:
-        """Lets `multiprocessing.connection.wait` wait for an answer."""
+        """File descriptor that is readable when there is an answer."""
         return self._connection.fileno()
 
     def give(self, video: FoundVideo) -> None:
@@ -80,7 +80,7 @@ class Worker:
             error = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            code = self._process.exitcode
+            code = self._process.exitcode or 0
             reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             if self.video is None:
                 raise RuntimeError(
@@ -105,7 +105,7 @@ class Worker:
 
 def annotate_here(
     videos: Sequence[FoundVideo], settings: AnnotationSettings, folder: Path, num_workers: int | None
-) -> Iterator[FoundVideo]:
+) -> Generator[FoundVideo, None, None]:
     """Annotates videos into parts, in processes on this machine.
 
     If a worker dies, memory runs out or the GPU fails, another video may be the cause. So the video is tried again at
@@ -152,10 +152,11 @@ def _annotate_once(
             busy = sum(worker.video is not None for worker in workers)
             while len(workers) < min(num_workers, busy + len(waiting)):
                 workers.append(Worker(settings, folder, num_threads))
-            for worker in multiprocessing.connection.wait(workers):
+            for worker in _answering(workers):
                 try:
                     worker.answer()
                 except WorkerDied as death:
+                    assert worker.video is not None  # during the start, `answer` raises another error
                     died.append((worker.video, str(death)))
                     workers.remove(worker)
                     worker.stop()
@@ -171,6 +172,12 @@ def _annotate_once(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _answering(workers: Sequence[Worker]) -> list[Worker]:
+    """Waits until at least one of the workers has an answer, and returns those that have one."""
+    ready = multiprocessing.connection.wait([worker.fileno() for worker in workers])
+    return [worker for worker in workers if worker.fileno() in ready]
 
 
 def default_num_workers(settings: AnnotationSettings, num_cpus: int, num_gpus: float) -> int:
@@ -224,5 +231,7 @@ def _work(
 
 def _exit_with_parent() -> None:
     """Exits when the parent process dies, even by SIGKILL."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a child process
+    parent.join()
     os._exit(1)

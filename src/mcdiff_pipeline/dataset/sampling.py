@@ -136,13 +136,16 @@ def rasterize_points(
     inside = (x >= 0) & (x < image_width) & (y >= 0) & (y < image_height)
     rows = np.minimum((y[inside] * height / image_height).astype(np.int64), height - 1)
     columns = np.minimum((x[inside] * width / image_width).astype(np.int64), width - 1)
-    flow = np.zeros((2, height, width))
-    count = np.zeros((1, height, width))
-    np.add.at(flow, (slice(None), rows, columns), displacements[inside].T)
-    np.add.at(count, (0, rows, columns), 1)
-    cells_per_pixel = np.array([width / image_width, height / image_height]).reshape(2, 1, 1)
-    flow = flow / np.maximum(count, 1) * cells_per_pixel
-    return torch.from_numpy(flow.astype(np.float32)), torch.from_numpy(count > 0)
+    cells = rows * width + columns
+    flow = np.zeros((2, height * width))
+    count = np.zeros(height * width)
+    for channel in range(2):
+        np.add.at(flow[channel], cells, displacements[inside, channel])
+    np.add.at(count, cells, 1)
+    cells_per_pixel = np.array([[width / image_width], [height / image_height]])
+    flow = (flow / np.maximum(count, 1) * cells_per_pixel).reshape(2, height, width)
+    mask = torch.from_numpy(count > 0).reshape(1, height, width)
+    return torch.from_numpy(flow.astype(np.float32)), mask
 
 
 def visible_keypoints(

@@ -115,16 +115,16 @@ class ShardWriter:
             try:
                 self._tar.close()
             except OSError:  # the disk is full, and a partial shard would keep it full
-                self._discard()
+                self._discard(self._tar)
                 raise
             os.replace(self._partial, self._path)
             self._tar = None
             self._keys.clear()
             self._shard += 1
 
-    def _discard(self) -> None:
+    def _discard(self, tar: tarfile.TarFile) -> None:
         with contextlib.suppress(OSError):  # a full disk; the caller raises the error that matters
-            self._tar.close()
+            tar.close()
         self._partial.unlink()
         self._tar = None
 
@@ -143,7 +143,7 @@ class ShardWriter:
         if exception_type is None:
             self.close()
         elif self._tar is not None:
-            self._discard()
+            self._discard(self._tar)
 
 
 class ClipDataset(torch.utils.data.Dataset):
