@@ -292,9 +292,10 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
 def main(pages: list[str]) -> None:
     sys.path += [str(REPOSITORY / "training"), str(REPOSITORY / "tests")]
     results, done, place = {}, [], Path.cwd()
+    make_place(place / "clone")
     for page in pages:
         folder = place / page.replace("/", "-").removesuffix(".md")
-        make_place(folder)
+        shutil.copytree(place / "clone", folder, symlinks=True)
         os.chdir(folder)
         try:
             follow(page, read(page), done)
