@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 
-# Several threads do not make tiny models faster. If other programs use the cores, they make them a hundred times slower,
-# because threads wait for each other. Processes that tests start inherit this.
+# Several threads do not make tiny models faster. If other programs use the cores, they make them a hundred times
+# slower, because threads wait for each other. Processes that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
