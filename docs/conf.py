@@ -1,4 +1,4 @@
-"""How `make docs` makes a site of the Markdown pages of the repository and the docstrings of the package."""
+"""Settings of Sphinx: `make docs` makes a site from the Markdown pages and the docstrings of the package."""
 
 import re
 
@@ -16,10 +16,10 @@ html_theme = "furo"
 html_title = project
 html_show_sphinx = False
 
-# Anchors of headings as GitHub makes them, so that a link works in both places.
+# Anchors of headings as on GitHub, so that links work in both places.
 myst_heading_anchors = 4
 
-# Docstrings are in the style of Hugging Face: Google's sections, types in the text, single backticks for code.
+# Docstrings have the style of Hugging Face: sections as in Google's style, types in the text, code in backticks.
 default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -73,13 +73,13 @@ benchmarks/README
 
 
 def add_contents(app, page, source):
-    """Lists all pages after the first, where the repository has links alone."""
+    """Adds the table of contents to the first page."""
     if page == root_doc:
         source[0] += CONTENTS
 
 
 def from_markdown(app, what, name, thing, options, lines):
-    """Turns what docstrings have of Markdown into reStructuredText: fenced blocks, and links to names."""
+    """Converts the Markdown in docstrings to reStructuredText: fenced blocks, and links to names."""
     text = re.sub(
         r"^( *)```(\w*)\n(.*?)^ *```$",
         lambda block: f"{block[1]}.. code-block:: {block[2] or 'text'}\n\n" + re.sub("(?m)^(?=.)", "    ", block[3]),

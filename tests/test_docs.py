@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type works as it stands, and their links lead somewhere."""
+"""The code of the documents runs as written, and their links have a target."""
 
 import json
 import os
@@ -23,7 +23,7 @@ PAGES = [page for page in ALL_PAGES if any(block.language in LANGUAGES for block
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, str | None]:
-    """What went wrong on each page, if anything: all are followed by one process, on a Hub in this one."""
+    """The error of each page, or None. One process runs all pages; this process has the Hub that they use."""
     place = tmp_path_factory.mktemp("documents")
     with LoopbackHub() as hub:
         environment = {"HF_HOME": str(place / "hf"), "HF_TOKEN": TOKEN, "MCDIFF_MODEL": ""} | hub.environment
@@ -50,15 +50,15 @@ def needs_pose_model(page: str) -> bool:
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=[pytest.mark.pose_model] * needs_pose_model(page)) for page in PAGES]
 )
-def test_page_can_be_followed(page, results):
+def test_code_of_page_runs(page, results):
     assert results[page] is None, results[page]
 
 
-def test_the_readme_shows_programs_and_commands():
+def test_readme_has_python_code_and_commands():
     assert {"python", "bash"} <= {block.language for block in blocks(read("README.md"))}
 
 
-def test_there_is_no_exception_without_a_case():
+def test_every_exception_is_needed_by_a_page():
     reasons = {reason for _, _, reason in (*NOT_RUN, *ONLY_COMPILED)}
     for page in PAGES:
         reasons -= {documents.reason_not_to_run(page, command) for command in commands_of(page)}
@@ -66,7 +66,7 @@ def test_there_is_no_exception_without_a_case():
     assert not reasons
 
 
-def test_every_block_is_in_a_language_that_is_looked_at_or_shown_only():
+def test_every_block_has_a_language_that_is_checked_or_only_shown():
     shown_only = {"", "bibtex"}
     languages = {block.language for page in ALL_PAGES for block in blocks(read(page))}
     assert languages == LANGUAGES | shown_only
@@ -82,7 +82,7 @@ def test_every_block_is_in_a_language_that_is_looked_at_or_shown_only():
         "make no-such-option",
     ],
 )
-def test_a_command_that_is_not_run_is_refused_where_it_could_not_be(line, monkeypatch):
+def test_command_that_is_only_parsed_is_refused_if_it_could_not_run(line, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(REPOSITORY / "training")
     with pytest.raises(RuntimeError, match="no-such-option"):
@@ -103,7 +103,7 @@ def test_workflow_runs_targets_of_make(workflow):
 
 
 def slugs(page: Path) -> set[str]:
-    """Anchors of the headings of a page, by the rule of GitHub."""
+    """Anchors of the headings of a page, made as on GitHub."""
     tokens = MARKDOWN.parse(page.read_text(encoding="utf-8"))
     found = []
     for heading, text in zip(tokens, tokens[1:]):
@@ -115,13 +115,13 @@ def slugs(page: Path) -> set[str]:
 
 
 def links(page: str) -> list[str]:
-    """Where the links and pictures of a page lead."""
+    """Targets of the links and images of a page."""
     inline = [token for token in MARKDOWN.parse(read(page)) if token.type == "inline"]
     return [part.attrs.get("href") or part.attrs["src"] for token in inline for part in token.children if part.attrs]
 
 
 @pytest.mark.parametrize("page", [page for page in ALL_PAGES if links(page)])
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
     broken = []
     for link in links(page):
         address = urlsplit(link)

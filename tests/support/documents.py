@@ -161,7 +161,7 @@ def run(command: list[str]) -> None:
     from mcdiff_commands.main import main
 
     program, *arguments = command
-    said, before = io.StringIO(), sys.argv
+    said, argv, path = io.StringIO(), sys.argv, sys.path
     try:
         with contextlib.redirect_stderr(said):
             match program, arguments:
@@ -170,7 +170,7 @@ def run(command: list[str]) -> None:
                         os.environ["MCDIFF_MODEL"] = "tiny"
                     code = main(arguments)
                 case "python", [script, *_]:
-                    sys.argv = arguments
+                    sys.argv, sys.path = arguments, [str(Path(script).resolve().parent), *sys.path]
                     runpy.run_path(script, run_name="__main__")
                     code = 0
                 case "mkdir", ["-p", *folders]:
@@ -182,7 +182,7 @@ def run(command: list[str]) -> None:
     except SystemExit as end:
         code = end.code or 0
     finally:
-        sys.argv = before
+        sys.argv, sys.path = argv, path
         os.environ.pop("MCDIFF_MODEL", None)
     if code != 0:
         raise RuntimeError(f"it ends with code {code}: {said.getvalue()}")
@@ -292,9 +292,10 @@ def follow(page: str, text: str, done: list[list[str]]) -> None:
 def main(pages: list[str]) -> None:
     sys.path += [str(REPOSITORY / "training"), str(REPOSITORY / "tests")]
     results, done, place = {}, [], Path.cwd()
+    make_place(place / "clone")
     for page in pages:
         folder = place / page.replace("/", "-").removesuffix(".md")
-        make_place(folder)
+        shutil.copytree(place / "clone", folder, symlinks=True)
         os.chdir(folder)
         try:
             follow(page, read(page), done)
