@@ -462,10 +462,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> RolloutState:
         """Encode the images of a call to the state at frame 0."""
-        if inputs.images is None:
-            raise TypeError(
-                "`image` is a state, but an image is needed: use `stream` or `step` to go on from a state."
-            )
         images, latents = inputs.images, self.encode_image(inputs.images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
         return RolloutState(
