@@ -1,4 +1,4 @@
-"""The size of a clip's frames, and how far things move between two frames."""
+"""The size of a clip's frames, and how far objects move between two frames."""
 
 import math
 from collections.abc import Sequence
