@@ -95,14 +95,15 @@ class _Condition:
     reads: tuple[str, ...] = ()
 
 
-# The conditions by name. Names are part of the file format: `conditioning` in model_index.json lists them.
+# The conditions by name. Names are part of the file format: `conditioning` in model_index.json lists them. They are
+# always built in this order, so that gradients with respect to the flow are summed in one order.
 CONDITIONS = {
     "previous_frame": _Condition(lambda step: step.state.latents),
+    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
     "start_frame": _Condition(_Step.start_frame, reads=("dense_flow", "accumulated_flow")),
-    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
     "sparse_flow": _Condition(_Step.sparse_flow, channels=3, reads=("sparse_flow",)),
 }
 
@@ -217,11 +218,13 @@ class FrameConditioner:
             `FrameConditions`: the conditions, in the dtype of `state.latents`.
         """
         step = _Step(state, motion, cell=self.cell, flow_scale=self.flow_scale, vae=vae)
-        built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in self.names}
+        accumulated_flow = step.accumulated_flow if self.needs_accumulated_flow else None
+        names = [name for name in CONDITIONS if name in self.names]
+        built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}
         return FrameConditions(
-            tensor=torch.cat(list(built.values()), dim=1),
+            tensor=torch.cat([built[name] for name in self.names], dim=1),
             base=None if self.residual_condition is None else built[self.residual_condition],
-            accumulated_flow=step.accumulated_flow if self.needs_accumulated_flow else None,
+            accumulated_flow=accumulated_flow,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
