@@ -27,6 +27,7 @@ from diffusers.training_utils import EMAModel
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import train_flow_completion
 import train_future_frame
+
 from loop.accelerator import make_accelerator
 from loop.trainer import Trainer
 

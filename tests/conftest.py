@@ -3,10 +3,10 @@
 import numpy as np
 import PIL.Image
 import pytest
-from support.tiny_models import make_pipeline
 
 from mcdiff_commands.main import main
 from mcdiff_pipeline import MCDiffPipeline
+from support.tiny_models import make_pipeline
 
 
 @pytest.fixture

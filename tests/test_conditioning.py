@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.pipeline_runs import seeded
-from support.tiny_models import FULL_CONDITIONING, make_vae
 
 from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 from mcdiff_pipeline.flow import splat_image, splat_latents
 from mcdiff_pipeline.latent_codec import encode_images
 from mcdiff_pipeline.rollout import Motion, RolloutState
+from support.pipeline_runs import seeded
+from support.tiny_models import FULL_CONDITIONING, make_vae
 
 
 def make_conditioner(*names, **settings) -> FrameConditioner:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from support.pipeline_runs import STROKES, latents_of, record_inputs, seeded
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline.conditioning import FrameConditions
 from mcdiff_pipeline.denoising import MotionGuidance
+from support.pipeline_runs import STROKES, latents_of, record_inputs, seeded
+from support.tiny_models import make_pipeline
 
 
 # Seconds until a test gives up on a thread; a call takes well below one.

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+
 from support import documents
 from support.documents import ALL_PAGES, MARKDOWN, NOT_RUN, ONLY_COMPILED, REPOSITORY, blocks, commands, read
 from support.loopback_hub import TOKEN, LoopbackHub

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.strokes import StrokeSheet, rasterize_strokes
+from support.paths import EXAMPLES
 
 
 PHOTOGRAPHS = sorted(EXAMPLES.glob("*.jpg"))

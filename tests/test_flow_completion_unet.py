@@ -9,11 +9,11 @@ from accelerate import cpu_offload
 from diffusers import ModelMixin
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.training_utils import EMAModel
-from support.tiny_models import make_flow_completion
 
 from mcdiff_pipeline import FlowCompletionOutput, FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet as FlowCompletionUNetOfModule
 from mcdiff_pipeline.flow_completion_unet import spread_strokes
+from support.tiny_models import make_flow_completion
 
 
 def make_inputs(batch_size=2, height=8, width=12, in_channels=4):

@@ -3,9 +3,9 @@
 
 import pytest
 import torch
-from support.tiny_models import make_deep_compression_autoencoder, make_tiny_autoencoder, make_vae, make_vq_model
 
 from mcdiff_pipeline.latent_codec import decode_latents, encode_images, latent_scaling, vae_scale_factor
+from support.tiny_models import make_deep_compression_autoencoder, make_tiny_autoencoder, make_vae, make_vq_model
 
 
 @pytest.fixture

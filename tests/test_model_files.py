@@ -10,10 +10,10 @@ import types
 import pytest
 import torch
 from diffusers import ModelMixin
-from support.tiny_models import make_unet
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import export_model
+from support.tiny_models import make_unet
 
 
 class Harm:

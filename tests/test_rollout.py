@@ -9,10 +9,10 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.pipeline_runs import STROKES, seeded
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline.rollout import RolloutState, noise_state_of
+from support.pipeline_runs import STROKES, seeded
+from support.tiny_models import make_pipeline
 
 
 def make_state(batch_size: int = 2, **changes) -> RolloutState:

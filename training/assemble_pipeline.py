@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+
 from loop.autoencoder import load_vae
 from loop.pipeline_folders import CONDITION_SETTINGS, save_pipeline
 from loop.publishing import add_hub_arguments, describe_training, open_repository, push_pipeline, run_folder
-
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.conditioning import FrameConditioner
 from mcdiff_pipeline.latent_codec import vae_scale_factor

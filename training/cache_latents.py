@@ -10,6 +10,7 @@ import argparse
 import sys
 
 import torch
+
 from loop.autoencoder import load_vae
 from loop.latent_cache import open_latent_clips
 

@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
+
 from rendering.licenses import license_of, stated_licenses
 from rendering.packages import package_files, unpacked_package
 from rendering.photograph_sources import ALWAYS_TEST, SCIKIT_IMAGE_LICENSES, SOURCES, Source
 from rendering.photographs import SPLITS, split_of
-from tqdm import tqdm
 
 
 SHORT_SIDE = 768

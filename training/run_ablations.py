@@ -21,7 +21,6 @@ from pathlib import Path
 
 from loop.checkpoints import Progress, find_checkpoints
 from loop.latent_cache import add_clip_arguments
-
 from mcdiff_commands import main as commands
 from mcdiff_commands.evaluate import check_evaluation
 from mcdiff_pipeline.atomic_files import atomic_folder, atomic_path

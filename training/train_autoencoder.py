@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
+from PIL import Image
+
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.autoencoder import vae_class
@@ -23,8 +25,6 @@ from loop.image_quality import psnr
 from loop.publishing import add_hub_arguments, open_repository, push_component
 from loop.trainer import Trainer
 from loop.validation_media import show
-from PIL import Image
-
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.latent_codec import retrieve_latents, vae_scale_factor

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
@@ -35,7 +36,6 @@ from loop.samples import RolloutSample
 from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from loop.trainer import Trainer
 from loop.validation_media import show
-
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.baselines import moving_pixels
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow, to_pixels

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
+
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.draws import SeededDraws
@@ -27,7 +28,6 @@ from loop.samples import FlowSample
 from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from loop.trainer import Trainer
 from loop.validation_media import show
-
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import nearest_stroke_flow
 from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.condition_arguments import add_condition_arguments, condition_settings, set_conditions
@@ -36,7 +37,6 @@ from loop.samples import FrameSample
 from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
 from loop.trainer import Trainer
 from loop.validation_media import show
-
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import moving_pixels, splat_frame

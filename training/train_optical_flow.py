@@ -17,14 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from loop.accelerator import make_accelerator
-from loop.arguments import add_training_arguments, check_training_arguments
-from loop.draws import SeededDraws
-from loop.trainer import Trainer
 from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_small
 from torchvision.transforms.v2 import functional as transforms
 
+from loop.accelerator import make_accelerator
+from loop.arguments import add_training_arguments, check_training_arguments
+from loop.draws import SeededDraws
+from loop.trainer import Trainer
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import resize_flow

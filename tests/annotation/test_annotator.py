@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.annotator import VideoAnnotator
 from mcdiff_pipeline.annotation.flow import FlowEstimator
@@ -12,6 +11,7 @@ from mcdiff_pipeline.annotation.outcome import VideoOutcome
 from mcdiff_pipeline.annotation.pose_model import find_pose_model
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.video import write_video
+from support.paths import EXAMPLES
 
 
 SPEED = 3  # pixels per frame

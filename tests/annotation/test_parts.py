@@ -2,12 +2,12 @@ import contextlib
 
 import pytest
 import torch
-from support.annotation_runs import SETTINGS, write_pans
 
 from mcdiff_pipeline.annotation.annotator import VideoAnnotator
 from mcdiff_pipeline.annotation.flow import FlowEstimator
 from mcdiff_pipeline.annotation.found_videos import find_videos
 from mcdiff_pipeline.annotation.parts import WRITING, Part, annotate_part
+from support.annotation_runs import SETTINGS, write_pans
 
 
 @pytest.mark.parametrize(

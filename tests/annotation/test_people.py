@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
-from support.pose_model import write_bundle
 
 from mcdiff_pipeline.annotation.people import Person, PersonDetector
 from mcdiff_pipeline.annotation.pose_model import find_pose_model
 from mcdiff_pipeline.annotation.tracking import match_people
 from mcdiff_pipeline.dataset.keypoints import COCO_KEYPOINTS
+from support.paths import EXAMPLES
+from support.pose_model import write_bundle
 
 
 # Positions in the photographs in pixels, measured by eye. In `balancing` a woman stands behind the man.

@@ -3,9 +3,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.pose_model import write_bundle
 
 from mcdiff_pipeline.annotation.pose_model import cached_pose_model, download_pose_model, find_pose_model
+from support.pose_model import write_bundle
 
 
 @pytest.fixture

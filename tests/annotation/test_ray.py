@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
-from support.annotation_runs import PHOTOGRAPHS, SETTINGS, annotate, digests, kill, meanwhile, pan, readers_in
 from torchvision.models.optical_flow import raft_small
 
 from mcdiff_pipeline.video import write_video
+from support.annotation_runs import PHOTOGRAPHS, SETTINGS, annotate, digests, kill, meanwhile, pan, readers_in
 
 
 ray = pytest.importorskip("ray", reason="Ray is missing: pip install 'mcdiff-pipeline[distributed]'")

@@ -17,6 +17,13 @@ import cv2
 import numpy as np
 import pytest
 from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_small
+
+from mcdiff_pipeline.annotation.merge import NEAR_DUPLICATE
+from mcdiff_pipeline.annotation.report import Report
+from mcdiff_pipeline.annotation.run import annotate_videos
+from mcdiff_pipeline.dataset import ClipDataset
+from mcdiff_pipeline.video import read_video, write_video
 from support.annotation_runs import (
     CLIPS_PER_SHARD,
     PHOTOGRAPHS,
@@ -35,13 +42,6 @@ from support.annotation_runs import (
     start_process,
     write_pans,
 )
-from torchvision.models.optical_flow import raft_small
-
-from mcdiff_pipeline.annotation.merge import NEAR_DUPLICATE
-from mcdiff_pipeline.annotation.report import Report
-from mcdiff_pipeline.annotation.run import annotate_videos
-from mcdiff_pipeline.dataset import ClipDataset
-from mcdiff_pipeline.video import read_video, write_video
 
 
 @pytest.fixture(scope="module")

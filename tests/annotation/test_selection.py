@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.outcome import VideoOutcome
 from mcdiff_pipeline.annotation.selection import select_clips
 from mcdiff_pipeline.annotation.settings import SelectionSettings
 from mcdiff_pipeline.video import write_video
+from support.paths import EXAMPLES
 
 
 # In pixels at a resolution of 256: 0.5 to 6 pixels at 64, with a geometric mean of 1.7.

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.shots import number_shots
+from support.paths import EXAMPLES
 
 
 PHOTOGRAPHS = ["astronaut", "balancing", "cat", "coffee", "rocket", "walking"]

@@ -1,8 +1,7 @@
 import dataclasses
 
-from support.annotation_runs import SETTINGS
-
 from mcdiff_pipeline.annotation.workers import default_num_workers
+from support.annotation_runs import SETTINGS
 
 
 def test_default_is_one_worker_per_cpu_or_several_per_gpu():

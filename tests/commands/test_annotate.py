@@ -3,11 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.annotation_runs import pan
 
 import mcdiff_pipeline.annotation
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.video import write_video
+from support.annotation_runs import pan
 
 
 SMALL = ("--resolution", 64, "--num-frames", 3, "--no-keypoints", "--flow", "dis", "--num-workers", 1)

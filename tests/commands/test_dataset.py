@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.dataset import ClipDataset
+from support.paths import EXAMPLES
 
 
 SHARD = EXAMPLES / "annotated" / "train-00000.tar"

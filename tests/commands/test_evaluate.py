@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from support.sliding_squares import write_squares
 from support.tiny_models import make_pipeline
 

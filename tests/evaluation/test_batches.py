@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from support.sliding_squares import sliding_square
-from support.stroked_batches import make_stroked_batch
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline.evaluation.batches import ClipBatch, StrokedBatch
 from mcdiff_pipeline.evaluation.handles import draw_handles
+from support.sliding_squares import sliding_square
+from support.stroked_batches import make_stroked_batch
+from support.tiny_models import make_pipeline
 
 
 SIZE, NUM_FRAMES = 32, 4

@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from support.sliding_squares import sliding_square
-from support.stroked_batches import make_stroked_batch
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline.evaluation.batches import ClipBatch, StrokedBatch
 from mcdiff_pipeline.evaluation.methods import (
@@ -18,6 +15,9 @@ from mcdiff_pipeline.evaluation.methods import (
     TrueVideo,
     comparison_methods,
 )
+from support.sliding_squares import sliding_square
+from support.stroked_batches import make_stroked_batch
+from support.tiny_models import make_pipeline
 
 
 SIZE, NUM_FRAMES = 32, 4

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.sliding_squares import write_squares
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.evaluation import EvaluationSettings, evaluate
 from mcdiff_pipeline.evaluation.evaluator import ClipEvaluator
 from mcdiff_pipeline.video import read_video
+from support.sliding_squares import write_squares
+from support.tiny_models import make_pipeline
 
 
 REPOSITORY = Path(__file__).parents[2]

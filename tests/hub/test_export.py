@@ -9,12 +9,12 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
-from support.tiny_models import make_pipeline
 
 import mcdiff_pipeline
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import check_export, export_model, push_export
 from mcdiff_pipeline.video import read_video
+from support.tiny_models import make_pipeline
 
 
 SOURCES = Path(mcdiff_pipeline.__file__).parent

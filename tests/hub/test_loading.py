@@ -14,13 +14,13 @@ from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from huggingface_hub import snapshot_download
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from support.loopback_hub import TOKEN, LoopbackHub
-from support.paths import REPOSITORY
-from support.tiny_models import make_pipeline
 
 import mcdiff_pipeline
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import export_model
+from support.loopback_hub import TOKEN, LoopbackHub
+from support.paths import REPOSITORY
+from support.tiny_models import make_pipeline
 
 
 # Each program begins with this: `video` makes the same video with any pipeline, `save` gives results to the test.

@@ -14,6 +14,10 @@ from diffusers import (
     LCMScheduler,
     UniPCMultistepScheduler,
 )
+
+from mcdiff_pipeline import MCDiffPipelineOutput, Stroke
+from mcdiff_pipeline.conditioning import FrameConditioner
+from mcdiff_pipeline.flow import splat_image
 from support.pipeline_runs import STROKES, latents_of, record_inputs, seeded
 from support.tiny_models import (
     FULL_CONDITIONING,
@@ -26,10 +30,6 @@ from support.tiny_models import (
     make_vae,
     make_vq_model,
 )
-
-from mcdiff_pipeline import MCDiffPipelineOutput, Stroke
-from mcdiff_pipeline.conditioning import FrameConditioner
-from mcdiff_pipeline.flow import splat_image
 
 
 # Outputs

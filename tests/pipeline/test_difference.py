@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
-from support.pipeline_runs import DRAG, seeded
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.flow import splat_latents
+from support.pipeline_runs import DRAG, seeded
+from support.tiny_models import make_pipeline
 
 
 NAMES = ("previous_frame", "dense_flow", "splatted_frame")

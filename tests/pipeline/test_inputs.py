@@ -5,10 +5,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from support.pipeline_runs import DRAG, HOLD
-from support.tiny_models import make_flow_completion, make_pipeline, make_unet
 
 from mcdiff_pipeline import Stroke, StrokeSheet
+from support.pipeline_runs import DRAG, HOLD
+from support.tiny_models import make_flow_completion, make_pipeline, make_unet
 
 
 @pytest.fixture(scope="module")

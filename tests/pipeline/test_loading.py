@@ -18,12 +18,12 @@ from accelerate import cpu_offload
 from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
-from support.pipeline_runs import STROKES, seeded
-from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mcdiff_pipeline
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
+from support.pipeline_runs import STROKES, seeded
+from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
 
 
 SOURCES = Path(mcdiff_pipeline.__file__).parent

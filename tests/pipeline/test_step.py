@@ -13,11 +13,11 @@ from diffusers import (
     LCMScheduler,
 )
 from diffusers.callbacks import PipelineCallback
-from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, record_inputs, seeded
-from support.tiny_models import PAPER_CONDITIONING, make_pipeline
 
 from mcdiff_pipeline import StrokeSheet
 from mcdiff_pipeline.rollout import Motion, RolloutState
+from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, record_inputs, seeded
+from support.tiny_models import PAPER_CONDITIONING, make_pipeline
 
 
 OTHER_STROKES = [DRAG.scaled(0.8, 0.5)]

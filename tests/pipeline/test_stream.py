@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
-from support.tiny_models import make_flow_completion, make_pipeline, make_unet, make_vq_model
 
 from mcdiff_pipeline import Stroke, StrokeSheet
+from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
+from support.tiny_models import make_flow_completion, make_pipeline, make_unet, make_vq_model
 
 
 # Frames

@@ -5,11 +5,11 @@ import json
 
 import pytest
 import torch
+
+from mcdiff_pipeline import MCDiffPipeline
 from support.pipeline_runs import STROKES, latents_of, seeded
 from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
 from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
-
-from mcdiff_pipeline import MCDiffPipeline
 
 
 def make_text_pipeline(**overrides) -> MCDiffPipeline:

@@ -5,10 +5,10 @@ import json
 
 import pytest
 import torch
-from support.pipeline_runs import STROKES, latents_of, record_inputs, seeded
-from support.tiny_models import make_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
+from support.pipeline_runs import STROKES, latents_of, record_inputs, seeded
+from support.tiny_models import make_pipeline
 
 
 CONDITIONING = ("previous_frame", "sparse_flow")

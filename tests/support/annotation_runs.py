@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.report import Report
 from mcdiff_pipeline.annotation.run import annotate_videos
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.video import write_video
+from support.paths import EXAMPLES
 
 
 PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket", "walking")

@@ -227,12 +227,11 @@ def check(command: list[str]) -> None:
 
 def make_place(folder: Path) -> None:
     """Makes a folder that looks like a clone with some data. Commands of a page read it and write into it."""
+    from mcdiff_pipeline.video import write_video
     from support.annotation_runs import pan
     from support.sliding_squares import write_squares
     from support.text_models import write_stable_diffusion
     from support.tiny_models import make_pipeline
-
-    from mcdiff_pipeline.video import write_video
 
     folder.mkdir(parents=True)
     for name in ("benchmarks", "checkpoints", "examples", "training"):

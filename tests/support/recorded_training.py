@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderDC
+from train_autoencoder import AutoencoderLoss
+
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.draws import SeededDraws
 from loop.trainer import Trainer
 from support.training_runs import VAE_CONFIG
-from train_autoencoder import AutoencoderLoss
 
 
 NUM_ITEMS = 16

@@ -1,11 +1,11 @@
 """Batches of sliding squares with strokes, for tests of evaluation."""
 
 import numpy as np
-from support.sliding_squares import sliding_square
 
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.evaluation.batches import ClipBatch, StrokedBatch
 from mcdiff_pipeline.evaluation.handles import draw_handles
+from support.sliding_squares import sliding_square
 
 
 def make_stroked_batch(pipe: MCDiffPipeline, *numbers: int, strokes: int = 2) -> StrokedBatch:

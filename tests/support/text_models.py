@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from support.tiny_models import make_unet, make_vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from support.tiny_models import make_unet, make_vae
 
 
 def make_tokenizer() -> CLIPTokenizer:

@@ -9,6 +9,7 @@ import train_flow_completion
 import train_future_frame
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderDC
+
 from support.tiny_models import make_pipeline
 from support.training_runs import arguments, write_training_data
 

@@ -7,9 +7,9 @@ import assemble_pipeline
 import pytest
 import train_future_frame
 from PIL import Image
-from support.training_runs import SIZE, arguments
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
+from support.training_runs import SIZE, arguments
 
 
 def assemble(data: Path, unet: Path, flow_completion: Path | None, output_dir: Path) -> MCDiffPipeline:

@@ -1,6 +1,7 @@
 import numpy as np
 from collect_photographs import Photograph, without_duplicates
 from PIL import Image, ImageFilter
+
 from rendering.photograph_sources import SOURCES
 
 

@@ -5,12 +5,12 @@ import re
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from loop.autoencoder import vae_class
-from support.training_runs import TRAINING
 
+from loop.autoencoder import vae_class
 from mcdiff_pipeline import FlowCompletionUNet
 from mcdiff_pipeline.conditioning import FrameConditioner
 from mcdiff_pipeline.latent_codec import vae_scale_factor
+from support.training_runs import TRAINING
 
 
 CONFIGS = TRAINING / "configs"

@@ -7,11 +7,11 @@ import pytest
 import run_ablations
 import torch
 from PIL import Image
-from support.sliding_squares import write_squares
-from support.training_runs import SIZE
 
 from mcdiff_commands.errors import InputError
 from mcdiff_pipeline import MCDiffPipeline, Stroke
+from support.sliding_squares import write_squares
+from support.training_runs import SIZE
 
 
 @pytest.fixture(scope="module")

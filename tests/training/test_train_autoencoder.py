@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 import train_autoencoder
 from diffusers import AutoencoderDC
+
 from loop.autoencoder import load_vae
 from support.training_runs import arguments
 

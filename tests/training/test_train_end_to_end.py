@@ -7,18 +7,18 @@ import pytest
 import torch
 import train_end_to_end
 from diffusers import UNet2DConditionModel
+from PIL import Image
+from train_end_to_end import EndToEndTraining
+
 from loop.accelerator import make_accelerator
 from loop.autoencoder import load_vae
 from loop.denoising_loss import denoising_loss
-from PIL import Image
-from support.tiny_models import make_pipeline
-from support.training_runs import SIZE, arguments, logged
-from train_end_to_end import EndToEndTraining
-
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow, splat_image
 from mcdiff_pipeline.latent_codec import encode_images
 from mcdiff_pipeline.rollout import RolloutState
+from support.tiny_models import make_pipeline
+from support.training_runs import SIZE, arguments, logged
 
 
 MODELS = {"flow_completion": FlowCompletionUNet, "unet": UNet2DConditionModel}

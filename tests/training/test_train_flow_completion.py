@@ -6,10 +6,10 @@ import pytest
 import torch
 import train_flow_completion
 from PIL import Image
-from support.tiny_models import make_flow_completion
-from support.training_runs import SIZE, arguments, logged
 
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from support.tiny_models import make_flow_completion
+from support.training_runs import SIZE, arguments, logged
 
 
 def test_validation_compares_with_baselines_and_draws_a_sheet(trained):

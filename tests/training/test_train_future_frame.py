@@ -6,12 +6,12 @@ import pytest
 import torch
 import train_future_frame
 from diffusers import UNet2DConditionModel
-from loop.denoising_loss import denoising_loss
 from PIL import Image
+
+from loop.denoising_loss import denoising_loss
+from mcdiff_pipeline.conditioning import FrameConditioner
 from support.tiny_models import FULL_CONDITIONING
 from support.training_runs import SIZE, arguments, logged
-
-from mcdiff_pipeline.conditioning import FrameConditioner
 
 
 def test_validation_compares_with_baselines_and_draws_a_sheet(trained):

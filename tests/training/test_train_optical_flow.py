@@ -8,12 +8,12 @@ import pytest
 import torch
 import train_optical_flow
 from safetensors.torch import load_file
-from support.training_runs import logged
 from train_optical_flow import disturb, random_crop, sequence_loss
 
 from mcdiff_pipeline.annotation.flow import load_flow_estimator
 from mcdiff_pipeline.dataset import Clip, ShardWriter
 from mcdiff_pipeline.flow import backward_warp
+from support.training_runs import logged
 
 
 SIZE = 136

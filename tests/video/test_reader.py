@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from support.moving_square import mean_error, moving_square, tolerance
 
 from mcdiff_pipeline.video import VideoReader, read_video, write_video
+from support.moving_square import mean_error, moving_square, tolerance
 
 
 def test_rate_and_metadata_are_known_before_the_first_frame(path):

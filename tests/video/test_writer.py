@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from support.moving_square import mean_error, moving_square, tolerance
 
 from mcdiff_pipeline.video import VideoWriter, read_video, write_video
+from support.moving_square import mean_error, moving_square, tolerance
 
 
 METADATA = {

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.annotation.people import PersonDetector, find_pose_model
 from mcdiff_pipeline.evaluation.metrics.keypoints import joints_at, keypoint_distances
+from support.paths import EXAMPLES
 
 
 def test_joint_is_found_at_its_exact_position_only():

@@ -8,10 +8,10 @@ import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
-from support.paths import EXAMPLES
 
 from mcdiff_pipeline.evaluation.metrics.image import psnr
 from mcdiff_pipeline.evaluation.metrics.st_lpips import STLPIPS
+from support.paths import EXAMPLES
 
 
 @pytest.fixture(autouse=True)

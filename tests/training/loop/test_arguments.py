@@ -9,6 +9,7 @@ import types
 import pytest
 import torch
 import train_flow_completion
+
 from loop.accelerator import make_accelerator
 from support.training_runs import arguments, logged
 

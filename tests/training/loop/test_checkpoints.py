@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 import train_flow_completion
-from loop.checkpoints import find_checkpoints
-from support.training_runs import arguments, launch
 
+from loop.checkpoints import find_checkpoints
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from support.training_runs import arguments, launch
 
 
 def test_run_that_was_killed_while_it_wrote_a_checkpoint_continues_from_the_one_before(data, tmp_path):

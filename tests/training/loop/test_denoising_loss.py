@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 import torch
-from loop.denoising_loss import drop_conditions
 
+from loop.denoising_loss import drop_conditions
 from mcdiff_pipeline.rollout import Motion, RolloutState
 
 

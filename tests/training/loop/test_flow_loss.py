@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from loop.flow_loss import flow_completion_loss
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from loop.image_quality import psnr, psnr_moving_and_still
 
 

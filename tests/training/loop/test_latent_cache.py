@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderDC
+
 from loop import latent_cache
 from loop.autoencoder import load_vae
+from mcdiff_pipeline.flow import accumulate_flow, splat_image
 from support.tiny_models import make_pipeline, make_vae
 from support.training_runs import sliding_square
-
-from mcdiff_pipeline.flow import accumulate_flow, splat_image
 
 
 def test_cache_encodes_each_shard_once_per_encoder(data, tmp_path):

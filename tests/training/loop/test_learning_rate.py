@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
+
 from loop.learning_rate import LR_SCHEDULERS, learning_rate_factor
 
 

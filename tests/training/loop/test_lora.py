@@ -9,12 +9,12 @@ import train_future_frame
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
-from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
-from support.training_runs import arguments, logged
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.conditioning import FrameConditioner
+from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
+from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+from support.training_runs import arguments, logged
 
 
 WEIGHTS = "pytorch_lora_weights.safetensors"

@@ -14,13 +14,13 @@ import train_end_to_end
 import train_flow_completion
 import train_future_frame
 from huggingface_hub import ModelCard, constants
-from loop.trainer import Trainer
-from support.loopback_hub import TOKEN, LoopbackHub
-from support.training_runs import SIZE, arguments
 
+from loop.trainer import Trainer
 from mcdiff_commands.main import main
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import check_export
+from support.loopback_hub import TOKEN, LoopbackHub
+from support.training_runs import SIZE, arguments
 
 
 @pytest.fixture

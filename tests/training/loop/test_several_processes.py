@@ -14,12 +14,12 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import compare_versions
 from diffusers import AutoencoderDC
-from loop.accelerator import FSDP_ACCELERATE_VERSION
 from safetensors.torch import load_file
+
+from loop.accelerator import FSDP_ACCELERATE_VERSION
+from mcdiff_pipeline import FlowCompletionUNet
 from support import fsdp_on_cpu, recorded_training, scripts_in_turn
 from support.training_runs import TRAINING, arguments, logged
-
-from mcdiff_pipeline import FlowCompletionUNet
 
 
 CONFIGS = TRAINING / "accelerate_configs"

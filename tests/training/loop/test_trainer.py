@@ -16,12 +16,12 @@ import train_autoencoder
 import train_flow_completion
 import train_future_frame
 from diffusers import AutoencoderDC, UNet2DConditionModel
-from loop.checkpoints import find_checkpoints
 from safetensors.torch import load_file
-from support.training_runs import arguments, logged
 
+from loop.checkpoints import find_checkpoints
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from support.training_runs import arguments, logged
 
 
 @pytest.mark.parametrize(

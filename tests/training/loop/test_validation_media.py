@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import train_end_to_end
 import train_flow_completion
-from loop.validation_media import check_tracker, show
 from PIL import Image
-from support.training_runs import SIZE, arguments
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from loop.validation_media import check_tracker, show
 from mcdiff_pipeline.video import read_video
+from support.training_runs import SIZE, arguments
 
 
 def logged_to_tensorboard(output_dir, name: str) -> EventAccumulator:

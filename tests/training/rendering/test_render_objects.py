@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 from render_objects import load_assets, main, render_clip
-from rendering.photographs import SPLITS, split_of
 
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import backward_warp
+from rendering.photographs import SPLITS, split_of
 
 
 def smooth_image(seed: int, width: int, height: int) -> Image.Image:

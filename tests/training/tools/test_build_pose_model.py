@@ -14,10 +14,10 @@ pytest.importorskip("mediapipe")
 import flatbuffers  # noqa: E402
 from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema  # noqa: E402
 from mediapipe.tasks.metadata import schema_py_generated as tflite_schema  # noqa: E402
-from tools import build_pose_model  # noqa: E402
-from tools.build_pose_model import WHEEL_MEMBERS  # noqa: E402
 
 from mcdiff_pipeline.annotation.pose_model import NETWORKS  # noqa: E402
+from tools import build_pose_model  # noqa: E402
+from tools.build_pose_model import WHEEL_MEMBERS  # noqa: E402
 
 
 def tiny_network(seed: int) -> bytes:

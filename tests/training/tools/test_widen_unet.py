@@ -3,12 +3,12 @@
 import pytest
 import torch
 import train_end_to_end
+
+from mcdiff_pipeline import MCDiffPipeline, Stroke
 from support.text_models import write_stable_diffusion
 from support.tiny_models import make_flow_completion
 from support.training_runs import SIZE, arguments
 from tools import widen_unet
-
-from mcdiff_pipeline import MCDiffPipeline, Stroke
 
 
 INPAINTING = ("hole_mask", "splatted_frame", "previous_frame", "dense_flow")

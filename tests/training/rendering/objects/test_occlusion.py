@@ -1,4 +1,5 @@
 import numpy as np
+
 from rendering.objects.occlusion import occlusion_from_layers
 
 
