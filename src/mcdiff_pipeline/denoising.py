@@ -48,7 +48,7 @@ class MotionGuidance:
 
     Args:
         scale (`float`):
-            How far to go from the prediction of the still branch to that of the moving branch. 1.0 stops there.
+            s in `still + s * (moving - still)`, the guided prediction. 1.0 is the prediction of the moving branch.
         moving (`FrameConditions`):
             Conditions of the step.
         still (`FrameConditions`):
@@ -104,7 +104,8 @@ class MotionGuidance:
 
 class FrameDenoiser:
     """
-    Denoises the frames of one call. It owns all that changes meanwhile, so that threads can share a pipeline.
+    Denoises the frames of one call. It owns everything that changes during the call, so that threads can share a
+    pipeline.
 
     Args:
         pipe (`MCDiffPipeline`):
@@ -164,7 +165,7 @@ class FrameDenoiser:
             state (`RolloutState`):
                 The state at the current frame; it is left as it is.
             motion (`Motion`):
-                The motion to the next frame, with all that the conditions of the model need.
+                The motion to the next frame, with everything that the conditions of the model need.
             noise (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
                 Standard normal noise, instead of drawing it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -242,7 +243,7 @@ class FrameDenoiser:
         if guidance is not None and embeds is not None:
             embeds = torch.cat([embeds, embeds])
 
-        dtype = pipe.unet.dtype  # diffusers walks through all parameters to find it: not in every step
+        dtype = pipe.unet.dtype  # diffusers searches all parameters for it, which is too slow for every step
         with pipe.progress_bar(total=len(scheduler.timesteps)) as progress_bar:
             progress_bar.set_description(f"Frame {state.frame + 1}")
             progress_bar.leave = False
@@ -272,7 +273,7 @@ class FrameDenoiser:
     def _call_back(
         self, callback: StepCallback, frame: int, index: int, timestep: torch.Tensor, tensors: dict[str, Any]
     ) -> torch.Tensor:
-        """Calls the callback after a denoising step. Returns the latents to go on with."""
+        """Calls the callback after a denoising step. Returns the latents for the next step."""
         step = frame * len(self.scheduler.timesteps) + index
         token = _DENOISER_OF_CALLBACK.set(self)
         try:

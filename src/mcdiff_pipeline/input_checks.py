@@ -79,7 +79,7 @@ def check_step(
     if not isinstance(motion, Motion):
         return
     if dense_flow is not None:
-        raise ValueError("`dense_flow` is given beside a `Motion`, which has dense flow of its own: give one of them.")
+        raise ValueError("`dense_flow` is given together with a `Motion`, which has its own dense flow: give one.")
     for name, channels in (("dense_flow", 2), ("sparse_flow", 2), ("mask", 1)):
         part, expected = getattr(motion, name), (latents.shape[0], channels, *latents.shape[2:])
         if part is not None and tuple(part.shape) != expected:

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, one frame after the other."""
+"""The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
 import contextlib
 import math
@@ -67,7 +67,7 @@ class PreparedInputs:
 
     Args:
         images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            The given images at the working size, in [0, 1]; None if the call goes on from a state.
+            The given images at the working size, in [0, 1]; None if the call continues from a state.
         image_sizes (`Sequence[tuple[int, int]]`):
             (height, width) in which each image was given.
         size (`tuple[int, int]`):
@@ -94,7 +94,7 @@ class PreparedInputs:
     def images(self) -> torch.Tensor:
         """The given images. Raises `TypeError` if a state was given instead."""
         if self.images_or_none is None:
-            raise TypeError("`image` is a state, but an image is needed: go on from a state by `stream` or `step`.")
+            raise TypeError("`image` is a state, but an image is needed: continue a state by `stream` or `step`.")
         return self.images_or_none
 
 
@@ -103,7 +103,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
     For every frame, the flow completion model F completes the strokes of that moment to dense flow, and the UNet G
-    paints the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
+    makes the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
     image is encoded once, and frames are decoded only to be shown. With the condition `start_picture`, the given image
     is also moved along the flow and encoded for each frame. A frame that the model made is never encoded.
 
@@ -128,19 +128,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
             Its tokenizer.
         conditioning (`str` or `Sequence[str]`, defaults to `("previous_frame", "dense_flow")`):
-            Conditions that `unet` is given beside the noise, in this order; see
+            Conditions that `unet` is given in addition to the noise, in this order; see
             [`~mcdiff_pipeline.conditioning.FrameConditioner`]. One string may name them all, separated by commas, as
-            in the configuration. The default is that of the paper.
+            in the configuration. The default is as in the paper.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
         residual_condition (`str`, *optional*):
             The condition that `unet` denoises the difference from, one of those that are latents, such as
-            `splatted_frame`. What is right in the condition need not be painted again. None denoises the next frame
-            itself, as in the paper.
+            `splatted_frame`. Then `unet` does not need to make again what is right in the condition. None denoises the
+            next frame itself, as in the paper.
         residual_scale (`float`, defaults to 1.0):
             Factor that brings this difference to the size of the noise.
         default_height (`int`, defaults to 256):
-            With `default_width`, the working size if a call names none: as many pixels, in the shape of the image.
+            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
+            of the image.
         default_width (`int`, defaults to 256):
             See `default_height`.
         default_num_frames (`int`, defaults to 16):
@@ -152,7 +153,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
     Raises:
         ValueError: If the channels of `conditioning` do not add up to the input channels of `unet`, `flow_completion`
-            reads other latents than those of `vae`, `residual_condition` is not a latent out of `conditioning`,
+            does not read the latents of `vae`, `residual_condition` is not a latent out of `conditioning`,
             `residual_scale` is not positive, or a condition needs dense flow and there is no `flow_completion`.
     """
 
@@ -347,8 +348,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         [`~mcdiff_pipeline.strokes.strokes_at_size`].
 
         Returns:
-            `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: that of the
-            call, else that of the sheets, else the default of the model.
+            `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: from the
+            call, else from the sheets, else the default of the model.
         """
         scaled, length = strokes_at_size(strokes, image_sizes, height, width, needs_length=num_frames is None)
         if num_frames is None:
@@ -520,7 +521,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             state: The state at the current frame.
             strokes: Strokes of each image, in pixels of the working size.
             stroke_frames: Number of frames that ends the strokes without an end of their own.
-            dense_flow: Flow instead of that of F, in pixels of the working size, on the latent grid or on the pixels.
+            dense_flow: Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the
+                pixel grid.
         """
         motion = Motion()
         if dense_flow is not None:
@@ -528,7 +530,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             dense_flow = dense_flow.to(device=state.latents.device, dtype=torch.float32)
             if tuple(dense_flow.shape[2:]) == grid:
                 motion = Motion(to_cells(dense_flow, self.vae_scale_factor))
-            else:  # pixels are the cells of its own grid
+            else:  # on the pixel grid, cells are pixels
                 motion = Motion(resize_flow(dense_flow, grid))
         if self.conditioner.needs_sparse_flow or (dense_flow is None and self.flow_completion is not None):
             sparse_flow, mask = self._rasterize(state, strokes, stroke_frames)
@@ -561,8 +563,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 anything.
             strokes: As in [`MCDiffPipeline.__call__`].
             frame (`int`, *optional*):
-                The step whose part of the strokes is completed, from `frame` to `frame + 1`. Where None, the frame of
-                the state, or 0.
+                The step from `frame` to `frame + 1`, whose part of the strokes is completed. None takes the frame of
+                the state, or 0 for an image.
             num_frames (`int`, *optional*):
                 As in [`MCDiffPipeline.__call__`].
             height (`int`, *optional*):
@@ -624,18 +626,19 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             motion: Strokes as in [`MCDiffPipeline.__call__`], of which the part from the current frame to the next
                 counts; or a [`~mcdiff_pipeline.rollout.Motion`]. F completes a motion without dense flow.
             num_frames (`int`, *optional*):
-                Number of frames of the video; it ends the strokes without an end of their own. Where None, that of
-                the stroke sheet, else that of the model.
+                Number of frames of the video; it ends the strokes without an end of their own. None takes the number
+                of the stroke sheet, else the default of the model.
             dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
-                Flow instead of that of F, in pixels of the working size, on the latent grid or on the pixels.
+                Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
+                grid.
             noise (`torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`, *optional*):
                 Standard normal noise, instead of drawing it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Where noise is drawn from. Where None, the noise that the state says; see [`MCDiffPipeline.start`].
+                Where noise is drawn from. None takes the generators of the state; see [`MCDiffPipeline.start`].
             num_inference_steps (`int`, *optional*):
-                Denoising steps; the default of the model where None.
+                Denoising steps. None takes the default of the model.
             guidance_scale (`float`, *optional*):
-                Guidance on motion; the default of the model where None.
+                Guidance on motion. None takes the default of the model.
             eta (`float`, defaults to 0.0):
                 η of DDIM (Song et al. 2021); other schedulers ignore it.
             cancel (`threading.Event`, *optional*):
@@ -690,14 +693,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         The loop: F, then G, frame after frame, until `num_frames` exist or the call is canceled.
 
         Args:
-            denoiser: That of the call.
+            denoiser: The denoiser of the call.
             state: Where to start.
             inputs: The inputs of the call.
-            num_frames: Number of frames to stop at, frame 0 included; None goes on as long as it is asked.
-            strokes_of: Asked before each frame for the strokes to follow, instead of those in `inputs`.
+            num_frames: Number of frames to stop at, frame 0 included; None has no end.
+            strokes_of: Called before each frame for its strokes, instead of the strokes in `inputs`.
             latents: Noise of all steps, `(batch_size, num_frames - 1, channels, height, width)`.
-            dense_flow: Flow instead of that of F, as in [`MCDiffPipeline.__call__`].
-            generator: Where noise is drawn from; that of the state where None.
+            dense_flow: Flow that replaces the flow of F, as in [`MCDiffPipeline.__call__`].
+            generator: Where noise is drawn from. None takes the generators of the state.
 
         Yields:
             [`~mcdiff_pipeline.rollout.RolloutState`] at each new frame.
@@ -734,7 +737,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         guidance_scale: float | None = None,
         **inputs,
     ) -> PreparedInputs:
-        """Resolve defaults, read images and strokes, check everything: what every entry point begins with."""
+        """Resolve defaults, read images and strokes, and check everything. Every entry point begins with this."""
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
         if guidance_scale is None:
@@ -757,7 +760,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         given = {"height": height, "width": width, "prompt": prompt, "prompt_embeds": prompt_embeds}
         for name, value in given.items():
             if value is not None:
-                raise ValueError(f"`{name}` is given beside a state, which was made with one: give it to `start`.")
+                raise ValueError(f"`{name}` is given together with a state, which holds one: give it to `start`.")
         if state.latents.shape[1] != self.latent_channels:
             raise ValueError(
                 f"The state has latents of {state.latents.shape[1]} channels, but this model has "
@@ -805,18 +808,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 What moves: strokes in pixels of the given image, a stroke sheet, the path of one, or one of these for
                 each image. An empty list leaves all motion to the model.
             num_frames (`int`, *optional*):
-                Number of frames of the video, the given image included. Where None, that of the stroke sheet, else
-                that of the model.
+                Number of frames of the video, the given image included. None takes the number of the stroke sheet,
+                else the default of the model.
             height (`int`, *optional*):
-                Working height in pixels. Where None, see [`MCDiffPipeline.prepare_images`].
+                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`].
             width (`int`, *optional*):
                 Working width in pixels.
             num_inference_steps (`int`, *optional*):
-                Denoising steps of each frame. Where None, the default of the model.
+                Denoising steps of each frame. None takes the default of the model.
             guidance_scale (`float`, *optional*):
-                Classifier-free guidance (Ho and Salimans 2022) on motion: how far to go from the prediction without
-                motion to the prediction with the motion of the step, and beyond. 1.0 is no guidance and costs
-                nothing. Where None, the default of the model.
+                Classifier-free guidance (Ho and Salimans 2022) on motion: s in `still + s * (moving - still)`, where
+                `still` is the prediction without motion and `moving` the prediction with the motion of the step. 1.0
+                is no guidance and costs nothing. None takes the default of the model.
             prompt (`str` or `list[str]`, *optional*):
                 Text, for models with a text encoder.
             eta (`float`, defaults to 0.0):
@@ -827,9 +830,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 The noise of all steps, `(batch_size, num_frames - 1, channels, height / f, width / f)`, instead of
                 drawing it.
             dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
-                Forward flow in pixels of the working size instead of that of F: a tensor
+                Forward flow in pixels of the working size, which replaces the flow of F: a tensor
                 `(batch_size, steps, 2, height, width)` for the first `steps` steps, or one `(batch_size, 2, height,
-                width)` for each step, with None where F completes the strokes. On the latent grid or on the pixels.
+                width)` for each step, with None where F completes the strokes. Each is on the latent grid or on the
+                pixel grid.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
                 Encoded text, instead of `prompt`.
             decode_chunk_size (`int`, defaults to 8):
@@ -856,7 +860,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             >>> pipe = MCDiffPipeline.from_pretrained("checkpoints/mcdiff-small-128")
             >>> arm = Stroke([(210, 330), (250, 240), (330, 200)])
             >>> feet = Stroke([(220, 480)], kind="hold")
-            >>> frames = pipe("picture.jpg", [arm, feet], num_frames=16).frames[0]
+            >>> frames = pipe("image.jpg", [arm, feet], num_frames=16).frames[0]
             ```
 
         Returns:
@@ -929,7 +933,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         callback: StepCallback | None,
         callback_tensor_inputs: Sequence[str],
     ) -> FrameDenoiser:
-        """The denoiser of a call, and what diffusers shows of a call as properties of the pipeline."""
+        """Make the denoiser of a call, and set the properties of the pipeline that describe the call."""
         denoiser = FrameDenoiser(
             self, inputs.num_inference_steps, inputs.guidance_scale, eta, cancel, callback, callback_tensor_inputs
         )
@@ -961,25 +965,25 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         PIL.Image.Image | np.ndarray | torch.Tensor | tuple[PIL.Image.Image | np.ndarray | torch.Tensor, RolloutState]
     ]:
         """
-        Give out each frame as soon as it exists, for as long as frames are asked for; memory stays flat.
+        Yield each frame as soon as it is ready, as long as frames are requested. Memory does not grow.
 
         The frames are those of [`MCDiffPipeline.__call__`] for the same arguments and generator state.
 
         Args:
             image: One image, as in [`MCDiffPipeline.__call__`]; or a state, of [`MCDiffPipeline.start`],
-                [`MCDiffPipeline.step`] or a stream, to go on from: the first frame is then the one after it.
-            strokes: The strokes, as in [`MCDiffPipeline.__call__`]; or a callable that is asked before each frame,
-                with the index of the current frame, for the strokes to follow to the next.
+                [`MCDiffPipeline.step`] or a stream, to continue: the first frame is then the frame after it.
+            strokes: The strokes, as in [`MCDiffPipeline.__call__`]; or a callable. It is called before each frame with
+                the index of the current frame, and returns the strokes of the step to the next frame.
             num_frames (`int`, *optional*):
-                Number of frames to stop at, frame 0 included. Where None, the stream has no end; strokes without an
-                end of their own then last as long as their sheet or the default of the model says, and after that
+                Number of frames to stop at, frame 0 included. With None, the stream has no end. Strokes without an end
+                of their own then end with their sheet, or with the default number of frames of the model. After that,
                 nothing is specified.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
             return_states (`bool`, defaults to `False`):
-                Whether to give out pairs of a frame and its state.
+                Whether to yield pairs of a frame and its state.
 
-        The other arguments are those of [`MCDiffPipeline.__call__`].
+        The other arguments are as in [`MCDiffPipeline.__call__`].
 
         Returns:
             An iterator over frames: PIL images, arrays `(height, width, 3)`, tensors `(3, height, width)`, both in
@@ -1035,7 +1039,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         return frames()
 
     def _frame_of(self, state: RolloutState, output_type: str, images: torch.Tensor | None = None):
-        """The frame of a state with one image, as `output_type` says; `images` is what decoding would give."""
+        """The frame of a state with one image, in the form of `output_type`. `images` are decoded frames, if known."""
         if output_type == "latent":
             return state.latents[0]
         if images is None:
