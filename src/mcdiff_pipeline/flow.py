@@ -153,7 +153,7 @@ def forward_splat(
 
     Where several cells land on one, the result is their average weighted by `exp(importance)` times the bilinear
     weight ("softmax splatting", Niklaus & Liu, CVPR 2020, equation 9): a cell in front has a larger importance.
-        Differentiable with respect to all three arguments.
+    Differentiable with respect to all three arguments.
 
     Args:
         input (`torch.Tensor`): `[B, C, H, W]`, what to move.
