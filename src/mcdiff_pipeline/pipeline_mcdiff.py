@@ -476,6 +476,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             noise_device=noise_device,
         )
 
+    def _on_own_device(self, state: RolloutState) -> RolloutState:
+        """The given state on the device of this model, for example one that was loaded to the CPU."""
+        # `_execution_device` walks through all modules, which takes 3 ms in the embedded model
+        if state.latents.device == next(self.unet.parameters()).device:
+            return state
+        return state.to(self._execution_device)
+
     def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
         One step of F: complete sparse flow to dense flow.
@@ -582,10 +589,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 "strokes as they are; call the pipeline for frames."
             )
         inputs = self._prepare_inputs(image, strokes, num_frames, height, width)
-        if isinstance(image, RolloutState):
-            state = image
-        else:
-            state = self._start(inputs)
+        state = self._on_own_device(image) if isinstance(image, RolloutState) else self._start(inputs)
         if frame is None:
             frame = state.frame
         elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
@@ -665,10 +669,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
+        state = self._on_own_device(state)
         if not isinstance(motion, Motion):
             motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         else:
-            motion = self._completed(state, motion)
+            motion = self._completed(state, motion.to(state.latents.device))
         denoiser = self._begin_call(inputs, None, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
@@ -1018,7 +1023,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             try:
                 with self._interruptible(denoiser):
                     if isinstance(image, RolloutState):
-                        state = image
+                        state = self._on_own_device(image)
                     else:
                         embeds = self.encode_prompt(prompt, 1, prompt_embeds)
                         state = self._start(inputs, embeds, generator)

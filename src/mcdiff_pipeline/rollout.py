@@ -44,6 +44,11 @@ class Motion:
             )
         )
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same motion on another device."""
+        parts = (self.dense_flow, self.sparse_flow, self.mask)
+        return type(self)(*(None if part is None else part.to(device) for part in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class RolloutState:
