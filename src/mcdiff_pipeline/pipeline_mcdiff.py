@@ -250,7 +250,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
     @property
     def num_timesteps(self) -> int | None:
-        """Denoising steps of the whole call, over all frames; None for a stream without an end."""
+        """Denoising steps of all frames up to the last one of the call; None for a stream without an end."""
         return self._num_timesteps
 
     @property
@@ -674,7 +674,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         else:
             motion = self._completed(state, motion.to(state.latents.device))
-        denoiser = self._begin_call(inputs, None, eta, cancel, callback_on_step_end, callback_tensor_inputs)
+        num_frames = state.frame + 2  # of a video that ends with the next frame
+        denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
         self.maybe_free_model_hooks()
@@ -893,14 +894,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         num_frames = inputs.stroke_frames
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
-        # 1. Encode the text and, once, the images
-        prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
-        state = self._start(inputs, prompt_embeds, generator)
-
-        # 2. Frame after frame, in latent space
-        frame_latents = [state.latents]
-        flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
         with self._interruptible(denoiser):
+            # 1. Encode the text and, once, the images
+            prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
+            state = self._start(inputs, prompt_embeds, generator)
+
+            # 2. Frame after frame, in latent space
+            frame_latents = [state.latents]
+            flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
             for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
                 frame_latents.append(state.latents)
                 if state.dense_flow is not None:

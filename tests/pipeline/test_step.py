@@ -214,6 +214,7 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         tensor_inputs = ["dense_flow"]
 
         def callback_fn(self, pipe, step, timestep, tensors):
+            assert step < pipe.num_timesteps
             seen.append((step, list(tensors), pipe.guidance_scale))
             return tensors
 
