@@ -438,8 +438,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 Encoded text, instead of `prompt`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Where the noise of all frames comes from. The state keeps a copy of its state, and the generator is
-                left as it is: the noise of frame k depends on the seed and on k only. Without a generator, each step
-                draws from PyTorch's global one.
+                left as it is: the noise of frame k depends on the seed and on k only (and, if the scheduler draws
+                noise in its steps, on the number of denoising steps before). Without a generator, each step draws
+                from PyTorch's global one.
 
         Returns:
             [`~mcdiff_pipeline.rollout.RolloutState`]: The state at frame 0.
@@ -801,7 +802,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         r"""
         Animate images along strokes.
 
-        Several threads can call one pipeline at a time: each call denoises with its own copy of the scheduler.
+        Several threads can call one pipeline at a time, except with offloading: each call denoises with its own copy
+        of the scheduler.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str`, `os.PathLike` or a list of these):
@@ -980,6 +982,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 Number of frames to stop at, frame 0 included. Where None, the stream has no end; strokes without an
                 end of their own then last as long as their sheet or the default of the model says, and after that
                 nothing is specified.
+            dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
+                As in [`MCDiffPipeline.__call__`]. Its steps count from frame 0, also in a stream from a state.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
             return_states (`bool`, defaults to `False`):
