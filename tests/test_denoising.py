@@ -201,6 +201,17 @@ def test_interrupt_ends_the_video_with_the_last_finished_frame(tiny_pipeline, im
     assert len(tiny_pipeline(image, STROKES).frames[0]) == 4  # the next call is not interrupted
 
 
+def test_interrupt_while_the_image_is_encoded_ends_the_call(tiny_pipeline, image):
+    def interrupt(*arguments):
+        tiny_pipeline._interrupt = True
+
+    hook = tiny_pipeline.vae.encoder.register_forward_pre_hook(interrupt)
+    assert len(tiny_pipeline(image, STROKES).frames[0]) == 1
+    assert len(list(tiny_pipeline.stream(image, STROKES))) == 1
+    hook.remove()
+    assert len(tiny_pipeline(image, STROKES).frames[0]) == 4
+
+
 def test_interrupted_video_is_decoded(tiny_pipeline, image):
     def callback(pipe, step, timestep, tensors):
         pipe._interrupt = True

@@ -87,6 +87,8 @@ def check_step(
                 f"`motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
                 f"be {expected}."
             )
+    if motion.mask is not None and motion.mask.dtype != torch.bool:
+        raise ValueError(f"`motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
 
 
 def check_text(

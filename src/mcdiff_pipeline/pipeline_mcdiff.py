@@ -251,7 +251,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
     @property
     def num_timesteps(self) -> int | None:
-        """Denoising steps of the whole call, over all frames; None for a stream without an end."""
+        """Denoising steps of all frames up to the last one of the call; None for a stream without an end."""
         return self._num_timesteps
 
     @property
@@ -439,8 +439,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 Encoded text, instead of `prompt`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Where the noise of all frames comes from. The state keeps a copy of its state, and the generator is
-                left as it is: the noise of frame k depends on the seed and on k only. Without a generator, each step
-                draws from PyTorch's global one.
+                left as it is: the noise of frame k depends on the seed and on k only (and, if the scheduler draws
+                noise in its steps, on the number of denoising steps before). Without a generator, each step draws
+                from PyTorch's global one.
 
         Returns:
             [`~mcdiff_pipeline.rollout.RolloutState`]: The state at frame 0.
@@ -476,6 +477,15 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             noise_state=noise_state,
             noise_device=noise_device,
         )
+
+    def _on_own_device(self, state: RolloutState) -> RolloutState:
+        """The given state on the device of this model, for example one that was loaded to the CPU."""
+        # `_execution_device` walks through all modules, which takes 3 ms in the embedded model. The weights of
+        # offloaded models are on another device than the one that they run on.
+        is_offloaded = hasattr(self.unet, "_hf_hook")
+        if not is_offloaded and state.latents.device == next(self.unet.parameters()).device:
+            return state
+        return state.to(self._execution_device)
 
     def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
@@ -584,10 +594,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 "strokes as they are; call the pipeline for frames."
             )
         inputs = self._prepare_inputs(image, strokes, num_frames, height, width)
-        if isinstance(image, RolloutState):
-            state = image
-        else:
-            state = self._start(inputs)
+        state = self._on_own_device(image) if isinstance(image, RolloutState) else self._start(inputs)
         if frame is None:
             frame = state.frame
         elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
@@ -668,11 +675,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
+        state = self._on_own_device(state)
         if not isinstance(motion, Motion):
             motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         else:
-            motion = self._completed(state, motion)
-        denoiser = self._begin_call(inputs, None, eta, cancel, callback_on_step_end, callback_tensor_inputs)
+            motion = self._completed(state, motion.to(state.latents.device))
+        num_frames = state.frame + 2  # of a video that ends with the next frame
+        denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
         self.maybe_free_model_hooks()
@@ -798,7 +807,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         r"""
         Animate images along strokes.
 
-        Several threads can call one pipeline at a time: each call denoises with its own copy of the scheduler.
+        Several threads can call one pipeline at a time, except with offloading: each call denoises with its own copy
+        of the scheduler.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str`, `os.PathLike` or a list of these):
@@ -892,14 +902,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         num_frames = inputs.stroke_frames
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
-        # 1. Encode the text and, once, the images
-        prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
-        state = self._start(inputs, prompt_embeds, generator)
-
-        # 2. Frame after frame, in latent space
-        frame_latents = [state.latents]
-        flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
         with self._interruptible(denoiser):
+            # 1. Encode the text and, once, the images
+            prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
+            state = self._start(inputs, prompt_embeds, generator)
+
+            # 2. Frame after frame, in latent space
+            frame_latents = [state.latents]
+            flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
             for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
                 frame_latents.append(state.latents)
                 if state.dense_flow is not None:
@@ -978,6 +988,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 Number of frames to stop at, frame 0 included. With None, the stream has no end. Strokes without an end
                 of their own then end with their sheet, or with the default number of frames of the model. After that,
                 nothing is specified.
+            dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
+                As in [`MCDiffPipeline.__call__`]. Its steps count from frame 0, also in a stream from a state.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
             return_states (`bool`, defaults to `False`):
@@ -1022,7 +1034,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             try:
                 with self._interruptible(denoiser):
                     if isinstance(image, RolloutState):
-                        state = image
+                        state = self._on_own_device(image)
                     else:
                         embeds = self.encode_prompt(prompt, 1, prompt_embeds)
                         state = self._start(inputs, embeds, generator)

@@ -272,7 +272,7 @@ class Stroke:
         if math.floor(end) - math.ceil(start) < 1:
             return None
         if self.kind == "hold":
-            return replace(self, start_frame=int(start), end_frame=None if math.isinf(end) else int(end))
+            return replace(self, start_frame=int(start), end_frame=int(end))
         times = {start, end, *range(math.ceil(start), math.floor(end) + 1)}
         times.update(frame for frame in self._corner_frames(num_frames) if start < frame < end)
         positions = [(frame, self.at(frame, num_frames)) for frame in sorted(times)]

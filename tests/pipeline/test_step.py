@@ -214,6 +214,7 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         tensor_inputs = ["dense_flow"]
 
         def callback_fn(self, pipe, step, timestep, tensors):
+            assert step < pipe.num_timesteps
             seen.append((step, list(tensors), pipe.guidance_scale))
             return tensors
 
@@ -237,6 +238,10 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         ({"noise": torch.zeros(4, 8, 8)}, r"`noise` has the shape \(4, 8, 8\), .* \(1, 4, 8, 8\)"),
         ({"dense_flow": torch.zeros(1, 2, 9, 8)}, r"`dense_flow` has the shape \(1, 2, 9, 8\)"),
         ({"motion": Motion(torch.zeros(1, 2, 8, 9))}, r"`motion.dense_flow` has the shape \(1, 2, 8, 9\), .*2, 8, 8"),
+        (
+            {"motion": Motion(None, torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8))},
+            "`motion.mask` has the dtype torch.float32, but it has to be torch.bool",
+        ),
         ({"motion": Motion()}, "no dense flow, and no sparse flow with a mask to complete"),
         (
             {"motion": Motion(torch.zeros(1, 2, 8, 8)), "dense_flow": torch.zeros(1, 2, 8, 8)},
@@ -260,6 +265,29 @@ def test_step_of_a_state_with_other_strokes_than_images_is_refused(tiny_pipeline
 def test_call_from_a_state_is_refused(tiny_pipeline, image):
     with pytest.raises(TypeError, match="`image` is a state, .* by `stream` or `step`"):
         tiny_pipeline(tiny_pipeline.start(image), STROKES)
+
+
+def test_state_and_motion_on_another_device_are_brought_to_the_model(tiny_pipeline, image):
+    class Reached(Exception):
+        pass
+
+    def stop_at(module, inputs, keywords):
+        raise Reached({value.device.type for value in (*inputs, *keywords.values()) if torch.is_tensor(value)})
+
+    state = tiny_pipeline.start(image, generator=seeded())
+    motion = Motion(torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool))
+    tiny_pipeline.to("meta")  # a device without data: a call ends where it would read values
+    tiny_pipeline.unet.register_forward_pre_hook(stop_at, with_kwargs=True)
+    assert tiny_pipeline.predict_flow(state, STROKES).device.type == "meta"
+    for call in (
+        lambda: tiny_pipeline.step(state, STROKES),
+        lambda: tiny_pipeline.step(state, motion),
+        lambda: next(tiny_pipeline.stream(state, STROKES)),
+    ):
+        with pytest.raises(Reached) as reached:
+            call()
+        assert reached.value.args == ({"meta"},)
+    assert state.latents.device.type == "cpu"
 
 
 def test_step_frees_the_models(image):
