@@ -1,10 +1,11 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Denoising of the frames of one call, with guidance on motion."""
+"""Denoising of the frames of one call, with guidance on motion; and how a call is interrupted."""
 
+import contextlib
 import copy
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -282,3 +283,43 @@ class FrameDenoiser:
         finally:
             _DENOISER_OF_CALLBACK.reset(token)
         return answer.pop("latents", tensors["latents"])
+
+
+class InterruptMixin:
+    """The flag `_interrupt` of diffusers' pipelines, for each call; to be named before the classes of diffusers."""
+
+    def __init__(self):
+        super().__init__()
+        self._running: list[FrameDenoiser] = []
+        self._last_interrupted = False
+
+    @property
+    def interrupt(self) -> bool:
+        """
+        In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
+        """
+        denoiser = FrameDenoiser.of_running_callback()
+        if denoiser is not None:
+            return denoiser.interrupted
+        return self._last_interrupted or any(one.interrupted for one in self._running)
+
+    @property
+    def _interrupt(self) -> bool:
+        return self.interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, value: bool) -> None:
+        """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
+        denoiser = FrameDenoiser.of_running_callback()
+        for one in [denoiser] if denoiser is not None else list(self._running):
+            one.interrupted = bool(value)
+
+    @contextlib.contextmanager
+    def _interruptible(self, denoiser: FrameDenoiser) -> Iterator[None]:
+        """While this context is open, `_interrupt` reaches the call of the denoiser."""
+        self._running.append(denoiser)
+        try:
+            yield
+        finally:
+            self._running.remove(denoiser)
+            self._last_interrupted = denoiser.interrupted

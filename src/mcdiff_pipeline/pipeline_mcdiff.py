@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
-import contextlib
 import math
 import os
 import threading
@@ -25,11 +24,19 @@ from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
-from .denoising import FrameDenoiser, StepCallback, tensor_inputs_of
+from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
 from .flow import resize_flow, to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
-from .input_checks import check_dense_flow, check_noise, check_step, check_text
+from .input_checks import (
+    PreparedInputs,
+    check_components,
+    check_dense_flow,
+    check_noise,
+    check_state,
+    check_step,
+    check_text,
+)
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .model_files import SafetensorsLoaderMixin
 from .rollout import Motion, RolloutState, noise_state_of
@@ -60,45 +67,7 @@ class MCDiffPipelineOutput(BaseOutput):
     dense_flow: torch.Tensor | None
 
 
-@dataclass(frozen=True)
-class PreparedInputs:
-    """
-    The inputs of a call, read, resolved and checked.
-
-    Args:
-        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            The given images at the working size, in [0, 1]; None if the call continues from a state.
-        image_sizes (`Sequence[tuple[int, int]]`):
-            (height, width) in which each image was given.
-        size (`tuple[int, int]`):
-            Working (height, width) in pixels.
-        strokes (`list[list[Stroke]]`):
-            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
-        stroke_frames (`int`):
-            Number of frames that ends the strokes without an end of their own.
-        num_inference_steps (`int`):
-            Denoising steps of a frame.
-        guidance_scale (`float`):
-            Guidance on motion.
-    """
-
-    images_or_none: torch.Tensor | None
-    image_sizes: Sequence[tuple[int, int]]
-    size: tuple[int, int]
-    strokes: list[list[Stroke]]
-    stroke_frames: int
-    num_inference_steps: int
-    guidance_scale: float
-
-    @property
-    def images(self) -> torch.Tensor:
-        """The given images. Raises `TypeError` if a state was given instead."""
-        if self.images_or_none is None:
-            raise TypeError("`image` is a state, but an image is needed: continue a state by `stream` or `step`.")
-        return self.images_or_none
-
-
-class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
@@ -211,39 +180,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             residual_condition=residual_condition,
             residual_scale=residual_scale,
         )
-        self._check_components()
+        check_components(unet, flow_completion, self.conditioner)
 
         # both networks halve the latent grid once for each level after the first
         levels = [len(model.config.block_out_channels) for model in (unet, flow_completion) if model is not None]
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
         self.image_processor = ImageProcessor(self.size_multiple, default_height, default_width)
-        self._running: list[FrameDenoiser] = []
-        self._last_interrupted = False
-
-    def _check_components(self) -> None:
-        """Raises `ValueError` if the components do not fit together."""
-        unet, flow_completion, conditioner = self.unet, self.flow_completion, self.conditioner
-        if unet is not None and unet.config.in_channels != conditioner.in_channels:
-            raise ValueError(
-                f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {self.latent_channels} "
-                f"and `conditioning` {list(self.conditioning)} has {conditioner.channels}: give the `conditioning` "
-                f"that `unet` was trained with, or a `unet` with `in_channels={conditioner.in_channels}`."
-            )
-        if unet is not None and flow_completion is None and conditioner.needs_dense_flow:
-            raise ValueError(
-                f"`flow_completion` is None, but the conditions {conditioner.dense_flow_conditions} of `unet` are "
-                "made of dense flow: give the `flow_completion` that completes strokes to it, or a `unet` that was "
-                "trained with `sparse_flow`."
-            )
-        if flow_completion is not None and (
-            flow_completion.config.in_channels != self.latent_channels
-            or flow_completion.config.vae_scale_factor != self.vae_scale_factor
-        ):
-            raise ValueError(
-                f"`flow_completion` reads latents of {flow_completion.config.in_channels} channels and "
-                f"{flow_completion.config.vae_scale_factor} pixels a cell, but those of `vae` have "
-                f"{self.latent_channels} and {self.vae_scale_factor}: use models that were trained together."
-            )
 
     @property
     def guidance_scale(self) -> float:
@@ -253,37 +195,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
     def num_timesteps(self) -> int | None:
         """Denoising steps of all frames up to the last one of the call; None for a stream without an end."""
         return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """
-        In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
-        """
-        denoiser = FrameDenoiser.of_running_callback()
-        if denoiser is not None:
-            return denoiser.interrupted
-        return self._last_interrupted or any(one.interrupted for one in self._running)
-
-    @property
-    def _interrupt(self) -> bool:
-        return self.interrupt
-
-    @_interrupt.setter
-    def _interrupt(self, value: bool) -> None:
-        """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
-        denoiser = FrameDenoiser.of_running_callback()
-        for one in [denoiser] if denoiser is not None else list(self._running):
-            one.interrupted = bool(value)
-
-    @contextlib.contextmanager
-    def _interruptible(self, denoiser: FrameDenoiser) -> Iterator[None]:
-        """While this context is open, `_interrupt` reaches the call of the denoiser."""
-        self._running.append(denoiser)
-        try:
-            yield
-        finally:
-            self._running.remove(denoiser)
-            self._last_interrupted = denoiser.interrupted
 
     def check_inputs(
         self,
@@ -753,7 +664,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             guidance_scale = self.config.default_guidance_scale
 
         if isinstance(image, RolloutState):
-            self._check_state(image, height, width, inputs.get("prompt"), inputs.get("prompt_embeds"))
+            given = {"height": height, "width": width}
+            given |= {name: inputs.get(name) for name in ("prompt", "prompt_embeds")}
+            check_state(image, self.conditioner, given)
             images, image_sizes, batch_size = None, image.image_sizes, len(image.latents)
             size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
             inputs["prompt_embeds"] = image.prompt_embeds
@@ -763,23 +676,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
         self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
         return PreparedInputs(images, image_sizes, size, strokes, stroke_frames, num_inference_steps, guidance_scale)
-
-    def _check_state(self, state: RolloutState, height, width, prompt, prompt_embeds) -> None:
-        """Raises `ValueError` if a state does not fit this model, or an argument is given that the state holds."""
-        given = {"height": height, "width": width, "prompt": prompt, "prompt_embeds": prompt_embeds}
-        for name, value in given.items():
-            if value is not None:
-                raise ValueError(f"`{name}` is given together with a state, which holds one: give it to `start`.")
-        if state.latents.shape[1] != self.latent_channels:
-            raise ValueError(
-                f"The state has latents of {state.latents.shape[1]} channels, but this model has "
-                f"{self.latent_channels}: continue a state with the model that made it."
-            )
-        if self.conditioner.needs_start_image and state.start_image is None:
-            raise ValueError(
-                "The state holds no start image, but this model needs one: continue a state with the model that made "
-                "it."
-            )
 
     @torch.no_grad()
     def __call__(
