@@ -168,11 +168,11 @@ def check_step(
         part, expected = getattr(motion, name), (latents.shape[0], channels, *latents.shape[2:])
         if part is not None and tuple(part.shape) != expected:
             raise ValueError(
-                f"`motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
+                f"`Motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
                 f"be {expected}."
             )
     if motion.mask is not None and motion.mask.dtype != torch.bool:
-        raise ValueError(f"`motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
+        raise ValueError(f"`Motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
 
 
 def check_text(

@@ -522,7 +522,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     def step(
         self,
         state: RolloutState,
-        motion: StrokesInput | Sequence[StrokesInput] | Motion,
+        strokes: StrokesInput | Sequence[StrokesInput] | Motion,
         *,
         num_frames: int | None = None,
         dense_flow: torch.Tensor | None = None,
@@ -541,8 +541,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         Args:
             state (`RolloutState`):
                 The state at the current frame.
-            motion: Strokes as in [`MCDiffPipeline.__call__`], of which the part from the current frame to the next
-                counts; or a [`~mcdiff_pipeline.rollout.Motion`]. F completes a motion without dense flow.
+            strokes: As in [`MCDiffPipeline.__call__`]; the part from the current frame to the next counts. Or a
+                [`~mcdiff_pipeline.rollout.Motion`] instead of strokes. F completes a motion without dense flow.
             num_frames (`int`, *optional*):
                 Number of frames of the video; it ends the strokes without an end of their own. None takes the number
                 of the stroke sheet, else the default of the model.
@@ -573,10 +573,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             ValueError: If an argument has a value that is not allowed.
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_step(state.latents, motion, dense_flow, noise)
+        check_step(state.latents, strokes, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
-            [] if isinstance(motion, Motion) else motion,
+            [] if isinstance(strokes, Motion) else strokes,
             num_frames,
             None,
             None,
@@ -587,10 +587,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         state = self._on_own_device(state)
-        if not isinstance(motion, Motion):
-            motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
+        if isinstance(strokes, Motion):
+            motion = self._completed(state, strokes.to(state.latents.device))
         else:
-            motion = self._completed(state, motion.to(state.latents.device))
+            motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         num_frames = state.frame + 2  # of a video that ends with the next frame
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):

@@ -237,14 +237,14 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         ({"generator": [seeded()] * 2}, "`generator` is a list of 2, but there are 1 images"),
         ({"noise": torch.zeros(4, 8, 8)}, r"`noise` has the shape \(4, 8, 8\), .* \(1, 4, 8, 8\)"),
         ({"dense_flow": torch.zeros(1, 2, 9, 8)}, r"`dense_flow` has the shape \(1, 2, 9, 8\)"),
-        ({"motion": Motion(torch.zeros(1, 2, 8, 9))}, r"`motion.dense_flow` has the shape \(1, 2, 8, 9\), .*2, 8, 8"),
+        ({"strokes": Motion(torch.zeros(1, 2, 8, 9))}, r"`Motion.dense_flow` has the shape \(1, 2, 8, 9\), .*2, 8, 8"),
         (
-            {"motion": Motion(None, torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8))},
-            "`motion.mask` has the dtype torch.float32, but it has to be torch.bool",
+            {"strokes": Motion(None, torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8))},
+            "`Motion.mask` has the dtype torch.float32, but it has to be torch.bool",
         ),
-        ({"motion": Motion()}, "no dense flow, and no sparse flow with a mask to complete"),
+        ({"strokes": Motion()}, "no dense flow, and no sparse flow with a mask to complete"),
         (
-            {"motion": Motion(torch.zeros(1, 2, 8, 8)), "dense_flow": torch.zeros(1, 2, 8, 8)},
+            {"strokes": Motion(torch.zeros(1, 2, 8, 8)), "dense_flow": torch.zeros(1, 2, 8, 8)},
             "`dense_flow` is given together with a `Motion`",
         ),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "names 'noise'"),
@@ -253,7 +253,7 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
 def test_argument_that_is_not_allowed_is_refused(tiny_pipeline, image, arguments, message):
     state = tiny_pipeline.start(image)
     with pytest.raises(ValueError, match=message):
-        tiny_pipeline.step(state, **({"motion": [HOLD]} | arguments))
+        tiny_pipeline.step(state, **({"strokes": [HOLD]} | arguments))
 
 
 def test_step_of_a_state_with_other_strokes_than_images_is_refused(tiny_pipeline, image):
