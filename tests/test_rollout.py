@@ -42,6 +42,11 @@ def assert_equal_states(found: RolloutState, expected: RolloutState):
             assert value == other, field.name
 
 
+def test_states_are_found_in_a_list_by_identity():
+    states = [make_state(), make_state()]
+    assert states.index(states[1]) == 1 and make_state() not in states
+
+
 # Generators
 
 

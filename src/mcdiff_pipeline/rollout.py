@@ -16,7 +16,7 @@ STATE_FORMAT = "mcdiff rollout state"
 STATE_VERSION = "1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, since tensors have no single truth value
 class Motion:
     """
     The motion of one step, from the current frame to the next, on the latent grid.
@@ -45,7 +45,7 @@ class Motion:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RolloutState:
     """
     Everything that the next frame depends on, except its motion. It is never changed in place.
