@@ -142,9 +142,10 @@ class FrameDenoiser:
             self.scheduler = copy.deepcopy(pipe.scheduler)
 
     @staticmethod
-    def of_running_callback() -> "FrameDenoiser | None":
-        """The denoiser that called the callback that runs in this thread; None outside of callbacks."""
-        return _DENOISER_OF_CALLBACK.get()
+    def of_running_callback(pipe: DiffusionPipeline) -> "FrameDenoiser | None":
+        """The denoiser of `pipe` that called the callback that runs in this thread; None outside of callbacks."""
+        denoiser = _DENOISER_OF_CALLBACK.get()
+        return denoiser if denoiser is not None and denoiser.pipe is pipe else None
 
     @property
     def is_canceled(self) -> bool:

@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from .conditioning import FrameConditioner
-from .rollout import Motion
+from .rollout import Motion, RolloutState
 
 
 def check_noise(
@@ -67,10 +67,16 @@ def check_dense_flow(
             )
 
 
-def check_step(
-    latents: torch.Tensor, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None
-) -> None:
-    """Raises `ValueError` if the noise or the [`Motion`] of one step does not fit the latents of its state."""
+def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None) -> None:
+    """
+    Raises `TypeError` if `state` is not a state, and `ValueError` if the noise or the [`Motion`] of one step does not
+    fit the latents of its state.
+    """
+    if not isinstance(state, RolloutState):
+        raise TypeError(
+            f"`state` is a {type(state).__name__}, but it has to be a `RolloutState`: `start` makes one of an image."
+        )
+    latents = state.latents
     if noise is not None and noise.shape != latents.shape:
         raise ValueError(
             f"`noise` has the shape {tuple(noise.shape)}, but the noise of one step has the shape of the latents, "
@@ -89,6 +95,13 @@ def check_step(
             )
 
 
+def reads_text(unet: UNet2DConditionModel) -> bool:
+    """Whether a UNet has cross-attention to text."""
+    config = unet.config
+    blocks = (*config.down_block_types, config.mid_block_type or "", *config.up_block_types)
+    return any("CrossAttn" in block for block in blocks)
+
+
 def check_text(
     prompt: str | list[str] | None,
     prompt_embeds: torch.Tensor | None,
@@ -99,10 +112,8 @@ def check_text(
     """Raises `ValueError` if a text is given that the model does not read, or one that it needs is missing."""
     if prompt is not None and prompt_embeds is not None:
         raise ValueError("`prompt` and `prompt_embeds` say the same thing twice: give only one of them.")
-    config = unet.config
-    blocks = (*config.down_block_types, config.mid_block_type or "", *config.up_block_types)
-    reads_text = any("CrossAttn" in block for block in blocks)
-    if prompt is not None and not (has_text_encoder and reads_text):
+    needs_text = reads_text(unet)
+    if prompt is not None and not (has_text_encoder and needs_text):
         raise ValueError(
             f"`prompt` is {prompt!r}, but this model takes no text (no text encoder or no cross-attention): "
             "leave `prompt` out."
@@ -112,7 +123,7 @@ def check_text(
             f"`prompt` is a list of {len(prompt)}, but there are {batch_size} images: give one text for each "
             "image, or one for all."
         )
-    if prompt_embeds is not None and not reads_text:
+    if prompt_embeds is not None and not needs_text:
         raise ValueError(
             "`prompt_embeds` is given, but the `unet` of this model has no cross-attention to text: leave it out."
         )
@@ -121,7 +132,7 @@ def check_text(
             f"`prompt_embeds` has the shape {tuple(prompt_embeds.shape)}, but it has to be ({batch_size}, tokens, "
             f"channels) for {batch_size} images."
         )
-    if reads_text and not has_text_encoder and prompt_embeds is None:
+    if needs_text and not has_text_encoder and prompt_embeds is None:
         raise ValueError(
             "This model's `unet` attends to text, but there is no text encoder: load the pipeline with one, or "
             "give `prompt_embeds`."

@@ -29,7 +29,7 @@ from .denoising import FrameDenoiser, StepCallback, tensor_inputs_of
 from .flow import resize_flow, to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
-from .input_checks import check_dense_flow, check_noise, check_step, check_text
+from .input_checks import check_dense_flow, check_noise, check_step, check_text, reads_text
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .model_files import SafetensorsLoaderMixin
 from .rollout import Motion, RolloutState, noise_state_of
@@ -258,7 +258,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         """
         In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
         """
-        denoiser = FrameDenoiser.of_running_callback()
+        denoiser = FrameDenoiser.of_running_callback(self)
         if denoiser is not None:
             return denoiser.interrupted
         return self._last_interrupted or any(one.interrupted for one in self._running)
@@ -270,7 +270,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
     @_interrupt.setter
     def _interrupt(self, value: bool) -> None:
         """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
-        denoiser = FrameDenoiser.of_running_callback()
+        denoiser = FrameDenoiser.of_running_callback(self)
         for one in [denoiser] if denoiser is not None else list(self._running):
             one.interrupted = bool(value)
 
@@ -372,7 +372,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Returns:
             `torch.Tensor` of shape `(batch_size, tokens, channels)`, or None if there is no text to encode.
         """
-        if prompt_embeds is None and self.text_encoder is not None:
+        if prompt_embeds is None and self.text_encoder is not None and (self.unet is None or reads_text(self.unet)):
             tokens = self.tokenizer(
                 prompt or "",
                 padding="max_length",
@@ -650,9 +650,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
         Raises:
             ValueError: If an argument has a value that is not allowed.
+            TypeError: If `state` is not a state.
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_step(state.latents, motion, dense_flow, noise)
+        check_step(state, motion, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
             [] if isinstance(motion, Motion) else motion,
@@ -767,6 +768,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             raise ValueError(
                 "The state holds no start image, but this model needs one: continue a state with the model that made "
                 "it."
+            )
+        if state.prompt_embeds is None and reads_text(self.unet):
+            raise ValueError(
+                "The state holds no encoded text, but this model reads text: continue a state with the model that "
+                "made it."
             )
 
     @torch.no_grad()
