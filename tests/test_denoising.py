@@ -426,6 +426,19 @@ def test_interrupt_in_a_callback_ends_only_the_call_of_that_callback(tiny_pipeli
     assert interrupt_of_the_other == [False]
 
 
+def test_interrupt_of_another_pipeline_in_a_callback_ends_the_calls_of_that_pipeline(tiny_pipeline, image):
+    other = make_pipeline()
+    stream = other.stream(image, STROKES)
+    next(stream)
+
+    def callback(pipe, step, timestep, tensors):
+        other._interrupt = True
+
+    expected = latents_of(tiny_pipeline, image)
+    assert torch.equal(latents_of(tiny_pipeline, image, callback_on_step_end=callback), expected)
+    assert list(stream) == []
+
+
 def test_interrupt_outside_of_callbacks_ends_all_running_calls(tiny_pipeline, image):
     streams = [tiny_pipeline.stream(image, STROKES) for _ in range(2)]
     for stream in streams:

@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import math
 import re
+import time
 from pathlib import Path
 
 import jsonschema
@@ -190,6 +191,17 @@ def test_part_in_which_the_handle_rests_is_a_hold():
     stroke = Stroke([(0, 0), (8, 0), (8, 0), (0, 0)], frames=[0, 2, 5.5, 8])
     assert stroke.cut(2, 5) == Stroke([(8, 0)], kind="hold", start_frame=2, end_frame=5)
     assert stroke.cut(2, 6).kind == "move"
+
+
+def test_part_of_a_stroke_with_many_points_takes_little_time():
+    stroke = Stroke([(x / 1000, x % 7) for x in range(20_000)])
+    started = time.process_time()
+    assert len(stroke.cut(2, 50, 64).points) > 15_000
+    assert time.process_time() - started < 5  # 0.4 s; minutes if each point is looked for along the whole path
+
+
+def test_part_of_a_hold_between_fractions_of_frames_stays_inside_them():
+    assert Stroke([(7, 3)], kind="hold").cut(1.5, 3.5) == Stroke([(7, 3)], kind="hold", start_frame=2, end_frame=3)
 
 
 def test_part_of_a_hold_is_a_hold():

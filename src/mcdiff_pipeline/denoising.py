@@ -144,9 +144,10 @@ class FrameDenoiser:
             self.scheduler = copy.deepcopy(pipe.scheduler)
 
     @staticmethod
-    def of_running_callback() -> "FrameDenoiser | None":
-        """The denoiser that called the callback that runs in this thread; None outside of callbacks."""
-        return _DENOISER_OF_CALLBACK.get()
+    def of_running_callback(pipe: DiffusionPipeline) -> "FrameDenoiser | None":
+        """The denoiser of `pipe` that called the callback that runs in this thread; None outside of callbacks."""
+        denoiser = _DENOISER_OF_CALLBACK.get()
+        return denoiser if denoiser is not None and denoiser.pipe is pipe else None
 
     @property
     def is_canceled(self) -> bool:
@@ -298,7 +299,7 @@ class InterruptMixin:
         """
         In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
         """
-        denoiser = FrameDenoiser.of_running_callback()
+        denoiser = FrameDenoiser.of_running_callback(self)
         if denoiser is not None:
             return denoiser.interrupted
         return self._last_interrupted or any(one.interrupted for one in self._running)
@@ -310,7 +311,7 @@ class InterruptMixin:
     @_interrupt.setter
     def _interrupt(self, value: bool) -> None:
         """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
-        denoiser = FrameDenoiser.of_running_callback()
+        denoiser = FrameDenoiser.of_running_callback(self)
         for one in [denoiser] if denoiser is not None else list(self._running):
             one.interrupted = bool(value)
 

@@ -135,7 +135,9 @@ def check_dense_flow(
             )
 
 
-def check_state(state: RolloutState, conditioner: FrameConditioner, given: Mapping[str, object]) -> None:
+def check_state(
+    state: RolloutState, conditioner: FrameConditioner, unet: UNet2DConditionModel, given: Mapping[str, object]
+) -> None:
     """Raises `ValueError` if a state does not fit a model, or an argument in `given` is not None: a state holds it."""
     for name, value in given.items():
         if value is not None:
@@ -149,12 +151,22 @@ def check_state(state: RolloutState, conditioner: FrameConditioner, given: Mappi
         raise ValueError(
             "The state holds no start image, but this model needs one: continue a state with the model that made it."
         )
+    if state.prompt_embeds is None and reads_text(unet):
+        raise ValueError(
+            "The state holds no encoded text, but this model reads text: continue a state with the model that made it."
+        )
 
 
-def check_step(
-    latents: torch.Tensor, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None
-) -> None:
-    """Raises `ValueError` if the noise or the [`Motion`] of one step does not fit the latents of its state."""
+def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None) -> None:
+    """
+    Raises `TypeError` if `state` is not a state, and `ValueError` if the noise or the [`Motion`] of one step does not
+    fit the latents of its state.
+    """
+    if not isinstance(state, RolloutState):
+        raise TypeError(
+            f"`state` is a {type(state).__name__}, but it has to be a `RolloutState`: `start` makes one of an image."
+        )
+    latents = state.latents
     if noise is not None and noise.shape != latents.shape:
         raise ValueError(
             f"`noise` has the shape {tuple(noise.shape)}, but the noise of one step has the shape of the latents, "
@@ -175,6 +187,13 @@ def check_step(
         raise ValueError(f"`Motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
 
 
+def reads_text(unet: UNet2DConditionModel) -> bool:
+    """Whether a UNet has cross-attention to text."""
+    config = unet.config
+    blocks = (*config.down_block_types, config.mid_block_type or "", *config.up_block_types)
+    return any("CrossAttn" in block for block in blocks)
+
+
 def check_text(
     prompt: str | list[str] | None,
     prompt_embeds: torch.Tensor | None,
@@ -185,10 +204,8 @@ def check_text(
     """Raises `ValueError` if a text is given that the model does not read, or one that it needs is missing."""
     if prompt is not None and prompt_embeds is not None:
         raise ValueError("`prompt` and `prompt_embeds` say the same thing twice: give only one of them.")
-    config = unet.config
-    blocks = (*config.down_block_types, config.mid_block_type or "", *config.up_block_types)
-    reads_text = any("CrossAttn" in block for block in blocks)
-    if prompt is not None and not (has_text_encoder and reads_text):
+    needs_text = reads_text(unet)
+    if prompt is not None and not (has_text_encoder and needs_text):
         raise ValueError(
             f"`prompt` is {prompt!r}, but this model takes no text (no text encoder or no cross-attention): "
             "leave `prompt` out."
@@ -198,7 +215,7 @@ def check_text(
             f"`prompt` is a list of {len(prompt)}, but there are {batch_size} images: give one text for each "
             "image, or one for all."
         )
-    if prompt_embeds is not None and not reads_text:
+    if prompt_embeds is not None and not needs_text:
         raise ValueError(
             "`prompt_embeds` is given, but the `unet` of this model has no cross-attention to text: leave it out."
         )
@@ -207,7 +224,7 @@ def check_text(
             f"`prompt_embeds` has the shape {tuple(prompt_embeds.shape)}, but it has to be ({batch_size}, tokens, "
             f"channels) for {batch_size} images."
         )
-    if reads_text and not has_text_encoder and prompt_embeds is None:
+    if needs_text and not has_text_encoder and prompt_embeds is None:
         raise ValueError(
             "This model's `unet` attends to text, but there is no text encoder: load the pipeline with one, or "
             "give `prompt_embeds`."

@@ -36,6 +36,7 @@ from .input_checks import (
     check_state,
     check_step,
     check_text,
+    reads_text,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .model_files import SafetensorsLoaderMixin
@@ -284,7 +285,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         Returns:
             `torch.Tensor` of shape `(batch_size, tokens, channels)`, or None if there is no text to encode.
         """
-        if prompt_embeds is None and self.text_encoder is not None:
+        if prompt_embeds is None and self.text_encoder is not None and (self.unet is None or reads_text(self.unet)):
             tokens = self.tokenizer(
                 prompt or "",
                 padding="max_length",
@@ -571,9 +572,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
 
         Raises:
             ValueError: If an argument has a value that is not allowed.
+            TypeError: If `state` is not a state.
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_step(state.latents, strokes, dense_flow, noise)
+        check_step(state, strokes, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
             [] if isinstance(strokes, Motion) else strokes,
@@ -666,7 +668,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if isinstance(image, RolloutState):
             given = {"height": height, "width": width}
             given |= {name: inputs.get(name) for name in ("prompt", "prompt_embeds")}
-            check_state(image, self.conditioner, given)
+            check_state(image, self.conditioner, self.unet, given)
             images, image_sizes, batch_size = None, image.image_sizes, len(image.latents)
             size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
             inputs["prompt_embeds"] = image.prompt_embeds

@@ -272,12 +272,15 @@ class Stroke:
         if math.floor(end) - math.ceil(start) < 1:
             return None
         if self.kind == "hold":
-            return replace(self, start_frame=int(start), end_frame=int(end))
-        times = {start, end, *range(math.ceil(start), math.floor(end) + 1)}
-        times.update(frame for frame in self._corner_frames(num_frames) if start < frame < end)
-        positions = [(frame, self.at(frame, num_frames)) for frame in sorted(times)]
-        frames = [frame for frame, point in positions if point is not None]
-        points = [point for _, point in positions if point is not None]
+            return replace(self, start_frame=math.ceil(start), end_frame=math.floor(end))
+        corners = zip(self._corner_frames(num_frames), self.points, strict=True)
+        positions = {frame: point for frame, point in corners if start < frame < end}
+        for frame in (start, *range(math.ceil(start), math.floor(end) + 1), end):
+            position = self.at(frame, num_frames)
+            if position is not None:
+                positions[frame] = position
+        frames = sorted(positions)
+        points = [positions[frame] for frame in frames]
         if len(set(points)) == 1:
             return type(self)(points[:1], kind="hold", start_frame=math.ceil(start), end_frame=math.floor(end))
         return type(self)(points, frames=frames)

@@ -256,6 +256,12 @@ def test_argument_that_is_not_allowed_is_refused(tiny_pipeline, image, arguments
         tiny_pipeline.step(state, **({"strokes": [HOLD]} | arguments))
 
 
+@pytest.mark.parametrize("state", [None, "cat.png", torch.zeros(3, 32, 32)])
+def test_step_of_something_else_than_a_state_is_refused(tiny_pipeline, state):
+    with pytest.raises(TypeError, match="`state` is a .*, but it has to be a `RolloutState`"):
+        tiny_pipeline.step(state, STROKES)
+
+
 def test_step_of_a_state_with_other_strokes_than_images_is_refused(tiny_pipeline, image):
     state = tiny_pipeline.start([image, image])
     with pytest.raises(ValueError, match="strokes for 3 images, but 2 images"):

@@ -188,3 +188,16 @@ def test_offloaded_text_encoder_gives_the_same_video(pipe, image):
     expected = latents_of(pipe, image, prompt="a dog")
     pipe.enable_model_cpu_offload(device="cpu")
     assert torch.equal(latents_of(pipe, image, prompt="a dog"), expected)
+
+
+def test_state_of_a_model_without_text_is_refused(pipe, image):
+    state = make_pipeline(FULL_CONDITIONING).start(image)
+    with pytest.raises(ValueError, match="holds no encoded text"):
+        pipe.step(state, STROKES)
+
+
+def test_text_encoder_without_cross_attention_is_not_used(image):
+    pipe = make_text_pipeline(unet=make_unet(4 + 15))
+    state = pipe.start(image, generator=seeded())
+    assert state.prompt_embeds is None
+    assert torch.equal(pipe.step(state, STROKES).latents, latents_of(pipe, image, generator=seeded())[:, 1])
