@@ -2,16 +2,15 @@
 
     python benchmarks/flow_completion_bound.py --data data/people --split test --train_data data/people10
 
-Three answers get what flow completion has to see in the image: the true outline of each body and the true position of
-each joint, also of hidden ones. They differ in what they know about motion:
-
+Three methods are given what flow completion has to see in the image: the true outline of each body and the true
+position of each joint, also of hidden ones. They differ in what they know about motion:
 - "same person" knows the strokes: each person moves like the nearest stroke on it.
 - "expected joints" knows the strokes and how joints move together: the other joints have their expected motion, given
   those with strokes, under a Gaussian whose covariance is estimated on training clips.
 - "all joints" knows how all joints move, from the true flow at visible joints and the keypoints of hidden ones.
 
 The last two interpolate along the limbs, between joints. All are compared on bodies, in the cells and with the strokes
-of the validation of `train_flow_completion.py`, beside zero flow and the nearest stroke.
+of the validation of `train_flow_completion.py`, together with zero flow and the nearest stroke.
 """
 
 import argparse
@@ -126,7 +125,7 @@ def joint_covariance(data_dirs: list[str], split: str) -> np.ndarray:
 
 
 def expected_motion(covariance: np.ndarray, given: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """The mean displacement of all joints `[K, 2]` under a Gaussian, given those of some (bool `[K]`)."""
+    """The mean displacement of all joints `[K, 2]` under a Gaussian, given the joints in `given`, bool `[K]`."""
     if not given.any():
         return np.zeros(displacements.shape)
     seen = given.repeat(2)
@@ -142,7 +141,7 @@ def nearest_stroke(points: np.ndarray, displacements: np.ndarray, scene: Scene) 
 def answers(
     scene: Scene, points: np.ndarray, displacements: np.ndarray, covariance: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The baselines and the three answers for some strokes, `[2, h, w]` in pixels."""
+    """The flow of the baselines and of the three methods for some strokes, `[2, h, w]` in pixels."""
     given, stroke = np.zeros(scene.in_view.shape, bool), np.zeros(scene.joints.shape)
     for point, displacement in zip(points, displacements):
         place = np.unravel_index(np.abs(scene.joints - point).sum(axis=-1).argmin(), given.shape)
@@ -164,7 +163,7 @@ def answers(
 
 
 def mean_errors(args: argparse.Namespace) -> dict[int, dict[str, float]]:
-    """End-point errors on bodies in pixels, by the number of strokes and the name of the answer."""
+    """End-point errors on bodies in pixels, by the number of strokes and the name of the method."""
     covariance = joint_covariance(args.train_data, "train")
     dataset = ClipDataset(args.data, args.split)
     sums: dict[int, dict[str, float]] = {number: {} for number in args.strokes}

@@ -26,8 +26,8 @@ from mcdiff_pipeline.rollout import RolloutState
 from mcdiff_pipeline.strokes import rasterize_strokes
 
 
-FLOW_LIMIT = 1.15  # time of `predict_flow` over that of F
-STEP_LIMIT = 1.05  # time of `step` over that of a frame of `stream`
+FLOW_LIMIT = 1.15  # time of `predict_flow` over the time of F
+STEP_LIMIT = 1.05  # time of `step` over the time of a frame of `stream`
 SEED = 0
 
 # Seconds of both sides of each pair: on the clock and of CPU time, `[2]` float64 each.
@@ -45,7 +45,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=20, help="Pairs timed for each comparison.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--threads", type=int, help="Threads of torch; the default of torch if absent.")
+    parser.add_argument("--threads", type=int, help="Threads of torch (default: torch's).")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The cost of the pipeline beside its networks: time per frame, and memory that must not grow with the video.
+"""The cost of the pipeline in addition to its networks: time per frame, and memory that must not grow with the video.
 
     python benchmarks/pipeline_overhead.py            # the embedded model
     python benchmarks/pipeline_overhead.py --tiny     # its shape with random weights
@@ -44,15 +44,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--image", default=str(REPOSITORY / "examples/cat.jpg"))
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="The model's default if absent."
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="In pixels (default: the model's)."
     )
-    parser.add_argument("--steps", type=int, help="Denoising steps; the model's default if absent.")
-    parser.add_argument("--num_frames", type=int, default=16, help="Of every timed video.")
-    parser.add_argument("--repetitions", type=int, default=5, help="Videos timed; stream is compared frame by frame.")
+    parser.add_argument("--steps", type=int, help="Denoising steps (default: the model's).")
+    parser.add_argument("--num_frames", type=int, default=16, help="Frames of every timed video.")
+    parser.add_argument("--repetitions", type=int, default=5, help="Timed videos; stream is compared frame by frame.")
     parser.add_argument("--memory_frames", type=int, nargs=2, default=(16, 256), metavar=("SHORT", "LONG"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--threads", type=int, help="Of torch; its own choice if absent.")
+    parser.add_argument("--threads", type=int, help="Threads of torch (default: torch's).")
     parser.add_argument("--peak_memory_of", type=int, metavar="FRAMES", help=argparse.SUPPRESS)  # the subprocess
     return parser.parse_args(arguments)
 
@@ -79,7 +79,7 @@ def make_random_pipeline() -> MCDiffPipeline:
         config = json.loads((REPOSITORY / f"training/configs/small-128/{name}.json").read_text())
         part = FlowCompletionUNet if name == "flow_completion" else getattr(diffusers, config["_class_name"])
         parts[name] = part.from_config(config)
-    # Conditions are listed from those of the paper to the optional ones; G takes as many as it has channels for.
+    # The conditions of the paper come first, then the optional ones. G takes as many as it has channels for.
     names, latent_channels = list(CONDITIONS), parts["unet"].config.out_channels
     prefixes = [names[: count + 1] for count in range(len(names))]
     conditioning = next(

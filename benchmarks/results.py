@@ -1,4 +1,4 @@
-"""Writes `docs/results.md`: the results of the embedded model, beside its baselines and its variants.
+"""Writes `docs/results.md`: the results of the embedded model, its baselines and its variants.
 
     mcdiff evaluate --data data/people --output runs/evaluation
     python benchmarks/results.py --evaluation runs/evaluation --ablations runs/ablations/evaluations

@@ -1,4 +1,4 @@
-"""How long is a step of the training loop, compared with the networks alone, and how long does it wait for data?
+"""Time of a step of the training loop, compared with the networks alone, and the time of waiting for data.
 
     python benchmarks/training_step.py --data data/people --vae runs/autoencoder/vae --cache_dir data/cache
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""What G is given beside the noise, and the difference that it denoises."""
+"""What G is given in addition to the noise, and the difference that it denoises."""
 
 import re
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_start_picture_is_splatted_as_an_image_before_it_is_encoded():
         torch.testing.assert_close(found, encode_images(vae, moved), rtol=1e-4, atol=1e-4)
 
 
-def test_sparse_flow_tells_a_held_cell_from_a_free_one():
+def test_sparse_flow_distinguishes_a_held_cell_from_a_free_cell():
     displacement, mask = torch.zeros(1, 2, 3, 3), torch.zeros(1, 1, 3, 3, dtype=torch.bool)
     displacement[0, :, 0, 1] = torch.tensor([3.0, -2.0])
     mask[0, 0, 0, 1] = mask[0, 0, 2, 2] = True  # one cell moves, one is held, seven are free
@@ -158,7 +158,7 @@ def test_state_and_motion_are_not_changed():
         ("sparse_flow", 3, ("sparse_flow",)),
     ],
 )
-def test_conditioner_says_the_channels_and_the_needs_of_each_condition(name, channels, needs):
+def test_conditioner_states_channels_and_needs_of_each_condition(name, channels, needs):
     conditioner = make_conditioner(name)
     assert (conditioner.channels, conditioner.in_channels) == (channels, 4 + channels)
     found = [

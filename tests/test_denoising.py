@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Denoising of the frames of a call: guidance, callbacks, progress, cancelling, and calls at the same time."""
+"""Denoising of the frames of a call: guidance, callbacks, progress, canceling, and calls at the same time."""
 
 import itertools
 import threading
@@ -55,7 +55,7 @@ def make_guidance(scale: float, base: bool, prediction_type: str = "epsilon") ->
     return MotionGuidance(scale, moving_conditions, still_conditions, 0.5, scheduler)
 
 
-def test_conditions_are_those_of_the_still_branch_then_of_the_moving_branch():
+def test_conditions_of_the_still_branch_come_before_the_moving_branch():
     conditions = make_guidance(2.0, base=False).conditions
     assert conditions.shape == (4, 1, 3, 3)
     assert (conditions[:2] == 0).all() and (conditions[2:] == 1).all()
@@ -201,6 +201,17 @@ def test_interrupt_ends_the_video_with_the_last_finished_frame(tiny_pipeline, im
     assert len(tiny_pipeline(image, STROKES).frames[0]) == 4  # the next call is not interrupted
 
 
+def test_interrupt_while_the_image_is_encoded_ends_the_call(tiny_pipeline, image):
+    def interrupt(*arguments):
+        tiny_pipeline._interrupt = True
+
+    hook = tiny_pipeline.vae.encoder.register_forward_pre_hook(interrupt)
+    assert len(tiny_pipeline(image, STROKES).frames[0]) == 1
+    assert len(list(tiny_pipeline.stream(image, STROKES))) == 1
+    hook.remove()
+    assert len(tiny_pipeline(image, STROKES).frames[0]) == 4
+
+
 def test_interrupted_video_is_decoded(tiny_pipeline, image):
     def callback(pipe, step, timestep, tensors):
         pipe._interrupt = True
@@ -252,7 +263,7 @@ def test_step_is_interrupted_in_its_callback(tiny_pipeline, image):
     assert tiny_pipeline.step(state, STROKES).frame == 1
 
 
-# Cancelling
+# Canceling
 
 
 @pytest.mark.parametrize("step, frames_left", [(0, 1), (2, 2), (3, 3), (5, 4)])
@@ -296,7 +307,7 @@ def test_stream_ends_before_the_frame_in_which_it_is_canceled(tiny_pipeline, ima
         assert len(found) == frames
 
 
-def test_cancelling_one_of_two_streams_leaves_the_other(tiny_pipeline, image):
+def test_canceling_one_of_two_streams_leaves_the_other(tiny_pipeline, image):
     cancel = threading.Event()
     arguments = {"generator": seeded(), "output_type": "latent"}
     canceled = tiny_pipeline.stream(image, STROKES, cancel=cancel)

@@ -21,7 +21,7 @@ class TestFlo:
         assert torch.equal(read_flo(tmp_path / "a.flo"), flow)
         assert [file.name for file in tmp_path.iterdir()] == ["a.flo"]
 
-    def test_layout_is_that_of_middlebury(self, tmp_path):
+    def test_layout_is_the_layout_of_middlebury(self, tmp_path):
         write_flo(tmp_path / "a.flo", torch.arange(12.0).view(2, 2, 3))
         content = (tmp_path / "a.flo").read_bytes()
         assert np.frombuffer(content, "<f4", count=1) == np.float32(202021.25)

@@ -42,9 +42,10 @@ def assert_equal_states(found: RolloutState, expected: RolloutState):
             assert value == other, field.name
 
 
-def test_states_are_found_in_a_list_by_identity():
+def test_states_in_a_list_are_found_by_identity():
     states = [make_state(), make_state()]
-    assert states.index(states[1]) == 1 and make_state() not in states
+    assert [states.index(state) for state in states] == [0, 1]
+    assert make_state() not in states and len({*states, *states}) == 2
 
 
 # Generators

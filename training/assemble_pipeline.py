@@ -45,7 +45,7 @@ def training_arguments(unet: str) -> dict[str, Any]:
     """The arguments of the run that made the folder of a unet.
 
     Raises:
-        ValueError: if there are none beside it.
+        ValueError: if the folder above it has none.
     """
     run = run_folder(unet)
     if run is None:

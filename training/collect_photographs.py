@@ -86,7 +86,7 @@ def difference_hash(image: Image.Image) -> np.ndarray:
 
 
 def without_duplicates(photographs: list[Photograph]) -> Iterator[Photograph]:
-    """One copy of each image: the largest one, but a copy of a package that is held out for testing comes first."""
+    """Keeps one copy of each image: a copy from a package held out for testing if there is one, else the largest."""
     hashes = np.zeros((0, 256), dtype=bool)
     for photograph in sorted(
         photographs,

@@ -7,7 +7,7 @@
 The loss is L = 0.05 L_F + L_G, as in the paper. The gradient of L_G reaches flow completion through the dense flow.
 
 With `--rollout_steps k` the model learns to continue from its own frames, which reduces drift. A sample starts at a
-true frame. The model makes the next k - 1 frames itself, with few denoising steps. The loss is that of the k-th frame.
+true frame. The model makes the next k - 1 frames itself, with few denoising steps. Only the k-th frame has a loss.
 Back-propagation is truncated: only the last step has gradients. Clips of k + 1 frames are needed.
 
 The trained model is the pipeline folder `output_dir/pipeline`.
@@ -53,7 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add_clip_arguments(parser, names_vae=False)
     parser.add_argument("--num_validation_samples", type=int, default=64)
-    parser.add_argument("--flow_loss_weight", type=float, default=0.05, help="Weight of L_F; that of L_G is 1.")
+    parser.add_argument("--flow_loss_weight", type=float, default=0.05, help="Weight of L_F. L_G has the weight 1.")
     parser.add_argument("--rollout_steps", type=int, default=1, help="k; with 1 each step starts at a true frame.")
     parser.add_argument(
         "--rollout_inference_steps",
@@ -238,7 +238,7 @@ class EndToEndTraining:
             flow = accumulate_flow(flow, true_flow)
         outputs = {"model": self.decode(end.latents), "repeat": self.decode(batch["latent"][:, 0])}
         values = psnr_moving_and_still(outputs, self.decode(batch["latent"][:, -1]), moving_pixels(flow))
-        # One row for each clip: the true frames at the left, those of the model at the right.
+        # One row for each clip: the true frames at the left, the frames of the model at the right.
         frames = np.concatenate([self.true_video, self.make_video(model)], axis=3)  # [clips, frames, H, 2 W, 3]
         show(self.accelerator, self.args, "validation", step, np.concatenate(frames, axis=1))
         error = end.dense_flow - resize_flow(batch["flow"][:, -1], tuple(end.latents.shape[2:]))

@@ -48,7 +48,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model_config",
         default=None,
-        help=f"Config of the model. Default: {CONFIGS.name}/flow_completion.json, or that of the pretrained model.",
+        help=f"Config of the model. Default: {CONFIGS.name}/flow_completion.json, or from the pretrained model.",
     )
     parser.add_argument(
         "--pretrained_model_name_or_path",

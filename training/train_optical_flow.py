@@ -3,8 +3,8 @@
     python train_optical_flow.py --train_data_dir clips/people clips/objects --validation_data_dir clips/people \\
         --output_dir runs/raft --max_train_minutes 80 --train_batch_size 6 --mixed_precision bf16 --use_ema
 
-The network is torchvision's `raft_small` (`pip install -e ".[annotation,training]"`). The loss and the schedule are
-those of the paper. The trained model is the folder `output_dir/raft_small`, for `mcdiff annotate --flow-weights`.
+The network is torchvision's `raft_small` (`pip install -e ".[annotation,training]"`). The loss and the schedule are as
+in the paper. The trained model is the folder `output_dir/raft_small`, for `mcdiff annotate --flow-weights`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mcdiff_pipeline.flow import resize_flow
 
 # Weight of the i-th of N predictions is GAMMA ** (N - i) (RAFT, section 3.3).
 GAMMA = 0.8
-# Pixels that move further than this do not count in the loss, as in the paper's training program.
+# Pixels that move further than this, in pixels, do not count in the loss, as in the paper's training program.
 MAX_FLOW = 400.0
 # Standard deviation, in pixels, of the shift between the two crops of a pair; see `--shifted_share`.
 SHIFT = 10.0
@@ -188,7 +188,7 @@ def random_crop(
     flow = flow[:, top : top + rows, left : left + columns] - torch.tensor([right, down])[:, None, None]
     size = (crop_size, crop_size)
     frames = F.interpolate(frames, size, mode="bilinear", antialias=True)
-    # Nearest, since flow has no values between those of a person and of the background.
+    # Nearest, since flow on an outline is the flow of the person or of the background, not a mean of both.
     flow = F.interpolate(flow[None], size, mode="nearest-exact")[0]
     flow = flow * torch.tensor([crop_size / columns, crop_size / rows])[:, None, None]
     for axis, probability in ((2, 0.5), (1, 0.1)):

@@ -1,5 +1,5 @@
 """The `mcdiff` command.
 
-This package stands beside `mcdiff_pipeline`, because importing that package imports diffusers, which takes seconds.
-The modules here import it inside functions only, so that help, completion and wrong arguments answer at once.
+This is a package of its own, because `import mcdiff_pipeline` also imports diffusers, which takes seconds. The modules
+here import the library inside functions only, so that help, completion and errors of arguments are fast.
 """

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Wrong input, told apart from failures."""
+"""Errors of the user's input, as opposed to failures."""
 
 import contextlib
 from collections.abc import Iterator

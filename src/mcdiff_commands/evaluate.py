@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""`mcdiff evaluate`: measure a model beside its baselines."""
+"""`mcdiff evaluate`: compare a model with baselines."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -95,9 +95,9 @@ def evaluate(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
-    """Measure a model beside its baselines.
+    """Compare a model with baselines.
 
-    Measures a model on clips with true flow, beside simple baselines in the same run. Writes metrics.json, a report
+    Measures a model and simple baselines on clips with true flow, in one run. Writes metrics.json, a report
     with tables and plots, sheets and videos. A run that was killed continues when it is started again.
     """
     inputs = check_evaluation(context.params)
@@ -132,7 +132,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What an evaluation needs beside models.
+    """What an evaluation needs in addition to models.
 
     Args:
         dataset (`ClipDataset`): the clips.

@@ -29,7 +29,7 @@ def flow(
     ] = 0,
     num_frames: Annotated[
         int | None,
-        typer.Option(parser=number(int, 2), metavar="N", help="Length of the clip (default: that of the sheet)."),
+        typer.Option(parser=number(int, 2), metavar="N", help="Frames of the clip (default: from the sheet)."),
     ] = None,
     size: SizeOption = None,
     strokes: StrokesOption = None,

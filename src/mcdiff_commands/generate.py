@@ -48,14 +48,14 @@ def generate(
         Path | None,
         typer.Option(
             metavar="CLIP",
-            help="Make the video again from a clip that this command wrote: it carries image, strokes and settings. "
-            "Settings that are given beside it win (default output: CLIP-replay).",
+            help="Make a video again. CLIP is a video that this command wrote; it contains its image, strokes and "
+            "settings. Other options replace its settings (default output: CLIP-replay).",
         ),
     ] = None,
     num_frames: Annotated[
         int | None,
         typer.Option(
-            parser=number(int, 2), metavar="N", help="Length, the image included (default: that of the sheet)."
+            parser=number(int, 2), metavar="N", help="Frames, including the image (default: from the sheet)."
         ),
     ] = None,
     steps: Annotated[
@@ -74,7 +74,7 @@ def generate(
         typer.Option(
             parser=number(float, 0, exclusive=True),
             metavar="FPS",
-            help="Frames per second (default: that of the sheet, else 8).",
+            help="Frames per second (default: from the sheet, else 8).",
         ),
     ] = None,
     size: SizeOption = None,
@@ -139,7 +139,7 @@ def generate(
 def _refuse_beside_replay(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value:
-            raise InputError(f"{name} is given beside --replay, which takes image, strokes and size from the clip.")
+            raise InputError(f"{name} is given together with --replay, which has its own image, strokes and size.")
 
 
 @dataclass(frozen=True)
@@ -221,9 +221,9 @@ class Source:
         return cls(load_image_tensor(clip.image), clip.strokes, Size(clip.image.size), vars(clip.settings), clip)
 
     def plan(self, pipe: "MCDiffPipeline", model_name: str, chosen: dict[str, Any]) -> "ClipMetadata":
-        """What will be made, with the model's defaults for settings that nobody chose.
+        """What will be made, with the model's defaults for settings that are not given.
 
-        The 8-bit working image stands for the given image from here on: frame 0 shows it, and a replay starts from it.
+        From here on, the 8-bit working image replaces the given image: frame 0 shows it, and a replay starts from it.
         """
         from mcdiff_pipeline.hub.fingerprint import model_fingerprint
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
@@ -235,7 +235,7 @@ class Source:
         }
         settings = ClipSettings(**(defaults | chosen))
         sheet = self.sheet
-        if not self.settings:  # typed strokes last as long as the clip
+        if not self.settings:  # strokes from the command line last as long as the clip
             sheet = replace(sheet, num_frames=settings.num_frames, fps=settings.fps)
         image = working_image(pipe, self.image, self.size)
         return ClipMetadata(model_name, model_fingerprint(pipe), settings, sheet, image)

@@ -26,7 +26,7 @@ SizeOption = Annotated[
         "--size",
         parser=Size.parser("size", "256 for the shorter side, or 384x256"),
         metavar="N|WxH",
-        help="Working size: the shorter side, or width x height (default: the model's, in the shape of the image).",
+        help="Working size: the shorter side, or width x height (default: the model's, at the image's aspect ratio).",
     ),
 ]
 
@@ -52,7 +52,7 @@ def read_image(name: str) -> "torch.Tensor":
 
 
 def working_image(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | None) -> "PIL.Image.Image":
-    """The given image at the working size, as 8-bit RGB: frame 0 shows it, and a clip carries it.
+    """The given image at the working size, as 8-bit RGB: frame 0 shows it, and a clip contains it.
 
     Args:
         pipe (`MCDiffPipeline`): knows the default size and checks `size`.

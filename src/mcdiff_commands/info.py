@@ -25,7 +25,7 @@ def info(
     path = find_model(model).path
     try:
         pipe = load_model(path, "float32", "cpu")
-    except Exception as error:  # any reason not to load is the answer to the question
+    except Exception as error:  # the reason why the model does not load is the result of this command
         print(f"model         {path}\nloads         no: {type(error).__name__}: {first_line(error)}")
         raise typer.Exit(1) from None
     print("\n".join([*_settings(pipe, path), "", *_components(pipe)]))
@@ -36,7 +36,7 @@ def _settings(pipe: "MCDiffPipeline", path: str) -> list[str]:
         "model": path,
         "loads": "yes",
         "conditioning": ", ".join(pipe.conditioning),
-        "working size": f"{pipe.config.default_width} x {pipe.config.default_height} pixels, in the image's shape",
+        "working size": f"{pipe.config.default_width} x {pipe.config.default_height} pixels, keeping the aspect ratio",
         "other sizes": f"multiples of {pipe.size_multiple} pixels",
         "latent grid": f"{pipe.latent_channels} channels, a cell of {pipe.vae_scale_factor} x {pipe.vae_scale_factor}",
         "frames": pipe.config.default_num_frames,

@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The `mcdiff` command: its commands in groups, and its exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C. A mistake in the input is reported in one sentence,
-before the model is loaded, or before the first frame if only the model can tell.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C. An error in the input is reported in one sentence:
+before the model is loaded, or before the first frame if the check needs the model.
 """
 
 import sys

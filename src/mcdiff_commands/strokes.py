@@ -56,8 +56,8 @@ class GivenStrokes:
 
     Args:
         file (`Path`, *optional*): a stroke sheet.
-        moves (`list[Points]`): points of each typed move, in pixels of the image.
-        holds (`list[Points]`): point of each typed hold, in pixels of the image.
+        moves (`list[Points]`): points of each `--stroke`, in pixels of the image.
+        holds (`list[Points]`): point of each `--hold`, in pixels of the image.
     """
 
     file: Path | None
@@ -67,7 +67,7 @@ class GivenStrokes:
     def sheet(self, height: int, width: int, num_frames: int | None) -> "StrokeSheet":
         """All strokes as one sheet for an image of this size.
 
-        The number of frames is that of the file, else `num_frames`, else 2.
+        The number of frames is taken from the file, else from `num_frames`. Without both it is 2.
 
         Raises:
             InputError: if there are no strokes, or one of them is wrong.

@@ -35,7 +35,7 @@ def unfinished_name(folder: Path) -> Path:
 def atomic_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     """Fills a folder under a temporary name, then renames it. An existing folder is replaced.
 
-    If `write` raises an error, the temporary folder is removed: a partial folder would keep a full disk full.
+    If `write` raises an error, the temporary folder is removed, so that it does not fill the disk.
     """
     folder = Path(folder)
     unfinished, replaced = unfinished_name(folder), folder.with_name(f".{folder.name}.replaced")

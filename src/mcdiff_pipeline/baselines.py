@@ -73,7 +73,7 @@ def _cell_centers(size: tuple[int, int], cell: int) -> np.ndarray:
     return (np.stack([columns, rows], axis=-1) + 0.5) * cell
 
 
-# Every interpolation by the name that reports give it.
+# Each interpolation, by its name in reports.
 INTERPOLATIONS = {
     "nearest stroke": nearest_stroke_flow,
     "inverse distance": inverse_distance_flow,

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""What G is given beside the noise, and the difference that it denoises.
+"""What G is given in addition to the noise, and the difference that it denoises.
 
 [`FrameConditioner`] is built once from the configuration of a pipeline. The pipeline, the training scripts and the
 evaluation use it for every step, so that a model is used in exactly the way in which it was trained.
@@ -110,18 +110,18 @@ CONDITIONS = {
 
 class FrameConditioner:
     """
-    Builds what G is given beside the noise, and converts between latents and the difference that G denoises.
+    Builds what G is given in addition to the noise, and converts between latents and the difference that G denoises.
 
     The conditions:
 
     - `previous_frame`: the latent of the current frame, as in the paper.
     - `dense_flow`: the flow, in units of `flow_scale` latent cells, as in the paper.
     - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes.
-    - `hole_mask`: 1 where nothing was splatted to, 0 where a whole cell or more was.
+    - `hole_mask`: 1 - coverage, at least 0: 1 where nothing was splatted to, 0 where the coverage is 1 or more.
     - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
     - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
-      Images can move by parts of a latent cell and latents cannot, so this is sharper, at the price of encoding an
-      image for each frame. A frame that the model made is never encoded, so errors do not add up.
+      Images can move by parts of a latent cell and latents cannot, so this is sharper, but an image is encoded for
+      each frame. A frame that the model made is never encoded, so errors do not add up.
     - `sparse_flow`: the strokes themselves: displacements in units of `flow_scale` latent cells, 0 where nothing is
       specified, and the mask.
 
@@ -228,9 +228,9 @@ class FrameConditioner:
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
-        """What G denoises, from scaled latents of a frame; `base` is that of its [`FrameConditions`]."""
+        """Converts scaled latents of a frame to what G denoises; `base` is a field of its [`FrameConditions`]."""
         return latents if base is None else self.residual_scale * (latents - base)
 
     def from_difference(self, difference: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
-        """Scaled latents of a frame, from what G denoised; the inverse of [`FrameConditioner.to_difference`]."""
+        """Converts what G denoised to scaled latents of a frame; the inverse of [`FrameConditioner.to_difference`]."""
         return difference if base is None else base + difference / self.residual_scale

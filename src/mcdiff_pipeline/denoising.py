@@ -1,10 +1,11 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Denoising of the frames of one call, with guidance on motion."""
+"""Denoising of the frames of one call, with guidance on motion; and how a call is interrupted."""
 
+import contextlib
 import copy
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -48,7 +49,7 @@ class MotionGuidance:
 
     Args:
         scale (`float`):
-            How far to go from the prediction of the still branch to that of the moving branch. 1.0 stops there.
+            s in `still + s * (moving - still)`, the guided prediction. 1.0 is the prediction of the moving branch.
         moving (`FrameConditions`):
             Conditions of the step.
         still (`FrameConditions`):
@@ -104,7 +105,8 @@ class MotionGuidance:
 
 class FrameDenoiser:
     """
-    Denoises the frames of one call. It owns all that changes meanwhile, so that threads can share a pipeline.
+    Denoises the frames of one call. It owns everything that changes during the call, so that threads can share a
+    pipeline.
 
     Args:
         pipe (`MCDiffPipeline`):
@@ -142,7 +144,7 @@ class FrameDenoiser:
             self.scheduler = copy.deepcopy(pipe.scheduler)
 
     @staticmethod
-    def of_running_callback(pipe: DiffusionPipeline) -> "FrameDenoiser | None":
+    def of_running_callback(pipe: object) -> "FrameDenoiser | None":
         """The denoiser of `pipe` that called the callback that runs in this thread; None outside of callbacks."""
         denoiser = _DENOISER_OF_CALLBACK.get()
         return denoiser if denoiser is not None and denoiser.pipe is pipe else None
@@ -165,7 +167,7 @@ class FrameDenoiser:
             state (`RolloutState`):
                 The state at the current frame; it is left as it is.
             motion (`Motion`):
-                The motion to the next frame, with all that the conditions of the model need.
+                The motion to the next frame, with everything that the conditions of the model need.
             noise (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
                 Standard normal noise, instead of drawing it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -243,7 +245,7 @@ class FrameDenoiser:
         if guidance is not None and embeds is not None:
             embeds = torch.cat([embeds, embeds])
 
-        dtype = pipe.unet.dtype  # diffusers walks through all parameters to find it: not in every step
+        dtype = pipe.unet.dtype  # diffusers searches all parameters for it, which is too slow for every step
         with pipe.progress_bar(total=len(scheduler.timesteps)) as progress_bar:
             progress_bar.set_description(f"Frame {state.frame + 1}")
             progress_bar.leave = False
@@ -273,7 +275,7 @@ class FrameDenoiser:
     def _call_back(
         self, callback: StepCallback, frame: int, index: int, timestep: torch.Tensor, tensors: dict[str, Any]
     ) -> torch.Tensor:
-        """Calls the callback after a denoising step. Returns the latents to go on with."""
+        """Calls the callback after a denoising step. Returns the latents for the next step."""
         step = frame * len(self.scheduler.timesteps) + index
         token = _DENOISER_OF_CALLBACK.set(self)
         try:
@@ -282,3 +284,43 @@ class FrameDenoiser:
         finally:
             _DENOISER_OF_CALLBACK.reset(token)
         return answer.pop("latents", tensors["latents"])
+
+
+class InterruptMixin:
+    """The flag `_interrupt` of diffusers' pipelines, for each call; to be named before the classes of diffusers."""
+
+    def __init__(self):
+        super().__init__()
+        self._running: list[FrameDenoiser] = []
+        self._last_interrupted = False
+
+    @property
+    def interrupt(self) -> bool:
+        """
+        In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
+        """
+        denoiser = FrameDenoiser.of_running_callback(self)
+        if denoiser is not None:
+            return denoiser.interrupted
+        return self._last_interrupted or any(one.interrupted for one in self._running)
+
+    @property
+    def _interrupt(self) -> bool:
+        return self.interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, value: bool) -> None:
+        """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
+        denoiser = FrameDenoiser.of_running_callback(self)
+        for one in [denoiser] if denoiser is not None else list(self._running):
+            one.interrupted = bool(value)
+
+    @contextlib.contextmanager
+    def _interruptible(self, denoiser: FrameDenoiser) -> Iterator[None]:
+        """While this context is open, `_interrupt` reaches the call of the denoiser."""
+        self._running.append(denoiser)
+        try:
+            yield
+        finally:
+            self._running.remove(denoiser)
+            self._last_interrupted = denoiser.interrupted

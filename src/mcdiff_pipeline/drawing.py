@@ -97,6 +97,6 @@ def contact_sheet(
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes an image under a temporary name first, so that the file is complete whenever it exists."""
+    """Writes an image under a temporary name first, so that the file is complete or does not exist."""
     with atomic_path(path) as unfinished:
         image.save(unfinished)

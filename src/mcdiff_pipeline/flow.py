@@ -21,8 +21,8 @@ MIN_LOG_IMPORTANCE = -60.0
 
 # Log-weight in forward splatting for each latent cell of motion. Where two things land on one cell, the one that moves
 # more is taken to be in front: it is the dragged object, the rest is scenery. Measured on rendered people, splatting
-# latents by the true flow, PSNR on moving pixels: 20.8 dB at 0, 20.9 at 1, 20.6 at 2, 20.0 at 5, 19.5 at 10. More is
-# worse because the flow of a cell on an outline is a mixture of both sides.
+# latents by the true flow, PSNR on moving pixels: 20.8 dB at 0, 20.9 at 1, 20.6 at 2, 20.0 at 5, 19.5 at 10. Larger
+# values are worse because the flow of a cell on an outline is a mixture of both sides.
 OCCLUSION_SHARPNESS = 1.0
 
 # A pixel is torn if the flow stretches its surroundings by more than this. Torn pixels lie on outlines, where the flow
@@ -70,7 +70,7 @@ def flow_magnitude(flow: torch.Tensor) -> torch.Tensor:
         ValueError: if `flow` is not `[B, 2, H, W]`.
     """
     check_flow(flow)
-    # The root has no slope at 0. The smallest float is far below any displacement.
+    # The root has no derivative at 0, so values are clamped to the smallest float, far below any displacement.
     return flow.float().square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
 
 
@@ -152,8 +152,8 @@ def forward_splat(
     """Moves every cell of `input` along its flow and shares it bilinearly among the four cells that it lands on.
 
     Where several cells land on one, the result is their average weighted by `exp(importance)` times the bilinear
-    weight ("softmax splatting", Niklaus & Liu, CVPR 2020, equation 9): a cell in front says so with a larger
-    importance. Differentiable with respect to all three arguments.
+    weight ("softmax splatting", Niklaus & Liu, CVPR 2020, equation 9): a cell in front has a larger importance.
+    Differentiable with respect to all three arguments.
 
     Args:
         input (`torch.Tensor`): `[B, C, H, W]`, what to move.
@@ -314,8 +314,8 @@ def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     height, width = input.shape[2:]
     dtype = torch.promote_types(input.dtype, torch.float32)
     x, y = _targets(flow.to(dtype))
-    # The coordinates of `grid_sample`, -1 to 1, turn whole cells into almost whole cells, unless a side is a power of
-    # two: then those of the cells' centers are short binary fractions.
+    # The coordinates of `grid_sample`, -1 to 1, round positions of whole cells, unless the side is a power of two:
+    # then the coordinates of the centers of cells are exact in binary.
     padded_height, padded_width = (1 << (length - 1).bit_length() for length in (height, width))
     padded = F.pad(input.to(dtype), (0, padded_width - width, 0, padded_height - height))
     x = (2 * x.clamp(0, width - 1) + 1) / padded_width - 1

@@ -25,7 +25,7 @@ class FlowCompletionOutput(BaseOutput):
             Forward flow in pixels of the working resolution, one vector for every latent cell; channel 0 points
             right, channel 1 points down.
         foreground (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
-            Share of each cell that people and things cover, from 0 to 1; only from a model with
+            Share of each cell that people and objects cover, from 0 to 1; only from a model with
             `separate_foreground`.
     """
 
@@ -102,9 +102,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             Window sizes over which the strokes are spread as further input, see [`spread_strokes`]; 0 is the paper's
             plain form.
         separate_foreground (`bool`, defaults to `False`):
-            Whether to predict two flows, one of people and things and one of the background, and the share of each
-            cell that the first covers, by which they are mixed (layers of motion, Wang and Adelson 1994). So flow can
-            be smooth on a body and end at its outline.
+            Whether to predict two flows, one of people and objects and one of the background, and the share of each
+            cell that people and objects cover. The flows are mixed by this share (layers of motion, Wang and Adelson
+            1994), so flow can be smooth on a body and end at its outline.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length.

@@ -78,7 +78,7 @@ def read_flo(source: str | os.PathLike | BinaryIO) -> torch.Tensor:
         `torch.Tensor`: `[2, H, W]` float32 in pixels; values above 1e9 mean unknown.
 
     Raises:
-        ValueError: if the file is no `.flo` file or is truncated.
+        ValueError: if the file is not a `.flo` file or is truncated.
         FileNotFoundError: if there is no such file.
     """
     name, content = _read_bytes(source, ".flo")
@@ -173,7 +173,7 @@ def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, 
         valid. In KITTI's own files flow that is not valid reads -512.
 
     Raises:
-        ValueError: if the file is no 16-bit RGB PNG or is damaged.
+        ValueError: if the file is not a 16-bit RGB PNG or is damaged.
         FileNotFoundError: if there is no such file.
         ImportError: if PyAV is not installed.
     """
@@ -183,11 +183,11 @@ def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, 
         raise ImportError("Reading KITTI flow needs PyAV, the Python package 'av': `pip install av`.") from None
 
     name, content = _read_bytes(source, ".png")
-    # A PNG ends with this chunk; the decoder would fill the missing rows of a truncated file without a word.
+    # A PNG ends with this chunk; the decoder would fill the missing rows of a truncated file without an error.
     if not content.startswith(b"\x89PNG\r\n\x1a\n") or b"IEND" not in content[-12:]:
         raise ValueError(f"{name} is not a PNG file, or is truncated.")
     decoder = av.CodecContext.create("png", "r")
-    decoder.options = {"err_detect": "crccheck+explode"}  # by default checksums are not looked at
+    decoder.options = {"err_detect": "crccheck+explode"}  # by default checksums are not checked
     try:
         frames = [*decoder.decode(av.Packet(content)), *decoder.decode(None)]
     except av.FFmpegError as error:

@@ -98,7 +98,8 @@ class ImageProcessor:
         size_multiple (`int`):
             Height and width of a working size are multiples of this.
         default_height (`int`):
-            With `default_width`, the working size if a call names none: as many pixels, in the shape of the image.
+            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
+            of the image.
         default_width (`int`):
             See `default_height`.
     """
@@ -116,8 +117,9 @@ class ImageProcessor:
             image: One image as [`load_image_tensor`] reads it, a batch of them as a 4-dimensional array or tensor, or
                 a list of images.
             height (`int`, *optional*):
-                Working height in pixels. If only one of the two is given, the other follows the shape of the image.
-                If none is given, the working size has as many pixels as the default size, in the shape of the image.
+                Working height in pixels. If only one of the two is given, the other follows the aspect ratio of the
+                image. If none is given, the working size has as many pixels as the default size, at the aspect ratio
+                of the image.
             width (`int`, *optional*):
                 Working width in pixels.
 

@@ -1,13 +1,81 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Checks of the arguments of a call, before anything slow starts."""
+"""The inputs of a call, and their checks before anything slow starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from .conditioning import FrameConditioner
+from .flow_completion_unet import FlowCompletionUNet
 from .rollout import Motion, RolloutState
+from .strokes import Stroke
+
+
+@dataclass(frozen=True)
+class PreparedInputs:
+    """
+    The inputs of a call, read, resolved and checked.
+
+    Args:
+        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
+            The given images at the working size, in [0, 1]; None if the call continues from a state.
+        image_sizes (`Sequence[tuple[int, int]]`):
+            (height, width) in which each image was given.
+        size (`tuple[int, int]`):
+            Working (height, width) in pixels.
+        strokes (`list[list[Stroke]]`):
+            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
+        stroke_frames (`int`):
+            Number of frames that ends the strokes without an end of their own.
+        num_inference_steps (`int`):
+            Denoising steps of a frame.
+        guidance_scale (`float`):
+            Guidance on motion.
+    """
+
+    images_or_none: torch.Tensor | None
+    image_sizes: Sequence[tuple[int, int]]
+    size: tuple[int, int]
+    strokes: list[list[Stroke]]
+    stroke_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The given images. Raises `TypeError` if a state was given instead."""
+        if self.images_or_none is None:
+            raise TypeError("`image` is a state, but an image is needed: continue a state by `stream` or `step`.")
+        return self.images_or_none
+
+
+def check_components(
+    unet: UNet2DConditionModel | None, flow_completion: FlowCompletionUNet | None, conditioner: FrameConditioner
+) -> None:
+    """Raises `ValueError` if the components of a pipeline do not fit together."""
+    if unet is not None and unet.config.in_channels != conditioner.in_channels:
+        raise ValueError(
+            f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {conditioner.latent_channels} "
+            f"and `conditioning` {list(conditioner.names)} has {conditioner.channels}: give the `conditioning` "
+            f"that `unet` was trained with, or a `unet` with `in_channels={conditioner.in_channels}`."
+        )
+    if unet is not None and flow_completion is None and conditioner.needs_dense_flow:
+        raise ValueError(
+            f"`flow_completion` is None, but the conditions {conditioner.dense_flow_conditions} of `unet` are "
+            "made of dense flow: give the `flow_completion` that completes strokes to it, or a `unet` that was "
+            "trained with `sparse_flow`."
+        )
+    if flow_completion is not None and (
+        flow_completion.config.in_channels != conditioner.latent_channels
+        or flow_completion.config.vae_scale_factor != conditioner.cell
+    ):
+        raise ValueError(
+            f"`flow_completion` reads latents of {flow_completion.config.in_channels} channels and "
+            f"{flow_completion.config.vae_scale_factor} pixels a cell, but those of `vae` have "
+            f"{conditioner.latent_channels} and {conditioner.cell}: use models that were trained together."
+        )
 
 
 def check_noise(
@@ -67,6 +135,28 @@ def check_dense_flow(
             )
 
 
+def check_state(
+    state: RolloutState, conditioner: FrameConditioner, unet: UNet2DConditionModel, given: Mapping[str, object]
+) -> None:
+    """Raises `ValueError` if a state does not fit a model, or an argument in `given` is not None: a state holds it."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"`{name}` is given together with a state, which holds one: give it to `start`.")
+    if state.latents.shape[1] != conditioner.latent_channels:
+        raise ValueError(
+            f"The state has latents of {state.latents.shape[1]} channels, but this model has "
+            f"{conditioner.latent_channels}: continue a state with the model that made it."
+        )
+    if conditioner.needs_start_image and state.start_image is None:
+        raise ValueError(
+            "The state holds no start image, but this model needs one: continue a state with the model that made it."
+        )
+    if reads_text(unet) and state.prompt_embeds is None:
+        raise ValueError(
+            "The state holds no encoded text, but this model needs it: continue a state with the model that made it."
+        )
+
+
 def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None) -> None:
     """
     Raises `TypeError` if `state` is not a state, and `ValueError` if the noise or the [`Motion`] of one step does not
@@ -85,14 +175,16 @@ def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, n
     if not isinstance(motion, Motion):
         return
     if dense_flow is not None:
-        raise ValueError("`dense_flow` is given beside a `Motion`, which has dense flow of its own: give one of them.")
+        raise ValueError("`dense_flow` is given together with a `Motion`, which has its own dense flow: give one.")
     for name, channels in (("dense_flow", 2), ("sparse_flow", 2), ("mask", 1)):
         part, expected = getattr(motion, name), (latents.shape[0], channels, *latents.shape[2:])
         if part is not None and tuple(part.shape) != expected:
             raise ValueError(
-                f"`motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
+                f"`Motion.{name}` has the shape {tuple(part.shape)}, but on the latent grid of this state it has to "
                 f"be {expected}."
             )
+    if motion.mask is not None and motion.mask.dtype != torch.bool:
+        raise ValueError(f"`Motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
 
 
 def reads_text(unet: UNet2DConditionModel) -> bool:

@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, one frame after the other."""
+"""The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
-import contextlib
 import math
 import os
 import threading
@@ -25,11 +24,20 @@ from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
-from .denoising import FrameDenoiser, StepCallback, tensor_inputs_of
+from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
 from .flow import resize_flow, to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
-from .input_checks import check_dense_flow, check_noise, check_step, check_text, reads_text
+from .input_checks import (
+    PreparedInputs,
+    check_components,
+    check_dense_flow,
+    check_noise,
+    check_state,
+    check_step,
+    check_text,
+    reads_text,
+)
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .model_files import SafetensorsLoaderMixin
 from .rollout import Motion, RolloutState, noise_state_of
@@ -60,50 +68,12 @@ class MCDiffPipelineOutput(BaseOutput):
     dense_flow: torch.Tensor | None
 
 
-@dataclass(frozen=True)
-class PreparedInputs:
-    """
-    The inputs of a call, read, resolved and checked.
-
-    Args:
-        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            The given images at the working size, in [0, 1]; None if the call goes on from a state.
-        image_sizes (`Sequence[tuple[int, int]]`):
-            (height, width) in which each image was given.
-        size (`tuple[int, int]`):
-            Working (height, width) in pixels.
-        strokes (`list[list[Stroke]]`):
-            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
-        stroke_frames (`int`):
-            Number of frames that ends the strokes without an end of their own.
-        num_inference_steps (`int`):
-            Denoising steps of a frame.
-        guidance_scale (`float`):
-            Guidance on motion.
-    """
-
-    images_or_none: torch.Tensor | None
-    image_sizes: Sequence[tuple[int, int]]
-    size: tuple[int, int]
-    strokes: list[list[Stroke]]
-    stroke_frames: int
-    num_inference_steps: int
-    guidance_scale: float
-
-    @property
-    def images(self) -> torch.Tensor:
-        """The given images. Raises `TypeError` if a state was given instead."""
-        if self.images_or_none is None:
-            raise TypeError("`image` is a state, but an image is needed: go on from a state by `stream` or `step`.")
-        return self.images_or_none
-
-
-class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
     For every frame, the flow completion model F completes the strokes of that moment to dense flow, and the UNet G
-    paints the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
+    makes the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
     image is encoded once, and frames are decoded only to be shown. With the condition `start_picture`, the given image
     is also moved along the flow and encoded for each frame. A frame that the model made is never encoded.
 
@@ -128,19 +98,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
             Its tokenizer.
         conditioning (`str` or `Sequence[str]`, defaults to `("previous_frame", "dense_flow")`):
-            Conditions that `unet` is given beside the noise, in this order; see
+            Conditions that `unet` is given in addition to the noise, in this order; see
             [`~mcdiff_pipeline.conditioning.FrameConditioner`]. One string may name them all, separated by commas, as
-            in the configuration. The default is that of the paper.
+            in the configuration. The default is as in the paper.
         flow_scale (`float`, defaults to 1.0):
             Displacement, in latent cells, that is 1.0 for `unet`.
         residual_condition (`str`, *optional*):
             The condition that `unet` denoises the difference from, one of those that are latents, such as
-            `splatted_frame`. What is right in the condition need not be painted again. None denoises the next frame
-            itself, as in the paper.
+            `splatted_frame`. Then `unet` does not need to make again what is right in the condition. None denoises the
+            next frame itself, as in the paper.
         residual_scale (`float`, defaults to 1.0):
             Factor that brings this difference to the size of the noise.
         default_height (`int`, defaults to 256):
-            With `default_width`, the working size if a call names none: as many pixels, in the shape of the image.
+            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
+            of the image.
         default_width (`int`, defaults to 256):
             See `default_height`.
         default_num_frames (`int`, defaults to 16):
@@ -152,7 +123,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
     Raises:
         ValueError: If the channels of `conditioning` do not add up to the input channels of `unet`, `flow_completion`
-            reads other latents than those of `vae`, `residual_condition` is not a latent out of `conditioning`,
+            does not read the latents of `vae`, `residual_condition` is not a latent out of `conditioning`,
             `residual_scale` is not positive, or a condition needs dense flow and there is no `flow_completion`.
     """
 
@@ -210,39 +181,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             residual_condition=residual_condition,
             residual_scale=residual_scale,
         )
-        self._check_components()
+        check_components(unet, flow_completion, self.conditioner)
 
         # both networks halve the latent grid once for each level after the first
         levels = [len(model.config.block_out_channels) for model in (unet, flow_completion) if model is not None]
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
         self.image_processor = ImageProcessor(self.size_multiple, default_height, default_width)
-        self._running: list[FrameDenoiser] = []
-        self._last_interrupted = False
-
-    def _check_components(self) -> None:
-        """Raises `ValueError` if the components do not fit together."""
-        unet, flow_completion, conditioner = self.unet, self.flow_completion, self.conditioner
-        if unet is not None and unet.config.in_channels != conditioner.in_channels:
-            raise ValueError(
-                f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {self.latent_channels} "
-                f"and `conditioning` {list(self.conditioning)} has {conditioner.channels}: give the `conditioning` "
-                f"that `unet` was trained with, or a `unet` with `in_channels={conditioner.in_channels}`."
-            )
-        if unet is not None and flow_completion is None and conditioner.needs_dense_flow:
-            raise ValueError(
-                f"`flow_completion` is None, but the conditions {conditioner.dense_flow_conditions} of `unet` are "
-                "made of dense flow: give the `flow_completion` that completes strokes to it, or a `unet` that was "
-                "trained with `sparse_flow`."
-            )
-        if flow_completion is not None and (
-            flow_completion.config.in_channels != self.latent_channels
-            or flow_completion.config.vae_scale_factor != self.vae_scale_factor
-        ):
-            raise ValueError(
-                f"`flow_completion` reads latents of {flow_completion.config.in_channels} channels and "
-                f"{flow_completion.config.vae_scale_factor} pixels a cell, but those of `vae` have "
-                f"{self.latent_channels} and {self.vae_scale_factor}: use models that were trained together."
-            )
 
     @property
     def guidance_scale(self) -> float:
@@ -250,39 +194,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
 
     @property
     def num_timesteps(self) -> int | None:
-        """Denoising steps of the whole call, over all frames; None for a stream without an end."""
+        """Denoising steps of all frames up to the last one of the call; None for a stream without an end."""
         return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """
-        In a callback, whether its call is interrupted. Outside, whether a running call is, or the last one was.
-        """
-        denoiser = FrameDenoiser.of_running_callback(self)
-        if denoiser is not None:
-            return denoiser.interrupted
-        return self._last_interrupted or any(one.interrupted for one in self._running)
-
-    @property
-    def _interrupt(self) -> bool:
-        return self.interrupt
-
-    @_interrupt.setter
-    def _interrupt(self, value: bool) -> None:
-        """In a callback, interrupts the call of that callback; outside, every call of this pipeline that runs."""
-        denoiser = FrameDenoiser.of_running_callback(self)
-        for one in [denoiser] if denoiser is not None else list(self._running):
-            one.interrupted = bool(value)
-
-    @contextlib.contextmanager
-    def _interruptible(self, denoiser: FrameDenoiser) -> Iterator[None]:
-        """While this context is open, `_interrupt` reaches the call of the denoiser."""
-        self._running.append(denoiser)
-        try:
-            yield
-        finally:
-            self._running.remove(denoiser)
-            self._last_interrupted = denoiser.interrupted
 
     def check_inputs(
         self,
@@ -347,8 +260,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         [`~mcdiff_pipeline.strokes.strokes_at_size`].
 
         Returns:
-            `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: that of the
-            call, else that of the sheets, else the default of the model.
+            `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: from the
+            call, else from the sheets, else the default of the model.
         """
         scaled, length = strokes_at_size(strokes, image_sizes, height, width, needs_length=num_frames is None)
         if num_frames is None:
@@ -438,8 +351,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 Encoded text, instead of `prompt`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Where the noise of all frames comes from. The state keeps a copy of its state, and the generator is
-                left as it is: the noise of frame k depends on the seed and on k only. Without a generator, each step
-                draws from PyTorch's global one.
+                left as it is: the noise of frame k depends on the seed and on k only (and, if the scheduler draws
+                noise in its steps, on the number of denoising steps before). Without a generator, each step draws
+                from PyTorch's global one.
 
         Returns:
             [`~mcdiff_pipeline.rollout.RolloutState`]: The state at frame 0.
@@ -475,6 +389,15 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             noise_state=noise_state,
             noise_device=noise_device,
         )
+
+    def _on_own_device(self, state: RolloutState) -> RolloutState:
+        """The given state on the device of this model, for example one that was loaded to the CPU."""
+        # `_execution_device` walks through all modules, which takes 3 ms in the embedded model. The weights of
+        # offloaded models are on another device than the one that they run on.
+        is_offloaded = hasattr(self.unet, "_hf_hook")
+        if not is_offloaded and state.latents.device == next(self.unet.parameters()).device:
+            return state
+        return state.to(self._execution_device)
 
     def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
@@ -520,7 +443,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             state: The state at the current frame.
             strokes: Strokes of each image, in pixels of the working size.
             stroke_frames: Number of frames that ends the strokes without an end of their own.
-            dense_flow: Flow instead of that of F, in pixels of the working size, on the latent grid or on the pixels.
+            dense_flow: Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the
+                pixel grid.
         """
         motion = Motion()
         if dense_flow is not None:
@@ -528,7 +452,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             dense_flow = dense_flow.to(device=state.latents.device, dtype=torch.float32)
             if tuple(dense_flow.shape[2:]) == grid:
                 motion = Motion(to_cells(dense_flow, self.vae_scale_factor))
-            else:  # pixels are the cells of its own grid
+            else:  # on the pixel grid, cells are pixels
                 motion = Motion(resize_flow(dense_flow, grid))
         if self.conditioner.needs_sparse_flow or (dense_flow is None and self.flow_completion is not None):
             sparse_flow, mask = self._rasterize(state, strokes, stroke_frames)
@@ -561,8 +485,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 anything.
             strokes: As in [`MCDiffPipeline.__call__`].
             frame (`int`, *optional*):
-                The step whose part of the strokes is completed, from `frame` to `frame + 1`. Where None, the frame of
-                the state, or 0.
+                The step from `frame` to `frame + 1`, whose part of the strokes is completed. None takes the frame of
+                the state, or 0 for an image.
             num_frames (`int`, *optional*):
                 As in [`MCDiffPipeline.__call__`].
             height (`int`, *optional*):
@@ -582,10 +506,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 "strokes as they are; call the pipeline for frames."
             )
         inputs = self._prepare_inputs(image, strokes, num_frames, height, width)
-        if isinstance(image, RolloutState):
-            state = image
-        else:
-            state = self._start(inputs)
+        state = self._on_own_device(image) if isinstance(image, RolloutState) else self._start(inputs)
         if frame is None:
             frame = state.frame
         elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
@@ -602,7 +523,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
     def step(
         self,
         state: RolloutState,
-        motion: StrokesInput | Sequence[StrokesInput] | Motion,
+        strokes: StrokesInput | Sequence[StrokesInput] | Motion,
         *,
         num_frames: int | None = None,
         dense_flow: torch.Tensor | None = None,
@@ -621,21 +542,22 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         Args:
             state (`RolloutState`):
                 The state at the current frame.
-            motion: Strokes as in [`MCDiffPipeline.__call__`], of which the part from the current frame to the next
-                counts; or a [`~mcdiff_pipeline.rollout.Motion`]. F completes a motion without dense flow.
+            strokes: As in [`MCDiffPipeline.__call__`]; the part from the current frame to the next counts. Or a
+                [`~mcdiff_pipeline.rollout.Motion`] instead of strokes. F completes a motion without dense flow.
             num_frames (`int`, *optional*):
-                Number of frames of the video; it ends the strokes without an end of their own. Where None, that of
-                the stroke sheet, else that of the model.
+                Number of frames of the video; it ends the strokes without an end of their own. None takes the number
+                of the stroke sheet, else the default of the model.
             dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
-                Flow instead of that of F, in pixels of the working size, on the latent grid or on the pixels.
+                Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
+                grid.
             noise (`torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`, *optional*):
                 Standard normal noise, instead of drawing it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Where noise is drawn from. Where None, the noise that the state says; see [`MCDiffPipeline.start`].
+                Where noise is drawn from. None takes the generators of the state; see [`MCDiffPipeline.start`].
             num_inference_steps (`int`, *optional*):
-                Denoising steps; the default of the model where None.
+                Denoising steps. None takes the default of the model.
             guidance_scale (`float`, *optional*):
-                Guidance on motion; the default of the model where None.
+                Guidance on motion. None takes the default of the model.
             eta (`float`, defaults to 0.0):
                 η of DDIM (Song et al. 2021); other schedulers ignore it.
             cancel (`threading.Event`, *optional*):
@@ -653,10 +575,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             TypeError: If `state` is not a state.
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_step(state, motion, dense_flow, noise)
+        check_step(state, strokes, dense_flow, noise)
         inputs = self._prepare_inputs(
             state,
-            [] if isinstance(motion, Motion) else motion,
+            [] if isinstance(strokes, Motion) else strokes,
             num_frames,
             None,
             None,
@@ -666,11 +588,13 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        if not isinstance(motion, Motion):
-            motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
+        state = self._on_own_device(state)
+        if isinstance(strokes, Motion):
+            motion = self._completed(state, strokes.to(state.latents.device))
         else:
-            motion = self._completed(state, motion)
-        denoiser = self._begin_call(inputs, None, eta, cancel, callback_on_step_end, callback_tensor_inputs)
+            motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
+        num_frames = state.frame + 2  # of a video that ends with the next frame
+        denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
         self.maybe_free_model_hooks()
@@ -691,14 +615,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         The loop: F, then G, frame after frame, until `num_frames` exist or the call is canceled.
 
         Args:
-            denoiser: That of the call.
+            denoiser: The denoiser of the call.
             state: Where to start.
             inputs: The inputs of the call.
-            num_frames: Number of frames to stop at, frame 0 included; None goes on as long as it is asked.
-            strokes_of: Asked before each frame for the strokes to follow, instead of those in `inputs`.
+            num_frames: Number of frames to stop at, frame 0 included; None has no end.
+            strokes_of: Called before each frame for its strokes, instead of the strokes in `inputs`.
             latents: Noise of all steps, `(batch_size, num_frames - 1, channels, height, width)`.
-            dense_flow: Flow instead of that of F, as in [`MCDiffPipeline.__call__`].
-            generator: Where noise is drawn from; that of the state where None.
+            dense_flow: Flow that replaces the flow of F, as in [`MCDiffPipeline.__call__`].
+            generator: Where noise is drawn from. None takes the generators of the state.
 
         Yields:
             [`~mcdiff_pipeline.rollout.RolloutState`] at each new frame.
@@ -735,14 +659,16 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         guidance_scale: float | None = None,
         **inputs,
     ) -> PreparedInputs:
-        """Resolve defaults, read images and strokes, check everything: what every entry point begins with."""
+        """Resolve defaults, read images and strokes, and check everything. Every entry point begins with this."""
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
 
         if isinstance(image, RolloutState):
-            self._check_state(image, height, width, inputs.get("prompt"), inputs.get("prompt_embeds"))
+            given = {"height": height, "width": width}
+            given |= {name: inputs.get(name) for name in ("prompt", "prompt_embeds")}
+            check_state(image, self.conditioner, self.unet, given)
             images, image_sizes, batch_size = None, image.image_sizes, len(image.latents)
             size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
             inputs["prompt_embeds"] = image.prompt_embeds
@@ -752,28 +678,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
         self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
         return PreparedInputs(images, image_sizes, size, strokes, stroke_frames, num_inference_steps, guidance_scale)
-
-    def _check_state(self, state: RolloutState, height, width, prompt, prompt_embeds) -> None:
-        """Raises `ValueError` if a state does not fit this model, or an argument is given that the state holds."""
-        given = {"height": height, "width": width, "prompt": prompt, "prompt_embeds": prompt_embeds}
-        for name, value in given.items():
-            if value is not None:
-                raise ValueError(f"`{name}` is given beside a state, which was made with one: give it to `start`.")
-        if state.latents.shape[1] != self.latent_channels:
-            raise ValueError(
-                f"The state has latents of {state.latents.shape[1]} channels, but this model has "
-                f"{self.latent_channels}: continue a state with the model that made it."
-            )
-        if self.conditioner.needs_start_image and state.start_image is None:
-            raise ValueError(
-                "The state holds no start image, but this model needs one: continue a state with the model that made "
-                "it."
-            )
-        if state.prompt_embeds is None and reads_text(self.unet):
-            raise ValueError(
-                "The state holds no encoded text, but this model reads text: continue a state with the model that "
-                "made it."
-            )
 
     @torch.no_grad()
     def __call__(
@@ -801,7 +705,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         r"""
         Animate images along strokes.
 
-        Several threads can call one pipeline at a time: each call denoises with its own copy of the scheduler.
+        Several threads can call one pipeline at a time, except with offloading: each call denoises with its own copy
+        of the scheduler.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str`, `os.PathLike` or a list of these):
@@ -811,18 +716,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 What moves: strokes in pixels of the given image, a stroke sheet, the path of one, or one of these for
                 each image. An empty list leaves all motion to the model.
             num_frames (`int`, *optional*):
-                Number of frames of the video, the given image included. Where None, that of the stroke sheet, else
-                that of the model.
+                Number of frames of the video, the given image included. None takes the number of the stroke sheet,
+                else the default of the model.
             height (`int`, *optional*):
-                Working height in pixels. Where None, see [`MCDiffPipeline.prepare_images`].
+                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`].
             width (`int`, *optional*):
                 Working width in pixels.
             num_inference_steps (`int`, *optional*):
-                Denoising steps of each frame. Where None, the default of the model.
+                Denoising steps of each frame. None takes the default of the model.
             guidance_scale (`float`, *optional*):
-                Classifier-free guidance (Ho and Salimans 2022) on motion: how far to go from the prediction without
-                motion to the prediction with the motion of the step, and beyond. 1.0 is no guidance and costs
-                nothing. Where None, the default of the model.
+                Classifier-free guidance (Ho and Salimans 2022) on motion: s in `still + s * (moving - still)`, where
+                `still` is the prediction without motion and `moving` the prediction with the motion of the step. 1.0
+                is no guidance and costs nothing. None takes the default of the model.
             prompt (`str` or `list[str]`, *optional*):
                 Text, for models with a text encoder.
             eta (`float`, defaults to 0.0):
@@ -833,9 +738,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
                 The noise of all steps, `(batch_size, num_frames - 1, channels, height / f, width / f)`, instead of
                 drawing it.
             dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
-                Forward flow in pixels of the working size instead of that of F: a tensor
+                Forward flow in pixels of the working size, which replaces the flow of F: a tensor
                 `(batch_size, steps, 2, height, width)` for the first `steps` steps, or one `(batch_size, 2, height,
-                width)` for each step, with None where F completes the strokes. On the latent grid or on the pixels.
+                width)` for each step, with None where F completes the strokes. Each is on the latent grid or on the
+                pixel grid.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
                 Encoded text, instead of `prompt`.
             decode_chunk_size (`int`, defaults to 8):
@@ -862,7 +768,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             >>> pipe = MCDiffPipeline.from_pretrained("checkpoints/mcdiff-small-128")
             >>> arm = Stroke([(210, 330), (250, 240), (330, 200)])
             >>> feet = Stroke([(220, 480)], kind="hold")
-            >>> frames = pipe("picture.jpg", [arm, feet], num_frames=16).frames[0]
+            >>> frames = pipe("image.jpg", [arm, feet], num_frames=16).frames[0]
             ```
 
         Returns:
@@ -894,14 +800,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         num_frames = inputs.stroke_frames
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
-        # 1. Encode the text and, once, the images
-        prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
-        state = self._start(inputs, prompt_embeds, generator)
-
-        # 2. Frame after frame, in latent space
-        frame_latents = [state.latents]
-        flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
         with self._interruptible(denoiser):
+            # 1. Encode the text and, once, the images
+            prompt_embeds = self.encode_prompt(prompt, len(inputs.images), prompt_embeds)
+            state = self._start(inputs, prompt_embeds, generator)
+
+            # 2. Frame after frame, in latent space
+            frame_latents = [state.latents]
+            flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
             for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
                 frame_latents.append(state.latents)
                 if state.dense_flow is not None:
@@ -935,7 +841,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         callback: StepCallback | None,
         callback_tensor_inputs: Sequence[str],
     ) -> FrameDenoiser:
-        """The denoiser of a call, and what diffusers shows of a call as properties of the pipeline."""
+        """Make the denoiser of a call, and set the properties of the pipeline that describe the call."""
         denoiser = FrameDenoiser(
             self, inputs.num_inference_steps, inputs.guidance_scale, eta, cancel, callback, callback_tensor_inputs
         )
@@ -967,25 +873,27 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         PIL.Image.Image | np.ndarray | torch.Tensor | tuple[PIL.Image.Image | np.ndarray | torch.Tensor, RolloutState]
     ]:
         """
-        Give out each frame as soon as it exists, for as long as frames are asked for; memory stays flat.
+        Yield each frame as soon as it is ready, as long as frames are requested. Memory does not grow.
 
         The frames are those of [`MCDiffPipeline.__call__`] for the same arguments and generator state.
 
         Args:
             image: One image, as in [`MCDiffPipeline.__call__`]; or a state, of [`MCDiffPipeline.start`],
-                [`MCDiffPipeline.step`] or a stream, to go on from: the first frame is then the one after it.
-            strokes: The strokes, as in [`MCDiffPipeline.__call__`]; or a callable that is asked before each frame,
-                with the index of the current frame, for the strokes to follow to the next.
+                [`MCDiffPipeline.step`] or a stream, to continue: the first frame is then the frame after it.
+            strokes: The strokes, as in [`MCDiffPipeline.__call__`]; or a callable. It is called before each frame with
+                the index of the current frame, and returns the strokes of the step to the next frame.
             num_frames (`int`, *optional*):
-                Number of frames to stop at, frame 0 included. Where None, the stream has no end; strokes without an
-                end of their own then last as long as their sheet or the default of the model says, and after that
+                Number of frames to stop at, frame 0 included. With None, the stream has no end. Strokes without an end
+                of their own then end with their sheet, or with the default number of frames of the model. After that,
                 nothing is specified.
+            dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
+                As in [`MCDiffPipeline.__call__`]. Its steps count from frame 0, also in a stream from a state.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
             return_states (`bool`, defaults to `False`):
-                Whether to give out pairs of a frame and its state.
+                Whether to yield pairs of a frame and its state.
 
-        The other arguments are those of [`MCDiffPipeline.__call__`].
+        The other arguments are as in [`MCDiffPipeline.__call__`].
 
         Returns:
             An iterator over frames: PIL images, arrays `(height, width, 3)`, tensors `(3, height, width)`, both in
@@ -1024,7 +932,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
             try:
                 with self._interruptible(denoiser):
                     if isinstance(image, RolloutState):
-                        state = image
+                        state = self._on_own_device(image)
                     else:
                         embeds = self.encode_prompt(prompt, 1, prompt_embeds)
                         state = self._start(inputs, embeds, generator)
@@ -1041,7 +949,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, DiffusionPipeline, StableDiffusionL
         return frames()
 
     def _frame_of(self, state: RolloutState, output_type: str, images: torch.Tensor | None = None):
-        """The frame of a state with one image, as `output_type` says; `images` is what decoding would give."""
+        """The frame of a state with one image, in the form of `output_type`. `images` are decoded frames, if known."""
         if output_type == "latent":
             return state.latents[0]
         if images is None:

@@ -16,7 +16,7 @@ STATE_FORMAT = "mcdiff rollout state"
 STATE_VERSION = "1"
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, since tensors have no single truth value
+@dataclass(frozen=True, eq=False)
 class Motion:
     """
     The motion of one step, from the current frame to the next, on the latent grid.
@@ -44,13 +44,19 @@ class Motion:
             )
         )
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same motion on another device."""
+        parts = (self.dense_flow, self.sparse_flow, self.mask)
+        return type(self)(*(None if part is None else part.to(device) for part in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class RolloutState:
     """
     Everything that the next frame depends on, except its motion. It is never changed in place.
 
-    A state can be kept, continued several times with other strokes, saved and loaded.
+    A state can be kept, continued several times with other strokes, saved and loaded. A state is equal to itself only,
+    so it can be found in a list and be a key of a dictionary.
 
     Args:
         frame (`int`):

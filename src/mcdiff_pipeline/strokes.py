@@ -7,7 +7,7 @@ displacement, `p(i + 1) - p(i)`, written at the latent cell that holds `p(i)`. A
 with the size of that image, the number of frames and the frame rate. A file holds one sheet; `docs/stroke-format.md`
 describes every field of it.
 
-This file stands alone (torch and the standard library), so that a pipeline repository can carry it as remote code.
+This file needs only torch and the standard library, so that a repository of a pipeline can contain it as remote code.
 """
 
 import json
@@ -143,7 +143,7 @@ class Stroke:
             raise ValueError("frames is given for a hold, which does not move; use start_frame and end_frame.")
         if self.start_frame != 0 or self.end_frame is not None:
             raise ValueError(
-                "frames is given beside start_frame or end_frame; give either the time of every point or the time of "
+                "frames is given together with start_frame or end_frame; give the time of every point, or the time of "
                 "both ends."
             )
         try:
@@ -272,7 +272,7 @@ class Stroke:
         if math.floor(end) - math.ceil(start) < 1:
             return None
         if self.kind == "hold":
-            return replace(self, start_frame=math.ceil(start), end_frame=None if math.isinf(end) else math.floor(end))
+            return replace(self, start_frame=math.ceil(start), end_frame=math.floor(end))
         corners = zip(self._corner_frames(num_frames), self.points, strict=True)
         positions = {frame: point for frame, point in corners if start < frame < end}
         for frame in (start, *range(math.ceil(start), math.floor(end) + 1), end):
@@ -385,8 +385,8 @@ class StrokeSheet:
 
         Args:
             frame (`int`): The frame at which the other sheet takes over; times of both sheets count from frame 0.
-            other (`StrokeSheet`): The sheet that is followed from `frame` on; its length and frame rate are those of
-                the result. It is scaled to the image of this sheet.
+            other (`StrokeSheet`): The sheet that is followed from `frame` on; the result has its length and frame
+                rate. It is scaled to the image of this sheet.
 
         Returns:
             `StrokeSheet`: The parts of both sheets; see [`Stroke.cut`].
@@ -467,8 +467,8 @@ class StrokeSheet:
                 raise ValueError(f"{where}.points is missing; a stroke needs a list of [x, y] pairs.")
             if "frames" in stroke and ("start_frame" in stroke or "end_frame" in stroke):
                 raise ValueError(
-                    f"{where}.frames is given beside start_frame or end_frame; give either the time of every point or "
-                    "the time of both ends."
+                    f"{where}.frames is given together with start_frame or end_frame; give the time of every point "
+                    "or the time of both ends."
                 )
             try:
                 strokes.append(Stroke(**stroke))
@@ -534,8 +534,8 @@ def strokes_at_size(
         sheets; None if there is no sheet, or sheets differ.
 
     Raises:
-        ValueError: If there are neither as many entries as images nor one, or sheets differ in `num_frames` with
-            `needs_length`.
+        ValueError: If the number of entries is not 1 and not the number of images, or sheets differ in `num_frames`
+            with `needs_length`.
         TypeError: If an entry is of none of the types above.
     """
     if not isinstance(strokes, (list, tuple)) or all(isinstance(item, Stroke) for item in strokes):

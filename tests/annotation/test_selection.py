@@ -341,21 +341,21 @@ class TestDropped:
 
 
 class TestBadVideos:
-    def test_missing_video(self, tmp_path):
+    def test_missing_video_is_an_error(self, tmp_path):
         clips, outcome = select(tmp_path / "missing.mp4")
         assert clips == [] and outcome.error == "There is no video 'walk/clip.mp4'."
 
     @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
-    def test_file_that_is_not_a_video(self, tmp_path, content):
+    def test_file_that_is_not_a_video_is_an_error(self, tmp_path, content):
         (tmp_path / "clip.mp4").write_bytes(content)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips == [] and outcome.error.startswith("'walk/clip.mp4' is not a video")
 
-    def test_folder(self, tmp_path):
+    def test_folder_is_an_error(self, tmp_path):
         clips, outcome = select(tmp_path)
         assert clips == [] and "no video" in outcome.error
 
-    def test_sound_only(self, tmp_path):
+    def test_file_with_sound_only_is_an_error(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:
             stream = container.add_stream("aac", rate=44100, layout="mono")
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -365,7 +365,7 @@ class TestBadVideos:
         clips, outcome = select(tmp_path / "a.mkv")
         assert clips == [] and "holds no frames" in outcome.error
 
-    def test_video_without_frames(self, tmp_path):
+    def test_video_without_frames_is_an_error(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as container:
             stream = container.add_stream("ffv1", rate=25)
             stream.width = stream.height = 64
@@ -431,14 +431,14 @@ class TestOddVideos:
         assert clips[0].crop == pytest.approx(expected[0].crop, abs=4)
 
     @pytest.mark.parametrize("size", [(127, 191), (96, 97), (63, 191)])
-    def test_odd_sizes(self, tmp_path, size):
+    def test_videos_of_odd_sizes_give_clips(self, tmp_path, size):
         height, width = size
         write_video((frame[:height, :width] for frame in walk(25, 3, start=4)), tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
         assert clips and (outcome.height, outcome.width) == size
 
     @pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 190), (120, 16)])
-    def test_tiny_sizes(self, tmp_path, size):
+    def test_videos_of_tiny_sizes_give_no_clips(self, tmp_path, size):
         height, width = size
         write_video((frame[:height, :width] for frame in walk(12)), tmp_path / "clip.mp4", fps=25)
         clips, outcome = select(tmp_path / "clip.mp4")
@@ -447,7 +447,7 @@ class TestOddVideos:
     @pytest.mark.parametrize(
         "name", ["-clip.mp4", "two\nlines.mp4", "🙂 'one' \"two\".mp4", "http:a.mp4", "%03d?#|.mp4", b"\xff\xfe.mp4"]
     )
-    def test_any_name(self, video, monkeypatch, name):
+    def test_videos_with_any_name_are_read(self, video, monkeypatch, name):
         monkeypatch.chdir(video.parent)
         name = os.fsdecode(name)
         video.rename(name)

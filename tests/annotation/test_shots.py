@@ -91,11 +91,11 @@ class TestCuts:
 class TestNoCuts:
     @pytest.mark.parametrize("name", PHOTOGRAPHS)
     @pytest.mark.parametrize("speed", [0, 1, 5, 15, 40])
-    def test_pans_up_to_a_quarter_of_the_image_per_frame(self, name, speed):
+    def test_pan_up_to_a_quarter_of_the_image_per_frame_is_not_a_cut(self, name, speed):
         assert starts_of_shots(pan(name, 40, speed)) == []
 
     @pytest.mark.parametrize("name", PHOTOGRAPHS)
-    def test_fast_zoom(self, name):
+    def test_fast_zoom_is_not_a_cut(self, name):
         images = [
             cv2.resize(
                 photograph(name)[edge : 300 - edge, edge : 300 - edge], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA
@@ -105,30 +105,30 @@ class TestNoCuts:
         assert starts_of_shots(images) == []
 
     @pytest.mark.parametrize("name", PHOTOGRAPHS)
-    def test_shaking_camera(self, name):
+    def test_shaking_camera_is_not_a_cut(self, name):
         places = np.random.default_rng(0).integers(60, 100, (40, 2))
         image = photograph(name)
         assert starts_of_shots([image[y : y + HEIGHT, x : x + WIDTH].copy() for x, y in places]) == []
 
     @pytest.mark.parametrize("num_frames", [1, 2, 3])
     @pytest.mark.parametrize("name", PHOTOGRAPHS)
-    def test_flash(self, name, num_frames):
+    def test_flash_is_not_a_cut(self, name, num_frames):
         images = pan(name, 30)
         for frame in range(12, 12 + num_frames):
             images[frame] = np.clip(0.3 * images[frame] + 200, 0, 255).astype(np.uint8)
         assert starts_of_shots(images) == []
 
     @pytest.mark.parametrize("factor", [0.4, 0.7, 1.5])
-    def test_switched_light(self, factor):
+    def test_switched_light_is_not_a_cut(self, factor):
         images = pan("coffee", 30)
         images[15:] = [np.clip(factor * image, 0, 255).astype(np.uint8) for image in images[15:]]
         assert starts_of_shots(images) == []
 
-    def test_images_repeated_for_some_frames(self):
+    def test_images_repeated_for_some_frames_are_not_cuts(self):
         images = [person_at(8 * step) for step in range(12) for _ in range(6)]
         assert starts_of_shots(images) == []
 
-    def test_blank_wall_with_grain(self):
+    def test_blank_wall_with_grain_is_not_a_cut(self):
         rng = np.random.default_rng(0)
         images = [np.clip(rng.normal(120, 3, (HEIGHT, WIDTH)), 0, 255).astype(np.uint8) for _ in range(30)]
         assert starts_of_shots(images) == []
@@ -156,7 +156,7 @@ class TestStreaming:
         assert list(number_shots([], lambda frame: frame)) == []
 
     @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2)])
-    def test_images_of_any_size(self, size):
+    def test_images_of_any_size_are_numbered(self, size):
         rng = np.random.default_rng(0)
         images = [rng.integers(0, 256, size, dtype=np.uint8) for _ in range(12)]
         assert len(list(number_shots(images, lambda image: image))) == 12

@@ -35,11 +35,14 @@ def test_annotate_makes_a_dataset_with_reports(place, mcdiff):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", "--output-dir", "clips"), "nowhere"),
+        (("nowhere", "--output-dir", "clips", "--no-keypoints"), "nowhere"),
         (("videos", "--output-dir", "clips", "--resolution", "big"), "'big' is not a resolution"),
-        (("videos", "--output-dir", "clips", "--resolution", "16"), "at least 32 pixels"),
-        (("videos", "--output-dir", "clips", "--num-frames", "1"), "at least 2 frames"),
-        (("videos", "--output-dir", "clips", "--displacement-range", "5", "2"), "the smaller one first"),
+        (("videos", "--output-dir", "clips", "--resolution", "16", "--no-keypoints"), "at least 32 pixels"),
+        (("videos", "--output-dir", "clips", "--num-frames", "1", "--no-keypoints"), "at least 2 frames"),
+        (
+            ("videos", "--output-dir", "clips", "--displacement-range", "5", "2", "--no-keypoints"),
+            "the smaller one first",
+        ),
         (("videos", "--output-dir", "clips", "--require-person", "--no-keypoints"), "only with a `pose_model`"),
         (("videos", "--output-dir", "clips", "--pose-model", "none.task"), "no pose model none.task"),
         (("videos", "--output-dir", "clips", "--flow", "raft_large", "--no-keypoints"), "needs `weights`"),

@@ -32,7 +32,7 @@ def test_generate_writes_the_frames_of_the_pipeline(place, mcdiff, tiny_pipeline
     assert np.array_equal(clip.frames[0], np.asarray(expected[0]))
 
 
-def test_clip_carries_strokes_settings_and_model(place, mcdiff, tiny_model_dir):
+def test_clip_contains_strokes_settings_and_model(place, mcdiff, tiny_model_dir):
     code, out, _ = mcdiff(
         *("generate", "photo.png", "--stroke", "10,10 20,12.5 30,10", "--hold", "40,30", "--hold", "1,1"),
         *("--seed", 7, "--steps", 1, "--guidance-scale", 1.5, "--num-frames", 3, "--fps", 12, "--output", "a.mp4"),
@@ -62,7 +62,7 @@ def test_clip_states_the_defaults_of_the_model_and_seed_0(place, mcdiff):
     assert (settings["num_frames"], settings["num_inference_steps"], settings["seed"]) == (4, 2, 0)
 
 
-def test_typed_strokes_are_added_to_the_sheet_scaled_to_the_image(place, mcdiff):
+def test_strokes_of_options_are_added_to_the_sheet_scaled_to_the_image(place, mcdiff):
     StrokeSheet([Stroke([(96, 80)], kind="hold")], 192, 160, num_frames=3).save("large.json")
     code, _, err = mcdiff(
         *("generate", "photo.png", "--strokes", "large.json", "--stroke", "1,1 5,5", "--output", "a.mkv")
@@ -136,7 +136,7 @@ def test_replay_of_an_image_with_alpha_and_an_odd_size_is_the_same(place, mcdiff
     assert frames_equal(read_video("a.mkv").frames, read_video("a-replay.mkv").frames)
 
 
-def test_settings_beside_replay_override_those_of_the_clip(place, mcdiff):
+def test_options_with_replay_override_settings_of_the_clip(place, mcdiff):
     mcdiff("generate", "photo.png", "--strokes", "strokes.json", "--output", "a.mkv")
     assert mcdiff("generate", "--replay", "a.mkv", "--seed", 1, "--num-frames", 3, "--output", "b.mkv")[0] == 0
     first, second = read_video("a.mkv"), read_video("b.mkv")
@@ -154,11 +154,11 @@ def test_replay_with_another_model_warns(place, mcdiff, tiny_pipeline):
     assert code == 0 and "other is not the model that made a.mkv; the video will differ" in err
 
 
-def test_replay_refuses_image_and_strokes_beside_it(place, mcdiff):
+def test_replay_refuses_an_image_and_strokes(place, mcdiff):
     code, _, err = mcdiff("generate", "photo.png", "--replay", "a.mkv")
-    assert code == 2 and "IMAGE is given beside --replay" in err
+    assert code == 2 and "IMAGE is given together with --replay" in err
     code, _, err = mcdiff("generate", "--hold", "1,1", "--replay", "a.mkv")
-    assert code == 2 and "--hold is given beside --replay" in err
+    assert code == 2 and "--hold is given together with --replay" in err
 
 
 def test_clip_without_settings_cannot_be_replayed(place, mcdiff):
@@ -260,7 +260,7 @@ def test_wrong_input_is_reported_in_one_sentence_before_the_model_is_loaded(plac
         (("--device", "abacus"), "--device abacus cannot be used"),
     ],
 )
-def test_mistake_that_only_the_model_knows_is_reported_before_the_first_frame(place, mcdiff, changes, message):
+def test_error_that_needs_the_model_is_reported_before_the_first_frame(place, mcdiff, changes, message):
     code, _, err = mcdiff("generate", "photo.png", "--hold", "1,1", "--output", "a.mp4", *changes)
     assert code == 2 and message in err and err.count("\n") == 1
     assert not (place / "a.mp4").exists()

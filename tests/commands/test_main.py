@@ -97,7 +97,7 @@ def test_help_of_a_command_describes_every_option(mcdiff, command):
         assert parameter.opts[0] in out or parameter.metavar in out
 
 
-def test_version_is_that_of_the_package(mcdiff):
+def test_version_equals_the_version_of_the_package(mcdiff):
     assert mcdiff("--version") == (0, f"mcdiff-pipeline {__version__}\n", "")
 
 

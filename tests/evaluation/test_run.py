@@ -242,7 +242,7 @@ def test_keypoints_are_detected_at_each_number_of_strokes_for_the_model_only(pip
 
 
 class TestInvalidInput:
-    def test_clips_without_keypoints(self, pipe, tmp_path):
+    def test_clips_without_keypoints_are_refused(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(2), size=SIZE, keypoints=False))
         with pytest.raises(ValueError, match=r"No clip of 2 can be used \(2 with no keypoint in the first frame\)"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
@@ -250,23 +250,23 @@ class TestInvalidInput:
         anywhere = EvaluationSettings(**(vars(SETTINGS) | {"anywhere": True, "drift_clips": 0}))
         assert evaluate(pipe, dataset, tmp_path / "output", anywhere)["clips"] == 2
 
-    def test_clips_that_are_too_short(self, pipe, dataset, tmp_path):
+    def test_clips_that_are_too_short_are_refused(self, pipe, dataset, tmp_path):
         settings = EvaluationSettings(**(vars(SETTINGS) | {"num_frames": 9}))
         with pytest.raises(ValueError, match="longest of the 4 clips has 4 frames, but 9 are asked for"):
             evaluate(pipe, dataset, tmp_path, settings)
 
-    def test_clips_of_several_sizes(self, pipe, data, tmp_path):
+    def test_clips_of_several_sizes_are_refused(self, pipe, data, tmp_path):
         other = write_squares(tmp_path / "data", range(4, 5), size=96)
         dataset = ClipDataset([*ClipDataset(data).shards, *ClipDataset(other).shards])
         with pytest.raises(ValueError, match=r"frames of \[\(64, 64\), \(96, 96\)\] pixels"):
             evaluate(pipe, dataset, tmp_path, SETTINGS)
 
-    def test_clips_of_a_size_that_does_not_fit_the_model(self, pipe, tmp_path):
+    def test_clips_of_a_size_that_does_not_fit_the_model_are_refused(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(1), size=68))
         with pytest.raises(ValueError, match="68 x 68 pixels, but this model needs multiples of 8"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
 
-    def test_clips_that_are_too_small_for_a_metric(self, pipe, tmp_path):
+    def test_clips_that_are_too_small_for_a_metric_are_refused(self, pipe, tmp_path):
         dataset = ClipDataset(write_squares(tmp_path / "data", range(1), size=56))
         with pytest.raises(ValueError, match="56 x 56 pixels, but ST-LPIPS needs 64 x 64 or more"):
             evaluate(pipe, dataset, tmp_path / "output", SETTINGS)
@@ -281,7 +281,7 @@ class TestInvalidInput:
             ({"drift_frames": 1}, "`drift_frames` is 1"),
         ],
     )
-    def test_numbers_out_of_range(self, setting, match):
+    def test_numbers_out_of_range_are_refused(self, setting, match):
         with pytest.raises(ValueError, match=match):
             EvaluationSettings(**setting)
 

@@ -175,7 +175,7 @@ def test_call_does_not_change_configuration_and_weights(tiny_pipeline, image):
     assert all(torch.equal(p, weights[name]) for name, p in tiny_pipeline.unet.state_dict().items())
 
 
-def test_defaults_are_those_of_the_configuration(image):
+def test_defaults_come_from_the_configuration(image):
     pipe = make_pipeline(
         default_height=16,
         default_width=24,
@@ -315,7 +315,7 @@ def test_other_autoencoders_can_be_used(image, make, channels):
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
-def test_cell_size_is_that_of_the_autoencoder(image, levels):
+def test_cell_size_comes_from_the_autoencoder(image, levels):
     vae = make_vae(
         block_out_channels=(8,) * levels,
         down_block_types=("DownEncoderBlock2D",) * levels,

@@ -126,7 +126,7 @@ def test_error_names_a_missing_sheet(pipe, image, tmp_path):
 # The number of frames
 
 
-def test_number_of_frames_is_that_of_the_call_then_the_sheet_then_the_model(pipe, image):
+def test_number_of_frames_is_from_the_call_else_the_sheet_else_the_model(pipe, image):
     sheet = StrokeSheet([DRAG], width=48, height=40, num_frames=3)
     assert len(pipe(image, [DRAG], num_inference_steps=1).frames[0]) == 4
     assert len(pipe(image, sheet, num_inference_steps=1).frames[0]) == 3

@@ -38,7 +38,7 @@ def assert_same_tensors(state: RolloutState, tensors: dict[str, torch.Tensor]):
 # Start
 
 
-def test_start_encodes_once_and_nothing_else_does(tiny_pipeline, image):
+def test_only_start_encodes_and_only_once(tiny_pipeline, image):
     encoded = record_inputs(tiny_pipeline.vae.encoder)
     state = tiny_pipeline.start(image)
     assert len(encoded) == 1
@@ -76,7 +76,7 @@ def test_start_checks_its_arguments(tiny_pipeline, image):
 # Flow of a state
 
 
-def test_flow_of_a_state_is_that_of_the_image_and_of_the_call(tiny_pipeline, image):
+def test_flow_of_a_state_equals_the_flow_of_the_image_and_of_the_call(tiny_pipeline, image):
     flows = tiny_pipeline(image, STROKES, generator=seeded()).dense_flow
     state = tiny_pipeline.start(image, generator=seeded())
     assert torch.equal(tiny_pipeline.predict_flow(state, STROKES), tiny_pipeline.predict_flow(image, STROKES))
@@ -85,7 +85,7 @@ def test_flow_of_a_state_is_that_of_the_image_and_of_the_call(tiny_pipeline, ima
         state = tiny_pipeline.step(state, STROKES)
 
 
-def test_flow_of_a_state_can_be_that_of_another_step_of_the_strokes(tiny_pipeline, image):
+def test_flow_of_a_state_can_be_predicted_for_another_step_of_the_strokes(tiny_pipeline, image):
     state = tiny_pipeline.start(image)
     found = tiny_pipeline.predict_flow(state, STROKES, frame=2)
     assert torch.equal(found, tiny_pipeline.predict_flow(image, STROKES, frame=2))
@@ -171,14 +171,14 @@ def test_without_a_generator_every_step_draws_other_noise(tiny_pipeline, image):
     assert not torch.equal(tiny_pipeline.step(state, []).latents, tiny_pipeline.step(state, []).latents)
 
 
-def test_generator_of_a_step_is_used_instead_of_that_of_the_state(tiny_pipeline, image):
+def test_generator_of_a_step_replaces_the_generator_of_the_state(tiny_pipeline, image):
     state, generator = tiny_pipeline.start(image, generator=seeded(1)), seeded(0)
     for frame in (1, 2):
         state = tiny_pipeline.step(state, STROKES, generator=generator)
         assert torch.equal(state.latents, latents_of(tiny_pipeline, image)[:, frame])
 
 
-def test_given_noise_and_flow_are_those_of_a_call(tiny_pipeline, image):
+def test_given_noise_and_flow_have_the_same_effect_as_in_a_call(tiny_pipeline, image):
     noise = torch.randn(1, 1, 4, 8, 8, generator=seeded(3))
     for size in (8, 32):
         flow = torch.randn(1, 1, 2, size, size, generator=seeded(4)) * 4
@@ -204,7 +204,7 @@ def test_length_of_the_video_ends_open_strokes(tiny_pipeline, image):
     assert not torch.equal(short, long)
     sheet = StrokeSheet([DRAG], width=48, height=40, num_frames=9)
     assert torch.equal(tiny_pipeline.step(state, sheet).latents, long)
-    # the step goes on after the end of the strokes, which then specify nothing
+    # the step continues after the end of the strokes, which then specify nothing
     late = replace(state, frame=20)
     assert torch.equal(tiny_pipeline.step(late, [DRAG]).latents, tiny_pipeline.step(late, []).latents)
 
@@ -214,6 +214,7 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         tensor_inputs = ["dense_flow"]
 
         def callback_fn(self, pipe, step, timestep, tensors):
+            assert step < pipe.num_timesteps
             seen.append((step, list(tensors), pipe.guidance_scale))
             return tensors
 
@@ -236,11 +237,15 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
         ({"generator": [seeded()] * 2}, "`generator` is a list of 2, but there are 1 images"),
         ({"noise": torch.zeros(4, 8, 8)}, r"`noise` has the shape \(4, 8, 8\), .* \(1, 4, 8, 8\)"),
         ({"dense_flow": torch.zeros(1, 2, 9, 8)}, r"`dense_flow` has the shape \(1, 2, 9, 8\)"),
-        ({"motion": Motion(torch.zeros(1, 2, 8, 9))}, r"`motion.dense_flow` has the shape \(1, 2, 8, 9\), .*2, 8, 8"),
-        ({"motion": Motion()}, "no dense flow, and no sparse flow with a mask to complete"),
+        ({"strokes": Motion(torch.zeros(1, 2, 8, 9))}, r"`Motion.dense_flow` has the shape \(1, 2, 8, 9\), .*2, 8, 8"),
         (
-            {"motion": Motion(torch.zeros(1, 2, 8, 8)), "dense_flow": torch.zeros(1, 2, 8, 8)},
-            "`dense_flow` is given beside a `Motion`",
+            {"strokes": Motion(None, torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8))},
+            "`Motion.mask` has the dtype torch.float32, but it has to be torch.bool",
+        ),
+        ({"strokes": Motion()}, "no dense flow, and no sparse flow with a mask to complete"),
+        (
+            {"strokes": Motion(torch.zeros(1, 2, 8, 8)), "dense_flow": torch.zeros(1, 2, 8, 8)},
+            "`dense_flow` is given together with a `Motion`",
         ),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "names 'noise'"),
     ],
@@ -248,7 +253,7 @@ def test_callback_of_diffusers_names_its_tensors(tiny_pipeline, image):
 def test_argument_that_is_not_allowed_is_refused(tiny_pipeline, image, arguments, message):
     state = tiny_pipeline.start(image)
     with pytest.raises(ValueError, match=message):
-        tiny_pipeline.step(state, **({"motion": [HOLD]} | arguments))
+        tiny_pipeline.step(state, **({"strokes": [HOLD]} | arguments))
 
 
 @pytest.mark.parametrize("state", [None, "cat.png", torch.zeros(3, 32, 32)])
@@ -266,6 +271,29 @@ def test_step_of_a_state_with_other_strokes_than_images_is_refused(tiny_pipeline
 def test_call_from_a_state_is_refused(tiny_pipeline, image):
     with pytest.raises(TypeError, match="`image` is a state, .* by `stream` or `step`"):
         tiny_pipeline(tiny_pipeline.start(image), STROKES)
+
+
+def test_state_and_motion_on_another_device_are_brought_to_the_model(tiny_pipeline, image):
+    class Reached(Exception):
+        pass
+
+    def stop_at(module, inputs, keywords):
+        raise Reached({value.device.type for value in (*inputs, *keywords.values()) if torch.is_tensor(value)})
+
+    state = tiny_pipeline.start(image, generator=seeded())
+    motion = Motion(torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool))
+    tiny_pipeline.to("meta")  # a device without data: a call ends where it would read values
+    tiny_pipeline.unet.register_forward_pre_hook(stop_at, with_kwargs=True)
+    assert tiny_pipeline.predict_flow(state, STROKES).device.type == "meta"
+    for call in (
+        lambda: tiny_pipeline.step(state, STROKES),
+        lambda: tiny_pipeline.step(state, motion),
+        lambda: next(tiny_pipeline.stream(state, STROKES)),
+    ):
+        with pytest.raises(Reached) as reached:
+            call()
+        assert reached.value.args == ({"meta"},)
+    assert state.latents.device.type == "cpu"
 
 
 def test_step_frees_the_models(image):

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""A stream gives out frame after frame, follows strokes that change, and can go on from a state."""
+"""A stream yields frames one by one, follows strokes that change, and can continue from a state."""
 
 import gc
 import itertools
@@ -41,7 +41,7 @@ def test_frame_is_made_only_when_it_is_asked_for(tiny_pipeline, image):
     assert steps == [0, 1, 2, 3]
 
 
-def test_stream_without_an_end_goes_on_after_its_strokes(tiny_pipeline, image):
+def test_stream_without_an_end_continues_after_its_strokes(tiny_pipeline, image):
     stream = tiny_pipeline.stream(image, STROKES, num_inference_steps=1, generator=seeded(), output_type="latent")
     found = torch.stack(list(itertools.islice(stream, 9)))
     assert tiny_pipeline.num_timesteps is None
@@ -191,7 +191,7 @@ def test_strokes_that_change_are_followed_from_the_next_frame_on(tiny_pipeline, 
 # States and branches
 
 
-def test_states_are_given_out_beside_the_frames_on_request(tiny_pipeline, image):
+def test_stream_yields_states_with_the_frames_on_request(tiny_pipeline, image):
     pairs = list(
         tiny_pipeline.stream(
             image, STROKES, num_frames=4, generator=seeded(), output_type="latent", return_states=True
@@ -206,7 +206,7 @@ def test_states_are_given_out_beside_the_frames_on_request(tiny_pipeline, image)
 
 
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
-def test_stream_from_a_state_goes_on_with_the_next_frame(tiny_pipeline, image, output_type):
+def test_stream_from_a_state_continues_with_the_next_frame(tiny_pipeline, image, output_type):
     arguments = {"num_frames": 4, "output_type": output_type}
     expected = list(tiny_pipeline.stream(image, STROKES, generator=seeded(), **arguments))
     state = tiny_pipeline.start(image, generator=seeded())
@@ -260,7 +260,7 @@ def test_branch_equals_one_sheet_with_both_parts(tiny_pipeline, image, before, a
 @pytest.mark.parametrize("name, value", [("height", 32), ("width", 32), ("prompt", "a dog")])
 def test_argument_that_a_state_already_holds_is_refused(tiny_pipeline, image, name, value):
     state = tiny_pipeline.start(image)
-    with pytest.raises(ValueError, match=f"`{name}` is given beside a state, .* give it to `start`"):
+    with pytest.raises(ValueError, match=f"`{name}` is given together with a state, .* give it to `start`"):
         tiny_pipeline.stream(state, STROKES, **{name: value})
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Models whose UNet attends to text, as that of Stable Diffusion does."""
+"""Models whose UNet attends to text, as in Stable Diffusion."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_state_keeps_the_text(pipe, image):
     following = pipe.step(state, STROKES)
     assert torch.equal(following.latents, latents_of(pipe, image, prompt="a dog")[:, 1])
     assert not torch.equal(following.latents, latents_of(pipe, image, prompt="a cat")[:, 1])
-    with pytest.raises(ValueError, match="`prompt` is given beside a state, .* give it to `start`"):
+    with pytest.raises(ValueError, match="`prompt` is given together with a state, .* give it to `start`"):
         pipe.stream(state, STROKES, prompt="a cat")
 
 

@@ -64,7 +64,7 @@ ONLY_COMPILED = (
     (
         "training/README.md",
         'pipe.load_lora_weights("runs/lora/unet_lora")',
-        "loads what hours of training make; tests/training/test_lora.py loads what a few steps make",
+        "loads what hours of training make; tests/training/loop/test_lora.py loads what a few steps make",
     ),
 )
 

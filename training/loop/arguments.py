@@ -61,7 +61,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--report_to",
         choices=(*TRACKERS, "none"),
         default="tensorboard",
-        help="Tracker that gets numbers, images and videos, beside the files in --output_dir.",
+        help="Tracker that gets numbers, images and videos, in addition to the files in --output_dir.",
     )
 
 

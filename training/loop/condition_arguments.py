@@ -16,7 +16,7 @@ CONDITION_ARGUMENTS = (
 
 
 def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `set_conditions`, and the one that says what the model predicts."""
+    """Adds the arguments of `set_conditions`, and `--prediction_type`."""
     parser.add_argument(
         "--no_flow_completion",
         action="store_true",
@@ -54,7 +54,7 @@ def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
         "--prediction_type",
         choices=("epsilon", "v_prediction"),
         default=None,
-        help="What the model predicts. v_prediction, the default, has zero terminal SNR; epsilon has not.",
+        help="What the model predicts. v_prediction, the default, has zero terminal SNR; epsilon does not have it.",
     )
 
 

@@ -85,7 +85,7 @@ def denoising_loss(
 
     Args:
         model (`torch.nn.Module`): the unet, as prepared for training.
-        conditions (`torch.Tensor`): `[B, C', h, w]`, the input beside the noisy latent.
+        conditions (`torch.Tensor`): `[B, C', h, w]`, the input in addition to the noisy latent.
         target (`torch.Tensor`): `[B, C, h, w]`, the latent to denoise.
         prompt_embeds (`torch.Tensor`, *optional*): `[B, tokens, channels]`, for a unet that attends to text.
     """

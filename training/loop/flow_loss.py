@@ -40,9 +40,9 @@ def flow_completion_loss(
     """L_F of MCDiff: the mean over cells of `w ‖d - d̂‖`, where d̂ is the true flow.
 
     Most cells do not move. The weight keeps the model from answering zero everywhere. In the paper it is
-    `w = λ + ‖d̂‖ / max ‖d̂‖`. With this weight a moving background counts far more than a still one, so a model that
-    cannot know moves the background. With `w = λ + foreground` the weight does not depend on the flow, and the best
-    answer under uncertainty is the most plausible one.
+    `w = λ + ‖d̂‖ / max ‖d̂‖`. With this weight a moving background counts far more than a still one, so an uncertain
+    model moves the background. With `w = λ + foreground` the weight does not depend on the flow, so the best
+    prediction under uncertainty is the most plausible flow.
 
     Args:
         prediction, target (`torch.Tensor`): `[B, 2, h, w]`; the loss has their unit.

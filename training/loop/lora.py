@@ -126,7 +126,7 @@ def add_lora(unet: UNet2DConditionModel, rank: int, alpha: float | None, mixed_p
         )
     if (unet.conv_in.weight == 0).all(dim=3).all(dim=2).all(dim=0).any():
         raise ValueError(
-            "--lora_rank does not train the first layer, and that of this unet does not read all of its conditions "
+            "--lora_rank does not train the first layer, but this layer does not read all of its conditions "
             "yet: widen_unet.py leaves it so; train the whole unet first, without --lora_rank."
         )
     metadata = {"r": rank, "lora_alpha": alpha or rank, "target_modules": list(TARGETS)}

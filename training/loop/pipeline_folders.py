@@ -10,7 +10,7 @@ from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
 
 
-# The settings of a pipeline that say how its unet was trained: they stay as they are.
+# The settings of a pipeline that describe how its unet was trained. They stay as they are.
 CONDITION_SETTINGS = ("conditioning", "flow_scale", "residual_condition", "residual_scale")
 
 

@@ -1,7 +1,7 @@
 """`--push_to_hub` of the training scripts: checks before the training, uploads the result after it.
 
 A pipeline folder is exported and uploaded as by `mcdiff export` and `mcdiff push`. A single component is not a
-complete model. Its repository says how to make a model of it.
+complete model. The model card in its repository describes how to make a model of it.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def describe_training(component: str | Path) -> str:
     """Markdown on how a component was trained, from the files of its run."""
     run = run_folder(component)
     if run is None:
-        return "Its training is not recorded beside it."
+        return "Its training is not recorded."
     arguments, progress = public_arguments(run), progress_of(component, run)
     duration = f", {progress.step} steps in {progress.minutes:.1f} minutes" if progress else ""
     data = [name for argument in ("train_data_dir", "photographs_dir") for name in arguments.get(argument, [])]

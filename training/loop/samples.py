@@ -1,6 +1,6 @@
-"""The dictionaries that training data comes in.
+"""The dictionaries of training data.
 
-Samples are dictionaries, since torch's `default_collate` stacks these to batches. Shapes are those of one sample;
+Samples are dictionaries, since torch's `default_collate` stacks these to batches. Shapes are for one sample;
 the same entry of a batch has one more axis in front. `C` is the number of latent channels, `h, w` the size of the
 latent grid, `H, W` the size of the frames in pixels. Latents are scaled as the pipeline scales them.
 """

@@ -149,7 +149,7 @@ class Trainer:
                     self._save_checkpoint()
 
     def _finish(self) -> None:
-        """The last checkpoint, and the last validation, of the model as it is left to the script."""
+        """Writes the last checkpoint, and validates the final model."""
         if find_checkpoints(self.args.output_dir)[-1:] != [
             checkpoint_folder(self.args.output_dir, self.progress.step)
         ]:
@@ -179,7 +179,7 @@ class Trainer:
         return iter(self.accelerator.prepare(loader))
 
     def _is_over(self) -> bool:
-        """Updates the training time. Whether the budget of minutes is spent or a signal arrived."""
+        """Updates the training time. Returns whether the minutes are spent or a signal arrived."""
         minutes = self.resumed_minutes + (time.monotonic() - self.started) / 60
         if self.accelerator.num_processes > 1:
             # The processes must agree on the clock and on the signals, or they would stop at different steps.
@@ -287,6 +287,6 @@ class Trainer:
             remove_old_checkpoints(output_dir, self.args.checkpoints_total_limit)
         elif self.state.saves_from_all_processes:
             # With DeepSpeed this writes the process's part of the optimizer. With FSDP it sends its shards. Otherwise
-            # the seed, the step and the drawn samples say all about the other processes.
+            # the seed, the step and the drawn samples define the state of the other processes.
             self.state.save(unfinished_name(checkpoint_folder(output_dir, self.progress.step)))
         self.accelerator.wait_for_everyone()

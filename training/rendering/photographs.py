@@ -8,7 +8,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def check_split(split: str) -> None:
-    """Refuse the name of a split that does not exist.
+    """Check the name of a split.
 
     Raises:
         ValueError: if the split is unknown.

@@ -8,7 +8,7 @@
 MediaPipe's pose landmarker loads a *bundle*, a zip file of two networks: one finds people, the other finds their
 landmarks and their mask. The vendor offers the bundle for download; no package contains it. But the wheel of mediapipe
 0.10.21 contains both networks (Apache-2.0) for an interface that later versions dropped. The detector is bundled
-unchanged. The landmark network needs an addition: its file must say how pixels become its input.
+unchanged. The landmark network needs an addition: its file must state how pixels are normalized.
 
 The same wheel gives the same bytes. By default, the model is written where annotation looks for it.
 """

@@ -4,8 +4,8 @@
         --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
 
 The new input channels of the unet have zero weights. So the unet gives the same output as before until
-`train_end_to_end.py` trains it. An inpainting model has two inputs beside the noise: the mask of the region to paint,
-and the rest of the image. They become the mask of holes and the splatted frame, which mean the same here. Flow
+`train_end_to_end.py` trains it. An inpainting model has two inputs in addition to the noise: the mask of the region to
+paint, and the rest of the image. They become the mask of holes and the splatted frame, which mean the same here. Flow
 completion has to be trained on latents of the same autoencoder.
 """
 
@@ -50,10 +50,10 @@ def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
 
 
 def conditioning_of(unet: UNet2DConditionModel, latent_channels: int, folder: str) -> list[str]:
-    """The conditions of a plain model, or of one for inpainting: the order says which old channels become which.
+    """The conditions of a plain model, or of one for inpainting: their order assigns the old channels to conditions.
 
     Raises:
-        ValueError: if the unet is neither.
+        ValueError: if the unet has other input channels.
     """
     if unet.config.in_channels == latent_channels:
         return ["previous_frame", "dense_flow", "splatted_frame", "hole_mask"]

@@ -11,14 +11,16 @@ from .motion import Motion, ThumbnailFrame, percentile
 from .settings import SelectionSettings
 
 
-# The crop contains the motion without this fraction of it at each end, and a margin of this fraction of its extent on
-# each side, because parts of a person may not move. Inspected on clips of walking, balancing and talking people.
+# The crop leaves out the fraction `STRAY` of the motion at each end. On each side it adds a margin, the fraction
+# `MARGIN` of the extent of the motion, because parts of a person may not move. Inspected on clips of walking,
+# balancing and talking people.
 STRAY = 0.02
 MARGIN = 0.2
 # Smallest width and height of a crop, as a fraction of the largest crop. It decides at which size the video is
 # decoded: smaller crops would cost more time than the optical flow.
 LEAST_CROP = 0.5
-# If the motion does not fit into the crop, a place off the center must contain this fraction more of it.
+# If the motion does not fit into the crop, a place off the center is chosen only if it contains this fraction more of
+# the motion.
 CENTER_BONUS = 0.1
 # Number of places tried in each direction.
 NUM_PLACES = 65
@@ -81,7 +83,7 @@ class CropWindow:
         return percentile(inside, 95) * self.image_size[0] / self.thumbnail_height * self.height / height
 
     def at_least(self, displacement: float, crop: tuple[int, int, int, int]) -> float:
-        """A displacement in `crop`, measured in the largest crop, to which later frames of the clip may extend it."""
+        """A displacement in `crop`, converted to the largest crop, up to which later frames may enlarge `crop`."""
         return displacement * crop[3] / self.largest
 
     def cut(self, frame: ThumbnailFrame, crop: tuple[int, int, int, int]) -> np.ndarray:

@@ -65,7 +65,7 @@ class FlowEstimator(Protocol):
 
         Yields:
             `np.ndarray`: float32 `[T - 1, 2, H, W]`, in pixels: first the flow from frame t to t + 1, then the flow
-            from frame t + 1 to t. The values are those of calls of the estimator.
+            from frame t + 1 to t. The values equal the results of separate calls.
 
         Raises:
             ValueError: with the first request, if the shape or the dtype is not as above.

@@ -2,7 +2,7 @@
 """The model file of MediaPipe's pose landmarker: where it is, how to get it, and what it has to contain.
 
 The file is a bundle of two networks with the suffix `.task`. [`find_pose_model`] finds it, [`download_pose_model`]
-downloads the one of the vendor, and `training/tools/build_pose_model.py` builds one from Python packages. Only
+downloads the vendor's file, and `training/tools/build_pose_model.py` builds one from Python packages. Only
 [`download_pose_model`] uses the network.
 """
 

@@ -152,7 +152,7 @@ def _drop_misfits(
     part_flow: np.ndarray,
     pixels: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Sets the weight to 0 on parts that keypoint flow leads to colors that fit worse than those of dense flow.
+    """Sets the weight to 0 on parts where colors fit worse after keypoint flow than after dense flow.
 
     Args:
         weight (`np.ndarray`): float `[N]`, changed in place.

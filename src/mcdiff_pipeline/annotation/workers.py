@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Annotation of videos in separate processes, so that a crash costs one video only."""
+"""Annotation of videos in separate processes, so that a crash affects one video only."""
 
 import contextlib
 import multiprocessing

@@ -10,7 +10,8 @@ import torch
 
 
 # The paper draws 30 % of the keypoints of a person and a fixed number of general points. Users draw one stroke or
-# many, and the paper is weakest at one, so here the number of strokes varies, and the share of keypoints with it.
+# many, and the paper's results are weakest with one stroke. So here the number of strokes varies, and the share of
+# keypoints with it.
 MAX_STROKES = 12
 # A stroke is at a keypoint with this probability, while keypoints are left, and at a general point otherwise.
 KEYPOINT_PROBABILITY = 0.7

@@ -114,7 +114,7 @@ class ShardWriter:
         if self._tar is not None:
             try:
                 self._tar.close()
-            except OSError:  # the disk is full, and a partial shard would keep it full
+            except OSError:  # the disk is full: the partial shard is removed, to free space
                 self._discard(self._tar)
                 raise
             os.replace(self._partial, self._path)

@@ -198,7 +198,7 @@ def summarize_flow(records: list[ClipRecord]) -> list[FlowSummary]:
 
 
 def flow_ratios(records: list[ClipRecord]) -> list[FlowRatio]:
-    """The error of the completed flow on the body over that of each other flow, for each number of strokes.
+    """The error of the completed flow on the body over the error of each other flow, for each number of strokes.
 
     A clip in which the other flow has no error does not count.
     """
@@ -242,11 +242,11 @@ def summarize_drift(drifts: list[dict[int, DriftMeasurement]]) -> list[DriftSumm
 def frechet_distances(
     output_dir: Path, records: dict[str, ClipRecord]
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Distances between the features of each method and those of the true video.
+    """Distances between the features of each method and the features of the true video.
 
     Returns:
-        `tuple[dict[str, dict[str, float]], dict[str, str]]`: for each Fréchet distance that of each method, by
-        `method_label`; and for each that cannot be measured on these clips, the reason.
+        `tuple[dict[str, dict[str, float]], dict[str, str]]`: for each Fréchet distance its value for each method, by
+        `method_label`; and the reason for each Fréchet distance that cannot be measured on these clips.
     """
     collected: dict[str, list[np.ndarray]] = {}
     for key in records:

@@ -109,7 +109,7 @@ class FlowSummary:
 
 @dataclass(frozen=True)
 class FlowRatio:
-    """The end-point error of the completed flow on the body, divided by that of another flow.
+    """The end-point error of the completed flow on the body, divided by the error of another flow.
 
     Args:
         over (`str`): name of the other flow.
@@ -172,7 +172,8 @@ class EvaluationSummary:
         next_frame (`list[NextFrameSummary]`): the first frame from the true flow; empty for a model without flow
             completion.
         drift (`list[DriftSummary]`): long rollouts by frame; empty if there are none.
-        frechet (`dict[str, dict[str, float]]`): for each Fréchet distance that of each method, by `method_label`.
+        frechet (`dict[str, dict[str, float]]`): for each Fréchet distance its value for each method, by
+            `method_label`.
     """
 
     description: EvaluationDescription

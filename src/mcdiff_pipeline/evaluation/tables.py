@@ -131,7 +131,7 @@ def flow_table(summary: EvaluationSummary) -> list[str]:
 
 
 def flow_ratio_table(summary: EvaluationSummary) -> list[str]:
-    """The error of the completed flow on the body over that of each other flow."""
+    """The error of the completed flow on the body over the error of each other flow."""
     ratios = {(entry.over, entry.strokes): entry.ratio for entry in summary.flow_ratios}
     flows = list(dict.fromkeys(flow for flow, _ in ratios))
     numbers = dict.fromkeys(strokes for _, strokes in ratios)

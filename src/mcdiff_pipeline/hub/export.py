@@ -29,7 +29,7 @@ from .remote_code import remote_code
 # Number formats of a variant of the weights.
 VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-# Files that an export may hold beside its code. None of them is ever run.
+# Files that an export may hold in addition to its code. None of them is ever run.
 DATA_SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".jpg", ".mp4")
 
 

@@ -14,12 +14,12 @@ from huggingface_hub import ModelCard
 from ..pipeline_mcdiff import MCDiffPipeline
 
 
-# A card names its repository so until it is pushed.
+# The name of the repository in a card until it is pushed.
 REPOSITORY = "owner/name"
 
 TAGS = ["mcdiff", "image-to-video", "motion-control", "optical-flow"]
 
-# For a model without a card. It does not invent what the author did not say.
+# For a model without a card. It states only what is known.
 BLANK_CARD = """---
 license: other
 ---

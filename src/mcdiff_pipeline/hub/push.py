@@ -23,7 +23,7 @@ def push_export(folder: str | os.PathLike, repository: str, *, private: bool = F
         folder (`str` or `os.PathLike`): the folder that [`export_model`] wrote.
         repository (`str`): `owner/name`; the repository is created if it does not exist.
         private (`bool`, defaults to `False`): whether a repository that is created is private.
-        token (`str`, *optional*): token of the Hub; None takes that of the login.
+        token (`str`, *optional*): token of the Hub; None takes the token of the login.
 
     Returns:
         `str`: the address of the repository.

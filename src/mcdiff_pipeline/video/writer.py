@@ -110,7 +110,7 @@ class VideoWriter:
                 the same size.
 
         Raises:
-            ValueError: if it is neither, or its size differs from that of the first frame.
+            ValueError: if it is neither of these, or its size differs from the size of the first frame.
         """
         if isinstance(frame, Image.Image):
             frame = np.asarray(frame.convert("RGB"))

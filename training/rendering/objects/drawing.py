@@ -38,8 +38,8 @@ def draw_piece(image, layers, number, texture, matrix, inverse, controls):
     """Draw a piece over `image` `[H, W, 3]`, and write its number into `layers` `[H, W]` where it is visible.
 
     Color and coverage of a pixel are means over 3 x 3 samples. A pixel belongs to the piece if the piece covers more
-    than half of it. The other arguments are those of `Piece`: the texture, and of the frame the matrix, its inverse
-    and the controls.
+    than half of it. The other arguments are from a `Piece`: its texture, and for this frame its matrix, the inverse of
+    the matrix, and its controls.
     """
     height, width = layers.shape
     texture_height, texture_width = texture.shape[:2]

@@ -1,4 +1,4 @@
-"""Meshes beside the body, which the body's parts move: long hair, skirts, the peaks of caps."""
+"""Meshes in addition to the body, which the body's parts move: long hair, skirts, the peaks of caps."""
 
 from dataclasses import dataclass
 

@@ -8,7 +8,7 @@ def random_light(rng: np.random.Generator, pose: np.ndarray, photograph: np.ndar
 
     Args:
         pose: `[3, 4]` from the world to camera space.
-        photograph: `[h, w, 3]`, 0 to 255; its brightness and color cast set those of the light.
+        photograph: `[h, w, 3]`, 0 to 255; its brightness and color cast set the brightness and color of the light.
     """
     azimuth, height = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(20, 75))
     sun = np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])

@@ -34,7 +34,7 @@ class Performance:
     """
 
     def __init__(self, rng: np.random.Generator, assets: Assets, body: Body, *, first: bool) -> None:
-        """Draw a performance of `body`. The first person of a clip stands at the origin, others beside it."""
+        """Draw a performance of `body`. The first person of a clip stands at the origin, others stand next to it."""
         self.skeleton, self.body = assets.skeleton, body
         self._motion = _pick_motion(rng, assets)
         self._mirrored = bool(rng.random() < 0.5)

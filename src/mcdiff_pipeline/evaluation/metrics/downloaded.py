@@ -1,9 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """LPIPS, FID and FVD: standard metrics whose weights come with no package.
 
-Each metric is available only if its weights are already on this machine. This module downloads nothing and replaces a
-missing metric by no other one. It says which file is missing. Files are found by their names; their content is not
-checked.
+Each metric is available only if its weights are already on this machine. This module downloads nothing, and never
+replaces a missing metric by another one. It says which file is missing. Files are found by their names; their content
+is not checked.
 """
 
 import functools

@@ -24,7 +24,7 @@ class DriftMeasurement:
 
     Args:
         color (`float`): largest relative change of the mean of a color channel.
-        sharpness (`float`): mean magnitude of the Laplacian, divided by that of the start frame.
+        sharpness (`float`): mean magnitude of the Laplacian, divided by the same mean of the start frame.
         still_st_lpips (`float`): ST-LPIPS over the still region; NaN where that region is too small.
         still_psnr (`float`): PSNR over the still region in dB; NaN where that region is too small.
     """

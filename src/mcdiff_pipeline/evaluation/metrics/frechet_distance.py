@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The Fréchet distance between two sets of images or videos, on the features of a network.
 
-With the features of Inception this is FID, with those of I3D it is FVD. With other features it is neither, and reports
-name it after those features.
+With the features of Inception this is FID, with the features of I3D it is FVD. With other features it is neither of
+them, and reports name it after these features.
 """
 
 import numpy as np

@@ -5,7 +5,7 @@ The patch around the true position of a handle in the true video is searched for
 The place with the best match is where the handle is. This works on any content. The paper detects body keypoints on
 the output instead, which works on people only.
 
-Read the result beside its reference values, which reports show. The true video gives 0 by construction. A still gives
+Compare the result with its reference values, which reports show. The true video gives 0 by construction. A still gives
 the length of the motion, as far as the search finds it. A splat along the true flow shows how far texture alone can be
 followed.
 """

@@ -2,7 +2,7 @@
 """Keypoint distance: detects the keypoints of people in the output and compares them with the true ones.
 
 The paper detects keypoints with HRNet; this module uses MediaPipe. A detector infers each joint from the whole body,
-so it is several pixels off on the true video too. Reports show that error of the true video beside the others.
+so it is several pixels off on the true video too. Reports also show this error of the true video.
 """
 
 import numpy as np

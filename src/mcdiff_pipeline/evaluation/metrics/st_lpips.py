@@ -163,7 +163,7 @@ class STLPIPS:
 
     @torch.no_grad()
     def activations(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Activations of the network, which allow to compare one image with several others at the cost of one.
+        """Activations of the network. Compute them once to compare one image with several others.
 
         Args:
             images (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.

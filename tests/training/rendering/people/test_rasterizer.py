@@ -8,7 +8,7 @@ from rendering.people.rasterizer import flow_and_occlusion, project_all, rasteri
 
 
 def test_flow_of_a_known_translation_is_exact():
-    # A square two metres away moves by (0.1, -0.05) metres and 0.2 metres nearer.
+    # A square 2 meters away moves by (0.1, -0.05) meters, and 0.2 meters nearer.
     square = np.array([[-0.5, -0.5, 2], [0.5, -0.5, 2], [0.5, 0.5, 2], [-0.5, 0.5, 2]])
     triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
     view = np.array([60.0, 32, 32, 1, 0, 0, 0, 1, 0])
