@@ -144,7 +144,7 @@ class FrameDenoiser:
             self.scheduler = copy.deepcopy(pipe.scheduler)
 
     @staticmethod
-    def of_running_callback(pipe: DiffusionPipeline) -> "FrameDenoiser | None":
+    def of_running_callback(pipe: object) -> "FrameDenoiser | None":
         """The denoiser of `pipe` that called the callback that runs in this thread; None outside of callbacks."""
         denoiser = _DENOISER_OF_CALLBACK.get()
         return denoiser if denoiser is not None and denoiser.pipe is pipe else None

@@ -151,9 +151,9 @@ def check_state(
         raise ValueError(
             "The state holds no start image, but this model needs one: continue a state with the model that made it."
         )
-    if state.prompt_embeds is None and reads_text(unet):
+    if reads_text(unet) and state.prompt_embeds is None:
         raise ValueError(
-            "The state holds no encoded text, but this model reads text: continue a state with the model that made it."
+            "The state holds no encoded text, but this model needs it: continue a state with the model that made it."
         )
 
 
