@@ -312,6 +312,7 @@ class Recording:
     ) -> "Recording":
         """Writes the video, and keeps what the other outputs need."""
         from mcdiff_pipeline.video import VideoWriter
+        from mcdiff_pipeline.video.writer import interrupt_postponed
 
         last = clip.settings.num_frames - 1
         in_tiles = {round(k * last / (CONTACT_SHEET_FRAMES - 1)) for k in range(CONTACT_SHEET_FRAMES)}
@@ -320,11 +321,12 @@ class Recording:
         try:
             with video:
                 for frame, state in frames:
-                    video.write(frame)
-                    if video.num_frames - 1 in in_tiles:
-                        recording.tiles[video.num_frames - 1] = frame
-                    if outputs.flow_video is not None and state.dense_flow is not None:
-                        recording.flows.append(state.dense_flow.float().cpu())
+                    with interrupt_postponed():  # all outputs end with the same frame
+                        video.write(frame)
+                        if video.num_frames - 1 in in_tiles:
+                            recording.tiles[video.num_frames - 1] = frame
+                        if outputs.flow_video is not None and state.dense_flow is not None:
+                            recording.flows.append(state.dense_flow.float().cpu())
         except KeyboardInterrupt:
             recording.is_stopped = True
         recording.num_frames = video.num_frames

@@ -1,7 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+import inspect
 import json
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -14,6 +16,7 @@ from mcdiff_pipeline.video import VideoWriter, read_video, write_video
 from support.moving_square import mean_error, moving_square, tolerance
 
 
+VIDEO_WRITER = inspect.getfile(VideoWriter)
 METADATA = {
     "strokes": [{"points": [[1.5, 2.25], [-3.0, 1e-7]]}],
     "seed": 2**40,
@@ -216,10 +219,45 @@ def test_ctrl_c_keeps_the_frames_made_so_far(path):
             if writer.num_frames == 5:
                 threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     video = read_video(path)
-    assert len(video.frames) - writer.num_frames in (0, 1)  # Ctrl-C may come between a frame and its count
+    assert len(video.frames) == writer.num_frames
     assert mean_error(video.frames[:5], [np.full((48, 64, 3), value) for value in range(5)]) < 2
     assert video.metadata == {"seed": 1}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_ctrl_c_at_any_line_of_write_leaves_the_counted_frames(tmp_path):
+    frame = np.zeros((48, 64, 3), np.uint8)
+
+    def lines_until_ctrl_c(name, line):
+        """Writes frames with Ctrl-C before the given line of the third `write`; returns the lines of that call."""
+        lines = 0
+
+        def trace(code, event, _):
+            nonlocal lines
+            if event == "line":
+                if lines == line:
+                    signal.raise_signal(signal.SIGINT)
+                lines += 1
+            return trace
+
+        writer = VideoWriter(tmp_path / name, fps=8)
+        try:
+            with writer:
+                writer.write(frame)
+                writer.write(frame)
+                sys.settrace(lambda code, *_: trace if code.f_code.co_filename == VIDEO_WRITER else None)
+                try:
+                    writer.write(frame)
+                finally:
+                    sys.settrace(None)
+        except KeyboardInterrupt:
+            pass
+        assert len(read_video(tmp_path / name).frames) == writer.num_frames
+        return lines, writer.num_frames
+
+    lines, _ = lines_until_ctrl_c("whole.mp4", None)
+    kept = {lines_until_ctrl_c(f"{line}.mp4", line)[1] for line in range(lines)}
+    assert kept == {2, 3}
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05])

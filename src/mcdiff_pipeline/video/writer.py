@@ -128,9 +128,9 @@ class VideoWriter:
             )
         video_frame = self._to_video_frame(frame)
         video_frame.pts, video_frame.time_base = self.num_frames, 1 / self._rate
-        # Encoding and writing are one call into C. So Ctrl-C comes before or after it, and no packet is lost.
-        list(map(container.mux, map(self._stream.encode, [video_frame])))
-        self.num_frames += 1
+        with interrupt_postponed():  # Ctrl-C comes before or after it: the file holds `num_frames` frames
+            container.mux(self._stream.encode(video_frame))
+            self.num_frames += 1
 
     def close(self) -> None:
         """Finishes the file and moves it to its path.
@@ -140,7 +140,7 @@ class VideoWriter:
         """
         if self._container is None:
             raise ValueError(f"No frames were given for '{self.path}', but a video needs at least 1.")
-        with _interrupt_postponed():
+        with interrupt_postponed():
             try:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
@@ -230,8 +230,11 @@ def write_video(
 
 
 @contextmanager
-def _interrupt_postponed() -> Iterator[None]:
-    """Delays Ctrl-C until the block ends. Only the main thread receives it."""
+def interrupt_postponed() -> Iterator[None]:
+    """Delays Ctrl-C until the block ends, so that nothing in it is left half done.
+
+    Only the main thread receives Ctrl-C; in another thread this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
