@@ -1,11 +1,12 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Drawing strokes over an image, and contact sheets."""
+"""Drawing strokes, points and regions over an image, and contact sheets."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw
 
 from .atomic_files import atomic_path
 from .strokes import StrokeSheet
@@ -13,6 +14,8 @@ from .strokes import StrokeSheet
 
 MOVE_COLOR = (255, 70, 40)
 HOLD_COLOR = (60, 160, 255)
+# Told apart also by people who see few colors (Okabe and Ito, "Color Universal Design").
+REGION_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
 
 def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
@@ -31,16 +34,18 @@ def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
     unit = max(image.width, image.height) * smooth / 150
     for stroke in sheet.scaled(*layer.size).strokes:
         if stroke.kind == "hold":
-            _draw_ring(canvas, stroke.points[0], unit)
+            _draw_ring(canvas, stroke.points[0], unit, HOLD_COLOR)
         else:
             _draw_arrow(canvas, stroke.points, unit)
     layer = layer.resize(image.size, Image.Resampling.LANCZOS)
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
-def _draw_ring(canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+def _draw_ring(
+    canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float, ring_color: tuple[int, int, int]
+) -> None:
     x, y = center
-    for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
+    for radius, color in ((2.5 * unit, "white"), (2 * unit, ring_color), (unit, "white")):
         canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
@@ -58,6 +63,45 @@ def _draw_arrow(canvas: ImageDraw.ImageDraw, points: Sequence[tuple[float, float
             for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
         ]
         canvas.polygon(head, fill=color)
+
+
+def draw_regions(image: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    """Draws regions over an image: each tinted in its own color, the rest dark.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size.
+        masks (`Sequence[np.ndarray]`): float32 `[H, W]` in [0, 1], of the image's size, later ones in front.
+
+    Returns:
+        `PIL.Image.Image`: a new image of the same size, RGB.
+    """
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    drawn = 0.3 * pixels
+    for number, mask in enumerate(masks):
+        color = np.float32(ImageColor.getrgb(REGION_COLORS[number % len(REGION_COLORS)]))
+        share = np.asarray(mask, dtype=np.float32)[..., None]
+        drawn = drawn * (1 - share) + (0.7 * pixels + 0.3 * color) * share
+    return Image.fromarray(drawn.round().clip(0, 255).astype(np.uint8))
+
+
+def draw_points(
+    image: Image.Image, points: Sequence[tuple[float, float]], colors: Sequence[tuple[int, int, int]]
+) -> Image.Image:
+    """Draws points over an image, each as a ring of its color.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size.
+        points (`Sequence[tuple[float, float]]`): (x, y) in pixels of the image.
+        colors (`Sequence[tuple[int, int, int]]`): RGB, one for each point.
+
+    Returns:
+        `PIL.Image.Image`: a new image of the same size, RGB.
+    """
+    drawn = image.convert("RGB")
+    canvas = ImageDraw.Draw(drawn)
+    for point, color in zip(points, colors, strict=True):
+        _draw_ring(canvas, point, max(image.width, image.height) / 150, color)
+    return drawn
 
 
 def contact_sheet(
