@@ -28,6 +28,7 @@ MODULES = (
     "input_checks",
     "latent_codec",
     "model_files",
+    "regions",
     "rollout",
     "strokes",
 )
