@@ -45,7 +45,7 @@ from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layers import Layers
 from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
-from .regions import LabelMap, Region
+from .regions import MaskInput, Region
 from .rollout import Motion, RolloutState, noise_state_of
 from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
 
@@ -54,7 +54,7 @@ from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
 StrokesInput = Sequence[Stroke] | StrokeSheet | str | os.PathLike
 
 # Regions of one image: a list of them, or a label map.
-RegionsInput = Sequence[Region] | LabelMap
+RegionsInput = Sequence[Region] | MaskInput
 
 
 @dataclass
