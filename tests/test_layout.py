@@ -19,7 +19,7 @@ ROWS = (
     {"denoising", "input_checks"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
-    {"annotation", "hub"},
+    {"annotation", "hub", "segmentation"},
     {"evaluation"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.

@@ -65,8 +65,8 @@ def find_regions(
         return tuple(sheet.regions)
     if sheet.regions:
         raise InputError(
-            f"--regions {option} is given, but the stroke sheet has {len(sheet.regions)} regions of its own; leave the "
-            "option out, or remove them from the sheet."
+            f"--regions {option} is given, but the stroke sheet has {len(sheet.regions)} regions of its own; leave "
+            "the option out, or remove them from the sheet."
         )
     if option == "auto":
         from mcdiff_pipeline.segmentation import regions_of_strokes

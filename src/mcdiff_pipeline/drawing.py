@@ -78,7 +78,7 @@ def draw_regions(image: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     drawn = 0.3 * pixels
     for number, mask in enumerate(masks):
-        color = np.float32(ImageColor.getrgb(REGION_COLORS[number % len(REGION_COLORS)]))
+        color = np.array(ImageColor.getrgb(REGION_COLORS[number % len(REGION_COLORS)]), dtype=np.float32)
         share = np.asarray(mask, dtype=np.float32)[..., None]
         drawn = drawn * (1 - share) + (0.7 * pixels + 0.3 * color) * share
     return Image.fromarray(drawn.round().clip(0, 255).astype(np.uint8))

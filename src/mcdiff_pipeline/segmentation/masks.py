@@ -107,12 +107,14 @@ def soft_mask(logits: np.ndarray, specks: np.ndarray, holes: np.ndarray, height:
     softness = _SOFTNESS * max(1.0, max(height, width) / _SHARP_SIZE)
     # Where the logits are flat, their sign decides; where they are steep, their values do.
     mask = fine.div_(slope.sqrt_().mul_(softness).clamp_(min=0.02, max=1.0)).sigmoid_()
-    near = np.ones((3, 3))
+    # What is cleared or filled reaches a little beyond its outline, but not into the thing, or out of it.
+    is_thing = (logits[: len(specks), : specks.shape[1]] > 0) & ~specks | holes
     if specks.any():
-        cleared = ndimage.binary_dilation(specks, near) & ~((logits[: len(specks), : specks.shape[1]] > 0) & ~specks)
+        cleared = ndimage.binary_dilation(specks, iterations=2) & ~is_thing
         mask = torch.minimum(mask, 1 - _interpolated(_on_grid(cleared, logits), height, width))
     if holes.any():
-        mask = torch.maximum(mask, _interpolated(_on_grid(ndimage.binary_dilation(holes, near), logits), height, width))
+        filled = ndimage.binary_dilation(holes, iterations=2) & is_thing
+        mask = torch.maximum(mask, _interpolated(_on_grid(filled, logits), height, width))
     return mask.numpy()
 
 
@@ -124,7 +126,7 @@ def _on_grid(cells: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(grid: np.ndarray, height: int, width: int) -> torch.Tensor:
-    """A square grid, whose side is the longer side of the picture, at the picture's size, float32 `[height, width]`."""
+    """A square grid, whose side is the longer side of the picture, at the picture's size: float32 `[H, W]`."""
     cell = max(height, width) / len(grid)
     # The rows and columns that the pixels lie in, and one more, which bilinear interpolation reads.
     grid = grid[: math.ceil(height / cell) + 1, : math.ceil(width / cell) + 1]

@@ -64,8 +64,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     values = [config.get(name) for name in ("mean", "std")]
     if (values[0] is None) != (values[1] is None) or not all(value is None or _is_color(value) for value in values):
         raise ValueError(
-            f"{path}: mean and std are {values[0]!r} and {values[1]!r}; both are three numbers, or null if the encoder "
-            "normalizes by itself."
+            f"{path}: mean and std are {values[0]!r} and {values[1]!r}; both are three numbers, or null if the "
+            "encoder normalizes by itself."
         )
     return config
 

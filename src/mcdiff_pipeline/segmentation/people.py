@@ -125,5 +125,7 @@ def regions_of_people(image: ImageInput, segmenter: PersonSegmenter) -> list[Reg
             masks.append(person.mask)
         else:
             row, column = np.argwhere(person.mask == person.mask.max())[0]
-            logger.warning(f"No region for the person at ({column}, {row}): {person.warning}; draw the region yourself.")
+            logger.warning(
+                f"No region for the person at ({column}, {row}): {person.warning}; draw the region yourself."
+            )
     return [Region(mask=mask) for mask in without_overlap(masks)]

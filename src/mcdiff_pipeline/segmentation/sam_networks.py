@@ -113,12 +113,13 @@ class EncoderInput:
             antialias=True,
         )[0]
         values = resized.permute(1, 2, 0).numpy() * 255
+        mean = np.array(self.mean, dtype=np.float32)
         if self.is_square:
-            square = np.broadcast_to(np.float32(self.mean), (self.size, self.size, 3)).copy()
+            square = np.broadcast_to(mean, (self.size, self.size, 3)).copy()
             square[: values.shape[0], : values.shape[1]] = values
             values = square
         if self.std is not None:
-            values = (values - np.float32(self.mean)) / np.float32(self.std)
+            values = (values - mean) / np.array(self.std, dtype=np.float32)
         elif self.dtype == np.uint8:
             values = values.round()
         if not self.is_channels_last:
@@ -145,8 +146,8 @@ class SamNetworks:
     """Encoder and decoder of a folder, on the CPU, with as many threads as PyTorch has.
 
     Args:
-        folder (`str` or `os.PathLike`, *optional*): contains `encoder.onnx`, `decoder.onnx` and, if the defaults are wrong for
-            this encoder, `config.json`; see [`find_segmenter`].
+        folder (`str` or `os.PathLike`, *optional*): contains `encoder.onnx`, `decoder.onnx` and, if
+            the defaults are wrong for this encoder, `config.json`; see [`find_segmenter`].
 
     Attributes:
         encoder_input (`EncoderInput`): how the encoder wants its picture.
@@ -210,14 +211,14 @@ class SamNetworks:
         positions = [(x * scale - 0.5, y * scale - 0.5) for x, y in points] + [(0, 0)]
         values = {
             "image_embeddings": embedding.features,
-            "point_coords": np.float32([positions]),
-            "point_labels": np.float32([[*labels, _PADDING_LABEL]]),
+            "point_coords": np.array([positions], dtype=np.float32),
+            "point_labels": np.array([[*labels, _PADDING_LABEL]], dtype=np.float32),
             "mask_input": np.zeros((1, 1, _GRID, _GRID), np.float32) if previous is None else previous[None, None],
-            "has_mask_input": np.float32([previous is not None]),
+            "has_mask_input": np.array([previous is not None], dtype=np.float32),
             # Only the masks on the grid are used, so the resized ones are as small as they can be.
-            "orig_im_size": np.float32([embedding.height, embedding.width]) * (_GRID / longer),
+            "orig_im_size": np.array([side / longer * _GRID for side in (embedding.height, embedding.width)]),
         }
-        values["orig_im_size"] = values["orig_im_size"].round().clip(1)
+        values["orig_im_size"] = values["orig_im_size"].round().clip(1).astype(np.float32)
         iou, logits = self._decoder.run(_DECODER_OUTPUTS, {name: values[name] for name in self._inputs})
         return logits[0], iou[0]
 
