@@ -12,7 +12,7 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "rollout", "polygons", "model_files", "model_names", "atomic_files"},
+    {"flow", "rollout", "model_files", "model_names", "atomic_files"},
     {"regions", "strokes", "drawing"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"conditioning"},
@@ -26,7 +26,6 @@ ROWS = (
 REMOTE_CODE = {
     "flow",
     "rollout",
-    "polygons",
     "model_files",
     "regions",
     "strokes",

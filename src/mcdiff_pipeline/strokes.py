@@ -21,8 +21,16 @@ from typing import Any, Literal, Self
 
 import torch
 
-from .polygons import checked_points, is_number
-from .regions import MAX_MASK_PIXELS, MAX_REGIONS, Region, check_fit, check_regions, region_at
+from .regions import (
+    MAX_MASK_PIXELS,
+    MAX_REGIONS,
+    Region,
+    check_fit,
+    check_regions,
+    checked_points,
+    is_number,
+    region_at,
+)
 
 
 # A sheet without regions is written in version 1, which earlier releases read.

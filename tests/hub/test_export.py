@@ -28,7 +28,6 @@ MODULES = (
     "input_checks",
     "latent_codec",
     "model_files",
-    "polygons",
     "regions",
     "rollout",
     "strokes",
