@@ -332,9 +332,7 @@ class Layers:
 
     # Strokes
 
-    def layer_at(
-        self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]
-    ) -> int:
+    def layer_at(self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]) -> int:
         """
         The layer of the thing that a stroke began on.
 

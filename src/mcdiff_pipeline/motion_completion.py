@@ -2,7 +2,6 @@
 """From the strokes of one step to its motion: F, at the size that it was trained for, and rigid layers."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch

@@ -25,6 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
+from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file names
 from .flow import to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
@@ -38,8 +39,8 @@ from .input_checks import (
     check_state,
     check_step,
     check_text,
-    regions_of_call,
     reads_text,
+    regions_of_call,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layers import Layers
@@ -47,6 +48,7 @@ from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import MaskInput, Region
 from .rollout import Motion, RolloutState, noise_state_of
+from .similarity import fit_similarity  # noqa: F401
 from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
 
 

@@ -121,7 +121,9 @@ class RolloutState:
 
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
-        moved: dict[str, Any] = {name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"}
+        moved: dict[str, Any] = {
+            name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"
+        }
         if self.layers is not None:
             moved["layers"] = self.layers.to(device)
         return replace(self, **moved)
@@ -215,7 +217,13 @@ class RolloutState:
             )
             state._check()
         except (
-            AttributeError, KeyError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RuntimeError,
+            SafetensorError,
+            TypeError,
+            ValueError,
         ) as error:
             raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
         return state.to(device)
