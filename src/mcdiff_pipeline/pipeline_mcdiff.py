@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -510,7 +511,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         state = replace(state, frame=frame)
         motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames)
         self.maybe_free_model_hooks()
-        return to_pixels(motion.dense_flow, self.vae_scale_factor)
+        return to_pixels(cast(torch.Tensor, motion.dense_flow), self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -1038,4 +1039,4 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         (images,) = FrameDecoder(self.vae, detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
-        return [video[0] for video in frames] if output_type == "pil" else frames[:, 0]
+        return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]

@@ -44,14 +44,16 @@ class Motion:
     def still(self) -> Self:
         """The motion in which nothing moves and no stroke specifies anything."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        zeros = (None if part is None else torch.zeros_like(part) for part in parts)
-        return type(self)(*zeros, layers=None if self.layers is None else self.layers.still())
+        dense_flow, sparse_flow, mask = (None if part is None else torch.zeros_like(part) for part in parts)
+        layers = None if self.layers is None else self.layers.still()
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
     def to(self, device: torch.device | str) -> Self:
         """The same motion on another device."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        moved = (None if part is None else part.to(device) for part in parts)
-        return type(self)(*moved, layers=None if self.layers is None else self.layers.to(device))
+        dense_flow, sparse_flow, mask = (None if part is None else part.to(device) for part in parts)
+        layers = None if self.layers is None else self.layers.to(device)
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
 
 @dataclass(frozen=True, eq=False)
