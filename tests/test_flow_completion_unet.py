@@ -490,7 +490,7 @@ def test_two_flows_are_mixed_in_half_precision(dtype):
 
 @pytest.fixture
 def three_strokes():
-    """The arguments of `region_channels` on a grid of 1 x 6: two regions with one stroke each, and a stroke outside."""
+    """The arguments of `region_channels` on a 1 x 6 grid: two regions with one stroke each, a stroke outside."""
     regions = torch.zeros(1, 2, 1, 6)
     regions[0, 0, 0] = torch.tensor([1.0, 0.75, 0.0, 0.0, 0.0, 0.0])
     regions[0, 1, 0] = torch.tensor([0.0, 0.25, 1.0, 0.5, 0.0, 0.0])

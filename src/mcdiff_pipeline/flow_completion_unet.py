@@ -533,7 +533,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 "Regions are given, but this model does not read them (`reads_regions` is False in its config): leave "
                 "them out, or widen the model by `FlowCompletionUNet.widened` and train it."
             )
-        number = shapes["regions"][1] if regions is not None and regions.ndim == 4 else "num_regions"
+        number = regions.shape[1] if regions is not None and regions.ndim == 4 else "num_regions"
         needed = {
             "regions": (batch_size, number, height, width),
             "region_sparse_flow": (batch_size, number, 2, height, width),

@@ -30,7 +30,7 @@ MIN_CELLS = 4
 # Where regions are given, only those that a stroke touches with this probability, a random half with the next one, and
 # all of them otherwise.
 TOUCHED_PROBABILITY, HALF_PROBABILITY = 0.35, 0.15
-# A region that is given is spoiled with this probability.
+# A region that is given is spoiled with this probability, by at most one latent cell.
 SPOILED_PROBABILITY = 0.65
 # The strokes of a sample are all on one thing with this probability.
 ONE_THING_PROBABILITY = 0.5
@@ -113,7 +113,7 @@ def draw_regions(
     for number, label in enumerate(labels, 1):
         region = mask == label
         if rng.random() < SPOILED_PROBABILITY:
-            region = spoil(region, mask.shape[0] // size[0], rng)
+            region = spoil(region, int(rng.integers(1, mask.shape[0] // size[0] + 1)), rng)
         regions[region] = number
     numbers = at(regions, points)
     if rng.random() < 0.5:
