@@ -56,7 +56,7 @@ class MotionCompleter:
             `tuple[int, int]`: (height, width) in cells: `grid` itself if F has no size of its own or `grid` is about
             that size, else a grid of F's area at the same aspect ratio.
         """
-        size = None if self.flow_completion is None else getattr(self.flow_completion.config, "sample_size", None)
+        size = None if self.flow_completion is None else self.flow_completion.config.sample_size
         if size is None:
             return grid
         zoom = math.sqrt(size**2 / (grid[0] * grid[1]))
@@ -186,7 +186,7 @@ class MotionCompleter:
         sparse_flow, mask = self._rasterize(state, flat, num_frames, own_grid)
         sparse_flow, mask = sparse_flow.unflatten(0, (batch, number)), mask.unflatten(0, (batch, number))
         visible = resize_shares(layers.visible, own_grid)
-        if getattr(self._model.config, "reads_regions", False):
+        if self._model.config.reads_regions:
             flow = self._complete_together(state, visible, sparse_flow, mask)
         else:
             flow = self._complete_each(state, layers, sparse_flow, mask)
