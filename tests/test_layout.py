@@ -18,6 +18,7 @@ ROWS = (
     {"layers", "rollout"},
     {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
+    {"call_inputs"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
     {"annotation", "hub"},
@@ -41,6 +42,7 @@ REMOTE_CODE = {
     "conditioning",
     "denoising",
     "input_checks",
+    "call_inputs",
     "pipeline_mcdiff",
 }
 
