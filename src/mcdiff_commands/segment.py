@@ -51,6 +51,7 @@ def segment(
     Writes a mask at the image's size, for `mcdiff generate --regions` and for `Region(mask=...)` in Python. One point
     may mean a thing or a part of it; more points say it better. A warning tells if the mask may be wrong.
     """
+    from mcdiff_pipeline import Region
     from mcdiff_pipeline.drawing import HOLD_COLOR, MOVE_COLOR, draw_points, draw_regions, save_image
 
     check_output(output, (".png",))
@@ -63,12 +64,12 @@ def segment(
     loaded = load_segmenter(segmenter)
     with checking_input():
         found = loaded.segment(picture, points, labels)
-    if not found.mask.any():
+    if found.mask.sum() < 1:
         raise InputError(f"there is no thing at {point[0][0]:g},{point[0][1]:g}; give other or more points.")
     _write_mask(found.mask, output)
     if overlay is not None:
         colors = [MOVE_COLOR] * len(point) + [HOLD_COLOR] * len(not_point)
-        save_image(draw_points(draw_regions(to_pil(picture), [found.mask]), points, colors), overlay)
+        save_image(draw_points(draw_regions(to_pil(picture), [Region(found.mask)]), points, colors), overlay)
     if found.warning is not None:
         print(f"mcdiff: warning: {output} may be wrong: {found.warning}; give more points.", file=sys.stderr)
     height, width = found.mask.shape
