@@ -23,7 +23,10 @@ def measure_whole(flow: torch.Tensor, asked: torch.Tensor, share: torch.Tensor) 
     """Measures the flow of one step.
 
     Inside are the cells that the thing covers by more than half. Outside are those with no part of it within
-    `LEAK_DISTANCE` cells. All lengths are divided by the mean length of the motion asked for inside.
+    `LEAK_DISTANCE` cells. One flow vector cannot be right for both sides of an outline that crosses its cell. So in a
+    cell of which the thing covers the share s, every motion from s times the motion asked for to all of it is right,
+    and the error is the distance to the nearest of these. All lengths are divided by the mean inside of s times the
+    motion asked for, so that no motion at all has a miss of 1.
 
     Args:
         flow (`torch.Tensor`): `[2, h, w]`, the flow.
@@ -33,7 +36,8 @@ def measure_whole(flow: torch.Tensor, asked: torch.Tensor, share: torch.Tensor) 
     Returns:
         `dict[str, float]`: `miss`, the mean error inside; `leak`, the mean motion outside (NaN if nothing is
         outside); `tear`, the standard deviation of the error vector inside; `slowest`, the 10th percentile over the
-        cells inside of the motion along the one asked for, 1 where it is as asked.
+        cells inside of 1 + the error along the motion asked for, in parts of it: 1 where the motion is as asked, 0
+        where it is missing.
 
     Raises:
         ValueError: if the thing covers no cell by more than half.
@@ -45,10 +49,13 @@ def measure_whole(flow: torch.Tensor, asked: torch.Tensor, share: torch.Tensor) 
             "larger size."
         )
     outside = F.max_pool2d(share[None, None], 2 * LEAK_DISTANCE + 1, 1, LEAK_DISTANCE)[0, 0] == 0
-    errors, wanted = (flow - asked)[:, inside], asked[:, inside]
-    length = wanted.norm(dim=0).mean()
-    along = (flow[:, inside] * wanted).sum(dim=0) / wanted.square().sum(dim=0).clamp(min=1e-12)
+    moved, wanted, covered = flow[:, inside], asked[:, inside], share[inside]
+    squared = wanted.square().sum(dim=0).clamp(min=1e-12)
+    nearest = torch.maximum((moved * wanted).sum(dim=0) / squared, covered).clamp(max=1)
+    errors = moved - nearest * wanted
+    length = (covered * wanted.norm(dim=0)).mean()
     spread = (errors - errors.mean(dim=1, keepdim=True)).square().sum(dim=0).mean().sqrt()
+    along = 1 + (errors * wanted).sum(dim=0) / (covered * squared)
     return {
         "miss": float(errors.norm(dim=0).mean() / length),
         "leak": float(flow[:, outside].norm(dim=0).mean() / length),

@@ -5,7 +5,6 @@ Only the flow of the first step is measured, so nothing is denoised. The measure
 `wholes/NAME.json` as soon as it is finished, so an interrupted run resumes. `wholes.json` says what they belong to.
 """
 
-import inspect
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from ..atomic_files import atomic_path
 from ..hub.fingerprint import model_fingerprint
 from ..image_processor import ImageProcessor
 from ..pipeline_mcdiff import MCDiffPipeline
+from ..regions import Region
 from ..rollout import RolloutState
 from .progress import progress_bar
 from .records import COMPLETED_FLOW, write_json
@@ -30,8 +30,9 @@ from .whole_summary import WholeMeasurement, WholesSummary, summarize_wholes
 from .whole_tables import wholes_section
 
 
-# What a model is given in addition to strokes, by the suffix of the name of its method.
-REGION_SUFFIXES = ("", ", region", ", rigid region")
+# What a model is given in addition to strokes, by the suffix of the name of its method: for each region whether it is
+# rigid.
+REGIONS: dict[str, tuple[bool, ...]] = {"": (), ", region": (False,), ", rigid region": (True,)}
 
 
 class WholeEvaluator:
@@ -62,14 +63,9 @@ class WholeEvaluator:
     ) -> Iterator[tuple[str, RolloutState]]:
         """The start of a model: without regions, with the thing as a region, and with it as a rigid one."""
         height, width = _working_size(pipe, mask, size)
-        yield "", pipe.start(photograph.image, height, width)
-        if "regions" not in inspect.signature(pipe.start).parameters:
-            return
-        from ..regions import Region
-
-        for suffix, rigid in zip(REGION_SUFFIXES[1:], (False, True), strict=True):
-            region = Region(mask, rigid=rigid)
-            yield suffix, pipe.start(photograph.image, height, width, regions=[region])
+        for suffix, regions in REGIONS.items():
+            given = [Region(mask, rigid=rigid) for rigid in regions]
+            yield suffix, pipe.start(photograph.image, height, width, regions=given or None)
 
     def _measure_model(
         self, method: str, pipe: MCDiffPipeline, state: RolloutState, name: str, mask: np.ndarray, size: int
