@@ -57,7 +57,9 @@ class _Step:
         if self.state.layers is None:
             return None
         if self.motion.layers is None:
-            raise ValueError("The state has layers, but the motion has none: give the one that the pipeline completes.")
+            raise ValueError(
+                "The state has layers, but the motion has none: give the one that the pipeline completes."
+            )
         return self.state.layers.advance(self.motion.layers)
 
     @cached_property
@@ -121,7 +123,9 @@ class _Condition:
 # always built in this order, so that gradients with respect to the flow are summed in one order.
 CONDITIONS = {
     "previous_frame": _Condition(lambda step: step.state.latents),
-    "start_picture": _Condition(lambda step: step.carried_latents, reads=("dense_flow", "accumulated_flow", "start_image")),
+    "start_picture": _Condition(
+        lambda step: step.carried_latents, reads=("dense_flow", "accumulated_flow", "start_image")
+    ),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),

@@ -56,9 +56,7 @@ class FrameDecoder:
         stacked = torch.stack(list(latents), dim=1)  # [B, N, C, h, w]
         return decode_latents(self.vae, stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2]).unbind(1)
 
-    def _with_detail(
-        self, state: RolloutState, decoded: torch.Tensor, reconstruction: torch.Tensor
-    ) -> torch.Tensor:
+    def _with_detail(self, state: RolloutState, decoded: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         """The frame `[B, 3, H, W]` of a state from what its latents and its carried latents decode to."""
         size = (decoded.shape[2], decoded.shape[3])
         if state.frame == 0:

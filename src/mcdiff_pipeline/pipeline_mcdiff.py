@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -25,6 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
+from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file names
 from .flow import to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
@@ -38,8 +40,8 @@ from .input_checks import (
     check_state,
     check_step,
     check_text,
-    regions_of_call,
     reads_text,
+    regions_of_call,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layers import Layers
@@ -47,6 +49,7 @@ from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import MaskInput, Region
 from .rollout import Motion, RolloutState, noise_state_of
+from .similarity import fit_similarity  # noqa: F401
 from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
 
 
@@ -508,7 +511,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         state = replace(state, frame=frame)
         motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames)
         self.maybe_free_model_hooks()
-        return to_pixels(motion.dense_flow, self.vae_scale_factor)
+        return to_pixels(cast(torch.Tensor, motion.dense_flow), self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -1036,4 +1039,4 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         (images,) = FrameDecoder(self.vae, detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
-        return [video[0] for video in frames] if output_type == "pil" else frames[:, 0]
+        return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]

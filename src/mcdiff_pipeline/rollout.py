@@ -44,14 +44,16 @@ class Motion:
     def still(self) -> Self:
         """The motion in which nothing moves and no stroke specifies anything."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        zeros = (None if part is None else torch.zeros_like(part) for part in parts)
-        return type(self)(*zeros, layers=None if self.layers is None else self.layers.still())
+        dense_flow, sparse_flow, mask = (None if part is None else torch.zeros_like(part) for part in parts)
+        layers = None if self.layers is None else self.layers.still()
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
     def to(self, device: torch.device | str) -> Self:
         """The same motion on another device."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        moved = (None if part is None else part.to(device) for part in parts)
-        return type(self)(*moved, layers=None if self.layers is None else self.layers.to(device))
+        dense_flow, sparse_flow, mask = (None if part is None else part.to(device) for part in parts)
+        layers = None if self.layers is None else self.layers.to(device)
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,9 @@ class RolloutState:
 
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
-        moved: dict[str, Any] = {name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"}
+        moved: dict[str, Any] = {
+            name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"
+        }
         if self.layers is not None:
             moved["layers"] = self.layers.to(device)
         return replace(self, **moved)
@@ -215,7 +219,13 @@ class RolloutState:
             )
             state._check()
         except (
-            AttributeError, KeyError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RuntimeError,
+            SafetensorError,
+            TypeError,
+            ValueError,
         ) as error:
             raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
         return state.to(device)
