@@ -66,7 +66,7 @@ def measure_whole(flow: torch.Tensor, asked: torch.Tensor, share: torch.Tensor) 
 
 def mean_rule(asked: AskedMotion, size: tuple[int, int], share: torch.Tensor) -> torch.Tensor:
     """The mean displacement of the strokes inside the thing, zero elsewhere. Arguments as in `similarity_rule`."""
-    step = asked.displacements(asked.start_points()).mean(axis=0)
+    step = asked.displacements(asked.start_points).mean(axis=0)
     return _inside_only(np.broadcast_to(step, (*share.shape, 2)), asked, size, share)
 
 
@@ -83,7 +83,7 @@ def similarity_rule(asked: AskedMotion, size: tuple[int, int], share: torch.Tens
     Returns:
         `torch.Tensor`: `[2, h, w]` in pixels of the working size.
     """
-    points = asked.start_points()
+    points = asked.start_points
     steps = asked.displacements(points)
     center, mean = points.mean(axis=0), steps.mean(axis=0)
     arms = (points - center) @ (1, 1j)  # points and displacements as complex numbers

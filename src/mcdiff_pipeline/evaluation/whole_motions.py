@@ -8,6 +8,7 @@ shape. In comments they are in pixels of a working size of 256 × 256.
 import math
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,14 +96,16 @@ class AskedMotion:
         arms = points - self._center
         return arms @ np.array([[cosine, sine], [-sine, cosine]]) - arms
 
+    @cached_property
     def start_points(self) -> np.ndarray:
         """`[N, 2]`: (x, y) in pixels of the photograph where the strokes inside the thing start."""
         return _spread_points(self.mask, self.setup.strokes, INSETS)
 
+    @cached_property
     def strokes(self) -> list[Stroke]:
         """The strokes inside the thing, and the holds."""
         strokes = []
-        for point in self.start_points():
+        for point in self.start_points:
             track = [tuple(point + self.displacements(point, step)) for step in range(STEPS + 1)]
             still = math.dist(track[0], track[-1]) == 0  # the center of a rotation
             strokes.append(Stroke(track[:1], kind="hold") if still else Stroke(track, frames=list(range(STEPS + 1))))
@@ -149,7 +152,7 @@ def _spread_points(mask: np.ndarray, number: int, margins: tuple[int, ...]) -> n
     grid = [max(1, round(side * scale)) for side in mask.shape]
     covered = F.interpolate(torch.from_numpy(mask)[None, None].float(), grid, mode="area")
     for margin in margins:
-        eroded = -F.max_pool2d(-covered, 2 * margin + 1, 1, margin)[0, 0] > 0.5
+        eroded = -_grow(-covered, margin)[0, 0] > 0.5
         if eroded.sum() >= SMALLEST_SHARE * covered.sum():
             break
     places = np.argwhere(eroded.numpy())
@@ -160,3 +163,9 @@ def _spread_points(mask: np.ndarray, number: int, margins: tuple[int, ...]) -> n
         nearest = np.min([np.square(places - place).sum(axis=1) for place in chosen], axis=0)
         chosen.append(places[nearest.argmax()])
     return (np.array(chosen)[:, ::-1] + 0.5) * (np.array(mask.shape[::-1]) / grid[::-1])
+
+
+def _grow(values: torch.Tensor, distance: int) -> torch.Tensor:
+    """The maximum of `[1, 1, H, W]` within a square, which reaches `distance` cells to each side."""
+    rows = F.max_pool2d(values, (2 * distance + 1, 1), 1, (distance, 0))
+    return F.max_pool2d(rows, (1, 2 * distance + 1), 1, (0, distance))

@@ -51,51 +51,53 @@ class WholeEvaluator:
         """Measures all methods on all things of a photograph."""
         measurements: list[WholeMeasurement] = []
         for mask in photograph.masks:
+            motions = [
+                AskedMotion(photograph.name, mask, setup, direction, self.seed)
+                for setup in SETUPS
+                for direction in range(setup.directions)
+            ]
             for size in self.sizes:
                 for name, pipe in self.pipes.items():
                     for suffix, state in self._states(pipe, photograph, mask, size):
-                        measurements += self._measure_model(name + suffix, pipe, state, photograph.name, mask, size)
-                measurements += self._measure_rules(photograph.name, mask, size)
+                        measurements += self._measure_model(name + suffix, pipe, state, motions, size)
+                measurements += self._measure_rules(motions, size)
         return measurements
 
     def _states(
         self, pipe: MCDiffPipeline, photograph: WholePhotograph, mask: np.ndarray, size: int
     ) -> Iterator[tuple[str, RolloutState]]:
         """The start of a model: without regions, with the thing as a region, and with it as a rigid one."""
-        height, width = _working_size(pipe, mask, size)
+        (height, width), _ = _sizes(pipe, mask, size)
         for suffix, regions in REGIONS.items():
             given = [Region(mask, rigid=rigid) for rigid in regions]
             yield suffix, pipe.start(photograph.image, height, width, regions=given or None)
 
     def _measure_model(
-        self, method: str, pipe: MCDiffPipeline, state: RolloutState, name: str, mask: np.ndarray, size: int
+        self, method: str, pipe: MCDiffPipeline, state: RolloutState, motions: list[AskedMotion], size: int
     ) -> Iterator[WholeMeasurement]:
-        working, grid = _working_size(pipe, mask, size), (state.latents.shape[2], state.latents.shape[3])
-        share = share_inside(mask, grid)
-        for asked in self._motions(name, mask):
-            flow = pipe.predict_flow(state, asked.strokes(), num_frames=STEPS + 1)[0].float().cpu()
-            values = measure_whole(flow, asked.flow(working, grid), share)
-            yield WholeMeasurement(method, size, asked.setup, values)
+        """The measurements of one model on one thing."""
+        working, grid = _sizes(pipe, motions[0].mask, size)
+        share = share_inside(motions[0].mask, grid)
+        for asked in motions:
+            flow = pipe.predict_flow(state, asked.strokes, num_frames=STEPS + 1)[0].float().cpu()
+            yield WholeMeasurement(method, size, asked.setup, measure_whole(flow, asked.flow(working, grid), share))
 
-    def _measure_rules(self, name: str, mask: np.ndarray, size: int) -> Iterator[WholeMeasurement]:
-        pipe = next(iter(self.pipes.values()))
-        working = _working_size(pipe, mask, size)
-        grid = (working[0] // pipe.vae_scale_factor, working[1] // pipe.vae_scale_factor)
-        share = share_inside(mask, grid)
+    def _measure_rules(self, motions: list[AskedMotion], size: int) -> Iterator[WholeMeasurement]:
+        """The measurements of the rules on one thing."""
+        working, grid = _sizes(next(iter(self.pipes.values())), motions[0].mask, size)
+        share = share_inside(motions[0].mask, grid)
         for method, rule in RULES.items():
-            for asked in self._motions(name, mask):
+            for asked in motions:
                 values = measure_whole(rule(asked, working, share), asked.flow(working, grid), share)
                 yield WholeMeasurement(method, size, asked.setup, values)
 
-    def _motions(self, name: str, mask: np.ndarray) -> Iterator[AskedMotion]:
-        for setup in SETUPS:
-            for direction in range(setup.directions):
-                yield AskedMotion(name, mask, setup, direction, self.seed)
 
-
-def _working_size(pipe: MCDiffPipeline, mask: np.ndarray, size: int) -> tuple[int, int]:
-    """The working (height, width) with about `size` ** 2 pixels, at the aspect ratio of a mask `[H, W]`."""
-    return ImageProcessor(pipe.size_multiple, size, size).working_size((mask.shape[0], mask.shape[1]), None, None)
+def _sizes(pipe: MCDiffPipeline, mask: np.ndarray, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The working (height, width) with about `size` ** 2 pixels at the aspect ratio of a mask `[H, W]`, and that of
+    its latent grid."""
+    processor = ImageProcessor(pipe.size_multiple, size, size)
+    height, width = processor.working_size((mask.shape[0], mask.shape[1]), None, None)
+    return (height, width), (height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
 
 
 def measure_wholes(
