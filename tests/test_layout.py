@@ -14,7 +14,7 @@ from support.paths import REPOSITORY
 ROWS = (
     {"flow", "rollout", "model_files", "model_names", "atomic_files"},
     {"strokes", "latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization", "drawing"},
-    {"conditioning"},
+    {"conditioning", "detail"},
     {"denoising", "input_checks"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
@@ -32,6 +32,7 @@ REMOTE_CODE = {
     "flow_completion_unet",
     "conditioning",
     "denoising",
+    "detail",
     "input_checks",
     "pipeline_mcdiff",
 }
