@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import torch
 
-from mcdiff_pipeline.detail import DetailRenderer, invert_flow
+from mcdiff_pipeline.detail import DetailRenderer
+from mcdiff_pipeline.flow import invert_flow
 
 
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 
 from mcdiff_pipeline import FlowCompletionOutput, FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet as FlowCompletionUNetOfModule
-from mcdiff_pipeline.flow_completion_unet import spread_strokes
+from mcdiff_pipeline.flow_completion_unet import fit_regions, region_channels, spread_strokes
 from support.tiny_models import make_flow_completion
 
 
@@ -27,6 +27,22 @@ def make_inputs(batch_size=2, height=8, width=12, in_channels=4):
         "sparse_flow": torch.randn(batch_size, 2, height, width, generator=generator) * mask * 8,
         "mask": mask,
     }
+
+
+def make_region_inputs(batch_size=2, height=8, width=12):
+    """The inputs of `make_inputs`, and two regions with one of the strokes each; the last of the three is padding."""
+    inputs = make_inputs(batch_size, height, width)
+    regions = torch.zeros(batch_size, 3, height, width)
+    regions[:, 0, :4, :6] = 1
+    regions[:, 1, 4:8, :6] = 1
+    regions[:, :2, 3:5, :6] = 0.5  # both have a part of these cells
+    region_mask = torch.zeros(batch_size, 3, 1, height, width, dtype=torch.bool)
+    region_mask[:, 0, 0, 2, 3] = region_mask[:, 1, 0, 5, 2] = True
+    region_sparse_flow = torch.where(region_mask, inputs["sparse_flow"][:, None], 0.0)
+    return inputs | {"regions": regions, "region_sparse_flow": region_sparse_flow, "region_mask": region_mask}
+
+
+REGIONS = {"reads_regions": True, "fits_regions": True}
 
 
 @torch.no_grad()
@@ -467,3 +483,258 @@ def test_two_flows_are_mixed_in_half_precision(dtype):
     flow = complete(model.to(dtype), inputs)
     assert flow.dtype == dtype
     torch.testing.assert_close(flow.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+
+
+# Regions
+
+
+@pytest.fixture
+def three_strokes():
+    """The arguments of `region_channels` on a 1 x 6 grid: two regions with one stroke each, a stroke outside."""
+    regions = torch.zeros(1, 2, 1, 6)
+    regions[0, 0, 0] = torch.tensor([1.0, 0.75, 0.0, 0.0, 0.0, 0.0])
+    regions[0, 1, 0] = torch.tensor([0.0, 0.25, 1.0, 0.5, 0.0, 0.0])
+    mask = torch.tensor([True, False, True, False, False, True])[None, None, None]
+    displacement = torch.tensor([[2.0, 0, 4, 0, 0, 6], [1.0, 0, 0, 0, 0, 0]])[None, :, None]
+    region_mask = torch.zeros(1, 2, 1, 1, 6, dtype=torch.bool)
+    region_mask[0, 0, 0, 0, 0] = region_mask[0, 1, 0, 0, 2] = True
+    region_displacement = torch.where(region_mask, displacement[:, None], 0.0)
+    return displacement, mask, regions, region_displacement, region_mask
+
+
+def test_cells_of_a_region_get_the_mean_of_its_strokes_by_shares(three_strokes):
+    u, v, stroked, inside, outline, given = region_channels(*three_strokes, num_levels=0)[0, :, 0]
+    torch.testing.assert_close(u, torch.tensor([2.0, 0.75 * 2 + 0.25 * 4, 4, 2, 0, 0]))
+    torch.testing.assert_close(v, torch.tensor([1.0, 0.75, 0, 0, 0, 0]))
+    torch.testing.assert_close(stroked, torch.tensor([1.0, 1, 1, 0.5, 0, 0]))
+    torch.testing.assert_close(inside, torch.tensor([1.0, 1, 1, 0.5, 0, 0]))
+    torch.testing.assert_close(outline, torch.tensor([0.25, 0.75, 0.75, 0.5, 0.5, 0]))
+    assert (given == 1).all()
+
+
+def test_strokes_are_spread_only_inside_their_region(three_strokes):
+    spread = region_channels(*three_strokes, num_levels=3)[0, 6:, 0].unflatten(0, (3, 3))
+    u, _, number = spread[2]  # windows of eight cells
+    torch.testing.assert_close(u[[0, 2, 4, 5]], torch.tensor([2.0, 4.0, 6.0, 6.0]), rtol=0.05, atol=0)
+    assert (number > 0).all()
+
+
+def test_hold_in_a_region_differs_from_no_stroke(three_strokes):
+    displacement, mask, regions, region_displacement, region_mask = three_strokes
+    held = region_channels(0 * displacement, mask, regions, 0 * region_displacement, region_mask, 0)
+    region_mask = torch.zeros_like(region_mask)
+    free = region_channels(0 * displacement, mask, regions, 0 * region_displacement, region_mask, 0)
+    assert (held - free)[0, 2].amax() == 1 and (held - free)[0, [0, 1, 3, 4, 5]].abs().amax() == 0
+
+
+def similarity_of_strokes(points, displacements, size=12):
+    """The flow of `fit_regions` for one region that covers the grid, with strokes at cells (x, y): `[2, h, w]`."""
+    mask = torch.zeros(1, 1, 1, size, size, dtype=torch.bool)
+    displacement = torch.zeros(1, 1, 2, size, size)
+    for (x, y), vector in zip(points, displacements):
+        mask[0, 0, 0, y, x] = True
+        displacement[0, 0, :, y, x] = torch.tensor(vector)
+    fitted, fit = fit_regions(torch.ones(1, 1, size, size), displacement, mask)
+    assert (fitted == (1 if points else 0)).all()
+    return fit[0]
+
+
+def test_region_with_one_stroke_is_translated():
+    flow = similarity_of_strokes([(3, 4)], [(1.5, -2.0)])
+    torch.testing.assert_close(flow, torch.tensor([1.5, -2.0])[:, None, None].expand(2, 12, 12))
+
+
+def test_region_with_two_strokes_turns_and_grows():
+    # both strokes on the x axis around (5, 5): a turn by 90 degrees maps (x, 0) to (0, x)
+    flow = similarity_of_strokes([(0, 5), (10, 5)], [(5.0, -5.0), (-5.0, 5.0)])
+    kept = 50 / (50 + 4)  # of rotation and growth, by the ridge
+    torch.testing.assert_close(flow[:, 5, 5], torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(flow[:, 5, 10], kept * torch.tensor([-5.0, 5.0]))
+    torch.testing.assert_close(flow[:, 10, 5], kept * torch.tensor([-5.0, -5.0]))
+    grown = similarity_of_strokes([(0, 5), (10, 5)], [(-1.0, 0.0), (1.0, 0.0)])
+    torch.testing.assert_close(grown[:, 8, 7], kept * torch.tensor([0.4, 0.6]))
+
+
+def test_region_without_strokes_has_no_fit():
+    assert (similarity_of_strokes([], []) == 0).all()
+
+
+def test_each_region_has_its_own_fit(three_strokes):
+    _, _, regions, region_displacement, region_mask = three_strokes
+    fitted, fit = fit_regions(regions, region_displacement, region_mask)
+    torch.testing.assert_close(fitted, regions.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(fit[0, 0, 0], torch.tensor([2.0, 0.75 * 2 + 0.25 * 4, 4, 2, 0, 0]))
+
+
+@pytest.mark.parametrize("settings", [{"reads_regions": True}, REGIONS], ids=["channels", "fit"])
+def test_regions_are_read(settings):
+    model, inputs = make_flow_completion(**settings), make_region_inputs()
+    changes = {
+        "regions": inputs["regions"].flip(3),
+        "region_sparse_flow": -inputs["region_sparse_flow"],
+        "region_mask": torch.zeros_like(inputs["region_mask"]),
+    }
+    expected = complete(model, inputs)
+    for name, value in changes.items():
+        assert (complete(model, inputs | {name: value}) - expected).abs().max() > 1e-3, name
+
+
+def test_regions_can_be_in_any_order_and_padded():
+    model, inputs = make_flow_completion(**REGIONS), make_region_inputs()
+    expected = complete(model, inputs)
+    names = ("regions", "region_sparse_flow", "region_mask")
+    for order in ([2, 1, 0], [0, 1]):
+        torch.testing.assert_close(
+            complete(model, inputs | {name: inputs[name][:, order] for name in names}), expected
+        )
+
+
+def test_regions_of_zeros_equal_no_regions():
+    model, inputs = make_flow_completion(**REGIONS), make_region_inputs()
+    inputs["regions"][0] = 0
+    found = complete(model, inputs)
+    torch.testing.assert_close(found[:1], complete(model, make_inputs())[:1])
+    assert (found[1:] - complete(model, make_inputs())[1:]).abs().max() > 1e-3
+
+
+def test_open_gate_gives_the_fit_inside_regions_and_changes_nothing_outside():
+    model, inputs = make_flow_completion(**REGIONS, flow_scale=2.0), make_region_inputs()
+    closed = complete(model, inputs)
+    with torch.no_grad():
+        model.conv_gate.bias.fill_(30)
+    opened = complete(model, inputs)
+    stroke = inputs["sparse_flow"][:, :, 2, 3]
+    torch.testing.assert_close(opened[:, :, :3, :6], stroke[:, :, None, None].expand(-1, -1, 3, 6))
+    torch.testing.assert_close(opened[:, :, :, 6:], closed[:, :, :, 6:])
+
+
+def test_every_parameter_of_a_model_with_regions_has_gradients():
+    found = gradients(make_flow_completion(**REGIONS).train(), make_region_inputs())
+    assert [name for name, gradient in found.items() if not gradient.abs().max() > 0] == []
+
+
+def test_gradients_reach_the_regions_and_their_strokes():
+    model, inputs = make_flow_completion(**REGIONS), make_region_inputs()
+    for name in ("regions", "region_sparse_flow"):
+        inputs[name].requires_grad_()
+    model(**inputs).dense_flow.square().mean().backward()
+    for name in ("regions", "region_sparse_flow"):
+        assert inputs[name].grad.isfinite().all() and inputs[name].grad.abs().max() > 0, name
+
+
+def test_regions_compile_without_graph_breaks(fresh_compiler):
+    model, inputs = make_flow_completion(**REGIONS), make_region_inputs()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.equal(complete(compiled, inputs), complete(model, inputs))
+    assert torch.equal(complete(compiled, make_inputs()), complete(model, make_inputs()))
+
+
+def test_fit_is_computed_in_float32_under_autocast():
+    model, inputs = make_flow_completion(**REGIONS), make_region_inputs()
+    inputs["region_sparse_flow"] = inputs["region_sparse_flow"] + 1 / 3
+    arguments = [inputs[name] for name in ("regions", "region_sparse_flow", "region_mask")]
+    expected = fit_regions(*arguments)[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fit_regions(*arguments)[1], expected)
+        assert complete(model, inputs).dtype == torch.bfloat16
+    assert complete(model.to(torch.bfloat16), inputs | {"sample": inputs["sample"].bfloat16()}).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"region_mask": None}, r"None\], but .* give all three"),
+        ({"regions": torch.zeros(2, 3, 4, 6)}, r"\(2, 3, 4, 6\).*, but \[\(2, 3, 8, 12\), .*on the grid of `sample`"),
+        ({"regions": torch.zeros(2, 1, 8, 12)}, r"but \[\(2, 1, 8, 12\), \(2, 1, 2, 8, 12\), \(2, 1, 1, 8, 12\)\]"),
+        ({"regions": torch.zeros(2, 8, 12)}, r"but \[\(2, 'num_regions', 8, 12\)"),
+    ],
+)
+def test_regions_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        complete(make_flow_completion(**REGIONS), make_region_inputs() | change)
+
+
+def test_model_without_region_inputs_refuses_regions():
+    with pytest.raises(ValueError, match="does not read them .*leave them out, or widen the model"):
+        complete(make_flow_completion(), make_region_inputs())
+
+
+def test_fit_without_regions_is_refused():
+    with pytest.raises(ValueError, match="`fits_regions` is True, but `reads_regions` is False"):
+        make_flow_completion(fits_regions=True)
+
+
+def test_settings_of_regions_are_saved_and_loaded(tmp_path):
+    model, inputs = make_flow_completion(**REGIONS, sample_size=8), make_region_inputs()
+    model.save_pretrained(tmp_path)
+    loaded = FlowCompletionUNet.from_pretrained(tmp_path)
+    assert loaded.config.sample_size == 8 and loaded.config.reads_regions and loaded.config.fits_regions
+    torch.testing.assert_close(complete(loaded, inputs), complete(model, inputs), rtol=0, atol=1e-4)
+
+
+# Widening
+
+
+@pytest.fixture
+def older_model(tmp_path):
+    """A model that was loaded from a config that does not mention regions."""
+    make_flow_completion(separate_foreground=True).save_pretrained(tmp_path / "older")
+    path = tmp_path / "older/config.json"
+    config = json.loads(path.read_text())
+    for name in ("sample_size", "reads_regions", "fits_regions"):
+        del config[name]
+    path.write_text(json.dumps(config))
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "older")
+    assert "reads_regions" in model.config["_use_default_values"]  # for which `from_config` ignores a new value
+    return model
+
+
+def test_older_config_loads_without_regions(older_model):
+    assert older_model.config.sample_size is None
+    assert not older_model.config.reads_regions and not older_model.config.fits_regions
+    expected = complete(make_flow_completion(separate_foreground=True), make_inputs())
+    torch.testing.assert_close(complete(older_model, make_inputs()), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fits_regions", [False, True])
+def test_widened_model_gives_the_same_flow_and_has_the_new_inputs(older_model, fits_regions):
+    widened = FlowCompletionUNet.widened(older_model, fits_regions=fits_regions)
+    assert widened.config.reads_regions and widened.config.fits_regions == fits_regions
+    new_channels = 6 + 3 * 5 + (2 if fits_regions else 0)
+    assert widened.conv_in.in_channels == older_model.conv_in.in_channels + new_channels
+    expected = complete(older_model, make_inputs())
+    torch.testing.assert_close(complete(widened, make_inputs()), expected, rtol=0, atol=1e-5)
+    difference = (complete(widened, make_region_inputs()) - expected).abs().max()
+    strokes = make_inputs()["sparse_flow"].abs().max()
+    assert difference <= (0.05 * (expected.abs().max() + strokes) if fits_regions else 1e-5)
+
+
+def test_widened_model_reads_regions_after_one_training_step(older_model):
+    widened = FlowCompletionUNet.widened(older_model, fits_regions=False).train()
+    optimizer = torch.optim.SGD(widened.parameters(), lr=0.1)
+    widened(**make_region_inputs()).dense_flow.square().mean().backward()
+    optimizer.step()
+    changed = complete(widened, make_region_inputs()) - complete(widened, make_inputs())
+    assert changed.abs().max() > 1e-3
+
+
+def test_model_can_be_widened_in_two_steps(older_model):
+    reading = FlowCompletionUNet.widened(older_model, fits_regions=False)
+    with torch.no_grad():
+        reading.conv_in.weight[:, -1] = 1  # as if trained
+    fitting = FlowCompletionUNet.widened(reading)
+    inputs = make_region_inputs() | {"region_sparse_flow": torch.zeros(2, 3, 2, 8, 12)}
+    with torch.no_grad():
+        fitting.conv_gate.bias.fill_(-30)
+    torch.testing.assert_close(complete(fitting, inputs), complete(reading, inputs), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="`fits_regions` is False, but the model has it already"):
+        FlowCompletionUNet.widened(fitting, fits_regions=False)
+
+
+def test_widened_model_keeps_dtype_and_mode_and_is_saved(older_model, tmp_path):
+    widened = FlowCompletionUNet.widened(older_model.to(torch.bfloat16))
+    assert widened.dtype == torch.bfloat16 and not widened.training
+    assert FlowCompletionUNet.widened(older_model.train()).training
+    widened.save_pretrained(tmp_path / "widened")
+    loaded = FlowCompletionUNet.from_pretrained(tmp_path / "widened")
+    assert loaded.conv_in.in_channels == widened.conv_in.in_channels

@@ -10,7 +10,7 @@ The trained model is the folder `output_dir/flow_completion`.
 import argparse
 import sys
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from diffusers import AutoencoderDC, AutoencoderKL
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
 from loop.draws import SeededDraws
-from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
+from loop.flow_loss import add_flow_loss_arguments, complete, complete_and_compare
 from loop.latent_cache import add_clip_arguments, open_training_clips
 from loop.publishing import add_hub_arguments, open_repository, push_component
+from loop.region_sampling import add_region_arguments, draw_regions, draw_strokes_on_things, true_regions
 from loop.samples import FlowSample
-from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.stroke_sampling import add_stroke_arguments, draw_strokes
 from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
@@ -58,10 +59,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add_flow_loss_arguments(parser)
     add_stroke_arguments(parser)
+    add_region_arguments(parser)
     add_training_arguments(parser)
     add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
+    if not 0 <= args.region_probability <= 1:
+        raise ValueError(f"--region_probability is {args.region_probability}; it must be a number from 0 to 1.")
     return args
 
 
@@ -97,13 +101,15 @@ def make_model(args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL) -> 
     if args.pretrained_model_name_or_path:
         pretrained = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
         if args.model_config is None:
-            return pretrained
+            return FlowCompletionUNet.widened(pretrained) if args.reads_regions else pretrained
     config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
     config["in_channels"] = vae.config.latent_channels
     config["vae_scale_factor"] = vae_scale_factor(vae)
+    if args.reads_regions:
+        config["reads_regions"] = config["fits_regions"] = True
     model = FlowCompletionUNet.from_config(config)
     if pretrained is not None:
-        enlarge(model, pretrained)
+        enlarge(model, FlowCompletionUNet.widened(pretrained, model.config.reads_regions, model.config.fits_regions))
     return model
 
 
@@ -115,6 +121,7 @@ class ValidationSample(TypedDict):
     body: bool `[1, h, w]`, cells that people and objects cover by more than half.
     sparse_flow, mask: the strokes, `[2, h, w]` and bool `[1, h, w]`.
     index: number of the pair in the validation clips.
+    regions, region_sparse_flow, region_mask: people and objects as in `RegionSample`; for a model that reads regions.
     """
 
     latent: torch.Tensor
@@ -124,6 +131,9 @@ class ValidationSample(TypedDict):
     sparse_flow: torch.Tensor
     mask: torch.Tensor
     index: int
+    regions: NotRequired[torch.Tensor]
+    region_sparse_flow: NotRequired[torch.Tensor]
+    region_mask: NotRequired[torch.Tensor]
 
 
 class FlowCompletionTraining:
@@ -134,20 +144,29 @@ class FlowCompletionTraining:
         vae, self.clips, self.validation_clips = open_training_clips(args, accelerator)
         self.model = make_model(args, vae)
         self.cell, self.flow_scale = self.model.config.vae_scale_factor, self.model.config.flow_scale
+        self.reads_regions = self.model.config.reads_regions
+        height, width = self.clips[0]["latent"].shape[1:]
+        self.model.register_to_config(sample_size=round((height * width) ** 0.5))
         accelerator.print(f"Flow completion with {self.model.num_parameters() / 1e6:.2f} M parameters.")
         self.draws = SeededDraws(len(self.clips), self.load_sample, args.seed, self.clips.describe)
         self.validation_samples = self.load_validation_samples()
 
     def load_sample(self, index: int, rng: np.random.Generator) -> FlowSample:
         pair = self.clips[index]
-        sparse_flow, mask = draw_sparse_flow(pair, self.args, rng)
-        return {
+        draw = draw_strokes_on_things if self.reads_regions else draw_strokes
+        points, displacements = draw(pair, self.args, rng)
+        size = pair["latent"].shape[1:]
+        sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
+        sample: FlowSample = {
             "latent": pair["latent"],
             "flow": pair["flow"],
             "foreground": (pair["mask"] > 0)[None],
             "sparse_flow": sparse_flow,
             "mask": mask,
         }
+        if self.reads_regions:
+            sample |= draw_regions(pair, points, displacements, self.args, rng)
+        return sample
 
     def load_validation_samples(self) -> list[ValidationSample]:
         """The same samples for each validation. Pairs without a visible keypoint are left out."""
@@ -172,7 +191,7 @@ class FlowCompletionTraining:
         size = pair["latent"].shape[1:]
         sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
         body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
-        return {
+        sample: ValidationSample = {
             "latent": torch.from_numpy(pair["latent"]),
             "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0],
             "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, self.cell)),
@@ -181,6 +200,9 @@ class FlowCompletionTraining:
             "mask": mask,
             "index": index,
         }
+        if self.reads_regions:
+            sample |= true_regions(pair, points, displacements)
+        return sample
 
     def compute_loss(
         self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
@@ -189,15 +211,14 @@ class FlowCompletionTraining:
         return loss, values
 
     def validate(self, model: FlowCompletionUNet, step: int) -> dict[str, float]:
-        """End-point errors in pixels, on bodies and off bodies, of the model and of the baselines."""
-        predictions = torch.cat(
-            [
-                self.predict(model, self.validation_samples[i : i + 32])
-                for i in range(0, len(self.validation_samples), 32)
-            ]
-        )
+        """End-point errors in pixels, on bodies and off bodies, of the model and of the baselines.
+
+        A model that reads regions is measured with and without them.
+        """
         samples = torch.utils.data.default_collate(self.validation_samples)
-        flows = {"model": predictions, "zero": 0, "nearest": samples["nearest"]}
+        flows = {"model": self.predict(model, regions=False), "zero": 0, "nearest": samples["nearest"]}
+        if self.reads_regions:
+            flows["model_with_regions"] = self.predict(model, regions=True)
         values = {}
         for place, where in (("body", samples["body"][:, 0]), ("off_body", ~samples["body"][:, 0])):
             for name, flow in flows.items():
@@ -206,16 +227,19 @@ class FlowCompletionTraining:
             for name in ("zero", "nearest"):
                 baseline = max(values[f"epe_{place}_{name}"], 1e-6)
                 values[f"epe_{place}_over_{name}"] = values[f"epe_{place}_model"] / baseline
-        show(self.accelerator, self.args, "validation", step, self.draw_sheet(predictions))
+        show(self.accelerator, self.args, "validation", step, self.draw_sheet(flows["model"]))
         return values
 
-    def predict(self, model: FlowCompletionUNet, samples: list[ValidationSample]) -> torch.Tensor:
-        """The dense flow of some samples, float32 `[N, 2, h, w]` in cells."""
-        batch = torch.utils.data.default_collate(samples)
-        inputs = (batch["latent"], to_pixels(batch["sparse_flow"], self.cell), batch["mask"])
-        with self.accelerator.autocast():
-            dense_flow = model(*(tensor.to(self.accelerator.device) for tensor in inputs), return_dict=False)[0]
-        return to_cells(dense_flow.float().cpu(), self.cell)
+    def predict(self, model: FlowCompletionUNet, *, regions: bool) -> torch.Tensor:
+        """The dense flow of the validation samples, float32 `[N, 2, h, w]` in cells."""
+        flows = []
+        for first in range(0, len(self.validation_samples), 32):
+            batch = torch.utils.data.default_collate(self.validation_samples[first : first + 32])
+            batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+            with self.accelerator.autocast():
+                dense_flow = complete(model, batch, self.cell, regions=regions)[0]
+            flows.append(to_cells(dense_flow.float().cpu(), self.cell))
+        return torch.cat(flows)
 
     def draw_sheet(self, predictions: torch.Tensor) -> np.ndarray:
         """One row for each of the first samples: the frame, its strokes, the true flow, the predicted flow."""

@@ -48,6 +48,18 @@ class Points(list[tuple[float, float]]):
         return points
 
 
+class Point(tuple[float, float]):
+    """A point (x, y) in pixels of the image."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Point":
+        """Reads `"x,y"`."""
+        points = Points.parse(text)
+        if len(points) != 1:
+            raise typer.BadParameter(f'{text!r} is not one point; write "x,y", in pixels')
+        return cls(points[0])
+
+
 class Counts(tuple[int, ...]):
     """Whole numbers."""
 
@@ -76,6 +88,26 @@ class Size:
             return cls(tuple(map(int, text.split("x"))))
 
         return parse
+
+
+@dataclass(frozen=True)
+class OutputSize:
+    """The size of frames: one side, width and height, or a name.
+
+    Args:
+        sides (`tuple[int, ...]`): the shorter side, or width and height, in pixels; empty if there is a name.
+        name (`str`): `"image"`, `"working"`, or empty.
+    """
+
+    sides: tuple[int, ...] = ()
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "OutputSize":
+        """Reads `"512"`, `"768x512"`, `"image"` and `"working"`."""
+        if text in ("image", "working"):
+            return cls(name=text)
+        return cls(Size.parser("size", "512 for the shorter side, 768x512, image or working")(text).sides)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 
 # A cell that receives less than this share of one pixel is a hole: its average would be made of rounding errors.
 MIN_COVERAGE = 1e-3
+# A pixel is known from this coverage on: the bilinear weights of one pixel cover a cell by at least a quarter.
+KNOWN_COVERAGE = 0.25
 # exp(-60) * MIN_COVERAGE is far above the smallest float32, so even the least important pixel keeps its weight.
 MIN_LOG_IMPORTANCE = -60.0
 
@@ -31,6 +33,17 @@ OCCLUSION_SHARPNESS = 1.0
 # the small weight a lattice of torn pixels shows.
 TORN_STRETCH = 3.0
 TORN_WEIGHT = 0.02
+
+# Factor on the importance in splatting, when flow is inverted. A mean of the motions of two things leads to neither,
+# so the one in front has to win more clearly than in splatting colors. ST-LPIPS of the picture carried along the true
+# flow in frame 1: .024 at 1, .022 at 3, .019 at 10; with F's flow, still pixels of frame 6 lose 0.2 dB at 3 and 0.6 dB
+# at 10.
+INVERSION_SHARPNESS = 3.0
+# Width of the box, in cells, in which coverage is averaged, and the mean coverage at which a
+# cell starts to be known, and is fully known. By eye: without the average, or in a box of 3, stretched limbs show
+# ripples.
+INVERSION_WIDTH = 5
+INVERSION_COVERAGE = (0.1, 0.5)
 
 
 def check_flow(flow: torch.Tensor, name: str = "flow") -> None:
@@ -218,7 +231,7 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
 
     Args:
         image (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole; from 0.25 on a pixel is known.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole; from `KNOWN_COVERAGE` on a pixel is known.
         motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
 
     Returns:
@@ -243,7 +256,7 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
         filled = share * value + (1 - share) * filled
     filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : image.shape[2], : image.shape[3]]
     # The same holds for a pixel. Otherwise a lattice of half covered pixels shows where flow diverges.
-    known = (4 * coverage).clamp(max=1)
+    known = (coverage / KNOWN_COVERAGE).clamp(max=1)
     return known * image + (1 - known) * filled
 
 
@@ -293,6 +306,42 @@ def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Te
     splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
     images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
     return fill_from_behind(images, weight * coverage, motion)
+
+
+def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inverts flow: from where each pixel of the later frame comes. What moves more is in front.
+
+    The negative flow is splatted along the flow itself.
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in pixels.
+        cell (`int`): pixels along one side of a latent cell.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: backward flow `[B, 2, H, W]` in pixels, filled from behind where nothing
+        arrives; and `[B, 1, H, W]` in [0, 1]: 1 where it is known, 0 in holes and where flow tears. Both are float32.
+        Where nothing moves, they are exactly 0 and 1.
+    """
+    flow = flow.float()
+    motion = to_cells(flow_magnitude(flow), cell)
+    weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
+    payload = torch.cat([-flow, motion, weight], dim=1)
+    importance = INVERSION_SHARPNESS * splat_importance(flow, cell) + weight.log()
+    splatted, coverage = forward_splat(payload, flow, importance)
+    values, weight = splatted.split([3, 1], dim=1)
+    coverage = (weight * coverage).clamp(max=1)
+    # Stretched flow leaves a lattice of holes, which belong to what is around them and not to what lies behind.
+    around = box_mean(coverage, INVERSION_WIDTH)
+    share = (coverage / KNOWN_COVERAGE).clamp(max=1)
+    values = share * values + (1 - share) * box_mean(values * coverage, INVERSION_WIDTH) / around.clamp_min(1e-6)
+    least, full = INVERSION_COVERAGE
+    known = ((around - least) / (full - least)).clamp(0, 1)
+    return fill_from_behind(values[:, :2], known, values[:, 2:]), known
+
+
+def box_mean(images: torch.Tensor, width: int) -> torch.Tensor:
+    """The mean of images `[B, C, H, W]` over a square around each pixel, without what is outside of the image."""
+    return F.avg_pool2d(images, width, stride=1, padding=width // 2, count_include_pad=False)
 
 
 def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block, get_up_block
 from diffusers.utils import BaseOutput
 from torch import nn
+
+
+# Channels of `region_channels`, without the spread of strokes.
+REGION_CHANNELS = 6
+# Channels for regions are multiplied by this. Their weights are zero at first in a model that learns to read regions,
+# and larger inputs give larger gradients, so that it learns sooner.
+REGION_INPUT_SCALE = 3.0
+# Ridge in the similarity of a region's strokes, in squared cells. It holds back rotation and growth if the strokes are
+# close to each other, where small errors of the strokes would turn into large motion far away.
+FIT_RIDGE = 4.0
+# The gate of the fit starts at 1 / (1 + exp(3)), which is 5 %.
+GATE_BIAS = -3.0
 
 
 @dataclass
@@ -66,6 +78,110 @@ def spread_strokes(displacement: torch.Tensor, mask: torch.Tensor, num_levels: i
     return torch.cat(levels, dim=1)
 
 
+def region_channels(
+    displacement: torch.Tensor,
+    mask: torch.Tensor,
+    regions: torch.Tensor,
+    region_displacement: torch.Tensor,
+    region_mask: torch.Tensor,
+    num_levels: int,
+) -> torch.Tensor:
+    """
+    What the strokes of a region specify, for every cell of the region.
+
+    A cell that belongs to several regions, or to one in part, gets the mean by shares. All values of a sample without
+    regions are 0.
+
+    Args:
+        displacement (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Displacements of all strokes; read only where `mask` is set.
+        mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
+            True where any stroke specifies the displacement.
+        regions (`torch.Tensor` of shape `(batch_size, num_regions, height, width)`, float32):
+            Share of each cell that belongs to each region.
+        region_displacement (`torch.Tensor` of shape `(batch_size, num_regions, 2, height, width)`, float32):
+            Displacements of the strokes of each region; 0 where `region_mask` is not set.
+        region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool):
+            True where a stroke of the region specifies the displacement.
+        num_levels (`int`):
+            Number of window sizes, see [`spread_strokes`].
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 6 + 3 * num_levels, height, width)`, float32: the mean displacement of
+        the region's strokes (2), whether there are any, whether the cell belongs to a region, the outline between
+        regions, whether regions are given; and [`spread_strokes`] of the strokes that belong to the same region, or
+        outside of regions of the strokes that belong to none.
+    """
+    batch_size, num_regions, height, width = regions.shape
+    outside = 1 - regions.sum(dim=1, keepdim=True)
+    given = (regions.flatten(1).sum(dim=1) > 0).float()[:, None, None, None]
+
+    # No product of matrices, since autocast would round it.
+    count = region_mask.float().sum(dim=(3, 4), keepdim=True)  # [B, K, 1, 1, 1]
+    mean = region_displacement.sum(dim=(3, 4), keepdim=True) / count.clamp_min(1)  # [B, K, 2, 1, 1]
+    stroked = torch.cat([mean, (count > 0).float()], dim=2)  # [B, K, 2 + 1, 1, 1]
+    channels = [(regions[:, :, None] * stroked).sum(dim=1), 1 - outside]
+
+    # The outline is half the sum of the differences between the shares of neighboring cells, so at most 1.
+    shares = torch.cat([regions, outside], dim=1)  # [B, K + 1, h, w]
+    columns = shares.diff(dim=3).abs().sum(dim=1, keepdim=True) / 2
+    rows = shares.diff(dim=2).abs().sum(dim=1, keepdim=True) / 2
+    neighbors = [F.pad(columns, (1, 0)), F.pad(columns, (0, 1)), F.pad(rows, (0, 0, 1, 0)), F.pad(rows, (0, 0, 0, 1))]
+    channels += [torch.cat(neighbors, dim=1).amax(dim=1, keepdim=True), given.expand(-1, 1, height, width)]
+
+    if num_levels > 0:
+        others = mask & ~region_mask.any(dim=1)  # strokes that belong to no region
+        masks = torch.cat([region_mask, others[:, None]], dim=1)
+        displacements = torch.cat([region_displacement, displacement.float()[:, None]], dim=1)
+        spread = spread_strokes(displacements.flatten(0, 1), masks.flatten(0, 1), num_levels)
+        spread = spread.unflatten(0, (batch_size, num_regions + 1))  # [B, K + 1, 3 * levels, h, w]
+        channels.append((shares[:, :, None] * spread).sum(dim=1) * given)
+    return torch.cat(channels, dim=1)
+
+
+def fit_regions(
+    regions: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Move each region by the similarity (translation, rotation, growth) that fits its strokes best.
+
+    This is ridge regression of the displacements `(s R - I) p + t` on the positions `p` of the strokes, where rotation
+    and growth `s R - I` have the form `[[a, -b], [b, a]]`. The ridge is [`FIT_RIDGE`]. One stroke gives its
+    translation.
+
+    Args:
+        regions (`torch.Tensor` of shape `(batch_size, num_regions, height, width)`, float32):
+            Share of each cell that belongs to each region.
+        displacement (`torch.Tensor` of shape `(batch_size, num_regions, 2, height, width)`, float32):
+            Displacements of the strokes of each region; 0 where `mask` is not set.
+        mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool):
+            True where a stroke of the region specifies the displacement.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`, both float32: the share of each cell that belongs to regions with strokes,
+        `(batch_size, 1, height, width)`, and the flow of these regions times their shares,
+        `(batch_size, 2, height, width)`.
+    """
+    height, width = regions.shape[2:]
+    columns = torch.arange(width, device=regions.device, dtype=torch.float32).expand(height, width)
+    rows = torch.arange(height, device=regions.device, dtype=torch.float32)[:, None].expand(height, width)
+    position = torch.stack([columns, rows])  # [2, h, w] (x, y)
+
+    weight = mask.float()
+    count = weight.sum(dim=(3, 4), keepdim=True)  # [B, K, 1, 1, 1]
+    mean = displacement.sum(dim=(3, 4), keepdim=True) / count.clamp_min(1)  # [B, K, 2, 1, 1]
+    center = (weight * position).sum(dim=(3, 4), keepdim=True) / count.clamp_min(1)
+    offset = position - center  # [B, K, 2, h, w]
+    turned = torch.stack([-offset[:, :, 1], offset[:, :, 0]], dim=2)  # by 90 degrees
+
+    residual = weight * (displacement - mean)
+    total = (weight * offset).square().sum(dim=(2, 3, 4), keepdim=True) + FIT_RIDGE
+    a = (offset * residual).sum(dim=(2, 3, 4), keepdim=True) / total
+    b = (turned * residual).sum(dim=(2, 3, 4), keepdim=True) / total
+    shares = regions[:, :, None] * (count > 0)  # [B, K, 1, h, w]
+    return shares.sum(dim=1), (shares * (mean + a * offset + b * turned)).sum(dim=1)
+
+
 class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
     r"""
     The flow completion model F of MCDiff: `d_i = F(x_i, s_i)`, deterministic, no diffusion.
@@ -73,6 +189,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
     It reads the latent of the current frame and the sparse flow of one step on the same grid. A cell that no stroke
     specifies holds a **learnable embedding** instead of a displacement, and a mask says which cells are specified, so
     that "hold still" (zero displacement, specified) and "free to move" (unspecified) are different inputs.
+
+    A model with `reads_regions` can also be told which cells belong together, and which strokes belong to them.
 
     The defaults give 10 M parameters. `block_out_channels=(224, 448, 672, 896)` with four levels gives 261 M, the size
     of the UNet of LDM-4 (Rombach et al. 2022); `(32, 64, 64)` with `layers_per_block=1` gives 1 M.
@@ -105,9 +223,18 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             Whether to predict two flows, one of people and objects and one of the background, and the share of each
             cell that people and objects cover. The flows are mixed by this share (layers of motion, Wang and Adelson
             1994), so flow can be smooth on a body and end at its outline.
+        sample_size (`int`, *optional*):
+            Latent cells along one side of the square grid that the model was trained at. The model runs at any size;
+            this declares the size that it knows.
+        reads_regions (`bool`, defaults to `False`):
+            Whether the model reads regions, as further input channels ([`region_channels`]).
+        fits_regions (`bool`, defaults to `False`):
+            Whether the model also gets the similarity that the strokes of each region suggest ([`fit_regions`]): as
+            input, and through a gate `g` that it predicts, `flow + g * (fit - flow)`. Needs `reads_regions`.
 
     Raises:
-        ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length.
+        ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length, or if
+            `fits_regions` is set without `reads_regions`.
     """
 
     _supports_gradient_checkpointing = True
@@ -130,6 +257,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         flow_scale: float = 1.0,
         num_spread_levels: int = 5,
         separate_foreground: bool = False,
+        sample_size: int | None = None,
+        reads_regions: bool = False,
+        fits_regions: bool = False,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
@@ -138,10 +268,17 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 f"({len(down_block_types)}) and `up_block_types` ({len(up_block_types)}) describe the same levels: "
                 "give as many of each."
             )
+        if fits_regions and not reads_regions:
+            raise ValueError(
+                "`fits_regions` is True, but `reads_regions` is False, so there are no regions to fit: set both or "
+                "neither."
+            )
 
         # what an unspecified cell holds in place of its displacement (section 3 of the paper)
         self.unspecified = nn.Parameter(torch.randn(2))
         num_input_channels = in_channels + 2 + 1 + 3 * num_spread_levels
+        if reads_regions:
+            num_input_channels += REGION_CHANNELS + 3 * num_spread_levels + (2 if fits_regions else 0)
         self.conv_in = nn.Conv2d(num_input_channels, block_out_channels[0], kernel_size=3, padding=1)
 
         block_arguments = {
@@ -193,6 +330,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels, eps=1e-5)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(channels, 5 if separate_foreground else 2, kernel_size=3, padding=1)
+        if fits_regions:
+            self.conv_gate = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
+            nn.init.zeros_(self.conv_gate.weight)
+            nn.init.constant_(cast(nn.Parameter, self.conv_gate.bias), GATE_BIAS)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
@@ -216,8 +357,58 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             )
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs | {"use_safetensors": True})
 
+    @classmethod
+    def widened(cls, model: Self, reads_regions: bool = True, fits_regions: bool = True) -> Self:
+        r"""
+        A copy of a model that also reads regions, to be trained.
+
+        The weights of the new input channels are zero, and the gate of the fit is nearly closed. So the flow is as
+        before if no regions are given, and nearly so if they are.
+
+        Args:
+            model ([`FlowCompletionUNet`]):
+                The model, which stays as it is.
+            reads_regions (`bool`, defaults to `True`):
+                Whether the copy reads regions.
+            fits_regions (`bool`, defaults to `True`):
+                Whether the copy gets the similarity that the strokes of each region suggest.
+
+        Raises:
+            ValueError: If the model has one of the two already, and the copy would not.
+        """
+        for name, value in (("reads_regions", reads_regions), ("fits_regions", fits_regions)):
+            if model.config[name] and not value:
+                raise ValueError(f"`{name}` is False, but the model has it already: a copy can only have more inputs.")
+        # Not `from_config`: for a model that was loaded from an older config, it ignores the new values, because the
+        # config lists them in `_use_default_values`.
+        config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+        widened = cls(**config | {"reads_regions": reads_regions, "fits_regions": fits_regions})
+        widened.to(model.device).train(model.training)
+        if model.dtype != widened.dtype:
+            widened.to(model.dtype)
+
+        weights, given = widened.state_dict(), model.state_dict()
+        new_channels = widened.conv_in.in_channels - model.conv_in.in_channels
+        changed = (reads_regions, fits_regions) != (model.config.reads_regions, model.config.fits_regions)
+        if changed and new_channels <= 0:
+            raise RuntimeError(
+                f"`reads_regions` is {reads_regions} and `fits_regions` is {fits_regions}, but the copy has the "
+                f"{widened.conv_in.in_channels} input channels of the model, so its config was not applied: "
+                f"{dict(widened.config)}."
+            )
+        given["conv_in.weight"] = F.pad(given["conv_in.weight"], (0, 0, 0, 0, 0, new_channels))
+        widened.load_state_dict(weights | given)
+        return widened
+
     def forward(
-        self, sample: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, return_dict: bool = True
+        self,
+        sample: torch.Tensor,
+        sparse_flow: torch.Tensor,
+        mask: torch.Tensor,
+        regions: torch.Tensor | None = None,
+        region_sparse_flow: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        return_dict: bool = True,
     ) -> FlowCompletionOutput | tuple[torch.Tensor, ...]:
         r"""
         Complete the sparse flow of one step.
@@ -229,6 +420,14 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 Displacements in pixels; read only where `mask` is set.
             mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
                 True where a stroke specifies the displacement.
+            regions (`torch.Tensor` of shape `(batch_size, num_regions, height, width)`, *optional*):
+                Share of each cell that belongs to each region, from 0 to 1; at most 1 in sum. Samples with fewer
+                regions are padded by zeros, and all zeros mean that no regions are given.
+            region_sparse_flow (`torch.Tensor` of shape `(batch_size, num_regions, 2, height, width)`, *optional*):
+                Displacements in pixels of the strokes of each region; read only where `region_mask` is set. A stroke
+                belongs to the region in which it starts, so its cell may lie outside of the region by now.
+            region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
+                True where a stroke of the region specifies the displacement.
             return_dict (`bool`, defaults to `True`):
                 Whether to return a [`FlowCompletionOutput`] instead of a tuple.
 
@@ -237,14 +436,11 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             `separate_foreground` also the foreground, `(batch_size, 1, height, width)`.
 
         Raises:
-            ValueError: If the grid cannot be halved once for each level after the first.
+            ValueError: If the grid cannot be halved once for each level after the first, if the model does not read
+                regions but they are given, or if `regions`, `region_sparse_flow` and `region_mask` do not fit
+                together.
         """
-        divisor = 2 ** (len(self.config.block_out_channels) - 1)
-        if sample.shape[2] % divisor or sample.shape[3] % divisor:
-            raise ValueError(
-                f"A latent grid of {sample.shape[2]} x {sample.shape[3]} cells cannot be halved for each of the "
-                f"{len(self.config.block_out_channels)} levels: use a height and width that {divisor} divides."
-            )
+        self._check_inputs(sample, regions, region_sparse_flow, region_mask)
         pixels_per_unit = self.config.vae_scale_factor * self.config.flow_scale
 
         displacement = (sparse_flow / pixels_per_unit).to(sample.dtype)
@@ -252,7 +448,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         inputs = [sample, torch.where(mask, displacement, unspecified), mask.to(sample.dtype)]
         if self.config.num_spread_levels > 0:
             inputs.append(spread_strokes(displacement, mask, self.config.num_spread_levels).to(sample.dtype))
-        hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels, h, w]
+        if self.config.reads_regions:
+            channels, fitted, fit = self._read_regions(displacement, mask, regions, region_sparse_flow, region_mask)
+            inputs.append((REGION_INPUT_SCALE * channels).to(sample.dtype))
+        hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels (+ regions), h, w]
         hidden_states = self.conv_in(hidden_states)
 
         residuals = (hidden_states,)
@@ -277,8 +476,71 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             foreground_flow, background_flow, logit = flow.split((2, 2, 1), dim=1)
             foreground = logit.sigmoid()
             flow = foreground * foreground_flow + (1 - foreground) * background_flow
+        if self.config.fits_regions:
+            gate = self.conv_gate(hidden_states).float().sigmoid()
+            flow = (flow + gate * (fit - fitted * flow)).to(flow.dtype)
         dense_flow = flow * pixels_per_unit  # [B, 2, h, w] pixels
 
         if not return_dict:
             return (dense_flow,) if foreground is None else (dense_flow, foreground)
         return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)
+
+    def _read_regions(
+        self,
+        displacement: torch.Tensor,
+        mask: torch.Tensor,
+        regions: torch.Tensor | None,
+        region_sparse_flow: torch.Tensor | None,
+        region_mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The input channels for regions, float32, and the results of [`fit_regions`]; zeros without regions."""
+        batch_size, _, height, width = mask.shape
+        num_levels, fits_regions = self.config.num_spread_levels, self.config.fits_regions
+        if regions is None or region_sparse_flow is None or region_mask is None:
+            number = REGION_CHANNELS + 3 * num_levels + (2 if fits_regions else 0)
+            zeros = torch.zeros(batch_size, number, height, width, device=mask.device)
+            return zeros, zeros[:, :1], zeros[:, :2]
+        regions = regions.float()
+        region_displacement = region_sparse_flow.float() / (self.config.vae_scale_factor * self.config.flow_scale)
+        region_displacement = torch.where(region_mask, region_displacement, 0.0)
+        channels = region_channels(displacement, mask, regions, region_displacement, region_mask, num_levels)
+        fitted, fit = fit_regions(regions, region_displacement, region_mask)
+        if fits_regions:
+            channels = torch.cat([channels, fit], dim=1)
+        return channels, fitted, fit
+
+    def _check_inputs(
+        self,
+        sample: torch.Tensor,
+        regions: torch.Tensor | None,
+        region_sparse_flow: torch.Tensor | None,
+        region_mask: torch.Tensor | None,
+    ) -> None:
+        """Raises `ValueError` if the model cannot read these inputs."""
+        batch_size, _, height, width = sample.shape
+        divisor = 2 ** (len(self.config.block_out_channels) - 1)
+        if height % divisor or width % divisor:
+            raise ValueError(
+                f"A latent grid of {height} x {width} cells cannot be halved for each of the "
+                f"{len(self.config.block_out_channels)} levels: use a height and width that {divisor} divides."
+            )
+        given = {"regions": regions, "region_sparse_flow": region_sparse_flow, "region_mask": region_mask}
+        shapes = {name: None if tensor is None else tuple(tensor.shape) for name, tensor in given.items()}
+        if shapes == dict.fromkeys(given):
+            return
+        if not self.config.reads_regions:
+            raise ValueError(
+                "Regions are given, but this model does not read them (`reads_regions` is False in its config): leave "
+                "them out, or widen the model by `FlowCompletionUNet.widened` and train it."
+            )
+        number = regions.shape[1] if regions is not None and regions.ndim == 4 else "num_regions"
+        needed = {
+            "regions": (batch_size, number, height, width),
+            "region_sparse_flow": (batch_size, number, 2, height, width),
+            "region_mask": (batch_size, number, 1, height, width),
+        }
+        if shapes != needed:
+            raise ValueError(
+                f"`regions`, `region_sparse_flow` and `region_mask` have the shapes {list(shapes.values())}, "
+                f"but {list(needed.values())} are needed: give all three, on the grid of `sample`."
+            )

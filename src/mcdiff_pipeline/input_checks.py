@@ -2,7 +2,6 @@
 """The inputs of a call, and their checks before anything slow starts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -10,45 +9,6 @@ from diffusers import UNet2DConditionModel
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
 from .rollout import Motion, RolloutState
-from .strokes import Stroke
-
-
-@dataclass(frozen=True)
-class PreparedInputs:
-    """
-    The inputs of a call, read, resolved and checked.
-
-    Args:
-        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            The given images at the working size, in [0, 1]; None if the call continues from a state.
-        image_sizes (`Sequence[tuple[int, int]]`):
-            (height, width) in which each image was given.
-        size (`tuple[int, int]`):
-            Working (height, width) in pixels.
-        strokes (`list[list[Stroke]]`):
-            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
-        stroke_frames (`int`):
-            Number of frames that ends the strokes without an end of their own.
-        num_inference_steps (`int`):
-            Denoising steps of a frame.
-        guidance_scale (`float`):
-            Guidance on motion.
-    """
-
-    images_or_none: torch.Tensor | None
-    image_sizes: Sequence[tuple[int, int]]
-    size: tuple[int, int]
-    strokes: list[list[Stroke]]
-    stroke_frames: int
-    num_inference_steps: int
-    guidance_scale: float
-
-    @property
-    def images(self) -> torch.Tensor:
-        """The given images. Raises `TypeError` if a state was given instead."""
-        if self.images_or_none is None:
-            raise TypeError("`image` is a state, but an image is needed: continue a state by `stream` or `step`.")
-        return self.images_or_none
 
 
 def check_components(
@@ -133,6 +93,21 @@ def check_dense_flow(
                 f"`dense_flow` has the shape {tuple(flow.shape)} for one step, but it has to be "
                 f"{(batch_size, 2, *grid)} on the latent grid or {(batch_size, 2, height, width)} on the pixels."
             )
+
+
+def check_carried(conditioner: FrameConditioner, output_size: object, regions: object) -> None:
+    """Raises `ValueError` if regions, or frames at an output size, are asked of a model without dense flow."""
+    if conditioner.needs_dense_flow:
+        return
+    if output_size is not None:
+        raise ValueError(
+            f"`output_size` is {output_size!r}, but this model has no dense flow to carry the picture along: leave it "
+            "out, and enlarge the frames afterwards."
+        )
+    if regions is not None:
+        raise ValueError(
+            "There are regions, but this model has no dense flow that could move them as wholes: leave them out."
+        )
 
 
 def check_state(

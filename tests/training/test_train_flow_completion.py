@@ -59,3 +59,46 @@ def test_training_can_start_from_a_smaller_model(data, trained, tmp_path):
     model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
     assert model.config.separate_foreground
     assert len(logged(tmp_path / "run", "foreground_loss")) == 4
+
+
+def test_model_with_regions_is_trained_and_validated_with_and_without_them(data, trained, tmp_path):
+    narrow = trained["train_flow_completion"] / "flow_completion"
+    changes = {"pretrained_model_name_or_path": narrow, "model_config": None, "reads_regions": True}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
+    assert model.config.reads_regions and model.config.fits_regions and model.config.sample_size == SIZE // 4
+    assert model.conv_in.weight[:, -2:].abs().max() > 0  # it has learned to read the fit
+    without = logged(tmp_path / "run", "epe_body_model")
+    assert logged(tmp_path / "run", "epe_body_model_with_regions").keys() == without.keys()
+    assert logged(tmp_path / "run", "epe_body_model_with_regions")[4] != without[4]
+
+    # the model is trained further with regions, without being told so again
+    changes = {"pretrained_model_name_or_path": tmp_path / "run/flow_completion", "model_config": None}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "more", **changes)) == 0
+    assert 4 in logged(tmp_path / "more", "epe_off_body_model_with_regions")
+
+
+def test_training_with_regions_resumes_where_it_stopped(data, tmp_path):
+    def train(folder, **changes):
+        changes = {"reads_regions": True, "validation_data_dir": None, "region_probability": 0.9} | changes
+        assert train_flow_completion.main(arguments(data, "train_flow_completion", folder, **changes)) == 0
+
+    train(tmp_path / "whole", lr_scheduler="constant")
+    train(tmp_path / "parts", lr_scheduler="constant", max_train_steps=2)
+    train(tmp_path / "parts", lr_scheduler="constant", resume_from_checkpoint="latest")
+    assert logged(tmp_path / "parts", "loss") == logged(tmp_path / "whole", "loss")
+
+
+def test_larger_model_can_read_regions(data, trained, tmp_path):
+    config = json.loads((data / "train_flow_completion.json").read_text())
+    (tmp_path / "larger.json").write_text(json.dumps(config | {"separate_foreground": True}))
+    changes = {"model_config": tmp_path / "larger.json", "reads_regions": True, "max_train_steps": 1}
+    changes |= {"pretrained_model_name_or_path": trained["train_flow_completion"] / "flow_completion"}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
+    assert model.config.separate_foreground and model.config.reads_regions
+
+
+def test_impossible_region_probability_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="--region_probability is 1.5; it must be a number from 0 to 1"):
+        train_flow_completion.parse_args(arguments(data, "train_flow_completion", tmp_path, region_probability=1.5))

@@ -63,6 +63,28 @@ def flow_completion_loss(
     return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
 
 
+def complete(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], cell: int, *, regions: bool = True
+) -> tuple[torch.Tensor, ...]:
+    """Runs flow completion on a batch.
+
+    Args:
+        model (`torch.nn.Module`): flow completion.
+        batch (`dict`): see `FlowSample`, of which `flow` and `foreground` are not read.
+        cell (`int`): pixels along one side of a latent cell.
+        regions (`bool`, defaults to `True`): whether the model is given the regions, if the batch has any.
+
+    Returns:
+        The dense flow, `[B, 2, h, w]` in pixels; from a model that separates the foreground also the foreground.
+    """
+    given = {}
+    if regions and "regions" in batch:
+        given = {name: batch[name] for name in ("regions", "region_mask")}
+        given["region_sparse_flow"] = to_pixels(batch["region_sparse_flow"], cell)
+    strokes = to_pixels(batch["sparse_flow"], cell)
+    return model(batch["latent"], strokes, batch["mask"], **given, return_dict=False)
+
+
 def complete_and_compare(
     model: torch.nn.Module, batch: dict[str, torch.Tensor], args: argparse.Namespace, cell: int, flow_scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
@@ -81,8 +103,7 @@ def complete_and_compare(
     size = tuple(batch["latent"].shape[2:])
     target = resize_flow(batch["flow"], size)
     foreground = F.interpolate(batch["foreground"].float(), size, mode="area")
-    strokes = to_pixels(batch["sparse_flow"], cell)
-    dense_flow, *predicted = model(batch["latent"], strokes, batch["mask"], return_dict=False)
+    dense_flow, *predicted = complete(model, batch, cell)
     dense_flow = to_cells(dense_flow.float(), cell)
     loss = flow_completion_loss(
         dense_flow / flow_scale,

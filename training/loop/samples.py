@@ -40,6 +40,18 @@ class ClipStart(TypedDict):
     start_picture: NotRequired[np.ndarray]
 
 
+class RegionSample(TypedDict):
+    """The regions of a sample, and the strokes that belong to each.
+
+    regions: float32 `[K, h, w]` in [0, 1], share of each cell that belongs to each region; zeros if it is not given.
+    region_sparse_flow, region_mask: the strokes, float32 `[K, 2, h, w]` in cells and bool `[K, 1, h, w]`.
+    """
+
+    regions: torch.Tensor
+    region_sparse_flow: torch.Tensor
+    region_mask: torch.Tensor
+
+
 class FlowSample(TypedDict):
     """A sample of flow completion.
 
@@ -47,6 +59,7 @@ class FlowSample(TypedDict):
     sparse_flow, mask: the strokes, float32 `[2, h, w]` in cells and bool `[1, h, w]`.
     flow: the true flow, float32 `[2, H, W]` in pixels.
     foreground: bool `[1, H, W]`, where people and objects are.
+    regions, region_sparse_flow, region_mask: as in `RegionSample`; only for a model that reads regions.
     """
 
     latent: np.ndarray
@@ -54,6 +67,9 @@ class FlowSample(TypedDict):
     mask: torch.Tensor
     flow: np.ndarray
     foreground: np.ndarray
+    regions: NotRequired[torch.Tensor]
+    region_sparse_flow: NotRequired[torch.Tensor]
+    region_mask: NotRequired[torch.Tensor]
 
 
 class FrameSample(TypedDict, total=False):

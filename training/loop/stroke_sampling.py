@@ -21,6 +21,18 @@ def add_stroke_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def draw_strokes(pair: FramePair, args: argparse.Namespace, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws strokes for one pair of frames: points and displacements in pixels, float32 `[N, 2]` (x, y)."""
+    return sample_strokes(
+        pair["flow"],
+        pair["mask"],
+        pair["keypoints"],
+        rng=rng,
+        num_keypoints=0 if args.no_keypoints else None,
+        sampling=args.sampling,
+    )
+
+
 def draw_sparse_flow(
     pair: FramePair, args: argparse.Namespace, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,12 +41,5 @@ def draw_sparse_flow(
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: sparse flow, float32 `[2, h, w]` in cells, and its bool mask `[1, h, w]`.
     """
-    points, displacements = sample_strokes(
-        pair["flow"],
-        pair["mask"],
-        pair["keypoints"],
-        rng=rng,
-        num_keypoints=0 if args.no_keypoints else None,
-        sampling=args.sampling,
-    )
+    points, displacements = draw_strokes(pair, args, rng)
     return rasterize_points(points, displacements, pair["latent"].shape[1:], pair["flow"].shape[1:])
