@@ -42,6 +42,7 @@ NOT_RUN = (
         "python training/tools/build_pose_model.py",
         "downloads a wheel; its own test runs it",
     ),
+    ("", "python training/collect_wholes.py", "needs downloads; test_collect_wholes.py runs it"),
     ("CONTRIBUTING.md", "python -m pytest", "runs the tests; this is one of them"),
     ("", "python benchmarks/", "measures for minutes to hours, on data that the tests do not have"),
     ("training/README.md", "", "hours; docs/training-your-own-videos.md has the same steps with small budgets"),
@@ -229,6 +230,7 @@ def make_place(folder: Path) -> None:
     """Makes a folder that looks like a clone with some data. Commands of a page read it and write into it."""
     from mcdiff_pipeline.video import write_video
     from support.annotation_runs import pan
+    from support.photographs import write_photographs
     from support.sliding_squares import write_squares
     from support.text_models import write_stable_diffusion
     from support.tiny_models import make_pipeline
@@ -252,6 +254,7 @@ def make_place(folder: Path) -> None:
         write_video(pan(photograph), folder / videos / "pan.mp4", fps=24)
     for split in ("train", "validation", "test"):
         write_squares(folder / "data" / "people", range(1), split, size=64, num_frames=7)
+    write_photographs(folder / "data" / "wholes", 1)
 
 
 def follow(page: str, text: str, done: list[list[str]]) -> None:
