@@ -18,9 +18,10 @@ ROWS = (
     {"layers", "rollout"},
     {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
+    {"call_inputs"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
-    {"annotation", "hub"},
+    {"annotation", "hub", "segmentation"},
     {"evaluation"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.
@@ -41,6 +42,7 @@ REMOTE_CODE = {
     "conditioning",
     "denoising",
     "input_checks",
+    "call_inputs",
     "pipeline_mcdiff",
 }
 

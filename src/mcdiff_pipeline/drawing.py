@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Drawing strokes and regions over an image, and contact sheets."""
+"""Drawing strokes, points and regions over an image, and contact sheets."""
 
 import colorsys
 import math
@@ -41,7 +41,7 @@ def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
     for stroke in sheet.strokes:
         stroke = stroke.scaled(x_factor * smooth, y_factor * smooth)
         if stroke.kind == "hold":
-            _draw_ring(canvas, stroke.points[0], unit)
+            _draw_ring(canvas, stroke.points[0], unit, HOLD_COLOR)
         else:
             _draw_arrow(canvas, stroke.points, unit)
     layer = layer.resize(image.size, Image.Resampling.LANCZOS)
@@ -111,9 +111,11 @@ def _eroded(inside: torch.Tensor, thickness: int) -> torch.Tensor:
     return inside
 
 
-def _draw_ring(canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+def _draw_ring(
+    canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float, ring_color: tuple[int, int, int]
+) -> None:
     x, y = center
-    for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
+    for radius, color in ((2.5 * unit, "white"), (2 * unit, ring_color), (unit, "white")):
         canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
@@ -131,6 +133,26 @@ def _draw_arrow(canvas: ImageDraw.ImageDraw, points: Sequence[tuple[float, float
             for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
         ]
         canvas.polygon(head, fill=color)
+
+
+def draw_points(
+    image: Image.Image, points: Sequence[tuple[float, float]], colors: Sequence[tuple[int, int, int]]
+) -> Image.Image:
+    """Draws points over an image, each as a ring of its color.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size.
+        points (`Sequence[tuple[float, float]]`): (x, y) in pixels of the image.
+        colors (`Sequence[tuple[int, int, int]]`): RGB, one for each point.
+
+    Returns:
+        `PIL.Image.Image`: a new image of the same size, RGB.
+    """
+    drawn = image.convert("RGB")
+    canvas = ImageDraw.Draw(drawn)
+    for point, color in zip(points, colors, strict=True):
+        _draw_ring(canvas, point, max(image.width, image.height) / 150, color)
+    return drawn
 
 
 def contact_sheet(

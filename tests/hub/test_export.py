@@ -20,6 +20,7 @@ from support.tiny_models import make_pipeline
 SOURCES = Path(mcdiff_pipeline.__file__).parent
 NETWORKS = ("vae", "flow_completion", "unet")
 MODULES = (
+    "call_inputs",
     "conditioning",
     "denoising",
     "detail",
