@@ -515,8 +515,9 @@ def separate_colors(image: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """
     The colors of each layer alone, without those of the layers that it shares pixels with.
 
-    Layer 0 is continued behind the regions from its surroundings, except from a band along the outlines. What a region
-    adds to a mixed pixel is what is missing when that continuation is seen through it (the matting equation).
+    Layer 0 is continued behind the regions from its surroundings, except from a band along the outlines. What regions
+    add to a mixed pixel is what is missing when that continuation is seen through them (the matting equation). Regions
+    that share a pixel have the same color there.
 
     Args:
         image (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
@@ -535,6 +536,7 @@ def separate_colors(image: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     known = torch.where(foreign.amin(dim=(2, 3), keepdim=True) < 1, 1 - foreign, scene)
     behind = fill_from_behind(image, known, torch.zeros_like(known))
     behind = torch.where(scene >= PURE_SHARE, image, behind)[:, None]
-    share = shares[:, 1:, None]
-    regions = (image[:, None] - (1 - share) * behind).clamp_min(0).minimum(share)
+    share, scene_share = shares[:, 1:, None], shares[:, :1, None]
+    of_regions = share / (1 - scene_share).clamp_min(1e-6)
+    regions = ((image[:, None] - scene_share * behind) * of_regions).clamp_min(0).minimum(share)
     return torch.cat([behind, regions], dim=1)
