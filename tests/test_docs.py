@@ -48,7 +48,7 @@ def needs_pose_model(page: str) -> bool:
 
 
 def needs_segmenter(page: str) -> bool:
-    return any(command[:2] == ["mcdiff", "segment"] for command in commands_of(page))
+    return any(command[:2] == ["mcdiff", "segment"] or "auto" in command for command in commands_of(page))
 
 
 def needed_models(page: str) -> list[pytest.MarkDecorator]:

@@ -108,7 +108,7 @@ class CallInputs:
             given = {"height": height, "width": width, "output_size": output_size}
             given |= {name: others.get(name) for name in ("prompt", "prompt_embeds")}
             check_state(state, pipe.conditioner, pipe.unet, given)
-            image_sizes, shown = state.image_sizes, state.output_image
+            image_sizes, batch_size, shown = state.image_sizes, len(state.latents), state.output_image
             size = (state.latents.shape[2] * pipe.vae_scale_factor, state.latents.shape[3] * pipe.vae_scale_factor)
             others["prompt_embeds"] = state.prompt_embeds
         else:
@@ -116,14 +116,14 @@ class CallInputs:
             image_sizes = tuple((one.shape[1], one.shape[2]) for one in given_images)
             images = pipe.image_processor.to_working_size(given_images, height, width)
             shown = output_image = pipe.image_processor.to_output_size(given_images, output_size)
-            size = (images.shape[2], images.shape[3])
+            batch_size, size = len(images), (images.shape[2], images.shape[3])
 
         strokes = load_sheets(strokes, len(image_sizes))
         if regions is not None or state is None or state.layers is None:  # a state's regions replace those of a sheet
             regions = regions_of_call(regions, strokes, image_sizes)
         check_carried(pipe.conditioner, output_size, regions)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
-        pipe.check_inputs(stroke_frames, *size, num_inference_steps, len(image_sizes), **others)
+        pipe.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **others)
 
         layers = None
         if regions is not None:
@@ -131,7 +131,7 @@ class CallInputs:
                 accumulated_flow = state.accumulated_flow
             else:
                 grid = (side // pipe.vae_scale_factor for side in size)
-                accumulated_flow = torch.zeros(len(image_sizes), 2, *grid)
+                accumulated_flow = torch.zeros(batch_size, 2, *grid)
             shown_size = None if shown is None else (shown.shape[2], shown.shape[3])
             layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
         return cls(

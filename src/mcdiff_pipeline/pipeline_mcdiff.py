@@ -392,15 +392,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         images, latents = inputs.images, self.encode_image(inputs.images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
         grid, device = (latents.shape[2], latents.shape[3]), latents.device
-        carries = self.conditioner.needs_start_image or inputs.output_image is not None
-        needs_image = carries or inputs.layers is not None or self._completer.grid_of(grid) != grid
+        needs_image = self.conditioner.needs_start_image or self._completer.grid_of(grid) != grid
+        needs_image = needs_image or inputs.output_image is not None or inputs.layers is not None
         return RolloutState(
             frame=0,
             latents=latents,
             start_latents=latents,
             accumulated_flow=torch.zeros(latents.shape[0], 2, *grid, device=device),
             start_image=images.to(device) if needs_image else None,
-            carried_latents=latents if carries else None,
             layers=None if inputs.layers is None else inputs.layers.to(device),
             output_image=None if inputs.output_image is None else inputs.output_image.to(device),
             prompt_embeds=prompt_embeds,
@@ -792,8 +791,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type == "latent":
             frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         else:
-            decoder = FrameDecoder(self.vae, detail)
-            videos = [self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None], output_type)]
+            decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
+            videos = [
+                self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None].cpu(), output_type)
+            ]
             for first in range(1, len(states), decode_chunk_size):
                 for images in decoder.decode(states[first : first + decode_chunk_size]):
                     videos.append(self.image_processor.postprocess(images[:, None], output_type))
@@ -908,7 +909,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
-        decoder = FrameDecoder(self.vae, detail)
+        decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()
@@ -941,7 +942,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if images is None:
             (images,) = decoder.decode([state])
         else:
-            images = shown_images(state, images)
+            images = shown_images(state, images).cpu()
         return self.image_processor.postprocess(images[:, None], output_type)[0][0]
 
     @torch.no_grad()
@@ -967,7 +968,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type not in OUTPUT_TYPES or output_type == "latent":
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np" or "pt".')
         state = self._on_own_device(state)
-        (images,) = FrameDecoder(self.vae, detail).decode([state])
+        (images,) = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
         return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]

@@ -16,7 +16,7 @@ from .layers import LayerMotion, Layers
 
 STATE_FORMAT = "mcdiff rollout state"
 STATE_VERSION = "2"
-READABLE_VERSIONS = ("1", "2")  # version 1 had no layers, carried latents or output image
+READABLE_VERSIONS = ("1", "2")  # version 1 had no layers and no output image
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +79,6 @@ class RolloutState:
         start_image (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
             Frame 0 in [0, 1], float32; only if something is made of it: the condition `start_picture`, layers,
             frames at an output size, or the input of an F with a size of its own.
-        carried_latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
-            Latents of frame 0, carried as an image to the current frame; only with `start_picture` or at an output
-            size.
         layers (`Layers`, *optional*):
             The regions of each image, as layers of motion; None without regions.
         output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
@@ -103,7 +100,6 @@ class RolloutState:
     accumulated_flow: torch.Tensor
     dense_flow: torch.Tensor | None = None
     start_image: torch.Tensor | None = None
-    carried_latents: torch.Tensor | None = None
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     prompt_embeds: torch.Tensor | None = None
@@ -238,9 +234,7 @@ class RolloutState:
             )
         batch, _, height, width = self.latents.shape
         flow = (batch, 2, height, width)
-        of_latents = tuple(self.latents.shape)
-        expected = {"start_latents": of_latents, "accumulated_flow": flow, "dense_flow": flow}
-        expected["carried_latents"] = of_latents
+        expected = {"start_latents": tuple(self.latents.shape), "accumulated_flow": flow, "dense_flow": flow}
         if self.output_image is not None:
             expected["output_image"] = (batch, 3, *self.output_image.shape[2:])
         if self.start_image is not None:
