@@ -233,3 +233,16 @@ def test_colors_of_a_region_and_its_scene_add_up_to_the_picture():
     colors = separate_colors(image, shares)
     assert torch.allclose(colors[:, 1] + (1 - soft) * colors[:, 0], image, atol=1e-3)
     assert (colors[:, 0] - 0.5).abs().max() < 0.01
+
+
+def test_regions_that_share_a_pixel_take_its_color():
+    """A share of the scene of another color must not spoil them, however small the share of one is."""
+    image = torch.tensor(RED)[None, :, None, None].expand(1, 3, HEIGHT, WIDTH).clone()
+    shares = torch.zeros(1, 3, HEIGHT, WIDTH)
+    shares[:, 0, :, : WIDTH // 2] = 1
+    image[:, :, :, : WIDTH // 2] = 0.1
+    shares[:, 1, :, WIDTH // 2 :] = 0.004
+    shares[:, 2, :, WIDTH // 2 :] = 0.996
+    colors = separate_colors(image, shares)[..., WIDTH // 2 :]
+    for layer, share in ((1, 0.004), (2, 0.996)):
+        assert torch.allclose(colors[:, layer], share * image[..., WIDTH // 2 :], atol=1e-5)
