@@ -13,7 +13,7 @@ import torch
 
 from .flow import accumulate_flow, resize_flow, splat_image, splat_latents
 from .latent_codec import Autoencoder, encode_images
-from .layers import Layers
+from .layers import Layers, resize_shares
 from .rollout import Motion, RolloutState
 
 
@@ -31,12 +31,15 @@ class FrameConditions:
             Flow from frame 0 to the next frame, in latent cells. None if nothing needs it.
         layers (`Layers`, *optional*):
             The layers at the next frame, if the state has layers.
+        seen (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
+            Share of each latent cell of the next frame in which frame 0 is still to be seen; None if G may change all.
     """
 
     tensor: torch.Tensor
     base: torch.Tensor | None
     accumulated_flow: torch.Tensor | None
     layers: Layers | None = None
+    seen: torch.Tensor | None = None
 
 
 class _Step:
@@ -70,6 +73,12 @@ class _Step:
         if self.state.layers is not None and self.layers is not None and self.motion.layers is not None:
             return self.state.layers.splat_latents(self.state.latents, self.motion.layers, self.layers)
         return splat_latents(self.state.latents, self.flow)
+
+    @property
+    def seen(self) -> torch.Tensor | None:
+        if self.layers is None:
+            return None
+        return resize_shares(self.layers.visible, self.layers.grid).sum(dim=1, keepdim=True).clamp(max=1)
 
     def dense_flow(self) -> torch.Tensor:
         return self.flow / self.flow_scale
@@ -250,12 +259,24 @@ class FrameConditioner:
             base=None if self.residual_condition is None else built[self.residual_condition],
             accumulated_flow=accumulated_flow,
             layers=step.layers,
+            seen=step.seen if self.residual_condition == "start_picture" else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
         """Converts scaled latents of a frame to what G denoises; `base` is a field of its [`FrameConditions`]."""
         return latents if base is None else self.residual_scale * (latents - base)
 
-    def from_difference(self, difference: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
-        """Converts what G denoised to scaled latents of a frame; the inverse of [`FrameConditioner.to_difference`]."""
-        return difference if base is None else base + difference / self.residual_scale
+    def from_difference(
+        self, difference: torch.Tensor, base: torch.Tensor | None, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Converts what G denoised to scaled latents of a frame; the inverse of [`FrameConditioner.to_difference`].
+
+        With layers, the carried start picture is exact where frame 0 is still to be seen, so G changes only the rest.
+        Otherwise what it paints where something is uncovered spreads with each frame, and things lose their detail.
+        `base` and `seen` are fields of the [`FrameConditions`].
+        """
+        if base is None:
+            return difference
+        change = difference / self.residual_scale
+        return base + (change if seen is None else (1 - seen) * change)

@@ -203,7 +203,7 @@ class FrameDenoiser:
         return replace(
             state,
             frame=state.frame + 1,
-            latents=pipe.conditioner.from_difference(difference, conditions.base),
+            latents=pipe.conditioner.from_difference(difference, conditions.base, conditions.seen),
             accumulated_flow=(
                 state.accumulated_flow if conditions.accumulated_flow is None else conditions.accumulated_flow
             ),

@@ -186,10 +186,13 @@ class MotionCompleter:
         sparse_flow, mask = self._rasterize(state, flat, num_frames, own_grid)
         sparse_flow, mask = sparse_flow.unflatten(0, (batch, number)), mask.unflatten(0, (batch, number))
         visible = resize_shares(layers.visible, own_grid)
+        # what strokes only hold stays exactly where it is: F moves even that by a pixel or two over a clip
+        is_held = mask.flatten(2).any(dim=2) & ~(mask & (sparse_flow != 0)).flatten(2).any(dim=2)
         if self._model.config.reads_regions:
             flow = self._complete_together(state, visible, sparse_flow, mask)
         else:
-            flow = self._complete_each(state, layers, sparse_flow, mask)
+            flow = self._complete_each(state, layers, sparse_flow, mask, skipped=is_held | layers.is_rigid)
+        flow = torch.where(is_held[..., None, None, None], 0.0, flow)
 
         # what the strokes say also counts where another layer hides them
         hidden = mask & (visible[:, :, None] < 0.5)
@@ -244,22 +247,27 @@ class MotionCompleter:
         return flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)
 
     def _complete_each(
-        self, state: RolloutState, layers: Layers, sparse_flow: torch.Tensor, mask: torch.Tensor
+        self,
+        state: RolloutState,
+        layers: Layers,
+        sparse_flow: torch.Tensor,
+        mask: torch.Tensor,
+        skipped: torch.Tensor,
     ) -> torch.Tensor:
         """
-        The flow `[B, L, 2, h, w]` of an F that does not read regions: one run for each layer that is not rigid, with
-        its own strokes only. Layers of an image without strokes share one run.
+        The flow `[B, L, 2, h, w]` of an F that does not read regions: one run for each layer that is not skipped (bool
+        `[B, L]`), with its own strokes only. Layers of an image without strokes share one run.
         """
         batch, number = mask.shape[:2]
         latents = self._latents(state, (mask.shape[3], mask.shape[4]))
         has_strokes = mask.flatten(2).any(dim=2).tolist()
-        is_rigid = layers.is_rigid.tolist()
+        is_skipped = skipped.tolist()
         runs: dict[tuple[int, int], int] = {}
         chosen: list[tuple[int, int]] = []
         run_of_free: dict[int, int] = {}
         for index in range(batch):
             for layer in range(len(layers.traits[index]) + 1):
-                if is_rigid[index][layer]:
+                if is_skipped[index][layer]:
                     continue
                 if not has_strokes[index][layer] and index in run_of_free:
                     runs[index, layer] = run_of_free[index]

@@ -144,6 +144,12 @@ def test_free_region_without_strokes_is_allowed(tiny_pipeline, image):
     assert torch.allclose(found[0][:, *INSIDE], free[0][:, *INSIDE], atol=1e-5)
 
 
+def test_what_is_only_held_stays_exactly(tiny_pipeline, image):
+    found = flow_of(tiny_pipeline, image, [DRAG, HOLD], [Region(MASK)])
+    assert not found[0, :, 7:, 8:].any()
+    assert found[0, :, *INSIDE].any()
+
+
 # Ways to give them
 
 
