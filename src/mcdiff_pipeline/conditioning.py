@@ -32,7 +32,8 @@ class FrameConditions:
         layers (`Layers`, *optional*):
             The layers at the next frame, if the state has layers.
         seen (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
-            Share of each latent cell of the next frame in which frame 0 is still to be seen; None if G may change all.
+            Share of each latent cell of the next frame in which frame 0 is still to be seen; only with layers, if G
+            denoises the difference from `start_picture`. None if G may change everything.
     """
 
     tensor: torch.Tensor
@@ -147,7 +148,8 @@ class FrameConditioner:
 
     - `previous_frame`: the latent of the current frame, as in the paper.
     - `dense_flow`: the flow, in units of `flow_scale` latent cells, as in the paper.
-    - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes.
+    - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes. With regions,
+      each layer along its own flow; see [`~mcdiff_pipeline.layers.Layers.splat_latents`].
     - `hole_mask`: 1 - coverage, at least 0: 1 where nothing was splatted to, 0 where the coverage is 1 or more.
     - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
     - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
@@ -250,8 +252,9 @@ class FrameConditioner:
             `FrameConditions`: the conditions, in the dtype of `state.latents`.
         """
         step = _Step(state, motion, cell=self.cell, flow_scale=self.flow_scale, vae=vae)
-        carries = state.start_image is not None
-        accumulated_flow = step.accumulated_flow if self.needs_accumulated_flow or carries else None
+        # a state with a start image needs it for F or to be shown, even if no condition does
+        needs_accumulated_flow = self.needs_accumulated_flow or state.start_image is not None
+        accumulated_flow = step.accumulated_flow if needs_accumulated_flow else None
         names = [name for name in CONDITIONS if name in self.names]
         built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}
         return FrameConditions(
@@ -270,11 +273,12 @@ class FrameConditioner:
         self, difference: torch.Tensor, base: torch.Tensor | None, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        Converts what G denoised to scaled latents of a frame; the inverse of [`FrameConditioner.to_difference`].
+        Converts what G denoised to scaled latents of a frame; without `seen`, the inverse of
+        [`FrameConditioner.to_difference`].
 
         With layers, the carried start picture is exact where frame 0 is still to be seen, so G changes only the rest.
-        Otherwise what it paints where something is uncovered spreads with each frame, and things lose their detail.
-        `base` and `seen` are fields of the [`FrameConditions`].
+        Otherwise what it paints in uncovered places spreads with each frame, and things lose their detail. `base` and
+        `seen` are fields of the [`FrameConditions`].
         """
         if base is None:
             return difference

@@ -56,6 +56,8 @@ class FrameDecoder:
         return frames
 
     def _at_output_size(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
+        """The frame `[B, 3, H, W]` of a state at its output size, from what its latents decode to at the working
+        size `[B, 3, h, w]`."""
         if state.frame == 0:
             return shown_images(state, state.given_start_image)
         if self.with_detail:
@@ -66,7 +68,7 @@ class FrameDecoder:
         return torch.stack([resize_image(one, size) for one in decoded])
 
     def _with_detail(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
-        """The frame `[B, 3, H, W]` of a state from what its latents decode to."""
+        """The same, with the detail of the given image."""
         size, layers = (decoded.shape[2], decoded.shape[3]), state.layers
         if not self._renderers:
             self._renderers = self._make_renderers(state)

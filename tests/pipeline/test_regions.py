@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mcdiff_pipeline import Motion, Region, RolloutState, Stroke, StrokeSheet
+from mcdiff_pipeline import MCDiffPipeline, Motion, Region, RolloutState, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import flow_magnitude
 from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
 from support.tiny_models import make_flow_completion, make_pipeline
@@ -43,6 +43,21 @@ def test_stroke_acts_in_its_region_only(tiny_pipeline, image):
     assert torch.allclose(found[0][:, *INSIDE], with_stroke[0][:, *INSIDE], atol=1e-5)
     assert torch.allclose(found[0, :, 7:, 8:], free[0, :, 7:, 8:], atol=1e-5)
     assert not torch.allclose(found[0, :, 7:, 8:], with_stroke[0, :, 7:, 8:], atol=1e-5)
+
+
+@pytest.mark.parametrize("reads_regions", [False, True])
+@pytest.mark.parametrize("regions", [None, [Region(MASK)]])
+def test_overridden_complete_flow_replaces_flow_completion(image, reads_regions, regions):
+    class Rightward(MCDiffPipeline):
+        def complete_flow(self, latents, sparse_flow, mask, **regions):
+            assert bool(regions) == (given and reads_regions)
+            return torch.ones_like(sparse_flow) * torch.tensor([1.0, 0.0])[:, None, None]
+
+    given = regions is not None
+    f = make_flow_completion(reads_regions=reads_regions)
+    pipe = Rightward(**make_pipeline(("previous_frame", "dense_flow"), flow_completion=f).components)
+    flow = flow_of(pipe, image, [DRAG], regions)
+    assert torch.allclose(flow[:, 0], torch.tensor(float(CELL))) and not flow[:, 1].any()
 
 
 def test_label_map_names_the_same_regions(tiny_pipeline, image):
