@@ -12,8 +12,9 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "rollout", "model_files", "model_names", "atomic_files"},
-    {"strokes", "latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization", "drawing"},
+    {"flow", "rollout", "polygons", "model_files", "model_names", "atomic_files"},
+    {"regions", "strokes", "drawing"}
+    | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"conditioning"},
     {"denoising", "input_checks"},
     {"pipeline_mcdiff"},
@@ -25,7 +26,9 @@ ROWS = (
 REMOTE_CODE = {
     "flow",
     "rollout",
+    "polygons",
     "model_files",
+    "regions",
     "strokes",
     "latent_codec",
     "image_processor",

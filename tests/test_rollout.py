@@ -168,7 +168,7 @@ def assert_refused(path, message: str):
     [
         ({}, {"format": "another"}, "does not say that it is a rollout state of version 1"),
         ({}, {"format": None}, "does not say that it is a rollout state of version 1"),
-        ({}, {"version": "2"}, "does not say that it is a rollout state of version 1"),
+        ({}, {"version": "3"}, "does not say that it is a rollout state of version 1 to 2"),
         ({}, {"frame": None, "noise_device": None}, "it lacks frame, noise_device"),
         ({"latents": None, "accumulated_flow": None}, {}, "it lacks latents, accumulated_flow"),
         ({"other": torch.zeros(1)}, {}, "unexpected keyword argument 'other'"),

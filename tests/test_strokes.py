@@ -442,7 +442,7 @@ GOOD = {
 BAD = {
     "a list": ([], "stroke sheet is"),
     "no version": ({"width": 9, "height": 9, "num_frames": 4, "strokes": []}, "version is missing"),
-    "version 2": (sheet_dict(version=2), "version is 2; this program reads version 1"),
+    "version 3": (sheet_dict(version=3), "version is 3; this program reads versions 1 and 2"),
     "version true": (sheet_dict(version=True), "version is True"),
     "version as text": (sheet_dict(version="1"), "version is '1'"),
     "unknown field": (sheet_dict(frames=3), "'frames' is not a field of a stroke sheet"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
-from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_image
+from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_size
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
 from .option_values import number
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
@@ -59,15 +59,15 @@ def flow(
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames
         sheet = replace(sheet, num_frames=num_frames)
-    start = working_image(pipe, given_image, size)
+    working_height, working_width = working_size(pipe, given_image, size)
     with checking_input(), torch.no_grad():
         dense_flow = pipe.predict_flow(
-            start,
+            given_image,
             sheet,
             frame=frame,
             num_frames=num_frames or sheet.num_frames,
-            height=start.height,
-            width=start.width,
+            height=working_height,
+            width=working_width,
         )
 
     shown = to_pil(given_image)
@@ -80,5 +80,5 @@ def flow(
     speed = flow_magnitude(dense_flow)
     print(
         f"{output}: step {frame} to {frame + 1}; the flow moves {speed.mean():.2f} pixels on average, "
-        f"{speed.max():.2f} at most, on an image of {start.width} x {start.height}"
+        f"{speed.max():.2f} at most, on an image of {working_width} x {working_height}"
     )

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .errors import InputError, checking_input
-from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, working_image
+from .images import (
+    IMAGE_SUFFIXES,
+    OutputSizeOption,
+    SizeOption,
+    check_output,
+    read_image,
+    shown_image,
+    shown_size,
+    working_size,
+)
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
-from .option_values import Size, given, number
+from .option_values import OutputSize, Size, given, number
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
 
@@ -78,6 +87,7 @@ def generate(
         ),
     ] = None,
     size: SizeOption = None,
+    output_size: OutputSizeOption = None,
     flow_video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the dense flow of every step as a video.")
     ] = None,
@@ -103,14 +113,14 @@ def generate(
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         _refuse_beside_replay(options)
         outputs = Outputs(output or replay.with_stem(f"{replay.stem}-replay"), flow_video, contact_sheet)
-        source = Source.from_clip(replay)
+        source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
     elif output is None:
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet)
-        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size)
+        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
     chosen |= given(
@@ -189,6 +199,7 @@ class Source:
         image (`torch.Tensor`): the given image, `[3, H, W]` in [0, 1].
         sheet (`StrokeSheet`): all strokes.
         size (`Size`, *optional*): working size; None takes the model's.
+        output_size (`OutputSize`, *optional*): size of the frames; None takes that of the image, within limits.
         settings (`dict`): fields of `ClipSettings` that the stroke sheet or the replayed clip decides.
         clip (`ClipMetadata`, *optional*): metadata of the clip that is replayed.
     """
@@ -196,20 +207,28 @@ class Source:
     image: "torch.Tensor"
     sheet: "StrokeSheet"
     size: Size | None
+    output_size: OutputSize | None
     settings: dict[str, Any] = field(default_factory=dict)
     clip: "ClipMetadata | None" = None
 
     @classmethod
-    def from_image(cls, image: str, strokes: GivenStrokes, num_frames: int | None, size: Size | None) -> "Source":
+    def from_image(
+        cls,
+        image: str,
+        strokes: GivenStrokes,
+        num_frames: int | None,
+        size: Size | None,
+        output_size: OutputSize | None,
+    ) -> "Source":
         """An image and strokes from the command line."""
         given_image = read_image(image)
         height, width = given_image.shape[1:]
         sheet = strokes.sheet(height, width, num_frames)
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
-        return cls(given_image, sheet, size, settings)
+        return cls(given_image, sheet, size, output_size, settings)
 
     @classmethod
-    def from_clip(cls, path: Path) -> "Source":
+    def from_clip(cls, path: Path, output_size: OutputSize | None) -> "Source":
         """A clip that `mcdiff generate` wrote."""
         from mcdiff_pipeline.image_processor import load_image_tensor
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata
@@ -218,12 +237,15 @@ class Source:
             raise InputError(f"{path}: there is no such clip.")
         with checking_input():
             clip = ClipMetadata.read(path)
-        return cls(load_image_tensor(clip.image), clip.strokes, Size(clip.image.size), vars(clip.settings), clip)
+        size = Size((clip.settings.width, clip.settings.height))
+        output_size = output_size or OutputSize(name="image")
+        return cls(load_image_tensor(clip.image), clip.strokes, size, output_size, vars(clip.settings), clip)
 
     def plan(self, pipe: "MCDiffPipeline", model_name: str, chosen: dict[str, Any]) -> "ClipMetadata":
         """What will be made, with the model's defaults for settings that are not given.
 
-        From here on, the 8-bit working image replaces the given image: frame 0 shows it, and a replay starts from it.
+        From here on, the 8-bit image at the size of the frames replaces the given image: frame 0 shows it, and a
+        replay starts from it.
         """
         from mcdiff_pipeline.hub.fingerprint import model_fingerprint
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
@@ -233,11 +255,14 @@ class Source:
             "num_inference_steps": pipe.config.default_num_inference_steps,
             "guidance_scale": pipe.config.default_guidance_scale,
         }
-        settings = ClipSettings(**(defaults | chosen))
+        working = working_size(pipe, self.image, self.size)
+        image = shown_image(self.image, shown_size(pipe, self.image, working, self.output_size))
+        settings = ClipSettings(**(defaults | chosen | {"height": working[0], "width": working[1]}))
         sheet = self.sheet
+        if sheet.regions:  # their masks are as large as the image
+            sheet = sheet.scaled(image.width, image.height)
         if not self.settings:  # strokes from the command line last as long as the clip
             sheet = replace(sheet, num_frames=settings.num_frames, fps=settings.fps)
-        image = working_image(pipe, self.image, self.size)
         return ClipMetadata(model_name, model_fingerprint(pipe), settings, sheet, image)
 
     def is_made_by(self, plan: "ClipMetadata") -> bool:
@@ -266,8 +291,9 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
             image,
             clip.strokes,
             num_frames=settings.num_frames,
-            height=image.height,
-            width=image.width,
+            height=settings.height,
+            width=settings.width,
+            output_size=None if (image.height, image.width) == (settings.height, settings.width) else "image",
             num_inference_steps=settings.num_inference_steps,
             guidance_scale=settings.guidance_scale,
             generator=torch.Generator().manual_seed(settings.seed),
@@ -284,7 +310,10 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
         kept = f"{recording.num_frames} of {settings.num_frames} frames are in {outputs.video}"
         raise KeyboardInterrupt(f"stopped; {kept if recording.num_frames else 'no frame was made'}.")
     size = f"{image.width} x {image.height}"
-    print(f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second")
+    worked_out = f"; motion at {settings.width} x {settings.height}"
+    if (image.height, image.width) == (settings.height, settings.width):
+        worked_out = ""
+    print(f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second{worked_out}")
     for path in outputs.paths[1:]:
         print(path)
 

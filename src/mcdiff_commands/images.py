@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .option_values import Size
+from .option_values import OutputSize, Size
 
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
+# Longest side of the frames in pixels, if their size is not given.
+DEFAULT_LONGEST_SIDE = 1280
+
 SizeOption = Annotated[
     Size | None,
     typer.Option(
@@ -27,6 +30,18 @@ SizeOption = Annotated[
         parser=Size.parser("size", "256 for the shorter side, or 384x256"),
         metavar="N|WxH",
         help="Working size: the shorter side, or width x height (default: the model's, at the image's aspect ratio).",
+    ),
+]
+
+
+OutputSizeOption = Annotated[
+    OutputSize | None,
+    typer.Option(
+        "--output-size",
+        parser=OutputSize.parse,
+        metavar="N|WxH|image|working",
+        help="Size of the frames: the shorter side, width x height, the image's own, or the working size (default: the "
+        f"image's own, at most {DEFAULT_LONGEST_SIDE} pixels on the longer side).",
     ),
 ]
 
@@ -51,8 +66,8 @@ def read_image(name: str) -> "torch.Tensor":
         return load_image_tensor(name)
 
 
-def working_image(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | None) -> "PIL.Image.Image":
-    """The given image at the working size, as 8-bit RGB: frame 0 shows it, and a clip contains it.
+def working_size(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | None) -> tuple[int, int]:
+    """The working (height, width).
 
     Args:
         pipe (`MCDiffPipeline`): knows the default size and checks `size`.
@@ -73,7 +88,48 @@ def working_image(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | No
         images, _ = pipe.prepare_images(image, height, width)
         height, width = images.shape[2:]
         pipe.check_inputs(num_frames=2, height=height, width=width, num_inference_steps=1, batch_size=1)
-    return to_pil(images[0])
+    return height, width
+
+
+def shown_size(
+    pipe: "MCDiffPipeline", image: "torch.Tensor", working: tuple[int, int], size: OutputSize | None
+) -> tuple[int, int]:
+    """The (height, width) of the frames.
+
+    Args:
+        pipe (`MCDiffPipeline`): tells whether the model can show frames at another size than the working size.
+        image (`torch.Tensor`): `[3, H, W]`, the given image.
+        working (`tuple[int, int]`): working (height, width).
+        size (`OutputSize`, *optional*): what the command line says; None is the size of the image, at most
+            `DEFAULT_LONGEST_SIDE` pixels on the longer side.
+    """
+    height, width = image.shape[1:]
+    if size is None:
+        if not pipe.conditioner.needs_dense_flow:
+            return working
+        zoom = min(1.0, DEFAULT_LONGEST_SIDE / max(height, width))
+    elif size.name == "working":
+        return working
+    elif size.name == "image":
+        zoom = 1.0
+    elif len(size.sides) == 2:
+        return size.sides[1], size.sides[0]
+    else:
+        zoom = size.sides[0] / min(height, width)
+    return max(round(height * zoom), 1), max(round(width * zoom), 1)
+
+
+def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Image":
+    """The given image `[3, H, W]` at the size of the frames, as 8-bit RGB: frame 0 shows it, and a clip contains it.
+
+    Raises:
+        InputError: if frames cannot be as large.
+    """
+    from mcdiff_pipeline.image_processor import ImageProcessor
+
+    with checking_input():
+        images = ImageProcessor.to_output_size([image], size)
+    return to_pil(images[0].float() / 255)
 
 
 def to_pil(image: "torch.Tensor") -> "PIL.Image.Image":

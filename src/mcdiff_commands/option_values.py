@@ -79,6 +79,26 @@ class Size:
 
 
 @dataclass(frozen=True)
+class OutputSize:
+    """The size of frames: one side, width and height, or a name.
+
+    Args:
+        sides (`tuple[int, ...]`): the shorter side, or width and height, in pixels; empty if there is a name.
+        name (`str`): `"image"`, `"working"`, or empty.
+    """
+
+    sides: tuple[int, ...] = ()
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "OutputSize":
+        """Reads `"512"`, `"768x512"`, `"image"` and `"working"`."""
+        if text in ("image", "working"):
+            return cls(name=text)
+        return cls(Size.parser("size", "512 for the shorter side, 768x512, image or working")(text).sides)
+
+
+@dataclass(frozen=True)
 class NamedModel:
     """A model, and the name under which a report shows it."""
 

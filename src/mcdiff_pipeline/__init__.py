@@ -5,6 +5,7 @@ import diffusers.pipelines
 from . import flow_completion_unet
 from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
 from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+from .regions import Region
 from .rollout import Motion, RolloutState
 from .strokes import Stroke, StrokeSheet
 
@@ -21,6 +22,7 @@ __all__ = [
     "MCDiffPipeline",
     "MCDiffPipelineOutput",
     "Motion",
+    "Region",
     "RolloutState",
     "Stroke",
     "StrokeSheet",

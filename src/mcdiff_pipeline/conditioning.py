@@ -13,6 +13,7 @@ import torch
 
 from .flow import accumulate_flow, resize_flow, splat_image, splat_latents
 from .latent_codec import Autoencoder, encode_images
+from .layers import Layers
 from .rollout import Motion, RolloutState
 
 
@@ -27,12 +28,18 @@ class FrameConditions:
         base (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`, *optional*):
             The condition that G denoises the difference from. None if G denoises the frame itself.
         accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
-            Flow from frame 0 to the next frame, in latent cells. None if no condition needs it.
+            Flow from frame 0 to the next frame, in latent cells. None if nothing needs it.
+        layers (`Layers`, *optional*):
+            The layers at the next frame, if the state has layers.
+        carried_latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`, *optional*):
+            Latents of frame 0, carried as an image to the next frame. None if nothing needs them.
     """
 
     tensor: torch.Tensor
     base: torch.Tensor | None
     accumulated_flow: torch.Tensor | None
+    layers: Layers | None = None
+    carried_latents: torch.Tensor | None = None
 
 
 class _Step:
@@ -46,7 +53,17 @@ class _Step:
         return _given(self.motion.dense_flow, "dense flow")
 
     @cached_property
+    def layers(self) -> Layers | None:
+        if self.state.layers is None:
+            return None
+        if self.motion.layers is None:
+            raise ValueError("The state has layers, but the motion has none: give the one that the pipeline completes.")
+        return self.state.layers.advance(self.motion.layers)
+
+    @cached_property
     def accumulated_flow(self) -> torch.Tensor:
+        if self.layers is not None:
+            return self.layers.composite_flow()
         return accumulate_flow(self.state.accumulated_flow, self.flow)
 
     @cached_property
@@ -62,10 +79,15 @@ class _Step:
     def start_frame(self) -> torch.Tensor:
         return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
 
-    def start_picture(self) -> torch.Tensor:
+    @cached_property
+    def carried_latents(self) -> torch.Tensor:
         image = _given(self.state.start_image, "start image")
-        flow = resize_flow(self.accumulated_flow, (image.shape[2], image.shape[3]))  # [B, 2, H, W] pixels
-        return encode_images(self.vae, splat_image(image, flow, self.cell))
+        if self.layers is not None:
+            carried = self.layers.carry(image)
+        else:
+            flow = resize_flow(self.accumulated_flow, (image.shape[2], image.shape[3]))  # [B, 2, H, W] pixels
+            carried = splat_image(image, flow, self.cell)
+        return encode_images(self.vae, carried)
 
     def sparse_flow(self) -> torch.Tensor:
         displacement = _given(self.motion.sparse_flow, "sparse flow")
@@ -99,7 +121,7 @@ class _Condition:
 # always built in this order, so that gradients with respect to the flow are summed in one order.
 CONDITIONS = {
     "previous_frame": _Condition(lambda step: step.state.latents),
-    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
+    "start_picture": _Condition(lambda step: step.carried_latents, reads=("dense_flow", "accumulated_flow", "start_image")),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
@@ -121,7 +143,8 @@ class FrameConditioner:
     - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
     - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
       Images can move by parts of a latent cell and latents cannot, so this is sharper, but an image is encoded for
-      each frame. A frame that the model made is never encoded, so errors do not add up.
+      each frame. A frame that the model made is never encoded, so errors do not add up. With regions, each layer of
+      the image follows its own flow; see [`~mcdiff_pipeline.layers.Layers.carry`].
     - `sparse_flow`: the strokes themselves: displacements in units of `flow_scale` latent cells, 0 where nothing is
       specified, and the mask.
 
@@ -218,13 +241,16 @@ class FrameConditioner:
             `FrameConditions`: the conditions, in the dtype of `state.latents`.
         """
         step = _Step(state, motion, cell=self.cell, flow_scale=self.flow_scale, vae=vae)
-        accumulated_flow = step.accumulated_flow if self.needs_accumulated_flow else None
+        carries = state.start_image is not None
+        accumulated_flow = step.accumulated_flow if self.needs_accumulated_flow or carries else None
         names = [name for name in CONDITIONS if name in self.names]
         built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}
         return FrameConditions(
             tensor=torch.cat([built[name] for name in self.names], dim=1),
             base=None if self.residual_condition is None else built[self.residual_condition],
             accumulated_flow=accumulated_flow,
+            layers=step.layers,
+            carried_latents=step.carried_latents if self.needs_start_image or state.output_image is not None else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 
 # A cell that receives less than this share of one pixel is a hole: its average would be made of rounding errors.
 MIN_COVERAGE = 1e-3
+# A pixel is known from this coverage on: the bilinear weights of one pixel cover a cell by at least a quarter.
+KNOWN_COVERAGE = 0.25
 # exp(-60) * MIN_COVERAGE is far above the smallest float32, so even the least important pixel keeps its weight.
 MIN_LOG_IMPORTANCE = -60.0
 
@@ -218,7 +220,7 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
 
     Args:
         image (`torch.Tensor`): `[B, C, H, W]`, anything in holes.
-        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole; from 0.25 on a pixel is known.
+        coverage (`torch.Tensor`): `[B, 1, H, W]`, 0 in a hole; from `KNOWN_COVERAGE` on a pixel is known.
         motion (`torch.Tensor`): `[B, 1, H, W]`, how far each pixel has moved, in latent cells.
 
     Returns:
@@ -243,7 +245,7 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
         filled = share * value + (1 - share) * filled
     filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : image.shape[2], : image.shape[3]]
     # The same holds for a pixel. Otherwise a lattice of half covered pixels shows where flow diverges.
-    known = (4 * coverage).clamp(max=1)
+    known = (coverage / KNOWN_COVERAGE).clamp(max=1)
     return known * image + (1 - known) * filled
 
 
@@ -287,12 +289,32 @@ def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Te
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
+    return _splat_and_fill(images, flow, cell)[0]
+
+
+def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inverts flow: from where each pixel of the later frame comes. What moves more is in front, as in [`splat_image`].
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in pixels.
+        cell (`int`): pixels along one side of a latent cell.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: backward flow `[B, 2, H, W]` in pixels, filled from behind where nothing
+        arrives; and `[B, 1, H, W]` in [0, 1]: 1 where it is known, 0 in holes and where flow tears.
+    """
+    return _splat_and_fill(-flow, flow, cell)
+
+
+def _splat_and_fill(input: torch.Tensor, flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Splats `input` `[B, C, H, W]` along flow in pixels and fills holes; also which pixels `[B, 1, H, W]` are known."""
     motion = to_cells(flow_magnitude(flow), cell)
     weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
-    payload = torch.cat([images, motion.to(images.dtype), weight.to(images.dtype)], dim=1)
+    payload = torch.cat([input, motion.to(input.dtype), weight.to(input.dtype)], dim=1)
     splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
-    images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
-    return fill_from_behind(images, weight * coverage, motion)
+    output, motion, weight = splatted.split([input.shape[1], 1, 1], dim=1)
+    filled = fill_from_behind(output, weight * coverage, motion)
+    return filled, (weight * coverage / KNOWN_COVERAGE).clamp(max=1)
 
 
 def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -18,6 +18,12 @@ from diffusers.utils import load_image
 ImageInput = PIL.Image.Image | np.ndarray | torch.Tensor | str | os.PathLike
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+# Longest side of the frames that are shown, in pixels.
+MAX_OUTPUT_SIDE = 4096
+
+# The size of frames: None (the working size), "image" (the size of the given image) or (height, width) in pixels.
+OutputSize = Literal["image"] | tuple[int, int] | None
 
 # The value of white in images of whole numbers.
 INTEGER_WHITE = {torch.uint8: 255, torch.uint16: 65535}
@@ -90,6 +96,13 @@ def load_image_tensor(image: ImageInput) -> torch.Tensor:
     return pixels.expand(3, -1, -1).clone()
 
 
+def resize_image(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """An image `[3, H, W]` in [0, 1] at another (height, width), bicubic with antialiasing."""
+    if tuple(image.shape[1:]) == size:
+        return image
+    return torch.nn.functional.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+
+
 class ImageProcessor:
     """
     Brings images to the working size of a model, and frames to the form that the caller asked for.
@@ -132,6 +145,52 @@ class ImageProcessor:
                 several shapes come without `height` and `width`.
             TypeError: If an image is of none of the types that [`load_image_tensor`] reads.
         """
+        images = self.load(image)
+        return self.to_working_size(images, height, width), [(one.shape[1], one.shape[2]) for one in images]
+
+    @staticmethod
+    def load(image: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:
+        """
+        Read images at the size in which they are given.
+
+        Args:
+            image: As in [`ImageProcessor.preprocess`].
+
+        Returns:
+            `list[torch.Tensor]`: each `(3, height, width)`, float32 in [0, 1].
+
+        Raises:
+            ValueError: If there is no image.
+            TypeError: If an image is of none of the types that [`load_image_tensor`] reads.
+        """
+        given: Sequence[Any] = image if isinstance(image, (list, tuple)) else [image]
+        if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
+            given = list(image)
+        if not len(given):
+            raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
+        return [load_image_tensor(one) for one in given]
+
+    def to_working_size(
+        self, images: Sequence[torch.Tensor], height: int | None = None, width: int | None = None
+    ) -> torch.Tensor:
+        """
+        Bring images to the working size.
+
+        Args:
+            images (`Sequence[torch.Tensor]`):
+                Images of [`ImageProcessor.load`].
+            height (`int`, *optional*):
+                As in [`ImageProcessor.preprocess`].
+            width (`int`, *optional*):
+                As in [`ImageProcessor.preprocess`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`, float32 in [0, 1].
+
+        Raises:
+            ValueError: If `height` or `width` is not a multiple of `size_multiple`, or images of several shapes come
+                without `height` and `width`.
+        """
         for name, size in (("height", height), ("width", width)):
             if size is not None and (size < self.size_multiple or size % self.size_multiple):
                 raise ValueError(
@@ -139,28 +198,61 @@ class ImageProcessor:
                     f"{self._nearest_multiple(size)} is the nearest."
                 )
 
-        given: Sequence[Any] = image if isinstance(image, (list, tuple)) else [image]
-        if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
-            given = list(image)
-        images = [load_image_tensor(one) for one in given]
-        if not images:
-            raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
-
-        given_sizes = [(one.shape[1], one.shape[2]) for one in images]
-        sizes = {self.working_size(given_size, height, width) for given_size in given_sizes}
+        sizes = {self.working_size((one.shape[1], one.shape[2]), height, width) for one in images}
         if len(sizes) > 1:
             raise ValueError(
                 f"The images of a batch share one working size, but theirs would be {sorted(sizes)}: give `height` "
                 "and `width`."
             )
         (size,) = sizes
-        images = [
-            one
-            if given_size == size
-            else torch.nn.functional.interpolate(one[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-            for one, given_size in zip(images, given_sizes, strict=True)
-        ]
-        return torch.stack(images), given_sizes
+        return torch.stack([resize_image(one, size) for one in images])
+
+    @staticmethod
+    def to_output_size(images: Sequence[torch.Tensor], output_size: OutputSize) -> torch.Tensor | None:
+        """
+        Bring images to the size at which frames are shown.
+
+        Args:
+            images (`Sequence[torch.Tensor]`):
+                Images of [`ImageProcessor.load`].
+            output_size (`"image"` or `tuple[int, int]`, *optional*):
+                "image" is the size of the images, a pair is (height, width) in pixels.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`, uint8; None if `output_size` is None.
+
+        Raises:
+            ValueError: If it is of none of these forms, a side is longer than 4,096 pixels, or images of several
+                sizes come with "image".
+        """
+        if output_size is None:
+            return None
+        sizes = {(one.shape[1], one.shape[2]) for one in images}
+        if output_size == "image":
+            if len(sizes) > 1:
+                raise ValueError(
+                    f'`output_size` is "image", but the images of the batch have the sizes {sorted(sizes)}, and frames '
+                    "share one: give (height, width)."
+                )
+            (size,) = sizes
+        elif (
+            isinstance(output_size, (tuple, list))
+            and len(output_size) == 2
+            and all(isinstance(side, int) and side >= 1 for side in output_size)
+        ):
+            size = (output_size[0], output_size[1])
+        else:
+            raise ValueError(
+                f'`output_size` is {output_size!r}, but it has to be None, "image", or (height, width) in pixels.'
+            )
+        if max(size) > MAX_OUTPUT_SIDE:
+            zoom = MAX_OUTPUT_SIDE / max(size)
+            fitting = tuple(max(int(side * zoom), 1) for side in size)
+            raise ValueError(
+                f"Frames would have {size[0]} x {size[1]} pixels, but at most {MAX_OUTPUT_SIDE} on the longer side are "
+                f"possible: give `output_size={fitting}`."
+            )
+        return torch.stack([(resize_image(one, size) * 255).round().to(torch.uint8) for one in images])
 
     def working_size(self, given: tuple[int, int], height: int | None, width: int | None) -> tuple[int, int]:
         """The working (height, width) of an image that was given in this size, if a call names `height`, `width`."""
@@ -196,3 +288,12 @@ class ImageProcessor:
         if output_type == "np":
             return pixels
         return [VaeImageProcessor.numpy_to_pil(video) for video in pixels]
+
+    @staticmethod
+    def concatenate(videos):
+        """Joins videos of [`ImageProcessor.postprocess`] in time."""
+        if isinstance(videos[0], torch.Tensor):
+            return torch.cat(videos, dim=1)
+        if isinstance(videos[0], np.ndarray):
+            return np.concatenate(videos, axis=1)
+        return [[frame for part in parts for frame in part] for parts in zip(*videos, strict=True)]

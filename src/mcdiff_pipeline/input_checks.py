@@ -3,14 +3,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
+from .layers import Layers
+from .regions import Region, regions_of
 from .rollout import Motion, RolloutState
-from .strokes import Stroke
+from .strokes import Stroke, StrokeSheet, regions_of_sheets
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class PreparedInputs:
             Denoising steps of a frame.
         guidance_scale (`float`):
             Guidance on motion.
+        layers (`Layers`, *optional*):
+            The regions of the images at frame 0.
+        output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
+            The given images at the size at which frames are shown.
     """
 
     images_or_none: torch.Tensor | None
@@ -42,6 +49,8 @@ class PreparedInputs:
     stroke_frames: int
     num_inference_steps: int
     guidance_scale: float
+    layers: Layers | None = None
+    output_image: torch.Tensor | None = None
 
     @property
     def images(self) -> torch.Tensor:
@@ -133,6 +142,63 @@ def check_dense_flow(
                 f"`dense_flow` has the shape {tuple(flow.shape)} for one step, but it has to be "
                 f"{(batch_size, 2, *grid)} on the latent grid or {(batch_size, 2, height, width)} on the pixels."
             )
+
+
+def check_carried(conditioner: FrameConditioner, output_size: object, regions: object) -> None:
+    """Raises `ValueError` if regions, or frames at an output size, are asked of a model without dense flow."""
+    if conditioner.needs_dense_flow:
+        return
+    if output_size is not None:
+        raise ValueError(
+            f"`output_size` is {output_size!r}, but this model has no dense flow to carry the picture along: leave it "
+            "out, and enlarge the frames afterwards."
+        )
+    if regions is not None:
+        raise ValueError(
+            "There are regions, but this model has no dense flow that could move them as wholes: leave them out."
+        )
+
+
+def regions_of_call(
+    regions: Any, strokes: Sequence[StrokeSheet | list[Stroke]], image_sizes: Sequence[tuple[int, int]]
+) -> list[tuple[Region, ...]] | None:
+    """
+    The regions of each image of a call.
+
+    Args:
+        regions:
+            Regions or a label map for one image, or a list of these with one entry for each image. A single entry
+            serves all images. None takes the regions of the stroke sheets.
+        strokes (`Sequence[StrokeSheet | list[Stroke]]`):
+            What [`~mcdiff_pipeline.strokes.load_sheets`] returns.
+        image_sizes (`Sequence[tuple[int, int]]`):
+            (height, width) in which each image was given.
+
+    Returns:
+        `list[tuple[Region, ...]]`, with polygons in pixels of the given images; None if no image has a region.
+
+    Raises:
+        ValueError: If regions are given twice, for another number of images, or one does not fit its image.
+        TypeError: If they are of none of these types.
+    """
+    of_sheets = regions_of_sheets(strokes, image_sizes)
+    if regions is None:
+        found = [one or () for one in of_sheets]
+        return found if any(found) else None
+    if any(of_sheets):
+        raise ValueError(
+            "`regions` is given together with a stroke sheet that has regions: give either, or a sheet without them."
+        )
+    is_for_one = not isinstance(regions, (list, tuple)) or all(isinstance(one, Region) for one in regions)
+    given: Sequence[Any] = [regions] if is_for_one else regions
+    if len(given) not in (1, len(image_sizes)):
+        raise ValueError(
+            f"There are regions for {len(given)} images, but {len(image_sizes)} images: give one list or label map "
+            "for each image, or a single one for all."
+        )
+    given = list(given) * len(image_sizes) if len(given) == 1 else given
+    found = [regions_of(one, *size) for one, size in zip(given, image_sizes, strict=True)]
+    return found if any(found) else None
 
 
 def check_state(

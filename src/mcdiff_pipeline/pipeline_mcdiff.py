@@ -25,27 +25,36 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
-from .flow import resize_flow, to_cells, to_pixels
+from .flow import to_pixels
 from .flow_completion_unet import FlowCompletionUNet
-from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor
+from .frame_decoder import FrameDecoder, shown_images
+from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor, OutputSize
 from .input_checks import (
     PreparedInputs,
+    check_carried,
     check_components,
     check_dense_flow,
     check_noise,
     check_state,
     check_step,
     check_text,
+    regions_of_call,
     reads_text,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
+from .layers import Layers
 from .model_files import SafetensorsLoaderMixin
+from .motion_completion import MotionCompleter, check_rigid_layers
+from .regions import MaskInput, Region
 from .rollout import Motion, RolloutState, noise_state_of
-from .strokes import Stroke, StrokeSheet, rasterize_strokes, strokes_at_size
+from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
 
 
 # Strokes of one image in one of the forms that [`MCDiffPipeline.prepare_strokes`] reads.
 StrokesInput = Sequence[Stroke] | StrokeSheet | str | os.PathLike
+
+# Regions of one image: a list of them, or a label map.
+RegionsInput = Sequence[Region] | MaskInput
 
 
 @dataclass
@@ -332,6 +341,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         height: int | None = None,
         width: int | None = None,
         *,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        output_size: OutputSize = None,
         prompt: str | list[str] | None = None,
         prompt_embeds: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -345,6 +356,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Working height in pixels.
             width (`int`, *optional*):
                 Working width in pixels.
+            regions: As in [`MCDiffPipeline.__call__`].
+            output_size: As in [`MCDiffPipeline.__call__`].
             prompt (`str` or `list[str]`, *optional*):
                 Text, for models with a text encoder.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
@@ -362,7 +375,16 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             ValueError: If an argument has a value that is not allowed.
         """
         inputs = self._prepare_inputs(
-            image, [], None, height, width, generator=generator, prompt=prompt, prompt_embeds=prompt_embeds
+            image,
+            [],
+            None,
+            height,
+            width,
+            regions=regions,
+            output_size=output_size,
+            generator=generator,
+            prompt=prompt,
+            prompt_embeds=prompt_embeds,
         )
         prompt_embeds = self.encode_prompt(prompt, len(inputs.image_sizes), prompt_embeds)
         state = self._start(inputs, prompt_embeds, generator)
@@ -378,12 +400,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """Encode the images of a call to the state at frame 0."""
         images, latents = inputs.images, self.encode_image(inputs.images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
+        grid, device = (latents.shape[2], latents.shape[3]), latents.device
+        carries = self.conditioner.needs_start_image or inputs.output_image is not None
+        needs_image = carries or inputs.layers is not None or self._completer.grid_of(grid) != grid
         return RolloutState(
             frame=0,
             latents=latents,
             start_latents=latents,
-            accumulated_flow=torch.zeros(latents.shape[0], 2, *latents.shape[2:], device=latents.device),
-            start_image=images.to(latents.device) if self.conditioner.needs_start_image else None,
+            accumulated_flow=torch.zeros(latents.shape[0], 2, *grid, device=device),
+            start_image=images.to(device) if needs_image else None,
+            carried_latents=latents if carries else None,
+            layers=None if inputs.layers is None else inputs.layers.to(device),
+            output_image=None if inputs.output_image is None else inputs.output_image.to(device),
             prompt_embeds=prompt_embeds,
             image_sizes=tuple(inputs.image_sizes),
             noise_state=noise_state,
@@ -398,6 +426,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if not is_offloaded and state.latents.device == next(self.unet.parameters()).device:
             return state
         return state.to(self._execution_device)
+
+    def _continued(self, state: RolloutState, inputs: PreparedInputs) -> RolloutState:
+        """The given state on the device of this model, with the regions of a call if it gives some."""
+        state = self._on_own_device(state)
+        return state if inputs.layers is None else replace(state, layers=inputs.layers.to(state.latents.device))
 
     def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
@@ -414,58 +447,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in latent cells.
         """
-        displacement = to_pixels(sparse_flow, self.vae_scale_factor)
-        latents = latents.to(self.flow_completion.dtype)
-        dense_flow = self.flow_completion(latents, displacement, mask, return_dict=False)[0].float()
-        return to_cells(dense_flow, self.vae_scale_factor)
+        return self._completer.complete_flow(latents, sparse_flow, mask)
 
-    def _rasterize(
-        self, state: RolloutState, strokes: list[list[Stroke]], stroke_frames: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the strokes specify for the step from the current frame: sparse flow in latent cells, and its mask."""
-        grid = (state.latents.shape[2], state.latents.shape[3])
-        return rasterize_strokes(
-            strokes,
-            state.frame,
-            image_size=(grid[0] * self.vae_scale_factor, grid[1] * self.vae_scale_factor),
-            latent_size=grid,
-            num_frames=stroke_frames,
-            device=state.latents.device,
+    @property
+    def _completer(self) -> MotionCompleter:
+        """Completes strokes to motion with the present components."""
+        return MotionCompleter(
+            self.flow_completion, self.vae, self.vae_scale_factor, self.conditioner.needs_sparse_flow
         )
-
-    def _motion_of(
-        self, state: RolloutState, strokes: list[list[Stroke]], stroke_frames: int, dense_flow: torch.Tensor | None
-    ) -> Motion:
-        """
-        The motion of the step from the current frame, completed by F if there is one.
-
-        Args:
-            state: The state at the current frame.
-            strokes: Strokes of each image, in pixels of the working size.
-            stroke_frames: Number of frames that ends the strokes without an end of their own.
-            dense_flow: Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the
-                pixel grid.
-        """
-        motion = Motion()
-        if dense_flow is not None:
-            grid = (state.latents.shape[2], state.latents.shape[3])
-            dense_flow = dense_flow.to(device=state.latents.device, dtype=torch.float32)
-            if tuple(dense_flow.shape[2:]) == grid:
-                motion = Motion(to_cells(dense_flow, self.vae_scale_factor))
-            else:  # on the pixel grid, cells are pixels
-                motion = Motion(resize_flow(dense_flow, grid))
-        if self.conditioner.needs_sparse_flow or (dense_flow is None and self.flow_completion is not None):
-            sparse_flow, mask = self._rasterize(state, strokes, stroke_frames)
-            motion = replace(motion, sparse_flow=sparse_flow, mask=mask)
-        return self._completed(state, motion)
-
-    def _completed(self, state: RolloutState, motion: Motion) -> Motion:
-        """The motion with dense flow, if the model has F and the motion has none."""
-        if motion.dense_flow is not None or self.flow_completion is None:
-            return motion
-        if motion.sparse_flow is None or motion.mask is None:
-            raise ValueError("The motion has no dense flow, and no sparse flow with a mask to complete: give either.")
-        return replace(motion, dense_flow=self.complete_flow(state.latents, motion.sparse_flow, motion.mask))
 
     @torch.no_grad()
     def predict_flow(
@@ -476,6 +465,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
     ) -> torch.Tensor:
         """
         The dense flow that F completes from the strokes, without any diffusion.
@@ -493,6 +483,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Working height in pixels; left out for a state.
             width (`int`, *optional*):
                 Working width in pixels; left out for a state.
+            regions: As in [`MCDiffPipeline.__call__`]; for a state, instead of its own.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height / f, width / f)`, float32, in pixels of the working size.
@@ -505,8 +496,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 "This model has no `flow_completion`, so there is no dense flow to predict: its `unet` takes the "
                 "strokes as they are; call the pipeline for frames."
             )
-        inputs = self._prepare_inputs(image, strokes, num_frames, height, width)
-        state = self._on_own_device(image) if isinstance(image, RolloutState) else self._start(inputs)
+        inputs = self._prepare_inputs(image, strokes, num_frames, height, width, regions=regions)
+        state = self._start(inputs) if not isinstance(image, RolloutState) else self._continued(image, inputs)
         if frame is None:
             frame = state.frame
         elif not 0 <= frame < max(inputs.stroke_frames - 1, 1):
@@ -514,10 +505,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 f"`frame` is {frame}, but a video of {inputs.stroke_frames} frames has the steps 0 to "
                 f"{max(inputs.stroke_frames - 2, 0)}: name one of these, or give `num_frames`."
             )
-        sparse_flow, mask = self._rasterize(replace(state, frame=frame), inputs.strokes, inputs.stroke_frames)
-        dense_flow = self.complete_flow(state.latents, sparse_flow, mask)
+        state = replace(state, frame=frame)
+        motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames)
         self.maybe_free_model_hooks()
-        return to_pixels(dense_flow, self.vae_scale_factor)
+        return to_pixels(motion.dense_flow, self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -526,6 +517,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         strokes: StrokesInput | Sequence[StrokesInput] | Motion,
         *,
         num_frames: int | None = None,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
         dense_flow: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -547,6 +539,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             num_frames (`int`, *optional*):
                 Number of frames of the video; it ends the strokes without an end of their own. None takes the number
                 of the stroke sheet, else the default of the model.
+            regions: As in [`MCDiffPipeline.__call__`], instead of those of the state; they are regions of frame 0.
             dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
                 Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
                 grid.
@@ -584,15 +577,16 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             None,
             num_inference_steps,
             guidance_scale,
+            regions=regions,
             generator=generator,
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        state = self._on_own_device(state)
+        state = self._continued(state, inputs)
         if isinstance(strokes, Motion):
-            motion = self._completed(state, strokes.to(state.latents.device))
+            motion = self._completer.complete(state, strokes.to(state.latents.device))
         else:
-            motion = self._motion_of(state, inputs.strokes, inputs.stroke_frames, dense_flow)
+            motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         num_frames = state.frame + 2  # of a video that ends with the next frame
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
@@ -630,6 +624,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         given_flow = dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or []
         generator = generator or state.generator()
         strokes, stroke_frames = inputs.strokes, inputs.stroke_frames
+        completer = self._completer
         total = math.inf if num_frames is None else max(num_frames - 1 - state.frame, 0)
         with self.progress_bar(total=total) as progress_bar:
             progress_bar.set_description("Frames")
@@ -639,7 +634,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                         strokes_of(state.frame), inputs.image_sizes, *inputs.size, num_frames
                     )
                 flow = given_flow[state.frame] if state.frame < len(given_flow) else None
-                motion = self._motion_of(state, strokes, stroke_frames, flow)
+                motion = completer.complete_strokes(state, strokes, stroke_frames, flow)
                 noise = None if latents is None else latents[:, state.frame]
                 following = denoiser.next_state(state, motion, noise, generator)
                 if following is None:
@@ -657,27 +652,56 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         width: int | None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        *,
+        regions=None,
+        output_size: OutputSize = None,
         **inputs,
     ) -> PreparedInputs:
-        """Resolve defaults, read images and strokes, and check everything. Every entry point begins with this."""
+        """Resolve defaults, read images, strokes and regions, and check everything. Every entry point begins with
+        this."""
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
 
+        images = output_image = None
         if isinstance(image, RolloutState):
-            given = {"height": height, "width": width}
+            given = {"height": height, "width": width, "output_size": output_size}
             given |= {name: inputs.get(name) for name in ("prompt", "prompt_embeds")}
             check_state(image, self.conditioner, self.unet, given)
-            images, image_sizes, batch_size = None, image.image_sizes, len(image.latents)
+            image_sizes, batch_size, accumulated_flow = image.image_sizes, len(image.latents), image.accumulated_flow
             size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
             inputs["prompt_embeds"] = image.prompt_embeds
         else:
-            images, image_sizes = self.prepare_images(image, height, width)
+            given_images = self.image_processor.load(image)
+            image_sizes = [(one.shape[1], one.shape[2]) for one in given_images]
+            images = self.image_processor.to_working_size(given_images, height, width)
+            output_image = self.image_processor.to_output_size(given_images, output_size)
             batch_size, size = len(images), (images.shape[2], images.shape[3])
+            accumulated_flow = torch.zeros(batch_size, 2, *(side // self.vae_scale_factor for side in size))
+        strokes = load_sheets(strokes, len(image_sizes))
+        state_has_regions = isinstance(image, RolloutState) and image.layers is not None
+        if regions is not None or not state_has_regions:  # the regions of a state replace those of its sheet
+            regions = regions_of_call(regions, strokes, image_sizes)
+        check_carried(self.conditioner, output_size, regions)
         strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
         self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
-        return PreparedInputs(images, image_sizes, size, strokes, stroke_frames, num_inference_steps, guidance_scale)
+        layers = None
+        if regions is not None:
+            output = image.output_image if isinstance(image, RolloutState) else output_image
+            shown_size = None if output is None else (output.shape[2], output.shape[3])
+            layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
+        return PreparedInputs(
+            images,
+            image_sizes,
+            size,
+            strokes,
+            stroke_frames,
+            num_inference_steps,
+            guidance_scale,
+            layers,
+            output_image,
+        )
 
     @torch.no_grad()
     def __call__(
@@ -695,6 +719,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         latents: torch.Tensor | None = None,
         dense_flow: torch.Tensor | list[torch.Tensor | None] | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        output_size: OutputSize = None,
+        detail: bool = True,
         decode_chunk_size: int = 8,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -744,6 +771,17 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 pixel grid.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
                 Encoded text, instead of `prompt`.
+            regions (`list[Region]`, `np.ndarray`, `torch.Tensor`, `PIL.Image.Image`, path or a list of these):
+                The things that move as wholes: [`Region`]s in pixels of the given image, or a label map
+                `(height, width)` of whole numbers, in which 0 says nothing; or one of these for each image. A stroke
+                belongs to the region in which it begins, and acts in it only. None takes those of the stroke sheet.
+            output_size (`"image"` or `tuple[int, int]`, *optional*):
+                Size of the frames: "image" is that of the given image, a pair is (height, width), at most 4,096 pixels
+                on a side. None is the working size. The motion is computed at the working size in any case.
+            detail (`bool`, defaults to `True`):
+                Whether frames get back the detail of the given image that the autoencoder loses, where the image is
+                still to be seen; see [`~mcdiff_pipeline.detail`]. Only a model with the condition `start_picture`
+                does this, or one that is asked for an `output_size`.
             decode_chunk_size (`int`, defaults to 8):
                 Frames of each image that are decoded at a time; fewer take less memory.
             output_type (`str`, defaults to `"pil"`):
@@ -788,6 +826,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             width,
             num_inference_steps,
             guidance_scale,
+            regions=regions,
+            output_size=output_size,
             generator=generator,
             latents=latents,
             dense_flow=dense_flow,
@@ -798,6 +838,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         num_frames = inputs.stroke_frames
+        check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         with self._interruptible(denoiser):
@@ -806,25 +847,24 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             state = self._start(inputs, prompt_embeds, generator)
 
             # 2. Frame after frame, in latent space
-            frame_latents = [state.latents]
+            states = [state]
             flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
             for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
-                frame_latents.append(state.latents)
+                states.append(state)
                 if state.dense_flow is not None:
                     flows.append(to_pixels(state.dense_flow, self.vae_scale_factor)[:, None])
-        frame_latents = torch.stack(frame_latents, dim=1)  # [B, N, C, h, w]
         flows = torch.cat(flows, dim=1) if self.flow_completion is not None else None  # [B, N - 1, 2, h, w]
 
         # 3. Decode; the first frame is the image itself
         if output_type == "latent":
-            frames = frame_latents
+            frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         else:
-            frames = [inputs.images[:, None]]
-            for chunk in frame_latents[:, 1:].split(decode_chunk_size, dim=1):
-                decoded = self.decode_latents(chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
-                frames.append(decoded.to(inputs.images))
-            frames = torch.cat(frames, dim=1)  # [B, N, 3, H, W]
-            frames = self.image_processor.postprocess(frames, output_type)
+            decoder = FrameDecoder(self.vae, detail)
+            videos = [self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None], output_type)]
+            for first in range(1, len(states), decode_chunk_size):
+                for images in decoder.decode(states[first : first + decode_chunk_size]):
+                    videos.append(self.image_processor.postprocess(images[:, None], output_type))
+            frames = self.image_processor.concatenate(videos)
 
         self.maybe_free_model_hooks()
 
@@ -864,6 +904,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         generator: torch.Generator | None = None,
         dense_flow: torch.Tensor | list[torch.Tensor | None] | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        output_size: OutputSize = None,
+        detail: bool = True,
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -888,6 +931,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 nothing is specified.
             dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
                 As in [`MCDiffPipeline.__call__`]. Its steps count from frame 0, also in a stream from a state.
+            regions: As in [`MCDiffPipeline.__call__`]; for a state, instead of its own.
+            output_size: As in [`MCDiffPipeline.__call__`]; a state has its own.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
             return_states (`bool`, defaults to `False`):
@@ -913,6 +958,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             width,
             num_inference_steps,
             guidance_scale,
+            regions=regions,
+            output_size=output_size,
             generator=generator,
             dense_flow=dense_flow,
             prompt=prompt,
@@ -924,7 +971,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             raise ValueError(
                 f"There are {len(inputs.image_sizes)} images, but a stream shows one: call the pipeline for a batch."
             )
+        if not callable(strokes):
+            check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
+        decoder = FrameDecoder(self.vae, detail)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()
@@ -932,26 +982,58 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             try:
                 with self._interruptible(denoiser):
                     if isinstance(image, RolloutState):
-                        state = self._on_own_device(image)
+                        state = self._continued(image, inputs)
                     else:
                         embeds = self.encode_prompt(prompt, 1, prompt_embeds)
                         state = self._start(inputs, embeds, generator)
-                        frame = self._frame_of(state, output_type, inputs.images)
+                        frame = self._frame_of(state, output_type, decoder, inputs.images)
                         yield (frame, state) if return_states else frame
                     for state in self._roll_out(
                         denoiser, state, inputs, num_frames, strokes_of, None, dense_flow, generator
                     ):
-                        frame = self._frame_of(state, output_type)
+                        frame = self._frame_of(state, output_type, decoder)
                         yield (frame, state) if return_states else frame
             finally:  # also if the caller closes the stream, or drops it
                 self.maybe_free_model_hooks()
 
         return frames()
 
-    def _frame_of(self, state: RolloutState, output_type: str, images: torch.Tensor | None = None):
-        """The frame of a state with one image, in the form of `output_type`. `images` are decoded frames, if known."""
+    def _frame_of(
+        self, state: RolloutState, output_type: str, decoder: FrameDecoder, images: torch.Tensor | None = None
+    ):
+        """The frame of a state with one image, in the form of `output_type`. `images` are frame 0, if it is wanted."""
         if output_type == "latent":
             return state.latents[0]
         if images is None:
-            images = self.decode_latents(state.latents).float().cpu()
-        return self.image_processor.postprocess(images[None], output_type)[0][0]
+            (images,) = decoder.decode([state])
+        else:
+            images = shown_images(state, images)
+        return self.image_processor.postprocess(images[:, None], output_type)[0][0]
+
+    @torch.no_grad()
+    def decode_frame(self, state: RolloutState, output_type: str = "pil", detail: bool = True):
+        """
+        The frame of a state, as [`MCDiffPipeline.stream`] shows it.
+
+        Args:
+            state (`RolloutState`):
+                A state of this model.
+            output_type (`str`, defaults to `"pil"`):
+                `"pil"`, `"np"` or `"pt"`.
+            detail (`bool`, defaults to `True`):
+                As in [`MCDiffPipeline.__call__`].
+
+        Returns:
+            A list of PIL images, an array `(batch_size, height, width, 3)` or a tensor `(batch_size, 3, height,
+            width)`, both in [0, 1].
+
+        Raises:
+            ValueError: If `output_type` is none of these.
+        """
+        if output_type not in OUTPUT_TYPES or output_type == "latent":
+            raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np" or "pt".')
+        state = self._on_own_device(state)
+        (images,) = FrameDecoder(self.vae, detail).decode([state])
+        self.maybe_free_model_hooks()
+        frames = self.image_processor.postprocess(images[:, None], output_type)
+        return [video[0] for video in frames] if output_type == "pil" else frames[:, 0]

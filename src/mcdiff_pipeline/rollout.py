@@ -11,9 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .layers import LayerMotion, Layers
+
 
 STATE_FORMAT = "mcdiff rollout state"
-STATE_VERSION = "1"
+STATE_VERSION = "2"
+READABLE_VERSIONS = ("1", "2")  # version 1 had no layers, carried latents or output image
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,25 +32,26 @@ class Motion:
             strokes and none are needed.
         mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool, *optional*):
             True where a stroke specifies the displacement.
+        layers (`LayerMotion`, *optional*):
+            The motion of each layer, for a state with layers.
     """
 
     dense_flow: torch.Tensor | None = None
     sparse_flow: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    layers: LayerMotion | None = None
 
     def still(self) -> Self:
         """The motion in which nothing moves and no stroke specifies anything."""
-        return type(self)(
-            *(
-                None if part is None else torch.zeros_like(part)
-                for part in (self.dense_flow, self.sparse_flow, self.mask)
-            )
-        )
+        parts = (self.dense_flow, self.sparse_flow, self.mask)
+        zeros = (None if part is None else torch.zeros_like(part) for part in parts)
+        return type(self)(*zeros, layers=None if self.layers is None else self.layers.still())
 
     def to(self, device: torch.device | str) -> Self:
         """The same motion on another device."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        return type(self)(*(None if part is None else part.to(device) for part in parts))
+        moved = (None if part is None else part.to(device) for part in parts)
+        return type(self)(*moved, layers=None if self.layers is None else self.layers.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +70,20 @@ class RolloutState:
         start_latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
             Scaled latents of frame 0.
         accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
-            Flow from frame 0 to the current frame, float32, in latent cells. It is zero in a model that is not
-            conditioned on frame 0.
+            Flow from frame 0 to the current frame, float32, in latent cells. It stays zero if nothing needs it. With
+            layers, it is their mean.
         dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
             Flow from the previous frame to the current one, in latent cells; None at frame 0 and in a model without F.
         start_image (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
-            Frame 0 in [0, 1], float32; only in a model with the condition `start_picture`.
+            Frame 0 in [0, 1], float32; only if something is made of it: the condition `start_picture`, layers,
+            frames at an output size, or the input of an F with a size of its own.
+        carried_latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
+            Latents of frame 0, carried as an image to the current frame; only with `start_picture` or at an output
+            size.
+        layers (`Layers`, *optional*):
+            The regions of each image, as layers of motion; None without regions.
+        output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
+            Frame 0 at the size at which frames are shown; None shows them at the working size.
         prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
             Encoded text; only in a model that reads text.
         image_sizes (`tuple[tuple[int, int], ...]`):
@@ -89,6 +101,9 @@ class RolloutState:
     accumulated_flow: torch.Tensor
     dense_flow: torch.Tensor | None = None
     start_image: torch.Tensor | None = None
+    carried_latents: torch.Tensor | None = None
+    layers: Layers | None = None
+    output_image: torch.Tensor | None = None
     prompt_embeds: torch.Tensor | None = None
     image_sizes: tuple[tuple[int, int], ...] = ()
     noise_state: torch.Tensor | None = None
@@ -106,8 +121,20 @@ class RolloutState:
 
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
-        moved = {name: tensor.to(device) for name, tensor in self._tensors().items() if name != "noise_state"}
+        moved: dict[str, Any] = {name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"}
+        if self.layers is not None:
+            moved["layers"] = self.layers.to(device)
         return replace(self, **moved)
+
+    @property
+    def given_start_image(self) -> torch.Tensor:
+        """Frame 0. Raises `ValueError` if the state does not hold it."""
+        if self.start_image is None:
+            raise ValueError(
+                "The state holds no start image, but this model needs one: continue a state with the model that made "
+                "it."
+            )
+        return self.start_image
 
     def _tensors(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -131,13 +158,15 @@ class RolloutState:
             "image_sizes": json.dumps(self.image_sizes),
             "noise_device": self.noise_device,
         }
+        tensors = self._tensors()
+        if self.layers is not None:
+            metadata["layers"] = self.layers.description()
+            tensors |= {f"layers.{name}": tensor for name, tensor in self.layers.tensors().items()}
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
         try:
             # copies, since safetensors refuses tensors that share memory, as the two latents do at frame 0
-            copies = {
-                name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self._tensors().items()
-            }
+            copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
             save_file(copies, unfinished, metadata)
             os.replace(unfinished, path)
         except SafetensorError as error:
@@ -167,20 +196,27 @@ class RolloutState:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if (metadata.get("format"), metadata.get("version")) != (STATE_FORMAT, STATE_VERSION):
-                raise ValueError("it does not say that it is a rollout state of version 1")
+            if metadata.get("format") != STATE_FORMAT or metadata.get("version") not in READABLE_VERSIONS:
+                raise ValueError(f"it does not say that it is a rollout state of version 1 to {STATE_VERSION}")
             missing = [name for name in ("frame", "image_sizes", "noise_device") if name not in metadata]
             missing += [name for name in ("latents", "start_latents", "accumulated_flow") if name not in tensors]
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
+            image_sizes = tuple((int(height), int(width)) for height, width in json.loads(metadata["image_sizes"]))
+            of_layers = {
+                name.removeprefix("layers."): tensors.pop(name) for name in list(tensors) if name.startswith("layers.")
+            }
             state = cls(
                 frame=int(metadata["frame"]),
-                image_sizes=tuple((int(height), int(width)) for height, width in json.loads(metadata["image_sizes"])),
+                image_sizes=image_sizes,
                 noise_device=metadata["noise_device"],
+                layers=Layers.from_file(of_layers, metadata.get("layers", ""), image_sizes) if of_layers else None,
                 **tensors,
             )
             state._check()
-        except (SafetensorError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        except (
+            AttributeError, KeyError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError
+        ) as error:
             raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
         return state.to(device)
 
@@ -192,7 +228,11 @@ class RolloutState:
             )
         batch, _, height, width = self.latents.shape
         flow = (batch, 2, height, width)
-        expected = {"start_latents": tuple(self.latents.shape), "accumulated_flow": flow, "dense_flow": flow}
+        of_latents = tuple(self.latents.shape)
+        expected = {"start_latents": of_latents, "accumulated_flow": flow, "dense_flow": flow}
+        expected["carried_latents"] = of_latents
+        if self.output_image is not None:
+            expected["output_image"] = (batch, 3, *self.output_image.shape[2:])
         if self.start_image is not None:
             cell = max(self.start_image.shape[-1] // width, 1)
             expected["start_image"] = (batch, 3, height * cell, width * cell)
@@ -202,8 +242,18 @@ class RolloutState:
                 raise ValueError(f"`{name}` has the shape {tuple(tensor.shape)}, but `latents` need {shape}")
         for name, tensor in vars(self).items():
             is_floating_point = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
-            if isinstance(tensor, torch.Tensor) and is_floating_point == (name == "noise_state"):
+            if isinstance(tensor, torch.Tensor) and is_floating_point == (name in ("noise_state", "output_image")):
                 raise ValueError(f"`{name}` has the dtype {tensor.dtype}")
+        if self.layers is not None:
+            number = self.layers.shares.shape[1]
+            if (
+                self.layers.accumulated_flow.shape != (batch, number, *flow[1:])
+                or self.layers.shares.ndim != 4
+                or len(self.layers.shares) != batch
+                or self.start_image is None
+                or self.layers.shares.shape[2:] != self.start_image.shape[2:]
+            ):
+                raise ValueError("its layers do not fit its latents and its start image")
         if self.prompt_embeds is not None and (self.prompt_embeds.ndim != 3 or len(self.prompt_embeds) != batch):
             raise ValueError(
                 f"`prompt_embeds` has the shape {tuple(self.prompt_embeds.shape)}, but ({batch}, tokens, channels) is "

@@ -4,10 +4,8 @@
 A *stroke* is a polyline with time, in pixels of the image it was drawn on: origin at the top left corner of the
 image, x right, y down, pixel (0, 0) covers [0, 1) x [0, 1). Between the frames i and i + 1 it contributes one
 displacement, `p(i + 1) - p(i)`, written at the latent cell that holds `p(i)`. A *stroke sheet* is a list of strokes
-with the size of that image, the number of frames and the frame rate. A file holds one sheet; `docs/stroke-format.md`
-describes every field of it.
-
-This file needs only torch and the standard library, so that a repository of a pipeline can contain it as remote code.
+with the size of that image, the number of frames and the frame rate, and the regions of the image if there are any. A
+file holds one sheet; `docs/stroke-format.md` describes every field of it.
 """
 
 import json
@@ -16,32 +14,34 @@ import os
 import reprlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import accumulate, pairwise
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 
+from .polygons import checked_points, is_number
+from .regions import MAX_MASK_PIXELS, MAX_REGIONS, Region, check_fit, check_regions, region_at
 
-SHEET_VERSION = 1
+
+# A sheet without regions is written in version 1, which earlier releases read.
+SHEET_VERSIONS = (1, 2)
 STROKE_KINDS = ("move", "hold")
-STROKE_FIELDS = ("kind", "points", "start_frame", "end_frame", "frames")
-SHEET_FIELDS = ("version", "width", "height", "num_frames", "fps", "strokes")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether `value` is a finite real number that a float can hold, and not a bool."""
-    try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+# Fields of each version.
+STROKE_FIELDS: dict[int, tuple[str, ...]] = {
+    1: ("kind", "points", "start_frame", "end_frame", "frames"),
+    2: ("kind", "points", "start_frame", "end_frame", "frames", "region"),
+}
+SHEET_FIELDS: dict[int, tuple[str, ...]] = {
+    1: ("version", "width", "height", "num_frames", "fps", "strokes"),
+    2: ("version", "width", "height", "num_frames", "fps", "regions", "strokes"),
+}
 
 
 def _is_whole(value: Any, minimum: int) -> bool:
     """Whether `value` is a whole number of at least `minimum`; 3.0 counts as 3, as it does in JSON Schema."""
-    return _is_number(value) and value == int(value) and value >= minimum
+    return is_number(value) and value == int(value) and value >= minimum
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Stroke:
             The time of each point of a move, in frames, one number per point, increasing.
         kind (`"move"` or `"hold"`, defaults to `"move"`):
             A hold has one point and specifies zero displacement from `start_frame` to `end_frame`.
+        region (`str` or `int`, *optional*):
+            The name or the number of the region that the stroke belongs to for its whole life. Numbers count from 1;
+            0 is what belongs to no region. None: the region at the point where the stroke starts.
 
     Raises:
         ValueError: If a field is not as described. The message starts with the name of the field.
@@ -77,6 +80,7 @@ class Stroke:
     end_frame: int | None = None
     frames: Sequence[float] | None = None
     kind: Literal["move", "hold"] = "move"
+    region: str | int | None = None
 
     def __post_init__(self):
         if not (isinstance(self.kind, str) and self.kind in STROKE_KINDS):
@@ -88,22 +92,11 @@ class Stroke:
         object.__setattr__(self, "end_frame", end_frame)
         if self.frames is not None:
             object.__setattr__(self, "frames", self._checked_frames(self.frames))
+        if self.region is not None:
+            object.__setattr__(self, "region", self._checked_region(self.region))
 
     def _checked_points(self) -> tuple[tuple[float, float], ...]:
-        try:
-            points = list(self.points)
-        except TypeError:
-            raise ValueError(f"points is {reprlib.repr(self.points)}; it must be a list of [x, y] pairs.") from None
-        for index, point in enumerate(points):
-            try:
-                x, y = point
-            except (TypeError, ValueError):
-                x = y = None
-            if not (_is_number(x) and _is_number(y)):
-                raise ValueError(
-                    f"points[{index}] is {reprlib.repr(point)}; it must be a pair [x, y] of finite numbers in pixels."
-                )
-        checked = tuple((float(x), float(y)) for x, y in points)
+        checked = checked_points(self.points, "points")
         if self.kind == "hold" and len(checked) != 1:
             raise ValueError(
                 f"points holds {len(checked)} points; a hold has exactly one: give the others holds of their own, or "
@@ -151,7 +144,7 @@ class Stroke:
         except TypeError:
             raise ValueError(f"frames is {reprlib.repr(frames)}; it must be a list of numbers.") from None
         for index, frame in enumerate(frames):
-            if not (_is_number(frame) and frame >= 0):
+            if not (is_number(frame) and frame >= 0):
                 raise ValueError(f"frames[{index}] is {reprlib.repr(frame)}; it must be a number from 0.")
         if len(frames) != len(self.points):
             raise ValueError(f"frames holds {len(frames)} numbers for {len(self.points)} points; give one per point.")
@@ -166,6 +159,17 @@ class Stroke:
                 f"frames run from {frames[0]} to {frames[-1]}; a stroke lasts at least from one frame to the next."
             )
         return tuple(float(frame) for frame in frames)
+
+    @staticmethod
+    def _checked_region(region: str | int) -> str | int:
+        if isinstance(region, str) and region.strip():
+            return region
+        if not _is_whole(region, 0):
+            raise ValueError(
+                f"region is {reprlib.repr(region)}; it must be the name of a region or its number, from 1, or 0 for "
+                "what belongs to no region."
+            )
+        return int(region)
 
     def span(self, num_frames: int | None = None) -> tuple[float, float]:
         """
@@ -251,7 +255,8 @@ class Stroke:
         The part of the stroke between two frames, with times of its own.
 
         At every whole frame from `first` to `last` the part is exactly where the stroke is, so that a video made with
-        the parts of a stroke, one after the other, is equal to the video made with the stroke.
+        the parts of a stroke, one after the other, is equal to the video made with the stroke. A part keeps the
+        region that the stroke names. If it names none, the part belongs to the region in which the part starts.
 
         Args:
             first (`int`): The first frame of the part.
@@ -282,8 +287,11 @@ class Stroke:
         frames = sorted(positions)
         points = [positions[frame] for frame in frames]
         if len(set(points)) == 1:
-            return type(self)(points[:1], kind="hold", start_frame=math.ceil(start), end_frame=math.floor(end))
-        return type(self)(points, frames=frames)
+            start_frame, end_frame = math.ceil(start), math.floor(end)
+            return type(self)(
+                points[:1], kind="hold", start_frame=start_frame, end_frame=end_frame, region=self.region
+            )
+        return type(self)(points, frames=frames, region=self.region)
 
     def _corner_frames(self, num_frames: int | None) -> list[float]:
         """The times at which the handle of a move passes its points."""
@@ -303,7 +311,7 @@ class Stroke:
         Raises:
             ValueError: If a factor is not above 0.
         """
-        if not (_is_number(x_factor) and _is_number(y_factor) and x_factor > 0 and y_factor > 0):
+        if not (is_number(x_factor) and is_number(y_factor) and x_factor > 0 and y_factor > 0):
             raise ValueError(f"The factors are {x_factor!r} and {y_factor!r}; both must be numbers above 0.")
         return replace(self, points=tuple((x * x_factor, y * y_factor) for x, y in self.points))
 
@@ -312,6 +320,8 @@ class Stroke:
 class StrokeSheet:
     """Strokes, with the size of the image that they were drawn on and the length of their clip.
 
+    Two sheets are equal if all their fields are. Regions are compared by what they hold.
+
     Args:
         strokes (`Sequence[Stroke]`):
             The strokes, in pixels of the image; an empty list leaves all motion to the model. Stored as a tuple.
@@ -319,10 +329,13 @@ class StrokeSheet:
         height (`int`): Height of the image in pixels.
         num_frames (`int`): Length of the clip, the given image included; at least 2.
         fps (`float`, defaults to 8.0): Frames per second when the clip is shown.
+        regions (`Sequence[Region]`, *optional*):
+            The regions of the image, in its pixels: masks have its size. Stored as a tuple.
 
     Raises:
-        ValueError: If a field is not as described, a point lies more than one image size away from the image, or a
-            stroke starts too late for any step of the clip. The message names the index of the stroke and the field.
+        ValueError: If a field is not as described, a point lies more than one image size away from the image, a
+            stroke starts too late for any step of the clip, a region does not fit the image, or a stroke names a
+            region that the sheet does not have. The message names the index of the stroke or region and the field.
     """
 
     strokes: Sequence[Stroke]
@@ -330,6 +343,7 @@ class StrokeSheet:
     height: int
     num_frames: int
     fps: float = 8.0
+    regions: Sequence[Region] = field(default=(), compare=False)  # [`__eq__`] compares what they hold
 
     def __post_init__(self):
         for name, minimum in (("width", 1), ("height", 1), ("num_frames", 2)):
@@ -337,7 +351,7 @@ class StrokeSheet:
             if not _is_whole(value, minimum):
                 raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {minimum}.")
             object.__setattr__(self, name, int(value))
-        if not (_is_number(self.fps) and self.fps > 0):
+        if not (is_number(self.fps) and self.fps > 0):
             raise ValueError(f"fps is {reprlib.repr(self.fps)}; it must be a number above 0.")
         object.__setattr__(self, "fps", float(self.fps))
         object.__setattr__(self, "strokes", tuple(self.strokes))
@@ -352,14 +366,35 @@ class StrokeSheet:
                         f"and {2 * self.width}, y between {-self.height} and {2 * self.height}."
                     )
             if stroke.frames is not None:
-                field, start = "frames[0]", stroke.frames[0]
+                name, start = "frames[0]", stroke.frames[0]
             else:
-                field, start = "start_frame", stroke.start_frame
+                name, start = "start_frame", stroke.start_frame
             if start > self.num_frames - 2:
                 raise ValueError(
-                    f"strokes[{index}].{field} is {start:g}, too late for a clip of {self.num_frames} frames; it must "
+                    f"strokes[{index}].{name} is {start:g}, too late for a clip of {self.num_frames} frames; it must "
                     f"be at most {self.num_frames - 2}, where the last step starts."
                 )
+        self._check_regions()
+
+    def _check_regions(self):
+        object.__setattr__(self, "regions", tuple(self.regions))
+        check_fit(self.regions, self.height, self.width)
+        # strokes of a sheet without regions can name regions that are given beside it
+        for index, stroke in enumerate(self.strokes if self.regions else ()):
+            try:
+                resolve_region(stroke, self.regions)
+            except ValueError as error:
+                raise ValueError(f"strokes[{index}].{error}") from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StrokeSheet):
+            return NotImplemented
+        names = ("strokes", "width", "height", "num_frames", "fps")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in names)
+            and len(self.regions) == len(other.regions)
+            and all(one.same_as(another) for one, another in zip(self.regions, other.regions, strict=True))
+        )
 
     def scaled(self, width: int, height: int) -> Self:
         """
@@ -370,10 +405,21 @@ class StrokeSheet:
             height (`int`): The new height in pixels.
 
         Returns:
-            `StrokeSheet`: With every point scaled along each axis.
+            `StrokeSheet`: With every point scaled along each axis, and masks brought to the new size.
         """
         factors = width / self.width, height / self.height
-        return replace(self, strokes=tuple(s.scaled(*factors) for s in self.strokes), width=width, height=height)
+        strokes = tuple(stroke.scaled(*factors) for stroke in self.strokes)
+        return replace(self, strokes=strokes, width=width, height=height, regions=self._regions_at(height, width))
+
+    def _regions_at(self, height: int, width: int) -> tuple[Region, ...]:
+        if (height, width) == (self.height, self.width):
+            return tuple(self.regions)
+        return tuple(
+            replace(region, mask=region.coverage(height, width))
+            if region.polygon is None
+            else region.scaled(width / self.width, height / self.height)
+            for region in self.regions
+        )
 
     def continued(self, frame: int, other: "StrokeSheet") -> "StrokeSheet":
         """
@@ -389,21 +435,39 @@ class StrokeSheet:
                 rate. It is scaled to the image of this sheet.
 
         Returns:
-            `StrokeSheet`: The parts of both sheets; see [`Stroke.cut`].
+            `StrokeSheet`: The parts of both sheets, see [`Stroke.cut`], and the regions of this sheet. A part of a
+            stroke that starts at frame 0 names the region in which the whole stroke starts, so that it belongs there.
 
         Raises:
-            ValueError: If `frame` is not inside the clip of the other sheet.
+            ValueError: If `frame` is not inside the clip of the other sheet, or the other sheet has regions that are
+                not those of this one: another number of them, or other names.
         """
         last = other.num_frames - 1
         if not 0 < frame < last:
             raise ValueError(f"frame is {frame}; it must be from 1 to {last - 1}, inside a clip of {last + 1} frames.")
+        if other.regions and [one.name for one in other.regions] != [one.name for one in self.regions]:
+            raise ValueError(
+                f"The sheets have {len(self.regions)} and {len(other.regions)} regions, or other names for them; a "
+                "clip has one set of regions: give both sheets the same, or only the first."
+            )
+        factors = self.width / other.width, self.height / other.height
         before = [stroke.cut(0, frame, self.num_frames) for stroke in self.strokes]
-        after = [stroke.cut(frame, last, other.num_frames) for stroke in other.scaled(self.width, self.height).strokes]
+        after = [
+            self._with_region(stroke.scaled(*factors)).cut(frame, last, other.num_frames) for stroke in other.strokes
+        ]
         strokes = [stroke for stroke in before + after if stroke is not None]
-        return StrokeSheet(strokes, self.width, self.height, other.num_frames, other.fps)
+        return StrokeSheet(strokes, self.width, self.height, other.num_frames, other.fps, self.regions)
+
+    def _with_region(self, stroke: Stroke) -> Stroke:
+        """The stroke, naming its region if it starts at frame 0, where the regions of the sheet are."""
+        start = stroke.start_frame if stroke.frames is None else stroke.frames[0]
+        if not self.regions or stroke.region is not None or start > 0:
+            return stroke
+        return replace(stroke, region=region_at(self.regions, *stroke.points[0], self.height, self.width))
 
     def to_dict(self) -> dict[str, Any]:
-        """The sheet as the JSON object of a file. Fields that are None are left out."""
+        """The sheet as the JSON object of a file, in version 1 if it has no regions and names none. Fields that are
+        None are left out."""
         strokes = []
         for stroke in self.strokes:
             fields: dict[str, Any] = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
@@ -413,13 +477,17 @@ class StrokeSheet:
                 fields["start_frame"] = stroke.start_frame
                 if stroke.end_frame is not None:
                     fields["end_frame"] = stroke.end_frame
+            if stroke.region is not None:
+                fields["region"] = stroke.region
             strokes.append(fields)
+        regions = [region.to_dict(self.height, self.width) for region in self.regions]
         return {
-            "version": SHEET_VERSION,
+            "version": 2 if regions or any("region" in stroke for stroke in strokes) else 1,
             "width": self.width,
             "height": self.height,
             "num_frames": self.num_frames,
             "fps": self.fps,
+            **({"regions": regions} if regions else {}),
             "strokes": strokes,
         }
 
@@ -434,58 +502,44 @@ class StrokeSheet:
         """
         if not isinstance(fields, dict):
             raise ValueError(f"The stroke sheet is {reprlib.repr(fields)}; it must be an object.")
+        readable = f"this program reads versions {' and '.join(map(str, SHEET_VERSIONS))}."
         if "version" not in fields:
-            raise ValueError(f"version is missing; this program reads version {SHEET_VERSION}.")
-        if not (_is_whole(fields["version"], 0) and fields["version"] == SHEET_VERSION):
-            raise ValueError(
-                f"version is {reprlib.repr(fields['version'])}; this program reads version {SHEET_VERSION}."
-            )
+            raise ValueError(f"version is missing; {readable}")
+        version = fields["version"]
+        if not (_is_whole(version, 0) and version in SHEET_VERSIONS):
+            raise ValueError(f"version is {reprlib.repr(version)}; {readable}")
+        version = int(version)
         for name in fields:
-            if name not in SHEET_FIELDS:
+            if name not in SHEET_FIELDS[version]:
+                hint = " (it is one of version 2)" if name in SHEET_FIELDS[2] else ""
                 raise ValueError(
-                    f"{reprlib.repr(name)} is not a field of a stroke sheet; fields are: {', '.join(SHEET_FIELDS)}."
+                    f"{reprlib.repr(name)} is not a field of a stroke sheet of version {version}{hint}; fields are: "
+                    f"{', '.join(SHEET_FIELDS[version])}."
                 )
         for name in ("width", "height", "num_frames", "strokes"):
             if name not in fields:
                 raise ValueError(f"{name} is missing; a stroke sheet needs it.")
         if not isinstance(fields["strokes"], list):
             raise ValueError(f"strokes is {reprlib.repr(fields['strokes'])}; it must be a list of strokes.")
-
-        strokes = []
-        for index, stroke in enumerate(fields["strokes"]):
-            where = f"strokes[{index}]"
-            if not isinstance(stroke, dict):
-                raise ValueError(f"{where} is {reprlib.repr(stroke)}; it must be an object with at least 'points'.")
-            for name, value in stroke.items():
-                if name not in STROKE_FIELDS:
-                    raise ValueError(
-                        f"{where}.{name[:40]} is not a field of a stroke; its fields are: {', '.join(STROKE_FIELDS)}."
-                    )
-                if value is None:
-                    raise ValueError(f"{where}.{name} is null; give it a value or leave it out.")
-            if "points" not in stroke:
-                raise ValueError(f"{where}.points is missing; a stroke needs a list of [x, y] pairs.")
-            if "frames" in stroke and ("start_frame" in stroke or "end_frame" in stroke):
-                raise ValueError(
-                    f"{where}.frames is given together with start_frame or end_frame; give the time of every point "
-                    "or the time of both ends."
-                )
-            try:
-                strokes.append(Stroke(**stroke))
-            except ValueError as error:
-                raise ValueError(f"{where}.{error}") from None
-        return cls(strokes, **{name: fields[name] for name in fields if name not in ("version", "strokes")})
+        strokes = [_stroke_from_dict(stroke, index, version) for index, stroke in enumerate(fields["strokes"])]
+        numbers = {name: fields[name] for name in fields if name not in ("version", "regions", "strokes")}
+        sheet = cls(strokes, **numbers)  # its size is checked before any mask is unpacked
+        if "regions" not in fields:
+            return sheet
+        return replace(sheet, regions=_regions_from_list(fields["regions"], sheet.height, sheet.width))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the sheet to a JSON file, one stroke per line. The file appears complete, or not at all."""
-        fields = self.to_dict()
-        strokes = fields.pop("strokes")
-        head = "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in fields.items())
-        body = ",\n".join("    " + json.dumps(stroke) for stroke in strokes)
+        """Write the sheet to a JSON file, one region or stroke per line. The file appears complete, or not at all."""
+        lines = []
+        for name, value in self.to_dict().items():
+            if isinstance(value, list):
+                lines.append(f'  "{name}": [\n' + ",\n".join("    " + json.dumps(item) for item in value) + "\n  ]")
+            else:
+                lines.append(f'  "{name}": {json.dumps(value)}')
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text("{\n" + head + '  "strokes": [\n' + body + "\n  ]\n}\n", encoding="utf-8")
+            temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -511,6 +565,129 @@ class StrokeSheet:
             raise ValueError(f"{path}: {error}") from None
 
 
+def _stroke_from_dict(fields: Any, index: int, version: int) -> Stroke:
+    where = f"strokes[{index}]"
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where} is {reprlib.repr(fields)}; it must be an object with at least 'points'.")
+    for name, value in fields.items():
+        if name not in STROKE_FIELDS[version]:
+            hint = " of version 1 (it is one of version 2)" if name in STROKE_FIELDS[2] else ""
+            raise ValueError(
+                f"{where}.{name[:40]} is not a field of a stroke{hint}; its fields are: "
+                f"{', '.join(STROKE_FIELDS[version])}."
+            )
+        if value is None:
+            raise ValueError(f"{where}.{name} is null; give it a value or leave it out.")
+    if "points" not in fields:
+        raise ValueError(f"{where}.points is missing; a stroke needs a list of [x, y] pairs.")
+    if "frames" in fields and ("start_frame" in fields or "end_frame" in fields):
+        raise ValueError(
+            f"{where}.frames is given together with start_frame or end_frame; give the time of every point or the "
+            "time of both ends."
+        )
+    try:
+        return Stroke(**fields)
+    except ValueError as error:
+        raise ValueError(f"{where}.{error}") from None
+
+
+def _regions_from_list(items: Any, height: int, width: int) -> list[Region]:
+    if not isinstance(items, list):
+        raise ValueError(f"regions is {reprlib.repr(items)}; it must be a list of regions.")
+    if len(items) > MAX_REGIONS:
+        raise ValueError(f"regions holds {len(items)} regions; {MAX_REGIONS} are allowed: join or leave out some.")
+    masks = sum(isinstance(item, dict) and "mask" in item for item in items)
+    if masks * height * width > MAX_MASK_PIXELS:
+        raise ValueError(
+            f"regions holds {masks} masks of {width} x {height} pixels; a sheet may have {MAX_MASK_PIXELS:,} pixels "
+            "in all its masks: give polygons, or draw on a smaller picture."
+        )
+    regions = []
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise ValueError(
+                f"regions[{index}] is {reprlib.repr(item)}; it must be an object with a 'polygon' or a 'mask'."
+            )
+        try:
+            regions.append(Region.from_dict(item, height, width))
+        except ValueError as error:
+            raise ValueError(f"regions[{index}].{error}") from None
+    return regions
+
+
+def resolve_region(stroke: Stroke, regions: Sequence[Region]) -> int | None:
+    """
+    The number of the region that a stroke names.
+
+    Args:
+        stroke (`Stroke`): The stroke.
+        regions (`Sequence[Region]`): The regions of its picture.
+
+    Returns:
+        `int` or `None`: From 1 for a region, 0 for what belongs to none; None if the stroke names no region, so that
+        it belongs to the one in which it starts.
+
+    Raises:
+        ValueError: If there is no region of that name or number. The message starts with "region".
+    """
+    if stroke.region is None or stroke.region == 0:
+        return stroke.region
+    names = [region.name for region in regions]
+    if isinstance(stroke.region, str) and stroke.region in names:
+        return names.index(stroke.region) + 1
+    if isinstance(stroke.region, int) and stroke.region <= len(regions):
+        return stroke.region
+    if not regions:
+        raise ValueError(f"region is {stroke.region!r}, but the picture has no regions; give some, or leave it out.")
+    known = ", ".join(repr(name) for name in names if name is not None) or "none has a name"
+    raise ValueError(
+        f"region is {stroke.region!r}, but the picture has the regions 1 to {len(regions)} (names: {known}); give one "
+        "of these, or 0 for what belongs to no region."
+    )
+
+
+def load_sheets(strokes: Any, num_images: int) -> list[StrokeSheet | list[Stroke]]:
+    """
+    The strokes of every image of a batch, with sheets read from their files. What this returns can be given again.
+
+    Args:
+        strokes: A list of [`Stroke`] in pixels of the given image, a [`StrokeSheet`], the path of one, or a list of
+            these with one entry for each image. A single entry serves all images.
+        num_images (`int`): The number of images.
+
+    Returns:
+        `list[StrokeSheet | list[Stroke]]`: one entry for each image. Each path is read once.
+
+    Raises:
+        ValueError: If the number of entries is not 1 and not the number of images, or a file is not a stroke sheet.
+        TypeError: If an entry is of none of the types above.
+    """
+    if not isinstance(strokes, (list, tuple)) or all(isinstance(item, Stroke) for item in strokes):
+        strokes = [strokes]
+    if len(strokes) not in (1, num_images):
+        raise ValueError(
+            f"There are strokes for {len(strokes)} images, but {num_images} images: give one list or sheet "
+            "for each image, or a single one for all."
+        )
+    loaded: list[StrokeSheet | list[Stroke]] = []
+    sheets: dict[str | os.PathLike, StrokeSheet] = {}
+    for item in strokes:
+        if isinstance(item, (str, os.PathLike)):
+            if item not in sheets:
+                sheets[item] = StrokeSheet.load(item)
+            loaded.append(sheets[item])
+        elif isinstance(item, StrokeSheet):
+            loaded.append(item)
+        elif isinstance(item, (list, tuple)) and all(isinstance(stroke, Stroke) for stroke in item):
+            loaded.append(list(item))
+        else:
+            raise TypeError(
+                f"`strokes` holds a {type(item).__name__}, but it has to be a list of `Stroke`, a `StrokeSheet`, "
+                "the path of a sheet, or a list of these."
+            )
+    return loaded * num_images if len(loaded) == 1 else loaded
+
+
 def strokes_at_size(
     strokes: Any, image_sizes: Sequence[tuple[int, int]], height: int, width: int, *, needs_length: bool = False
 ) -> tuple[list[list[Stroke]], int | None]:
@@ -518,8 +695,7 @@ def strokes_at_size(
     Bring the strokes of every image of a batch to pixels of the working size.
 
     Args:
-        strokes: A list of [`Stroke`] in pixels of the given image, a [`StrokeSheet`], the path of one, or a list of
-            these with one entry for each image. A single entry serves all images.
+        strokes: What [`load_sheets`] takes or returns.
         image_sizes (`Sequence[tuple[int, int]]`):
             (height, width) in which each image was given.
         height (`int`):
@@ -536,36 +712,46 @@ def strokes_at_size(
     Raises:
         ValueError: If the number of entries is not 1 and not the number of images, or sheets differ in `num_frames`
             with `needs_length`.
-        TypeError: If an entry is of none of the types above.
+        TypeError: If an entry is of none of the types that [`load_sheets`] takes.
     """
-    if not isinstance(strokes, (list, tuple)) or all(isinstance(item, Stroke) for item in strokes):
-        strokes = [strokes]
-    if len(strokes) == 1:
-        strokes = list(strokes) * len(image_sizes)
-    if len(strokes) != len(image_sizes):
-        raise ValueError(
-            f"There are strokes for {len(strokes)} images, but {len(image_sizes)} images: give one list or sheet "
-            "for each image, or a single one for all."
-        )
-
     lengths = set()
     scaled = []
-    for item, (image_height, image_width) in zip(strokes, image_sizes, strict=True):
-        if isinstance(item, (str, os.PathLike)):
-            item = StrokeSheet.load(item)
+    for item, (image_height, image_width) in zip(load_sheets(strokes, len(image_sizes)), image_sizes, strict=True):
+        drawn: Sequence[Stroke] = item if isinstance(item, list) else item.strokes
         if isinstance(item, StrokeSheet):
             lengths.add(item.num_frames)
-            scaled.append(list(item.scaled(width, height).strokes))
-        elif isinstance(item, (list, tuple)) and all(isinstance(stroke, Stroke) for stroke in item):
-            scaled.append([stroke.scaled(width / image_width, height / image_height) for stroke in item])
-        else:
-            raise TypeError(
-                f"`strokes` holds a {type(item).__name__}, but it has to be a list of `Stroke`, a `StrokeSheet`, "
-                "the path of a sheet, or a list of these."
-            )
+            image_height, image_width = item.height, item.width
+        scaled.append([stroke.scaled(width / image_width, height / image_height) for stroke in drawn])
     if needs_length and len(lengths) > 1:
         raise ValueError(f"The stroke sheets last {sorted(lengths)} frames: give `num_frames`.")
     return scaled, lengths.pop() if len(lengths) == 1 else None
+
+
+def regions_of_sheets(strokes: Any, image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Region, ...] | None]:
+    """
+    The regions that the sheets of a batch have.
+
+    Args:
+        strokes: What [`load_sheets`] takes or returns; a path is read again.
+        image_sizes (`Sequence[tuple[int, int]]`):
+            (height, width) in which each image was given.
+
+    Returns:
+        `list[tuple[Region, ...] | None]`: for each image the regions of its sheet, checked by
+        [`~mcdiff_pipeline.regions.check_regions`] at the size of the sheet. Polygons are in pixels of the given image,
+        masks have the size of the sheet. None if the image has no sheet, or a sheet without regions.
+
+    Raises:
+        ValueError, TypeError: See [`load_sheets`] and [`~mcdiff_pipeline.regions.check_regions`].
+    """
+    found: list[tuple[Region, ...] | None] = []
+    for item, (height, width) in zip(load_sheets(strokes, len(image_sizes)), image_sizes, strict=True):
+        if isinstance(item, StrokeSheet) and item.regions:
+            check_regions(item.regions, item.height, item.width)
+            found.append(tuple(one.scaled(width / item.width, height / item.height) for one in item.regions))
+        else:
+            found.append(None)
+    return found
 
 
 def rasterize_strokes(

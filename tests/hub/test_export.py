@@ -28,6 +28,8 @@ MODULES = (
     "input_checks",
     "latent_codec",
     "model_files",
+    "polygons",
+    "regions",
     "rollout",
     "strokes",
 )

@@ -5,13 +5,15 @@ It is one JSON object:
 
 ```
 format      "mcdiff clip"
-version     1
+version     2
 program     "mcdiff-pipeline", and its version
 model       {"name": folder, Hub repository, or name of the embedded model; "fingerprint": 16 hexadecimal digits}
-settings    {"num_frames", "num_inference_steps", "guidance_scale", "seed", "fps", "dtype"}
+settings    {"num_frames", "num_inference_steps", "guidance_scale", "seed", "fps", "dtype", "height", "width"}
 strokes     a stroke sheet
 picture     frame 0 as PNG, in a data URI
 ```
+
+In version 1, which can be read, frames had the working size, and `height` and `width` did not exist.
 """
 
 import base64
@@ -28,7 +30,8 @@ from .reader import VideoReader
 
 
 FORMAT = "mcdiff clip"
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
 DTYPES = ("float32", "float16", "bfloat16")
 
 _PNG_PREFIX = "data:image/png;base64,"
@@ -45,6 +48,8 @@ class ClipSettings:
         seed (`int`): seed of the noise.
         fps (`float`): frames per second.
         dtype (`str`): number format of the networks: `"float32"`, `"float16"` or `"bfloat16"`.
+        height (`int`): working height in pixels.
+        width (`int`): working width in pixels.
     """
 
     num_frames: int
@@ -53,6 +58,8 @@ class ClipSettings:
     seed: int
     fps: float
     dtype: str
+    height: int
+    width: int
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "ClipSettings":
@@ -69,6 +76,8 @@ class ClipSettings:
             seed=int(content["seed"]),
             fps=float(content["fps"]),
             dtype=DTYPES[DTYPES.index(content["dtype"])],
+            height=int(content["height"]),
+            width=int(content["width"]),
         )
 
 
@@ -81,7 +90,8 @@ class ClipMetadata:
         model_fingerprint (`str`): see `mcdiff_pipeline.hub.fingerprint`.
         settings (`ClipSettings`): how the clip was generated.
         strokes (`StrokeSheet`): the strokes, in pixels of the image that was given.
-        image (`PIL.Image.Image`): frame 0, RGB, at the working size. The image that was given may have had another.
+        image (`PIL.Image.Image`): frame 0, RGB, at the size of the frames. The image that was given may have had
+            another.
 
     Example:
         ```py
@@ -112,9 +122,9 @@ class ClipMetadata:
             content = video.metadata
         if content.get("format") != FORMAT:
             raise ValueError(f"{path} carries no settings to replay; only a video that `mcdiff generate` wrote does.")
-        if content.get("version") != VERSION:
+        if content.get("version") not in READABLE_VERSIONS:
             raise ValueError(
-                f"{path} carries settings of version {content.get('version')}; this program reads version {VERSION}."
+                f"{path} carries settings of version {content.get('version')}; this program reads versions 1 and 2."
             )
         try:
             return cls.from_dict(content)
@@ -130,12 +140,16 @@ class ClipMetadata:
             KeyError, TypeError, ValueError, AttributeError, OverflowError or OSError: if the object is damaged.
         """
         png = base64.b64decode(content["picture"].removeprefix(_PNG_PREFIX), validate=True)
+        image = Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB")
+        settings = content["settings"]
+        if content["version"] == 1:
+            settings = settings | {"height": image.height, "width": image.width}
         return cls(
             model_name=str(content["model"]["name"]),
             model_fingerprint=str(content["model"]["fingerprint"]),
-            settings=ClipSettings.from_dict(content["settings"]),
+            settings=ClipSettings.from_dict(settings),
             strokes=StrokeSheet.from_dict(content["strokes"]),
-            image=Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB"),
+            image=image,
         )
 
     def to_dict(self) -> dict[str, Any]:

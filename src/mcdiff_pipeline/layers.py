@@ -1,0 +1,537 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Regions as layers of motion: each has a soft outline on the pixels of frame 0 and a complete flow field of its own.
+
+A point of frame 0 follows the flow of its own layer, also while another layer hides it (layers of motion, Wang and
+Adelson 1994). Layer 0 holds what belongs to no region; layer k holds region k. Because each flow field is complete, it
+does not mix with another one at an outline, on whatever grid it is resized.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+
+from .flow import (
+    accumulate_flow,
+    backward_warp,
+    fill_from_behind,
+    flow_magnitude,
+    invert_flow,
+    resize_flow,
+    splat_image,
+)
+from .regions import Region
+from .similarity import (
+    compose_similarities,
+    identity_similarity,
+    invert_similarity,
+    similarity_flow,
+    similarity_of_flow,
+)
+
+
+# A layer whose median motion since frame 0 is below this, in latent cells, stands still.
+STILL = 0.25
+
+# A pixel belongs to a layer alone from this share on. Colors are taken from such pixels only.
+PURE_SHARE = 0.95
+
+# Width of the band around an outline, in parts of the shorter side of the image, from which no color is taken to fill
+# what a region uncovers: outlines are rarely exact, and the color of the region would stay behind as a ghost.
+OUTLINE_BAND = 0.008
+
+# A point belongs to a region rather than to no region also if their shares of its pixel differ by this much.
+REGION_BONUS = 0.1
+
+
+@dataclass(frozen=True)
+class LayerTraits:
+    """
+    What is known of a region besides its outline.
+
+    Args:
+        name (`str`, *optional*): Its name.
+        rigid (`bool`, defaults to `False`): Whether it moves by similarities only.
+        order (`int`, *optional*): Larger is nearer to the viewer; layer 0 has 0. None: by motion.
+    """
+
+    name: str | None = None
+    rigid: bool = False
+    order: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMotion:
+    """
+    The motion of each layer in one step.
+
+    Args:
+        flow (`torch.Tensor` of shape `(batch_size, layers, 2, height, width)`):
+            Complete flow field of each layer on the latent grid, in latent cells.
+        similarities (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64):
+            Motion of the rigid layers, in pixels of the given image; see [`~mcdiff_pipeline.similarity`].
+        labels (`tuple[Mapping[str, int], ...]`):
+            For each image, the layers of strokes that began after frame 0; see [`Layers.layer_at`].
+    """
+
+    flow: torch.Tensor
+    similarities: torch.Tensor
+    labels: tuple[Mapping[str, int], ...] = ()
+
+    def still(self) -> Self:
+        """The motion in which nothing moves."""
+        batch, layers = self.similarities.shape[:2]
+        identity = identity_similarity(batch, layers).to(self.similarities.device)
+        return replace(self, flow=torch.zeros_like(self.flow), similarities=identity)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same motion on another device."""
+        return replace(self, flow=self.flow.to(device), similarities=self.similarities.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """
+    The layers of each image of a batch at one frame of a rollout. They are never changed in place.
+
+    Images with fewer regions than others have empty layers at the end.
+
+    Args:
+        shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+            Share of each pixel of frame 0, at the working size, that belongs to each layer; they sum to 1.
+        accumulated_flow (`torch.Tensor` of shape `(batch_size, layers, 2, height / f, width / f)`):
+            Flow of each layer from frame 0 to the current frame, float32, in latent cells.
+        similarities (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64):
+            Motion of the rigid layers from frame 0 to the current frame, in pixels of the given image.
+        traits (`tuple[tuple[LayerTraits, ...], ...]`):
+            For each image, what is known of its regions.
+        image_sizes (`tuple[tuple[int, int], ...]`):
+            (height, width) in which each image was given.
+        labels (`tuple[Mapping[str, int], ...]`):
+            For each image, the layers of strokes that began after frame 0.
+        output_shares (`torch.Tensor` of shape `(batch_size, layers, output_height, output_width)`, uint8, *optional*):
+            `shares` times 255 at the size at which frames are shown, if that is not the working size.
+    """
+
+    shares: torch.Tensor
+    accumulated_flow: torch.Tensor
+    similarities: torch.Tensor
+    traits: tuple[tuple[LayerTraits, ...], ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    labels: tuple[Mapping[str, int], ...]
+    output_shares: torch.Tensor | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        regions: Sequence[Sequence[Region]],
+        image_sizes: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        accumulated_flow: torch.Tensor,
+        output_size: tuple[int, int] | None = None,
+    ) -> Self | None:
+        """
+        The layers of images that have moved by `accumulated_flow` as one layer so far.
+
+        Args:
+            regions (`Sequence[Sequence[Region]]`):
+                Regions of each image, in pixels of the given image.
+            image_sizes (`Sequence[tuple[int, int]]`):
+                (height, width) in which each image was given.
+            size (`tuple[int, int]`):
+                Working (height, width).
+            accumulated_flow (`torch.Tensor` of shape `(batch_size, 2, height / f, width / f)`):
+                Flow from frame 0 to the current frame, in latent cells; zero at frame 0.
+            output_size (`tuple[int, int]`, *optional*):
+                (height, width) at which frames are shown.
+
+        Returns:
+            `Layers`, or None if no image has a region.
+        """
+        number = 1 + max(len(one) for one in regions)
+        if number == 1:
+            return None
+        shares = (_shares_at(regions, image_sizes, size).float() / 255).to(accumulated_flow.device)
+        traits = tuple(tuple(LayerTraits(one.name, one.rigid, one.order) for one in of_image) for of_image in regions)
+        layers = cls(
+            shares=shares,
+            accumulated_flow=accumulated_flow[:, None].expand(-1, number, -1, -1, -1),
+            similarities=identity_similarity(len(regions), number).to(shares.device),
+            traits=traits,
+            image_sizes=tuple(image_sizes),
+            labels=tuple({} for _ in regions),
+            output_shares=None if output_size is None else _shares_at(regions, image_sizes, output_size),
+        )
+        if not accumulated_flow.any():
+            return layers
+        grid = (accumulated_flow.shape[2], accumulated_flow.shape[3])
+        own = extend_flow(layers.accumulated_flow, F.adaptive_avg_pool2d(shares, grid))
+        fitted = layers.fit_rigid(own, F.adaptive_avg_pool2d(shares, grid))
+        return replace(layers, accumulated_flow=layers.with_rigid(own, fitted), similarities=fitted)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Working (height, width)."""
+        return self.shares.shape[2], self.shares.shape[3]
+
+    @property
+    def cell(self) -> int:
+        """Pixels along one side of a latent cell."""
+        return self.shares.shape[3] // self.accumulated_flow.shape[4]
+
+    @cached_property
+    def is_rigid(self) -> torch.Tensor:
+        """Which layers are rigid: bool `[B, L]`."""
+        rigid = torch.zeros(self.shares.shape[:2], dtype=torch.bool)
+        for index, traits in enumerate(self.traits):
+            for layer, one in enumerate(traits, start=1):
+                rigid[index, layer] = one.rigid
+        return rigid.to(self.shares.device)
+
+    # Motion
+
+    def advance(self, motion: LayerMotion) -> Self:
+        """The layers at the next frame."""
+        flow = motion.flow.flatten(0, 1)
+        accumulated = accumulate_flow(self.accumulated_flow.flatten(0, 1), flow).view_as(motion.flow)
+        similarities = compose_similarities(self.similarities, motion.similarities)
+        labels = motion.labels or tuple({} for _ in self.labels)
+        return replace(
+            self,
+            accumulated_flow=self.with_rigid(accumulated, similarities),
+            similarities=similarities,
+            labels=tuple({**old, **new} for old, new in zip(self.labels, labels, strict=True)),
+        )
+
+    def composite_flow(self) -> torch.Tensor:
+        """One flow field from frame 0 to the current frame, `[B, 2, h, w]` in latent cells: the mean of the layers by
+        their shares of each cell of frame 0."""
+        shares = F.adaptive_avg_pool2d(self.shares, self.accumulated_flow.shape[3:])
+        return (shares[:, :, None] * self.accumulated_flow).sum(dim=1)
+
+    def fit_rigid(self, flow: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The similarities that explain the flow `[B, L, 2, h, w]` of the rigid layers best, the identity for others;
+        `weight` is `[B, L, h, w]`."""
+        fitted = torch.stack(
+            [
+                similarity_of_flow(one, of_image, image_size)
+                for one, of_image, image_size in zip(flow, weight, self.image_sizes, strict=True)
+            ]
+        )
+        return torch.where(self.is_rigid[..., None, None], fitted, identity_similarity(1, 1).to(fitted.device))
+
+    def with_rigid(self, flow: torch.Tensor, similarities: torch.Tensor) -> torch.Tensor:
+        """Flow fields `[B, L, 2, h, w]` on any grid, in its cells, with those of rigid layers from similarities."""
+        if not self.is_rigid.any():
+            return flow
+        size = (flow.shape[3], flow.shape[4])
+        exact = torch.stack(
+            [similarity_flow(one, size, image) for one, image in zip(similarities, self.image_sizes, strict=True)]
+        )
+        return torch.where(self.is_rigid[..., None, None, None], exact, flow)
+
+    def forward_flow(self, size: tuple[int, int]) -> torch.Tensor:
+        """Flow from frame 0 to the current frame on a grid of `size`, `[B, L, 2, height, width]` in its cells."""
+        flow = resize_flow(self.accumulated_flow.flatten(0, 1), size).unflatten(0, self.shares.shape[:2])
+        return self.with_rigid(flow, self.similarities)
+
+    def backward_flow(self, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Where each pixel of the current frame comes from, if it shows a layer.
+
+        Args:
+            size (`tuple[int, int]`):
+                (height, width) of the grid on which it is wanted.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: the flow from the current frame to frame 0,
+            `[B, L, 2, height, width]` in pixels of that grid; and `[B, L, height, width]` in [0, 1]: 1 where it is
+            known, 0 where it comes from outside the image or flow tears.
+        """
+        backward, known = invert_flow(self.forward_flow(size).flatten(0, 1), self.cell)
+        backward, known = (one.unflatten(0, self.shares.shape[:2]) for one in (backward, known))
+        backward = self.with_rigid(backward, invert_similarity(self.similarities))
+        known = torch.where(self.is_rigid[..., None, None], 1.0, known[:, :, 0])
+        return backward, known * comes_from_inside(backward)
+
+    # Order
+
+    @cached_property
+    def front_to_back(self) -> torch.Tensor:
+        """
+        The layers of each image from the nearest to the farthest: int64 `[B, L]`.
+
+        A larger `order` is nearer; regions without one, and layer 0, have the order 0. Among these, the region that
+        has moved more since frame 0 is nearer, as in [`~mcdiff_pipeline.flow.splat_importance`]. Layer 0 is behind
+        them, since it is the scene; but a region that stands still in a scene that stands still is the scene too, so
+        it lies behind what moves in layer 0.
+        """
+        grid = self.accumulated_flow.shape[3:]
+        shares = F.adaptive_avg_pool2d(self.shares, grid)
+        moved = flow_magnitude(self.accumulated_flow.flatten(0, 1)).unflatten(0, self.shares.shape[:2])[:, :, 0]
+        mean = ((shares * moved).sum(dim=(2, 3)) / shares.sum(dim=(2, 3)).clamp_min(1e-6)).tolist()
+        ranks = []
+        for traits, motion, share, distance in zip(self.traits, mean, shares, moved, strict=True):
+            pure = distance[0][share[0] > 0.5]
+            is_still_scene = len(pure) == 0 or float(pure.median()) < STILL
+            keys: list[tuple[float, int, float]] = [(0, 0, 0)]
+            for layer, one in enumerate(traits, start=1):
+                is_scene = is_still_scene and one.order is None and motion[layer] < STILL
+                keys.append((one.order or 0, -1 if is_scene else 1, motion[layer]))
+            keys += [(-float("inf"), 0, 0)] * (len(motion) - len(keys))
+            ranks.append(sorted(range(len(keys)), key=lambda layer: keys[layer], reverse=True))
+        return torch.tensor(ranks, device=self.shares.device)
+
+    # The current frame
+
+    @cached_property
+    def visible(self) -> torch.Tensor:
+        """
+        Share of each pixel of the current frame, at the working size, that shows each layer: `[B, L, height, width]`.
+        They sum to at most 1; the rest is uncovered.
+        """
+        if not self.accumulated_flow.any():
+            return self.shares
+        backward, known = self.backward_flow(self.size)
+        start = self.shares * opacity_per_share(self.shares, self.front_to_back)
+        alpha = known * sample(start[:, :, None], backward)[:, :, 0]
+        return alpha * transmittance(alpha, self.front_to_back)
+
+    def carry(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Frame 0 as it looks when each layer has moved to the current frame.
+
+        What is uncovered shows layer 0, continued behind the regions from its own surroundings.
+
+        Args:
+            image (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                Frame 0 at any size.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`.
+        """
+        size = (image.shape[2], image.shape[3])
+        if not self.accumulated_flow.any():
+            return image
+        shares = resize_shares(self.shares, size)
+        colors = separate_colors(image, shares)
+        backward, known = self.backward_flow(size)
+        # layer 0 is complete, the colors of regions are those of their shares
+        opacity = opacity_per_share(shares, self.front_to_back)[:, :, None]
+        colors = torch.cat([colors, shares[:, :, None]], dim=2)
+        moved = known[:, :, None] * sample(colors * opacity, backward)
+        alpha = moved[:, :, -1]
+        through = transmittance(alpha, self.front_to_back)
+        scene = splat_image(colors[:, 0, :-1], self.forward_flow(size)[:, 0], self.cell)
+        regions = (through[:, 1:, None] * moved[:, 1:, :-1]).sum(dim=1)
+        return regions + (1 - (alpha * through)[:, 1:].sum(dim=1, keepdim=True)) * scene
+
+    # Strokes
+
+    def layer_at(
+        self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]
+    ) -> int:
+        """
+        The layer of the thing that a stroke began on.
+
+        Args:
+            index (`int`):
+                Index of the image in the batch.
+            start (`float`):
+                The frame at which the stroke begins.
+            beginning (`tuple[float, float]`):
+                (x, y) at that frame, in pixels of the working size. From frame 0, it tells the layer.
+            position (`tuple[float, float]`):
+                (x, y) in the current frame. It tells the layer of a stroke that begins later, the first time that it
+                is asked for.
+        """
+        known = self.labels[index].get(stroke_key(start, beginning))
+        if known is not None:
+            return known
+        shares, point = (self.shares, beginning) if start <= 0 else (self.visible, position)
+        shares = shares[index]
+        column = min(max(int(point[0]), 0), self.size[1] - 1)
+        row = min(max(int(point[1]), 0), self.size[0] - 1)
+        at_point = shares[:, row, column].clone()
+        at_point[1:] += REGION_BONUS * (at_point[1:] > 0)
+        return int(at_point.argmax())
+
+    # Files
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors, by name."""
+        tensors = {
+            "shares": self.shares,
+            "accumulated_flow": self.accumulated_flow,
+            "similarities": self.similarities,
+        }
+        return tensors if self.output_shares is None else tensors | {"output_shares": self.output_shares}
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same layers on another device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def description(self) -> str:
+        """What is not a tensor, as JSON."""
+        traits = [[vars(one) for one in of_image] for of_image in self.traits]
+        return json.dumps({"traits": traits, "labels": self.labels})
+
+    @classmethod
+    def from_file(
+        cls, tensors: Mapping[str, torch.Tensor], description: str, image_sizes: tuple[tuple[int, int], ...]
+    ) -> Self:
+        """
+        The layers with these tensors and this description.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: If they are damaged or do not fit together.
+        """
+        content: dict[str, Any] = json.loads(description)
+        traits = tuple(tuple(LayerTraits(**one) for one in of_image) for of_image in content["traits"])
+        labels = tuple({str(key): int(value) for key, value in one.items()} for one in content["labels"])
+        layers = cls(traits=traits, labels=labels, image_sizes=image_sizes, **tensors)
+        batch, number = layers.shares.shape[:2]
+        if not (len(traits) == len(labels) == batch and all(len(one) < number for one in traits)):
+            raise ValueError("its layers do not fit together")
+        if layers.similarities.shape != (batch, number, 2, 2) or layers.similarities.dtype != torch.float64:
+            raise ValueError("the motion of its layers does not fit together")
+        return layers
+
+
+def _shares_at(
+    regions: Sequence[Sequence[Region]], image_sizes: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> torch.Tensor:
+    """The shares of each layer of each image times 255, uint8 `[B, L, *size]`. A later region is in front."""
+    shares = torch.zeros(len(regions), 1 + max(len(one) for one in regions), *size, dtype=torch.uint8)
+    for index, (of_image, (height, width)) in enumerate(zip(regions, image_sizes, strict=True)):
+        remaining = torch.full(size, 255, dtype=torch.uint8)
+        for layer in range(len(of_image), 0, -1):
+            region = of_image[layer - 1].scaled(size[1] / width, size[0] / height)
+            coverage = (region.coverage(*size) * 255).round().to(torch.uint8)
+            shares[index, layer] = coverage.minimum(remaining)
+            remaining -= shares[index, layer]
+        shares[index, 0] = remaining
+    return shares
+
+
+def stroke_key(frame: float, point: tuple[float, float]) -> str:
+    """Names the beginning of a stroke: its frame and point, in pixels of the working size."""
+    return f"{frame:.6g} {point[0]:.6g} {point[1]:.6g}"
+
+
+def resize_shares(shares: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Shares `[B, L, H, W]` at another size, by the mean over each pixel, or interpolated."""
+    if tuple(shares.shape[2:]) == size:
+        return shares
+    if shares.shape[2] >= size[0] and shares.shape[3] >= size[1]:
+        return F.adaptive_avg_pool2d(shares, size)
+    return F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
+
+
+def sample(values: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
+    """Looks up the values of each layer, `[B, L, C, H, W]`, at the end of its flow, `[B, L, 2, H, W]` in pixels."""
+    shape = values.shape
+    values, backward = values.expand(*backward.shape[:2], *shape[2:]), backward
+    return backward_warp(values.flatten(0, 1), backward.flatten(0, 1)).unflatten(0, backward.shape[:2])
+
+
+def comes_from_inside(backward: torch.Tensor) -> torch.Tensor:
+    """Where flow `[B, L, 2, H, W]` in pixels ends inside the image: float `[B, L, H, W]`, 0 or 1."""
+    height, width = backward.shape[3:]
+    columns = torch.arange(width, device=backward.device)
+    rows = torch.arange(height, device=backward.device)[:, None]
+    x, y = columns + backward[:, :, 0], rows + backward[:, :, 1]
+    return ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).to(backward.dtype)
+
+
+def extend_flow(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """
+    Continues the flow of each layer smoothly from where the layer is seen to the whole grid.
+
+    Args:
+        flow (`torch.Tensor` of shape `(batch_size, layers, 2, height, width)`):
+            Flow, in any unit.
+        known (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+            How much of each cell shows the layer, in [0, 1]. Other cells take the flow of their surroundings.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, layers, 2, height, width)`; zero in a layer that is known nowhere.
+    """
+    known = known.flatten(0, 1)[:, None]
+    filled = fill_from_behind(flow.flatten(0, 1), known, torch.zeros_like(known))
+    filled = torch.where(known.amax(dim=(2, 3), keepdim=True) > 0, filled, 0.0)
+    return filled.unflatten(0, flow.shape[:2])
+
+
+def opacity_per_share(shares: torch.Tensor, front_to_back: torch.Tensor) -> torch.Tensor:
+    """
+    Factor from the share that a layer has of a pixel in frame 0 to its opacity there.
+
+    Layers that share a pixel hide each other: the nearest is as opaque as its share, and the farthest, which continues
+    behind the others, is opaque. With this factor, frame 0 shows each layer by exactly its share.
+
+    Args:
+        shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+            Share of each pixel that belongs to each layer; they sum to 1.
+        front_to_back (`torch.Tensor` of shape `(batch_size, layers)`, int64):
+            The layers from the nearest to the farthest.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, layers, height, width)`, from 1 up.
+    """
+    order = front_to_back[:, :, None, None].expand_as(shares)
+    in_order = shares.gather(1, order)
+    rest = 1 - in_order.cumsum(dim=1) + in_order
+    return torch.zeros_like(shares).scatter(1, order, 1 / rest.clamp_min(1e-3))
+
+
+def transmittance(alpha: torch.Tensor, front_to_back: torch.Tensor) -> torch.Tensor:
+    """
+    How much of each layer is seen through the layers in front of it.
+
+    Args:
+        alpha (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+            How much of each pixel each layer covers, in [0, 1].
+        front_to_back (`torch.Tensor` of shape `(batch_size, layers)`, int64):
+            The layers from the nearest to the farthest.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, layers, height, width)`, in [0, 1].
+    """
+    order = front_to_back[:, :, None, None].expand_as(alpha)
+    through = (1 - alpha.gather(1, order)).cumprod(dim=1)
+    through = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
+    return torch.zeros_like(alpha).scatter(1, order, through)
+
+
+def separate_colors(image: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """
+    The colors of each layer alone, without those of the layers that it shares pixels with.
+
+    Layer 0 is continued behind the regions from its surroundings, except from a band along the outlines. What a region
+    adds to a mixed pixel is what is missing when that continuation is seen through it (the matting equation).
+
+    Args:
+        image (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+            The image, in [0, 1].
+        shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+            Share of each pixel that belongs to each layer.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, layers, 3, height, width)`: the continued layer 0, and the colors of each
+        region times its shares.
+    """
+    scene = shares[:, :1]
+    band = max(round(OUTLINE_BAND * min(image.shape[2:])), 1)
+    foreign = F.max_pool2d((scene < PURE_SHARE).to(image.dtype), 2 * band + 1, stride=1, padding=band)
+    # a scene that is all outline keeps its mixed colors
+    known = torch.where(foreign.amin(dim=(2, 3), keepdim=True) < 1, 1 - foreign, scene)
+    behind = fill_from_behind(image, known, torch.zeros_like(known))
+    behind = torch.where(scene >= PURE_SHARE, image, behind)[:, None]
+    share = shares[:, 1:, None]
+    regions = (image[:, None] - (1 - share) * behind).clamp_min(0).minimum(share)
+    return torch.cat([behind, regions], dim=1)

@@ -1,0 +1,383 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""From the strokes of one step to its motion: F, at the size that it was trained for, and rigid layers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from .flow import resize_flow, splat_image, to_cells, to_pixels
+from .flow_completion_unet import FlowCompletionUNet
+from .latent_codec import Autoencoder, encode_images
+from .layers import LayerMotion, Layers, extend_flow, resize_shares, stroke_key
+from .rollout import Motion, RolloutState
+from .similarity import fit_similarity, identity_similarity
+from .strokes import Stroke, rasterize_strokes, resolve_region
+
+
+# F works on the latent grid as it is if its area differs from the area that F was trained for by less than this
+# factor; otherwise on a grid of its own.
+SAME_SIZE = 2.0
+
+
+class MotionCompleter:
+    """
+    Completes strokes, or a given motion, to everything that one step of G needs.
+
+    Args:
+        flow_completion ([`FlowCompletionUNet`], *optional*):
+            F; None in a model without it.
+        vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
+            The autoencoder, which makes the latents of F's own size.
+        cell (`int`):
+            Pixels along one side of a latent cell.
+        needs_sparse_flow (`bool`):
+            Whether G is given the strokes themselves.
+    """
+
+    def __init__(
+        self, flow_completion: FlowCompletionUNet | None, vae: Autoencoder, cell: int, needs_sparse_flow: bool
+    ):
+        self.flow_completion, self.vae, self.cell = flow_completion, vae, cell
+        self.needs_sparse_flow = needs_sparse_flow
+
+    @property
+    def _model(self) -> FlowCompletionUNet:
+        if self.flow_completion is None:
+            raise ValueError("This model has no `flow_completion`, so there is no dense flow.")
+        return self.flow_completion
+
+    def grid_of(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """
+        The grid on which F works, if the latent grid is `grid`.
+
+        Returns:
+            `tuple[int, int]`: (height, width) in cells: `grid` itself if F has no size of its own or `grid` is about
+            that size, else a grid of F's area at the same aspect ratio.
+        """
+        size = None if self.flow_completion is None else getattr(self.flow_completion.config, "sample_size", None)
+        if size is None:
+            return grid
+        zoom = math.sqrt(size**2 / (grid[0] * grid[1]))
+        if 1 / SAME_SIZE < zoom**2 < SAME_SIZE:
+            return grid
+        multiple = 2 ** (len(self._model.config.block_out_channels) - 1)
+        height, width = (max(round(side * zoom / multiple), 1) * multiple for side in grid)
+        return height, width
+
+    def complete_strokes(
+        self,
+        state: RolloutState,
+        strokes: list[list[Stroke]],
+        num_frames: int | None,
+        dense_flow: torch.Tensor | None = None,
+    ) -> Motion:
+        """
+        The motion of the step from the current frame.
+
+        Args:
+            state (`RolloutState`):
+                The state at the current frame.
+            strokes (`list[list[Stroke]]`):
+                Strokes of each image, in pixels of the working size.
+            num_frames (`int`, *optional*):
+                Number of frames that ends the strokes without an end of their own.
+            dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
+                Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
+                grid.
+        """
+        grid = _grid(state)
+        motion = Motion()
+        if dense_flow is not None:
+            dense_flow = dense_flow.to(device=state.latents.device, dtype=torch.float32)
+            if tuple(dense_flow.shape[2:]) == grid:
+                motion = Motion(to_cells(dense_flow, self.cell))
+            else:  # on the pixel grid, cells are pixels
+                motion = Motion(resize_flow(dense_flow, grid))
+        if self.needs_sparse_flow:
+            sparse_flow, mask = self._rasterize(state, strokes, num_frames, grid)
+            motion = replace(motion, sparse_flow=sparse_flow, mask=mask)
+        if self.flow_completion is None or motion.dense_flow is not None:
+            return self._with_layers_of_dense_flow(state, motion)
+        if state.layers is not None:
+            dense_flow, layers = self._complete_layers(state, state.layers, strokes, num_frames)
+            return replace(motion, dense_flow=dense_flow, layers=layers)
+        own_grid = self.grid_of(grid)
+        sparse_flow, mask = self._rasterize(state, strokes, num_frames, own_grid)
+        return replace(motion, dense_flow=self._complete_as_one(state, sparse_flow, mask, grid))
+
+    def complete(self, state: RolloutState, motion: Motion) -> Motion:
+        """
+        A given motion with the dense flow of F, if the model has F and the motion has none.
+
+        Raises:
+            ValueError: If dense flow is needed, and the motion has neither dense flow nor sparse flow with a mask.
+        """
+        if motion.dense_flow is None and self.flow_completion is not None:
+            if motion.sparse_flow is None or motion.mask is None:
+                raise ValueError(
+                    "The motion has no dense flow, and no sparse flow with a mask to complete: give either."
+                )
+            grid = _grid(state)
+            sparse_flow, mask = resize_sparse_flow(motion.sparse_flow, motion.mask, self.grid_of(grid))
+            motion = replace(motion, dense_flow=self._complete_as_one(state, sparse_flow, mask, grid))
+        return self._with_layers_of_dense_flow(state, motion)
+
+    def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, **regions):
+        """F on one grid: sparse flow to dense flow, both in cells of that grid; see
+        [`~mcdiff_pipeline.MCDiffPipeline.complete_flow`]."""
+        model = self._model
+        displacement = to_pixels(sparse_flow, self.cell)
+        dense_flow = model(latents.to(model.dtype), displacement, mask, return_dict=False, **regions)[0]
+        return to_cells(dense_flow.float(), self.cell)
+
+    # One layer
+
+    def _rasterize(
+        self, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None, grid: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What strokes in pixels of the working size specify on a grid: sparse flow in its cells, and the mask."""
+        height, width = _grid(state)
+        return rasterize_strokes(
+            strokes,
+            state.frame,
+            image_size=(height * self.cell, width * self.cell),
+            latent_size=grid,
+            num_frames=num_frames,
+            device=state.latents.device,
+        )
+
+    def _complete_as_one(
+        self, state: RolloutState, sparse_flow: torch.Tensor, mask: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Completes sparse flow on F's grid to dense flow `[B, 2, h, w]` on the latent grid."""
+        own_grid = (mask.shape[2], mask.shape[3])
+        dense_flow = self.complete_flow(self._latents(state, own_grid), sparse_flow, mask)
+        return dense_flow if own_grid == grid else resize_flow(dense_flow, grid)
+
+    def _latents(self, state: RolloutState, own_grid: tuple[int, int]) -> torch.Tensor:
+        """
+        What F sees: the latents of the current frame; or, on a grid of its own, those of frame 0, reduced to that
+        size and carried to the current frame. Latents that are only averaged mislead F (on photographs its flow
+        differed by a fifth to three times its mean length), and frames that G made are never encoded.
+        """
+        if own_grid == _grid(state):
+            return state.latents
+        size = (own_grid[0] * self.cell, own_grid[1] * self.cell)
+        image = F.interpolate(state.given_start_image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        if state.layers is not None:
+            image = state.layers.carry(image)
+        elif state.frame > 0:
+            image = splat_image(image, resize_flow(state.accumulated_flow, size), self.cell)
+        return encode_images(self.vae, image)
+
+    # Layers
+
+    def _complete_layers(
+        self, state: RolloutState, layers: Layers, strokes: list[list[Stroke]], num_frames: int | None
+    ) -> tuple[torch.Tensor, LayerMotion]:
+        """The dense flow `[B, 2, h, w]` of a step on the latent grid, in its cells, and the motion of each layer."""
+        grid = _grid(state)
+        own_grid = self.grid_of(grid)
+        by_layer, labels = self._strokes_by_layer(state, layers, strokes, num_frames)
+        batch, number = layers.shares.shape[:2]
+        flat = [of_layer for of_image in by_layer for of_layer in of_image]
+        sparse_flow, mask = self._rasterize(state, flat, num_frames, own_grid)
+        sparse_flow, mask = sparse_flow.unflatten(0, (batch, number)), mask.unflatten(0, (batch, number))
+        visible = resize_shares(layers.visible, own_grid)
+        if getattr(self._model.config, "reads_regions", False):
+            flow = self._complete_together(state, visible, sparse_flow, mask)
+        else:
+            flow = self._complete_each(state, layers, sparse_flow, mask)
+
+        # what the strokes say also counts where another layer hides them
+        hidden = mask & (visible[:, :, None] < 0.5)
+        known = torch.maximum(visible, mask[:, :, 0].to(visible.dtype))
+        flow = extend_flow(torch.where(hidden, sparse_flow, flow), known)
+        flow = resize_flow(flow.flatten(0, 1), grid).unflatten(0, (batch, number))
+        similarities = self._rigid_steps(state, layers, by_layer, num_frames)
+        motion = LayerMotion(layers.with_rigid(flow, similarities), similarities, labels)
+        return self._composite(layers, motion.flow), motion
+
+    def _strokes_by_layer(
+        self, state: RolloutState, layers: Layers, strokes: list[list[Stroke]], num_frames: int | None
+    ) -> tuple[list[list[list[Stroke]]], tuple[dict[str, int], ...]]:
+        """
+        The strokes of this step for each image and layer. A stroke belongs to the layer in which it begins.
+
+        Returns:
+            The strokes, and for each image the layers of those that began after frame 0.
+        """
+        by_layer = [[[] for _ in range(layers.shares.shape[1])] for _ in strokes]
+        labels: tuple[dict[str, int], ...] = tuple({} for _ in strokes)
+        for index, of_image in enumerate(strokes):
+            for stroke in of_image:
+                position = stroke.at(state.frame, num_frames)
+                if position is None or stroke.displacement(state.frame, num_frames) is None:
+                    continue
+                layer = resolve_region(stroke, layers.traits[index])
+                if layer is None:
+                    start = stroke.span(num_frames)[0]
+                    beginning = stroke.at(start, num_frames) or position
+                    layer = layers.layer_at(index, start, beginning, position)
+                    if start > 0:
+                        labels[index][stroke_key(start, beginning)] = layer
+                by_layer[index][layer].append(stroke)
+        return by_layer, labels
+
+    def _complete_together(
+        self, state: RolloutState, visible: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """The flow `[B, L, 2, h, w]` of an F that reads regions: one run for all layers."""
+        own_grid = (visible.shape[2], visible.shape[3])
+        count = mask.sum(dim=1)
+        together = (sparse_flow * mask).sum(dim=1) / count.clamp_min(1)
+        flow = self.complete_flow(
+            self._latents(state, own_grid),
+            together,
+            count > 0,
+            regions=visible[:, 1:],
+            region_sparse_flow=to_pixels(sparse_flow[:, 1:], self.cell),
+            region_mask=mask[:, 1:],
+        )
+        return flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)
+
+    def _complete_each(
+        self, state: RolloutState, layers: Layers, sparse_flow: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        The flow `[B, L, 2, h, w]` of an F that does not read regions: one run for each layer that is not rigid, with
+        its own strokes only. Layers of an image without strokes share one run.
+        """
+        batch, number = mask.shape[:2]
+        latents = self._latents(state, (mask.shape[3], mask.shape[4]))
+        has_strokes = mask.flatten(2).any(dim=2).tolist()
+        is_rigid = layers.is_rigid.tolist()
+        runs: dict[tuple[int, int], int] = {}
+        chosen: list[tuple[int, int]] = []
+        run_of_free: dict[int, int] = {}
+        for index in range(batch):
+            for layer in range(len(layers.traits[index]) + 1):
+                if is_rigid[index][layer]:
+                    continue
+                if not has_strokes[index][layer] and index in run_of_free:
+                    runs[index, layer] = run_of_free[index]
+                    continue
+                runs[index, layer] = len(chosen)
+                if not has_strokes[index][layer]:
+                    run_of_free[index] = len(chosen)
+                chosen.append((index, layer))
+        flow = torch.zeros(batch, number, 2, *mask.shape[3:], device=mask.device)
+        if not chosen:
+            return flow
+        images, of_layers = (torch.tensor(part, device=mask.device) for part in zip(*chosen, strict=True))
+        completed = self.complete_flow(latents[images], sparse_flow[images, of_layers], mask[images, of_layers])
+        for (index, layer), run in runs.items():
+            flow[index, layer] = completed[run]
+        return flow
+
+    def _rigid_steps(
+        self, state: RolloutState, layers: Layers, by_layer: list[list[list[Stroke]]], num_frames: int | None
+    ) -> torch.Tensor:
+        """The similarities `[B, L, 2, 2]` of this step that the strokes of the rigid layers say, in pixels of the
+        given images. A rigid layer without strokes stays where it is."""
+        similarities = identity_similarity(*layers.shares.shape[:2])
+        is_rigid = layers.is_rigid.tolist()
+        for index, of_image in enumerate(by_layer):
+            x_factor = layers.image_sizes[index][1] / layers.size[1]
+            y_factor = layers.image_sizes[index][0] / layers.size[0]
+            for layer, strokes in enumerate(of_image):
+                if not (is_rigid[index][layer] and strokes):
+                    continue
+                here = [stroke.at(state.frame, num_frames) for stroke in strokes]
+                there = [stroke.at(state.frame + 1, num_frames) for stroke in strokes]
+                points, targets = ([(x * x_factor, y * y_factor) for x, y in side] for side in (here, there))
+                holds = [stroke.kind == "hold" for stroke in strokes]
+                similarities[index, layer] = fit_similarity(points, targets, holds)
+        return similarities.to(layers.shares.device)
+
+    def _with_layers_of_dense_flow(self, state: RolloutState, motion: Motion) -> Motion:
+        """The motion with the motion of each layer, as its dense flow says it where the layer is seen."""
+        layers = state.layers
+        if layers is None or motion.dense_flow is None or motion.layers is not None:
+            return motion
+        visible = resize_shares(layers.visible, _grid(state))
+        flow = extend_flow(motion.dense_flow[:, None].expand(-1, visible.shape[1], -1, -1, -1), visible)
+        # from the current frame on, so in its coordinates
+        similarities = layers.fit_rigid(flow, visible)
+        layer_motion = LayerMotion(layers.with_rigid(flow, similarities), similarities)
+        return replace(motion, dense_flow=self._composite(layers, layer_motion.flow), layers=layer_motion)
+
+    def _composite(self, layers: Layers, flow: torch.Tensor) -> torch.Tensor:
+        """One flow field `[B, 2, h, w]` of what is seen; what is uncovered moves with layer 0."""
+        visible = resize_shares(layers.visible, (flow.shape[3], flow.shape[4]))
+        uncovered = (1 - visible.sum(dim=1, keepdim=True)).clamp_min(0)
+        visible = torch.cat([visible[:, :1] + uncovered, visible[:, 1:]], dim=1)
+        return (visible[:, :, None] * flow).sum(dim=1)
+
+
+def resize_sparse_flow(
+    flow: torch.Tensor, mask: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Sparse flow on another grid: each specified cell is written to the cell that holds its center.
+
+    Args:
+        flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Displacements in cells of this grid; read only where `mask` is set.
+        mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
+            Which cells are specified.
+        size (`tuple[int, int]`):
+            (height, width) of the new grid.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: displacements in cells of the new grid, the mean where several cells fall
+        into one, and their mask.
+    """
+    batch, _, height, width = mask.shape
+    if (height, width) == size:
+        return flow, mask
+    rows = ((torch.arange(height, device=mask.device) + 0.5) * (size[0] / height)).long()
+    columns = ((torch.arange(width, device=mask.device) + 0.5) * (size[1] / width)).long()
+    index = (rows[:, None] * size[1] + columns).flatten().expand(batch, 3, -1)
+    scale = flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
+    values = torch.cat([torch.where(mask, flow * scale, 0.0), mask.to(flow.dtype)], dim=1).flatten(2)
+    sums = flow.new_zeros(batch, 3, size[0] * size[1]).scatter_add(2, index, values).unflatten(2, size)
+    count = sums[:, 2:]
+    return sums[:, :2] / count.clamp_min(1), count > 0
+
+
+def _grid(state: RolloutState) -> tuple[int, int]:
+    """(height, width) of the latent grid of a state."""
+    return state.latents.shape[2], state.latents.shape[3]
+
+
+def check_rigid_layers(layers: Layers | None, strokes: list[list[Stroke]], num_frames: int | None) -> None:
+    """
+    Check that every rigid layer at frame 0 has a stroke in the clip.
+
+    Raises:
+        ValueError: If a rigid region has none. A stroke that begins after frame 0 may belong to any region.
+    """
+    if layers is None:
+        return
+    for index, traits in enumerate(layers.traits):
+        spoken = set()
+        for stroke in strokes[index]:
+            layer = resolve_region(stroke, traits)
+            start = stroke.span(num_frames)[0]
+            if layer is None and start > 0:
+                return
+            if layer is None:
+                beginning = stroke.at(start, num_frames) or stroke.points[0]
+                layer = layers.layer_at(index, start, beginning, beginning)
+            spoken.add(layer)
+        for layer, one in enumerate(traits, start=1):
+            if one.rigid and layer not in spoken:
+                name = f"{layer}" if one.name is None else f"{layer} ({one.name!r})"
+                raise ValueError(
+                    f"Region {name} is rigid, but no stroke begins in it to say how it moves: draw one there (a hold "
+                    "keeps it still), or leave out `rigid`."
+                )

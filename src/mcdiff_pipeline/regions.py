@@ -1,0 +1,571 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Regions: the things in a picture that move as a whole.
+
+A *region* is a mask or a polygon. Regions of a picture are numbered from 1 in the order of their list; 0 is what
+belongs to no region, of which nothing is said. Masks and polygons have soft outlines: a region has a share of each
+pixel, its *coverage*.
+
+This file needs only torch, numpy, PIL and diffusers' logger, so that a repository of a pipeline can contain it as
+remote code.
+"""
+
+import base64
+import binascii
+import copy
+import io
+import os
+import reprlib
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any, Self, cast
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from diffusers.utils import logging
+
+from .polygons import checked_polygon, is_number, polygon_coverage
+
+
+# A mask in one of the forms that [`Region`] reads.
+MaskInput = PIL.Image.Image | np.ndarray | torch.Tensor | str | os.PathLike
+
+MAX_REGIONS = 64
+# Pixels in all masks of one sheet: 1 GiB of float32. Compressed, they can be a file of some kilobytes.
+MAX_MASK_PIXELS = 1 << 28
+MAX_NAME_LENGTH = 100
+REGION_FIELDS = ("polygon", "mask", "rigid", "name", "order")
+
+_PNG_PREFIX = "data:image/png;base64,"
+# A region with this share of the picture is the picture.
+_EVERYTHING = 0.999
+# Sizes and overlaps are measured on pictures of at most this size.
+_MEASURED_SIDE = 512
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A thing in the picture that moves as a whole.
+
+    Two regions are equal only if they are the same object; [`same_as`] compares what they hold.
+
+    Args:
+        mask (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str` or `os.PathLike`, *optional*):
+            The share of each pixel of the picture that the region has: bool, uint8 from 0 to 255 or floating point in
+            [0, 1], of shape `(height, width)`; or a gray PIL image, or the path of one. Stored as a float32 tensor.
+        polygon (`Sequence[tuple[float, float]]`, *optional*):
+            The outline, at least three points (x, y) in pixels of the picture, in order. It may leave the picture and
+            touch itself, but not cross itself. Stored as a tuple of pairs of floats. Exactly one of `mask` and
+            `polygon` is given.
+        rigid (`bool`, defaults to `False`):
+            Whether the region moves exactly by the similarity transform that its strokes say: one stroke moves it, two
+            and more also turn and scale it.
+        name (`str`, *optional*):
+            What strokes and messages call the region.
+        order (`int`, *optional*):
+            Regions with a larger order are nearer to the viewer; what belongs to no region has order 0. None: decided
+            by motion.
+
+    Raises:
+        ValueError: If a field is not as described, a mask covers less than one pixel, or a polygon has no area. The
+            message starts with the name of the field.
+        TypeError: If a mask is of none of the types above.
+    """
+
+    mask: MaskInput | None = None
+    polygon: Sequence[tuple[float, float]] | None = None
+    _: KW_ONLY
+    rigid: bool = False
+    name: str | None = None
+    order: int | None = None
+
+    def __post_init__(self):
+        if (self.mask is None) == (self.polygon is None):
+            raise ValueError(
+                f"mask and polygon are {'both' if self.mask is not None else 'not'} given; a region has one of them."
+            )
+        if not isinstance(self.rigid, (bool, np.bool_)):
+            raise ValueError(f"rigid is {reprlib.repr(self.rigid)}; it must be true or false.")
+        object.__setattr__(self, "rigid", bool(self.rigid))
+        if self.name is not None and not (
+            isinstance(self.name, str) and self.name.strip() and len(self.name) <= MAX_NAME_LENGTH
+        ):
+            raise ValueError(
+                f"name is {reprlib.repr(self.name)}; it must be a text of 1 to {MAX_NAME_LENGTH} characters, or left "
+                "out."
+            )
+        if self.order is not None:
+            if not (is_number(self.order) and abs(self.order) < 2**31 and self.order == int(self.order)):
+                raise ValueError(f"order is {reprlib.repr(self.order)}; it must be a whole number, or left out.")
+            object.__setattr__(self, "order", int(self.order))
+        if self.polygon is not None:
+            object.__setattr__(self, "polygon", checked_polygon(self.polygon))
+        else:
+            object.__setattr__(self, "mask", _mask_tensor(self.mask))
+
+    @cached_property
+    def _mask_mean(self) -> float:
+        return self._mask.mean().item()
+
+    @property
+    def _mask(self) -> torch.Tensor:
+        return cast(torch.Tensor, self.mask)
+
+    def coverage(self, height: int, width: int) -> torch.Tensor:
+        """
+        The share that the region has of each pixel of the picture at a size.
+
+        Args:
+            height (`int`): Height in pixels.
+            width (`int`): Width in pixels. A polygon has to be in pixels of the picture at this size; see [`scaled`].
+
+        Returns:
+            `torch.Tensor` of shape `(height, width)`: float32 in [0, 1]. A polygon is antialiased. A mask of another
+            size is the mean over the area of each pixel along axes that become shorter, and interpolated linearly
+            along others; one of this size is returned itself, not a copy.
+        """
+        return self._coverage(height, width, 1, 1)
+
+    def _coverage(self, height: int, width: int, x_factor: float, y_factor: float) -> torch.Tensor:
+        if self.polygon is not None:
+            return torch.from_numpy(
+                polygon_coverage(np.array(self.polygon) * (x_factor, y_factor), int(height), int(width))
+            )
+        mask = self._mask
+        # the axis that shrinks the mask most goes first
+        for axis, size in sorted(enumerate((height, width)), key=lambda item: item[1] / mask.shape[item[0]]):
+            if mask.shape[axis] != size:
+                weights = _axis_weights(mask.shape[axis], size)
+                mask = torch.sparse.mm(weights, mask) if axis == 0 else torch.sparse.mm(weights, mask.T).T
+        return mask if mask is self._mask else mask.clamp(0, 1).contiguous()
+
+    def scaled(self, x_factor: float, y_factor: float) -> Self:
+        """
+        The same region of a picture `x_factor` times as wide and `y_factor` times as high.
+
+        A polygon is scaled. A mask stays as it is, since it is relative to the picture.
+
+        Raises:
+            ValueError: If a factor is not above 0.
+        """
+        if not (is_number(x_factor) and is_number(y_factor) and x_factor > 0 and y_factor > 0):
+            raise ValueError(f"The factors are {x_factor!r} and {y_factor!r}; both must be numbers above 0.")
+        if self.polygon is None or (x_factor == 1 and y_factor == 1):
+            return self
+        region = copy.copy(self)  # a scaled polygon needs no second check
+        object.__setattr__(region, "polygon", tuple((x * x_factor, y * y_factor) for x, y in self.polygon))
+        return region
+
+    def same_as(self, other: "Region") -> bool:
+        """Whether the other region has the same fields, and the same polygon or the same values in its mask."""
+        fields = (self.polygon, self.rigid, self.name, self.order)
+        if fields != (other.polygon, other.rigid, other.name, other.order):
+            return False
+        return self.polygon is not None or torch.equal(self._mask, other._mask)
+
+    def to_dict(self, height: int, width: int) -> dict[str, Any]:
+        """
+        The region as the JSON object of a stroke sheet. Fields that have their default are left out.
+
+        Args:
+            height (`int`): Height of the sheet's picture in pixels.
+            width (`int`): Its width. A mask of another size is brought to this size, then rounded to 8 bits.
+        """
+        fields: dict[str, Any] = {}
+        if self.polygon is not None:
+            fields["polygon"] = [list(point) for point in self.polygon]
+        else:
+            pixels = (self.coverage(height, width) * 255).round().to(torch.uint8).numpy()
+            png = io.BytesIO()
+            PIL.Image.fromarray(pixels).save(png, format="PNG", compress_level=6)
+            fields["mask"] = _PNG_PREFIX + base64.b64encode(png.getvalue()).decode()
+        if self.rigid:
+            fields["rigid"] = True
+        if self.name is not None:
+            fields["name"] = self.name
+        if self.order is not None:
+            fields["order"] = self.order
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], height: int, width: int) -> Self:
+        """
+        The inverse of [`to_dict`], checking every field.
+
+        Args:
+            fields (`dict[str, Any]`): The JSON object.
+            height (`int`): Height of the sheet's picture in pixels, which a mask has to have. No mask of another size
+                is unpacked.
+            width (`int`): Its width.
+
+        Raises:
+            ValueError: If a field is unknown or not as `docs/stroke-format.md` says. The message starts with the name
+                of the field.
+        """
+        for name, value in fields.items():
+            if name not in REGION_FIELDS:
+                raise ValueError(
+                    f"{name[:40]} is not a field of a region; its fields are: {', '.join(REGION_FIELDS)}."
+                )
+            if value is None:
+                raise ValueError(f"{name} is null; give it a value or leave it out.")
+        if "mask" in fields and "polygon" not in fields:
+            fields = {**fields, "mask": _unpacked_mask(fields["mask"], height, width)}
+        return cls(**fields)
+
+
+def _unpacked_mask(text: Any, height: int, width: int) -> PIL.Image.Image:
+    """The image in a PNG data URI, if it has the given size."""
+    if not (isinstance(text, str) and text.startswith(_PNG_PREFIX)):
+        raise ValueError(
+            f"mask is {reprlib.repr(text)}; it must be a gray PNG of {width} x {height} pixels as a text that starts "
+            f"with {_PNG_PREFIX!r}."
+        )
+    try:
+        png = base64.b64decode(text.removeprefix(_PNG_PREFIX), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"mask is not base64 after {_PNG_PREFIX!r} ({error}); write it again.") from None
+    try:
+        # opening reads only the head of the file
+        image = PIL.Image.open(io.BytesIO(png), formats=["PNG"])
+        if image.size == (width, height):
+            image.load()
+    except PIL.Image.DecompressionBombError:
+        raise ValueError(
+            f"mask has many more pixels than the picture of the sheet, which has {width} x {height}; it must have as "
+            "many."
+        ) from None
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = "PIL finds no image in it" if isinstance(error, PIL.UnidentifiedImageError) else str(error).lower()
+        raise ValueError(f"mask is not a complete PNG ({reason}); write it again.") from None
+    if image.size != (width, height):
+        raise ValueError(
+            f"mask has {image.width} x {image.height} pixels, but the picture of the sheet has {width} x {height}; "
+            "give it the size of the picture."
+        )
+    return image
+
+
+def _mask_tensor(mask: Any) -> torch.Tensor:
+    """A checked mask as a float32 tensor of its own memory, `(height, width)` in [0, 1]."""
+    if isinstance(mask, (str, os.PathLike)):
+        mask = _opened(mask, "mask")
+    if isinstance(mask, PIL.Image.Image):
+        mask = _gray_pixels(mask)
+    if isinstance(mask, np.ndarray):
+        if mask.dtype.kind not in "bfiu":
+            raise ValueError(f"mask holds {mask.dtype}; it must hold bool, uint8 from 0 to 255, or floats in [0, 1].")
+        values = torch.from_numpy(np.array(mask, dtype=np.float32 if mask.dtype.kind == "f" else None))
+    elif isinstance(mask, torch.Tensor):
+        values = mask.detach().cpu()
+    else:
+        raise TypeError(
+            f"mask is a {type(mask).__name__}, but it has to be an array, a tensor, a PIL image or the path of one."
+        )
+    if values.ndim != 2 or values.numel() == 0:
+        raise ValueError(
+            f"mask has the shape {tuple(values.shape)}; it must be (height, width), with at least one pixel."
+        )
+    if values.dtype == torch.uint8 and values.max() == 1:
+        raise ValueError(
+            "mask is uint8 and holds nothing above 1, but its white is 255; make it bool, or multiply it by 255."
+        )
+    if values.is_floating_point():
+        low, high = (value.item() for value in values.aminmax())
+        if low != low or high != high:
+            raise ValueError("mask holds NaN; every value must be a number from 0 to 1.")
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"mask spans [{low:.4g}, {high:.4g}]; floats must lie in [0, 1]: threshold or rescale them, or give "
+                "uint8."
+            )
+    elif values.dtype not in (torch.uint8, torch.bool):
+        raise ValueError(
+            f"mask holds {str(values.dtype).removeprefix('torch.')}; it must hold bool, uint8 from 0 to 255, or "
+            "floats in [0, 1]."
+        )
+    shares = values.to(torch.float32, copy=True)
+    if values.dtype == torch.uint8:
+        shares /= 255
+    # floats in 8 bits, as in a sheet, so that what can be saved can be loaded
+    covered = ((shares * 255).round_() / 255 if values.is_floating_point() else shares).sum().item()
+    if covered < 1 - 1e-6:
+        raise ValueError(
+            f"mask is empty: it covers {covered:.2g} pixels in all; mark at least one pixel of the thing."
+        )
+    return shares
+
+
+def _opened(path: str | os.PathLike, what: str) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(PIL.Image.open(path))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"{what} is {os.fspath(path)!r}, which cannot be read as an image: {error}.") from None
+
+
+def _gray_pixels(image: PIL.Image.Image) -> np.ndarray:
+    """The pixels of a mask that is an image: bool, uint8, or float32 in [0, 1] from 16 bits."""
+    if image.mode in ("1", "L", "F"):
+        return np.asarray(image)
+    if image.mode.startswith("I"):  # PIL opens 16-bit images in these modes
+        return np.asarray(image).astype(np.float32) / 65535
+    red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+    if (alpha != 255).any() or (red != green).any() or (green != blue).any():
+        raise ValueError(
+            f"mask is an image of mode {image.mode!r} with colors or transparency; it must be gray: "
+            '`image.convert("L")` or `image.getchannel("A")` makes it so.'
+        )
+    return red
+
+
+def _axis_weights(source: int, target: int) -> torch.Tensor:
+    """
+    The sparse matrix `[target, source]` that resizes one axis: the mean over the area of each pixel if the axis
+    becomes shorter, else linear interpolation between the centers of pixels.
+    """
+    if target < source:
+        # Positions in units of 1 / target of a source pixel, in which the edges of both grids are whole numbers.
+        edges = np.union1d(np.arange(source + 1) * target, np.arange(target + 1) * source)
+        rows, columns, values = edges[:-1] // source, edges[:-1] // target, np.diff(edges) / source
+    else:
+        centers = ((np.arange(target) + 0.5) * (source / target) - 0.5).clip(0, source - 1)
+        low = np.floor(centers).astype(int)
+        rows = np.tile(np.arange(target), 2)
+        columns = np.concatenate([low, np.minimum(low + 1, source - 1)])
+        values = np.concatenate([1 - (centers - low), centers - low])
+    places = torch.from_numpy(np.stack([rows, columns]))
+    weights = torch.from_numpy(values).float()
+    # said explicitly, since torch warns otherwise
+    return torch.sparse_coo_tensor(places, weights, (target, source), check_invariants=False).coalesce()
+
+
+def regions_of(value: Any, height: int, width: int) -> tuple[Region, ...]:
+    """
+    The regions of one picture, checked by [`check_regions`].
+
+    Args:
+        value (`list[Region]`, `np.ndarray`, `torch.Tensor`, `PIL.Image.Image`, `str` or `os.PathLike`, *optional*):
+            Regions, with polygons in pixels of the picture; or a label map: whole numbers of shape `(height, width)`,
+            an image of mode "1", "L", "P" or "I", or the path of one. Label 0 is what belongs to no region. Each other
+            label becomes a region, in increasing order: if no label is missing, label k is number k.
+        height (`int`): Height of the picture in pixels.
+        width (`int`): Its width.
+
+    Returns:
+        `tuple[Region, ...]`: Empty if `value` is None.
+
+    Raises:
+        ValueError: If a label map has another size or type, or more than 64 labels, or a region is wrong.
+        TypeError: If `value` is of none of the types above.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, (list, tuple)) and all(isinstance(item, Region) for item in value):
+        regions = tuple(value)
+        check_regions(regions, height, width)
+    else:
+        labels = _label_map(value, height, width)
+        present = np.unique(labels).tolist()
+        if present[0] < 0:
+            raise ValueError(f"The label map holds {present[0]}; labels are whole numbers from 0.")
+        present = [label for label in present if label > 0]
+        if len(present) > MAX_REGIONS:
+            raise ValueError(
+                f"The label map holds {len(present)} labels beside 0; {MAX_REGIONS} regions are allowed: join some, "
+                "or give a mask with soft outlines as `Region(mask)`."
+            )
+        regions = tuple(Region(labels == label) for label in present)
+        check_fit(regions, height, width)
+    return regions
+
+
+def _label_map(value: Any, height: int, width: int) -> torch.Tensor:
+    if isinstance(value, (str, os.PathLike)):
+        value = _opened(value, "The label map")
+    if isinstance(value, PIL.Image.Image):
+        if value.mode not in ("1", "L", "P") and not value.mode.startswith("I"):
+            raise ValueError(
+                f"The label map is an image of mode {value.mode!r}; it must have one channel of whole numbers: mode "
+                '"1", "L", "P" or "I".'
+            )
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biu":
+        # int64 first: torch compares and sorts few of the unsigned types
+        labels = torch.from_numpy(value.astype(np.int64 if value.dtype.itemsize > 1 else np.uint8))
+    elif isinstance(value, torch.Tensor) and not (value.is_floating_point() or value.is_complex()):
+        labels = value.detach().cpu().to(torch.int64)
+    elif isinstance(value, (np.ndarray, torch.Tensor)):
+        raise ValueError(
+            f"The label map holds {str(value.dtype).removeprefix('torch.')}; it must hold whole numbers: give a mask "
+            "with soft outlines as `Region(mask)`."
+        )
+    else:
+        raise TypeError(
+            f"`regions` is a {type(value).__name__}, but it has to be a list of `Region` or a label map: an array or "
+            "tensor of whole numbers, a PIL image or the path of one."
+        )
+    if labels.ndim != 2:
+        raise ValueError(f"The label map has the shape {tuple(labels.shape)}; it must be (height, width).")
+    if tuple(labels.shape) != (height, width):
+        raise ValueError(
+            f"The label map has {labels.shape[1]} x {labels.shape[0]} pixels, but the picture has {width} x {height}; "
+            "give it the size of the picture, resized without interpolation."
+        )
+    return labels
+
+
+def layer_shares(regions: Sequence[Region], height: int, width: int) -> torch.Tensor:
+    """
+    The share of each pixel that belongs to each region, and to none.
+
+    Where regions overlap, a later one is in front of the earlier ones: it has its whole coverage, and they share what
+    is left. So regions with a common outline leave no seam between them.
+
+    Args:
+        regions (`Sequence[Region]`): K regions, with polygons in pixels of the picture at this size.
+        height (`int`): Height in pixels.
+        width (`int`): Width in pixels.
+
+    Returns:
+        `torch.Tensor` of shape `(1 + K, height, width)`: float32 in [0, 1]; the share of what belongs to no region,
+        then of each region. The sum is 1 on each pixel.
+    """
+    shares = torch.empty(1 + len(regions), height, width)
+    remaining = shares[0].fill_(1)
+    for number in range(len(regions), 0, -1):
+        torch.minimum(regions[number - 1].coverage(height, width), remaining, out=shares[number])
+        remaining -= shares[number]
+    return shares
+
+
+def region_at(regions: Sequence[Region], x: float, y: float, height: int, width: int) -> int:
+    """
+    The number of the region that has the largest share of the pixel at a point.
+
+    Args:
+        regions (`Sequence[Region]`): Regions of a picture, with polygons in its pixels.
+        x (`float`): The point in pixels of the picture.
+        y (`float`): See `x`.
+        height (`int`): Height of the picture in pixels.
+        width (`int`): Its width.
+
+    Returns:
+        `int`: From 1; 0 if no region has the largest share, or the point is outside the picture.
+    """
+    if not (0 <= x < width and 0 <= y < height):
+        return 0
+    column, row = int(x), int(y)
+    shares, remaining = [0.0] * (1 + len(regions)), 1.0
+    for number in range(len(regions), 0, -1):
+        region = regions[number - 1]
+        if region.polygon is not None:
+            coverage = float(polygon_coverage(np.array(region.polygon) - (column, row), 1, 1)[0, 0])
+        else:
+            coverage = region.coverage(height, width)[row, column].item()
+        shares[number] = min(coverage, remaining)
+        remaining -= shares[number]
+    shares[0] = remaining
+    return shares.index(max(shares))
+
+
+def check_regions(regions: Sequence[Region], height: int, width: int) -> None:
+    """
+    Check that regions fit a picture, and warn if they overlap.
+
+    Args:
+        regions (`Sequence[Region]`): The regions, with polygons in pixels of the picture.
+        height (`int`): Height of the picture in pixels.
+        width (`int`): Its width.
+
+    Raises:
+        ValueError: If there are more than 64, two have one name, a mask has another size than the picture, or a region
+            covers less than one pixel of the picture, or everything. The message names the region by its index, from
+            0.
+        TypeError: If one is not a [`Region`].
+    """
+    check_fit(regions, height, width)
+    overlaps = list(_overlaps(regions, height, width))
+    if overlaps:
+        first, second, pixels, share = overlaps[0]
+        more = f" (and {len(overlaps) - 1} more pairs overlap)" if len(overlaps) > 1 else ""
+        logger.warning(
+            f"{_title(regions, first)} and {_title(regions, second)} overlap on about {pixels:.0f} pixels, "
+            f"{share:.1%} of the smaller one{more}; there the later one is in front: change the order of the list, or "
+            "cut the overlap away, if that is not meant."
+        )
+
+
+def check_fit(regions: Sequence[Region], height: int, width: int) -> None:
+    """The checks of [`check_regions`] that raise an error."""
+    if len(regions) > MAX_REGIONS:
+        raise ValueError(f"There are {len(regions)} regions; {MAX_REGIONS} are allowed: join or leave out some.")
+    names: dict[str, int] = {}
+    for index, region in enumerate(regions):
+        if not isinstance(region, Region):
+            raise TypeError(f"regions[{index}] is a {type(region).__name__}, but it has to be a `Region`.")
+        if region.name is not None and names.setdefault(region.name, index) != index:
+            raise ValueError(
+                f"regions[{index}].name is {region.name!r}, as that of regions[{names[region.name]}]; give each "
+                "region a name of its own."
+            )
+        if region.polygon is None and tuple(region._mask.shape) != (height, width):
+            mask_height, mask_width = region._mask.shape
+            raise ValueError(
+                f"regions[{index}].mask has {mask_width} x {mask_height} pixels, but the picture has {width} x "
+                f"{height}; give it the size of the picture."
+            )
+        field, share = "mask", 0.0
+        if region.polygon is None:
+            share = region._mask_mean
+        else:
+            field, share = "polygon", _measured(region, height, width).mean().item()
+            if share * height * width < 1:
+                raise ValueError(
+                    f"regions[{index}].polygon covers {share * height * width:.2g} pixels of the picture of {width} x "
+                    f"{height}; it must be given in pixels of the picture, and cover at least one."
+                )
+        if share >= _EVERYTHING:
+            raise ValueError(
+                f"regions[{index}].{field} covers {share:.1%} of the picture, so that nothing is outside; leave the "
+                "region out to let the model decide, or outline one thing."
+            )
+
+
+def _title(regions: Sequence[Region], index: int) -> str:
+    name = regions[index].name
+    return f"regions[{index}]" if name is None else f"regions[{index}] ({name!r})"
+
+
+def _measured(region: Region, height: int, width: int) -> torch.Tensor:
+    """The coverage at the size of the picture, or at a smaller one if that is large."""
+    factor = min(1, _MEASURED_SIDE / max(height, width))
+    small_height, small_width = max(1, round(height * factor)), max(1, round(width * factor))
+    return region._coverage(small_height, small_width, small_width / width, small_height / height)
+
+
+def _overlaps(regions: Sequence[Region], height: int, width: int) -> Iterator[tuple[int, int, float, float]]:
+    """
+    Pairs of regions that overlap on more than one pixel and a thousandth of the smaller one: their indices, the
+    pixels of the picture on which they do, and the share of the smaller one.
+    """
+    if len(regions) < 2:
+        return
+    covered = torch.stack([_measured(region, height, width) for region in regions]).flatten(1)
+    areas = covered.sum(dim=1)
+    # Two shares of a pixel certainly overlap where they are more than the pixel: outlines that meet do not.
+    covered = covered[:, covered.sum(dim=0) > 1 + 1e-4]
+    if not covered.shape[1]:
+        return
+    pixel = height * width / _measured(regions[0], height, width).numel()
+    for first in range(len(regions) - 1):
+        overlaps = (covered[first + 1 :] + covered[first] - 1).clamp(min=0).sum(dim=1)
+        for second, overlap in enumerate(overlaps.tolist(), start=first + 1):
+            smaller = min(areas[first].item(), areas[second].item())
+            if overlap * pixel > 1 - 1e-3 and overlap > 1e-3 * smaller:
+                yield first, second, overlap * pixel, overlap / smaller
