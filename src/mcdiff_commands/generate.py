@@ -24,6 +24,7 @@ from .images import (
 )
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
 from .option_values import OutputSize, Size, given, number
+from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
 
@@ -98,9 +99,15 @@ def generate(
             help="Also write one image (.png, .jpg) with the strokes and frames from the whole clip.",
         ),
     ] = None,
+    show_regions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the image with its regions and strokes (.png, .jpg)."),
+    ] = None,
     strokes: StrokesOption = None,
     stroke: StrokeOption = [],  # noqa: B006
     hold: HoldOption = [],  # noqa: B006
+    regions: RegionsOption = None,
+    segmenter: SegmenterOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -111,16 +118,18 @@ def generate(
     """
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
-        _refuse_beside_replay(options)
-        outputs = Outputs(output or replay.with_stem(f"{replay.stem}-replay"), flow_video, contact_sheet)
+        _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
+        output = output or replay.with_stem(f"{replay.stem}-replay")
+        outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
     elif output is None:
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
-        outputs = Outputs(output, flow_video, contact_sheet)
+        outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
+        source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
     chosen |= given(
@@ -149,7 +158,9 @@ def generate(
 def _refuse_beside_replay(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value:
-            raise InputError(f"{name} is given together with --replay, which has its own image, strokes and size.")
+            raise InputError(
+                f"{name} is given together with --replay, which has its own image, strokes, regions and size."
+            )
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,7 @@ class Outputs:
         video (`Path`): the video.
         flow_video (`Path`, *optional*): the dense flow of every step as a video.
         contact_sheet (`Path`, *optional*): an image with the strokes and some frames.
+        regions (`Path`, *optional*): the image with its regions and strokes.
 
     Raises:
         InputError: if a file cannot be written, or two have the same path.
@@ -168,17 +180,20 @@ class Outputs:
     video: Path
     flow_video: Path | None
     contact_sheet: Path | None
+    regions: Path | None = None
 
     @property
     def paths(self) -> list[Path]:
-        return [path for path in (self.video, self.flow_video, self.contact_sheet) if path is not None]
+        paths = (self.video, self.flow_video, self.contact_sheet, self.regions)
+        return [path for path in paths if path is not None]
 
     def __post_init__(self) -> None:
         for path in self.paths:
-            check_output(path, IMAGE_SUFFIXES if path == self.contact_sheet else None)
+            check_output(path, IMAGE_SUFFIXES if path in (self.contact_sheet, self.regions) else None)
         if len(set(self.paths)) < len(self.paths):
             raise InputError(
-                "two of --output, --flow-video and --contact-sheet name the same file; give each its own."
+                "two of --output, --flow-video, --contact-sheet and --show-regions name the same file; give each its "
+                "own."
             )
 
     def check_videos(self, fps: float) -> None:
@@ -226,6 +241,12 @@ class Source:
         sheet = strokes.sheet(height, width, num_frames)
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
         return cls(given_image, sheet, size, output_size, settings)
+
+    def with_regions(self, option: str | None, segmenter: Path | None) -> "Source":
+        """The same with the regions that the options give."""
+        regions = find_regions(option, self.image, self.sheet, segmenter)
+        with checking_input():
+            return replace(self, sheet=replace(self.sheet, regions=regions))
 
     @classmethod
     def from_clip(cls, path: Path, output_size: OutputSize | None) -> "Source":
@@ -283,7 +304,7 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
     """
     import torch
 
-    from mcdiff_pipeline.drawing import contact_sheet, save_image
+    from mcdiff_pipeline.drawing import contact_sheet, draw_strokes, save_image
 
     settings, image = clip.settings, clip.image
     with checking_input():
@@ -299,6 +320,8 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
             generator=torch.Generator().manual_seed(settings.seed),
             return_states=True,
         )
+    if outputs.regions is not None:
+        save_image(draw_strokes(image, clip.strokes), outputs.regions)
     with stopping_once():
         recording = Recording.of(cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames), clip, outputs)
         if outputs.flow_video is not None and recording.flows:

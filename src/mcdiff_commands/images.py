@@ -40,8 +40,8 @@ OutputSizeOption = Annotated[
         "--output-size",
         parser=OutputSize.parse,
         metavar="N|WxH|image|working",
-        help="Size of the frames: the shorter side, width x height, the image's own, or the working size (default: the "
-        f"image's own, at most {DEFAULT_LONGEST_SIDE} pixels on the longer side).",
+        help="Size of the frames: the shorter side, width x height, the image's own, or the working size "
+        f"(default: the image's own, at most {DEFAULT_LONGEST_SIDE} pixels on the longer side).",
     ),
 ]
 
@@ -129,6 +129,7 @@ def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Imag
 
     with checking_input():
         images = ImageProcessor.to_output_size([image], size)
+    assert images is not None
     return to_pil(images[0].float() / 255)
 
 

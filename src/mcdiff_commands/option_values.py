@@ -48,6 +48,18 @@ class Points(list[tuple[float, float]]):
         return points
 
 
+class Point(tuple[float, float]):
+    """A point (x, y) in pixels of the image."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Point":
+        """Reads `"x,y"`."""
+        points = Points.parse(text)
+        if len(points) != 1:
+            raise typer.BadParameter(f'{text!r} is not one point; write "x,y", in pixels')
+        return cls(points[0])
+
+
 class Counts(tuple[int, ...]):
     """Whole numbers."""
 

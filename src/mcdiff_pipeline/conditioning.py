@@ -31,15 +31,12 @@ class FrameConditions:
             Flow from frame 0 to the next frame, in latent cells. None if nothing needs it.
         layers (`Layers`, *optional*):
             The layers at the next frame, if the state has layers.
-        carried_latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`, *optional*):
-            Latents of frame 0, carried as an image to the next frame. None if nothing needs them.
     """
 
     tensor: torch.Tensor
     base: torch.Tensor | None
     accumulated_flow: torch.Tensor | None
     layers: Layers | None = None
-    carried_latents: torch.Tensor | None = None
 
 
 class _Step:
@@ -57,7 +54,9 @@ class _Step:
         if self.state.layers is None:
             return None
         if self.motion.layers is None:
-            raise ValueError("The state has layers, but the motion has none: give the one that the pipeline completes.")
+            raise ValueError(
+                "The state has layers, but the motion has none: give the one that the pipeline completes."
+            )
         return self.state.layers.advance(self.motion.layers)
 
     @cached_property
@@ -79,8 +78,7 @@ class _Step:
     def start_frame(self) -> torch.Tensor:
         return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
 
-    @cached_property
-    def carried_latents(self) -> torch.Tensor:
+    def start_picture(self) -> torch.Tensor:
         image = _given(self.state.start_image, "start image")
         if self.layers is not None:
             carried = self.layers.carry(image)
@@ -121,7 +119,7 @@ class _Condition:
 # always built in this order, so that gradients with respect to the flow are summed in one order.
 CONDITIONS = {
     "previous_frame": _Condition(lambda step: step.state.latents),
-    "start_picture": _Condition(lambda step: step.carried_latents, reads=("dense_flow", "accumulated_flow", "start_image")),
+    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
@@ -250,7 +248,6 @@ class FrameConditioner:
             base=None if self.residual_condition is None else built[self.residual_condition],
             accumulated_flow=accumulated_flow,
             layers=step.layers,
-            carried_latents=step.carried_latents if self.needs_start_image or state.output_image is not None else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:

@@ -208,7 +208,6 @@ class FrameDenoiser:
                 state.accumulated_flow if conditions.accumulated_flow is None else conditions.accumulated_flow
             ),
             dense_flow=motion.dense_flow,
-            carried_latents=conditions.carried_latents,
             layers=conditions.layers,
             noise_state=noise_state,
             noise_device=noise_device,

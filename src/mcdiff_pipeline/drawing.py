@@ -1,22 +1,28 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Drawing strokes over an image, and contact sheets."""
+"""Drawing strokes, points and regions over an image, and contact sheets."""
 
+import colorsys
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from .atomic_files import atomic_path
+from .regions import Region
 from .strokes import StrokeSheet
 
 
 MOVE_COLOR = (255, 70, 40)
 HOLD_COLOR = (60, 160, 255)
+# How much of the image the color of a region hides.
+REGION_OPACITY = 0.35
 
 
 def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
-    """Draws strokes over an image: an arrow for a move, a ring for a hold.
+    """Draws strokes over an image: an arrow for a move, a ring for a hold. Below them are the regions of the sheet.
 
     Args:
         image (`PIL.Image.Image`): an image of any size.
@@ -25,22 +31,91 @@ def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
     Returns:
         `PIL.Image.Image`: a new image of the same size, RGB.
     """
+    x_factor, y_factor = image.width / sheet.width, image.height / sheet.height
+    if sheet.regions:
+        image = draw_regions(image, [region.scaled(x_factor, y_factor) for region in sheet.regions])
     smooth = 4  # supersampling, for smooth edges
     layer = Image.new("RGBA", (image.width * smooth, image.height * smooth))
     canvas = ImageDraw.Draw(layer)
     unit = max(image.width, image.height) * smooth / 150
-    for stroke in sheet.scaled(*layer.size).strokes:
+    for stroke in sheet.strokes:
+        stroke = stroke.scaled(x_factor * smooth, y_factor * smooth)
         if stroke.kind == "hold":
-            _draw_ring(canvas, stroke.points[0], unit)
+            _draw_ring(canvas, stroke.points[0], unit, HOLD_COLOR)
         else:
             _draw_arrow(canvas, stroke.points, unit)
     layer = layer.resize(image.size, Image.Resampling.LANCZOS)
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
-def _draw_ring(canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+def draw_regions(image: Image.Image, regions: Sequence[Region]) -> Image.Image:
+    """Tints each region of an image in a color of its own, and outlines it. Rigid regions are hatched.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size.
+        regions (`Sequence[Region]`): its regions, with polygons in pixels of the image.
+
+    Returns:
+        `PIL.Image.Image`: a new image of the same size, RGB.
+    """
+    unit = max(image.width, image.height) / 150
+    rows, columns = np.arange(image.height)[:, None], np.arange(image.width)
+    # lines from the lower left to the upper right
+    hatch = torch.from_numpy(((rows + columns) % (4 * unit) < unit).astype(np.float32))
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).float()
+    # the colors, multiplied by their opacity; a region hides the colors of earlier ones, and all let the image through
+    layer, opacity = torch.zeros_like(pixels), torch.zeros(image.height, image.width)
+    for index, region in enumerate(regions):
+        color, coverage = torch.tensor(region_color(index)).float(), region.coverage(image.height, image.width)
+        tint = (REGION_OPACITY * (1 + hatch) if region.rigid else torch.tensor(REGION_OPACITY)).expand_as(opacity)
+        for value, share in (
+            (tint, coverage),
+            (torch.ones_like(opacity), _outline(coverage, max(1, round(unit / 2)))),
+        ):
+            layer.lerp_(color * value[..., None], share[..., None])
+            opacity.lerp_(value, share)
+    drawn = (pixels * (1 - opacity)[..., None] + layer).round_().clamp_(0, 255)
+    return Image.fromarray(drawn.to(torch.uint8).numpy())
+
+
+def region_color(index: int) -> tuple[int, int, int]:
+    """The color of the region with this index, RGB. Hues are a golden angle apart, so that neighbors differ."""
+    red, green, blue = colorsys.hsv_to_rgb((0.33 + index * 0.618034) % 1, 0.75, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _outline(coverage: torch.Tensor, thickness: int) -> torch.Tensor:
+    """A line of this many pixels inside the edge of a region, where the coverage is one half. The border of the image
+    is no edge."""
+    down, right = (torch.zeros_like(coverage) for _ in range(2))
+    down[1:-1] = (coverage[2:] - coverage[:-2]) / 2
+    right[:, 1:-1] = (coverage[:, 2:] - coverage[:, :-2]) / 2
+    # the difference over the slope is about the distance to the edge, so this edge is one pixel wide
+    inside = ((coverage - 0.5) / torch.hypot(down, right).clamp(min=1e-3) + 0.5).clamp(0, 1)
+    return inside - _eroded(inside, thickness)
+
+
+def _eroded(inside: torch.Tensor, thickness: int) -> torch.Tensor:
+    """The minimum over a square window that reaches this many pixels to each side."""
+    reach = 0
+    while reach < thickness:
+        step = min(2 * reach + 1, thickness - reach)  # the three windows have no gap between them
+        for axis in (0, 1):
+            length = max(0, inside.shape[axis] - step)
+            eroded = inside.clone()
+            for start, neighbors in ((0, step), (step, 0)):
+                part = eroded.narrow(axis, start, length)
+                torch.minimum(part, inside.narrow(axis, neighbors, length), out=part)
+            inside = eroded
+        reach += step
+    return inside
+
+
+def _draw_ring(
+    canvas: ImageDraw.ImageDraw, center: tuple[float, float], unit: float, ring_color: tuple[int, int, int]
+) -> None:
     x, y = center
-    for radius, color in ((2.5 * unit, "white"), (2 * unit, HOLD_COLOR), (unit, "white")):
+    for radius, color in ((2.5 * unit, "white"), (2 * unit, ring_color), (unit, "white")):
         canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
@@ -58,6 +133,26 @@ def _draw_arrow(canvas: ImageDraw.ImageDraw, points: Sequence[tuple[float, float
             for reach, turn in ((2 * unit, 0), (4 * unit, 2.6), (4 * unit, -2.6))
         ]
         canvas.polygon(head, fill=color)
+
+
+def draw_points(
+    image: Image.Image, points: Sequence[tuple[float, float]], colors: Sequence[tuple[int, int, int]]
+) -> Image.Image:
+    """Draws points over an image, each as a ring of its color.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size.
+        points (`Sequence[tuple[float, float]]`): (x, y) in pixels of the image.
+        colors (`Sequence[tuple[int, int, int]]`): RGB, one for each point.
+
+    Returns:
+        `PIL.Image.Image`: a new image of the same size, RGB.
+    """
+    drawn = image.convert("RGB")
+    canvas = ImageDraw.Draw(drawn)
+    for point, color in zip(points, colors, strict=True):
+        _draw_ring(canvas, point, max(image.width, image.height) / 150, color)
+    return drawn
 
 
 def contact_sheet(

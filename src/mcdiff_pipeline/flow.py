@@ -293,7 +293,7 @@ def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Te
 
 
 def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inverts flow: from where each pixel of the later frame comes. What moves more is in front, as in [`splat_image`].
+    """Inverts flow: from where each pixel of the later frame comes. What moves more is in front.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in pixels.
@@ -307,7 +307,8 @@ def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tens
 
 
 def _splat_and_fill(input: torch.Tensor, flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Splats `input` `[B, C, H, W]` along flow in pixels and fills holes; also which pixels `[B, 1, H, W]` are known."""
+    """Splats `input` `[B, C, H, W]` along flow in pixels and fills holes. Also gives how much of each pixel is known,
+    `[B, 1, H, W]` in [0, 1]."""
     motion = to_cells(flow_magnitude(flow), cell)
     weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
     payload = torch.cat([input, motion.to(input.dtype), weight.to(input.dtype)], dim=1)

@@ -3,7 +3,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -333,7 +333,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         if fits_regions:
             self.conv_gate = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
             nn.init.zeros_(self.conv_gate.weight)
-            nn.init.constant_(self.conv_gate.bias, GATE_BIAS)
+            nn.init.constant_(cast(nn.Parameter, self.conv_gate.bias), GATE_BIAS)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:

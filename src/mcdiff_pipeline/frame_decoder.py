@@ -7,6 +7,7 @@ import torch
 
 from .detail import DetailRenderer
 from .flow import invert_flow, resize_flow
+from .image_processor import resize_image
 from .latent_codec import Autoencoder, decode_latents
 from .layers import comes_from_inside
 from .rollout import RolloutState
@@ -17,18 +18,21 @@ class FrameDecoder:
     Decodes states of one rollout.
 
     With detail, a frame also shows what the autoencoder loses: the given image, carried to the frame at the output
-    size, plus what G changed; see [`~mcdiff_pipeline.detail`].
+    size, plus what G changed; see [`~mcdiff_pipeline.detail`]. This is done for models with the condition
+    `start_picture`, and for states with an output size.
 
     Args:
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
             The autoencoder.
+        is_carried (`bool`):
+            Whether the model has the condition `start_picture`.
         with_detail (`bool`):
-            Whether to give back the detail of the given image. A state without carried latents shows none.
+            Whether to give back the detail of the given image.
     """
 
-    def __init__(self, vae: Autoencoder, with_detail: bool):
-        self.vae, self.with_detail = vae, with_detail
-        self._renderer: DetailRenderer | None = None
+    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool):
+        self.vae, self.is_carried, self.with_detail = vae, is_carried, with_detail
+        self._renderers: list[DetailRenderer] = []  # of each image
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
         """
@@ -36,47 +40,59 @@ class FrameDecoder:
 
         Args:
             states (`Sequence[RolloutState]`):
-                The states. At frame 0, a state that holds the given image shows it.
+                The states. The given image is shown at frame 0.
 
         Returns:
             `list[torch.Tensor]`: for each state `(batch_size, 3, output_height, output_width)`, float32 in [0, 1], on
             the CPU.
         """
-        decoded = self._decode_all([state.latents for state in states])
-        carried = [state.carried_latents for state in states if state.carried_latents is not None]
-        if not self.with_detail or len(carried) < len(states):
-            return [one.float().cpu() for one in decoded]
-        reconstructions = self._decode_all(carried)
-        return [
-            self._with_detail(state, one.float(), reconstruction.float()).cpu()
-            for state, one, reconstruction in zip(states, decoded, reconstructions, strict=True)
-        ]
+        stacked = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
+        decoded = decode_latents(self.vae, stacked.flatten(0, 1)).float().unflatten(0, stacked.shape[:2]).unbind(1)
+        frames = []
+        for state, images in zip(states, decoded, strict=True):
+            if self.is_carried or state.output_image is not None:
+                images = self._at_output_size(state, images)
+            frames.append(images.cpu())
+        return frames
 
-    def _decode_all(self, latents: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        stacked = torch.stack(list(latents), dim=1)  # [B, N, C, h, w]
-        return decode_latents(self.vae, stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2]).unbind(1)
-
-    def _with_detail(
-        self, state: RolloutState, decoded: torch.Tensor, reconstruction: torch.Tensor
-    ) -> torch.Tensor:
-        """The frame `[B, 3, H, W]` of a state from what its latents and its carried latents decode to."""
-        size = (decoded.shape[2], decoded.shape[3])
+    def _at_output_size(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
         if state.frame == 0:
             return shown_images(state, state.given_start_image)
-        layers = state.layers
-        if self._renderer is None:
-            picture = state.given_start_image if state.output_image is None else state.output_image.float() / 255
-            self._renderer = DetailRenderer(picture, None if layers is None else layers.shares)
+        if self.with_detail:
+            return self._with_detail(state, decoded)
+        if state.output_image is None:
+            return decoded
+        size = (state.output_image.shape[2], state.output_image.shape[3])
+        return torch.stack([resize_image(one, size) for one in decoded])
+
+    def _with_detail(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
+        """The frame `[B, 3, H, W]` of a state from what its latents decode to."""
+        size, layers = (decoded.shape[2], decoded.shape[3]), state.layers
+        if not self._renderers:
+            self._renderers = self._make_renderers(state)
         if layers is not None:
             backward, known = layers.backward_flow(size)
-            return self._renderer.render(decoded, reconstruction, backward, known, layers.front_to_back)
-        cell = size[1] // state.latents.shape[3]
-        backward, known = invert_flow(resize_flow(state.accumulated_flow, size), cell)
-        backward, known = backward[:, None], known * comes_from_inside(backward[:, None])
-        order = torch.zeros(len(decoded), 1, dtype=torch.int64, device=decoded.device)
-        return self._renderer.render(decoded, reconstruction, backward, known, order)
+            orders = layers.front_to_back.tolist()
+        else:
+            cell = size[1] // state.latents.shape[3]
+            backward, known = invert_flow(resize_flow(state.accumulated_flow, size), cell)
+            backward, orders = backward[:, None], [[0]] * len(decoded)
+            known = known * comes_from_inside(backward)
+        frames = zip(self._renderers, decoded, backward, known, orders, strict=True)
+        return torch.stack([renderer.render(*inputs) for renderer, *inputs in frames])
+
+    def _make_renderers(self, state: RolloutState) -> list[DetailRenderer]:
+        """One for each image; `state` may be any state of the rollout."""
+        starts = state.given_start_image
+        reconstructions = decode_latents(self.vae, state.start_latents).float()
+        pictures = starts if state.output_image is None else state.output_image
+        shares: Sequence[torch.Tensor | None] = [None] * len(pictures)
+        if state.layers is not None:
+            fine = state.layers.output_shares
+            shares = list(state.layers.shares if fine is None else fine.to(pictures.device).float() / 255)
+        return [DetailRenderer(*inputs) for inputs in zip(pictures, starts, reconstructions, shares, strict=True)]
 
 
 def shown_images(state: RolloutState, images: torch.Tensor) -> torch.Tensor:
     """Frame 0 as it is shown, `[B, 3, H, W]` in [0, 1]: at the output size of its state, else `images`."""
-    return images if state.output_image is None else (state.output_image.float() / 255).cpu()
+    return images if state.output_image is None else state.output_image.float() / 255

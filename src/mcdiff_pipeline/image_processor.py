@@ -231,8 +231,8 @@ class ImageProcessor:
         if output_size == "image":
             if len(sizes) > 1:
                 raise ValueError(
-                    f'`output_size` is "image", but the images of the batch have the sizes {sorted(sizes)}, and frames '
-                    "share one: give (height, width)."
+                    f'`output_size` is "image", but the images of the batch have the sizes {sorted(sizes)}, and '
+                    "frames share one: give (height, width)."
                 )
             (size,) = sizes
         elif (
@@ -249,8 +249,8 @@ class ImageProcessor:
             zoom = MAX_OUTPUT_SIDE / max(size)
             fitting = tuple(max(int(side * zoom), 1) for side in size)
             raise ValueError(
-                f"Frames would have {size[0]} x {size[1]} pixels, but at most {MAX_OUTPUT_SIDE} on the longer side are "
-                f"possible: give `output_size={fitting}`."
+                f"Frames would have {size[1]} x {size[0]} pixels, but at most {MAX_OUTPUT_SIDE} on the longer side "
+                f"are possible: give `output_size={fitting}`, (height, width)."
             )
         return torch.stack([(resize_image(one, size) * 255).round().to(torch.uint8) for one in images])
 

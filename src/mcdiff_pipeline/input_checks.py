@@ -2,62 +2,13 @@
 """The inputs of a call, and their checks before anything slow starts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
-from .layers import Layers
-from .regions import Region, regions_of
 from .rollout import Motion, RolloutState
-from .strokes import Stroke, StrokeSheet, regions_of_sheets
-
-
-@dataclass(frozen=True)
-class PreparedInputs:
-    """
-    The inputs of a call, read, resolved and checked.
-
-    Args:
-        images_or_none (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            The given images at the working size, in [0, 1]; None if the call continues from a state.
-        image_sizes (`Sequence[tuple[int, int]]`):
-            (height, width) in which each image was given.
-        size (`tuple[int, int]`):
-            Working (height, width) in pixels.
-        strokes (`list[list[Stroke]]`):
-            Strokes of each image, in pixels of the working size; empty if they come frame by frame.
-        stroke_frames (`int`):
-            Number of frames that ends the strokes without an end of their own.
-        num_inference_steps (`int`):
-            Denoising steps of a frame.
-        guidance_scale (`float`):
-            Guidance on motion.
-        layers (`Layers`, *optional*):
-            The regions of the images at frame 0.
-        output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
-            The given images at the size at which frames are shown.
-    """
-
-    images_or_none: torch.Tensor | None
-    image_sizes: Sequence[tuple[int, int]]
-    size: tuple[int, int]
-    strokes: list[list[Stroke]]
-    stroke_frames: int
-    num_inference_steps: int
-    guidance_scale: float
-    layers: Layers | None = None
-    output_image: torch.Tensor | None = None
-
-    @property
-    def images(self) -> torch.Tensor:
-        """The given images. Raises `TypeError` if a state was given instead."""
-        if self.images_or_none is None:
-            raise TypeError("`image` is a state, but an image is needed: continue a state by `stream` or `step`.")
-        return self.images_or_none
 
 
 def check_components(
@@ -157,48 +108,6 @@ def check_carried(conditioner: FrameConditioner, output_size: object, regions: o
         raise ValueError(
             "There are regions, but this model has no dense flow that could move them as wholes: leave them out."
         )
-
-
-def regions_of_call(
-    regions: Any, strokes: Sequence[StrokeSheet | list[Stroke]], image_sizes: Sequence[tuple[int, int]]
-) -> list[tuple[Region, ...]] | None:
-    """
-    The regions of each image of a call.
-
-    Args:
-        regions:
-            Regions or a label map for one image, or a list of these with one entry for each image. A single entry
-            serves all images. None takes the regions of the stroke sheets.
-        strokes (`Sequence[StrokeSheet | list[Stroke]]`):
-            What [`~mcdiff_pipeline.strokes.load_sheets`] returns.
-        image_sizes (`Sequence[tuple[int, int]]`):
-            (height, width) in which each image was given.
-
-    Returns:
-        `list[tuple[Region, ...]]`, with polygons in pixels of the given images; None if no image has a region.
-
-    Raises:
-        ValueError: If regions are given twice, for another number of images, or one does not fit its image.
-        TypeError: If they are of none of these types.
-    """
-    of_sheets = regions_of_sheets(strokes, image_sizes)
-    if regions is None:
-        found = [one or () for one in of_sheets]
-        return found if any(found) else None
-    if any(of_sheets):
-        raise ValueError(
-            "`regions` is given together with a stroke sheet that has regions: give either, or a sheet without them."
-        )
-    is_for_one = not isinstance(regions, (list, tuple)) or all(isinstance(one, Region) for one in regions)
-    given: Sequence[Any] = [regions] if is_for_one else regions
-    if len(given) not in (1, len(image_sizes)):
-        raise ValueError(
-            f"There are regions for {len(given)} images, but {len(image_sizes)} images: give one list or label map "
-            "for each image, or a single one for all."
-        )
-    given = list(given) * len(image_sizes) if len(given) == 1 else given
-    found = [regions_of(one, *size) for one, size in zip(given, image_sizes, strict=True)]
-    return found if any(found) else None
 
 
 def check_state(

@@ -168,15 +168,20 @@ class Layers:
         )
         if not accumulated_flow.any():
             return layers
-        grid = (accumulated_flow.shape[2], accumulated_flow.shape[3])
-        own = extend_flow(layers.accumulated_flow, F.adaptive_avg_pool2d(shares, grid))
-        fitted = layers.fit_rigid(own, F.adaptive_avg_pool2d(shares, grid))
+        on_grid = resize_shares(shares, layers.grid)
+        own = extend_flow(layers.accumulated_flow, on_grid)
+        fitted = layers.fit_rigid(own, on_grid)
         return replace(layers, accumulated_flow=layers.with_rigid(own, fitted), similarities=fitted)
 
     @property
     def size(self) -> tuple[int, int]:
         """Working (height, width)."""
         return self.shares.shape[2], self.shares.shape[3]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the latent grid."""
+        return self.accumulated_flow.shape[3], self.accumulated_flow.shape[4]
 
     @property
     def cell(self) -> int:
@@ -210,7 +215,7 @@ class Layers:
     def composite_flow(self) -> torch.Tensor:
         """One flow field from frame 0 to the current frame, `[B, 2, h, w]` in latent cells: the mean of the layers by
         their shares of each cell of frame 0."""
-        shares = F.adaptive_avg_pool2d(self.shares, self.accumulated_flow.shape[3:])
+        shares = resize_shares(self.shares, self.grid)
         return (shares[:, :, None] * self.accumulated_flow).sum(dim=1)
 
     def fit_rigid(self, flow: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -270,8 +275,7 @@ class Layers:
         them, since it is the scene; but a region that stands still in a scene that stands still is the scene too, so
         it lies behind what moves in layer 0.
         """
-        grid = self.accumulated_flow.shape[3:]
-        shares = F.adaptive_avg_pool2d(self.shares, grid)
+        shares = resize_shares(self.shares, self.grid)
         moved = flow_magnitude(self.accumulated_flow.flatten(0, 1)).unflatten(0, self.shares.shape[:2])[:, :, 0]
         mean = ((shares * moved).sum(dim=(2, 3)) / shares.sum(dim=(2, 3)).clamp_min(1e-6)).tolist()
         ranks = []
@@ -332,9 +336,7 @@ class Layers:
 
     # Strokes
 
-    def layer_at(
-        self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]
-    ) -> int:
+    def layer_at(self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]) -> int:
         """
         The layer of the thing that a stroke began on.
 
@@ -373,7 +375,8 @@ class Layers:
 
     def to(self, device: torch.device | str) -> Self:
         """The same layers on another device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return replace(self, **moved)
 
     def description(self) -> str:
         """What is not a tensor, as JSON."""

@@ -2,7 +2,6 @@
 """From the strokes of one step to its motion: F, at the size that it was trained for, and rigid layers."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -57,7 +56,7 @@ class MotionCompleter:
             `tuple[int, int]`: (height, width) in cells: `grid` itself if F has no size of its own or `grid` is about
             that size, else a grid of F's area at the same aspect ratio.
         """
-        size = None if self.flow_completion is None else getattr(self.flow_completion.config, "sample_size", None)
+        size = None if self.flow_completion is None else self.flow_completion.config.sample_size
         if size is None:
             return grid
         zoom = math.sqrt(size**2 / (grid[0] * grid[1]))
@@ -187,7 +186,7 @@ class MotionCompleter:
         sparse_flow, mask = self._rasterize(state, flat, num_frames, own_grid)
         sparse_flow, mask = sparse_flow.unflatten(0, (batch, number)), mask.unflatten(0, (batch, number))
         visible = resize_shares(layers.visible, own_grid)
-        if getattr(self._model.config, "reads_regions", False):
+        if self._model.config.reads_regions:
             flow = self._complete_together(state, visible, sparse_flow, mask)
         else:
             flow = self._complete_each(state, layers, sparse_flow, mask)
@@ -210,7 +209,7 @@ class MotionCompleter:
         Returns:
             The strokes, and for each image the layers of those that began after frame 0.
         """
-        by_layer = [[[] for _ in range(layers.shares.shape[1])] for _ in strokes]
+        by_layer: list[list[list[Stroke]]] = [[[] for _ in range(layers.shares.shape[1])] for _ in strokes]
         labels: tuple[dict[str, int], ...] = tuple({} for _ in strokes)
         for index, of_image in enumerate(strokes):
             for stroke in of_image:
@@ -291,11 +290,12 @@ class MotionCompleter:
             for layer, strokes in enumerate(of_image):
                 if not (is_rigid[index][layer] and strokes):
                     continue
-                here = [stroke.at(state.frame, num_frames) for stroke in strokes]
-                there = [stroke.at(state.frame + 1, num_frames) for stroke in strokes]
-                points, targets = ([(x * x_factor, y * y_factor) for x, y in side] for side in (here, there))
+                here, there = (
+                    [_position(stroke, frame, num_frames, x_factor, y_factor) for stroke in strokes]
+                    for frame in (state.frame, state.frame + 1)
+                )
                 holds = [stroke.kind == "hold" for stroke in strokes]
-                similarities[index, layer] = fit_similarity(points, targets, holds)
+                similarities[index, layer] = fit_similarity(here, there, holds)
         return similarities.to(layers.shares.device)
 
     def _with_layers_of_dense_flow(self, state: RolloutState, motion: Motion) -> Motion:
@@ -347,6 +347,15 @@ def resize_sparse_flow(
     sums = flow.new_zeros(batch, 3, size[0] * size[1]).scatter_add(2, index, values).unflatten(2, size)
     count = sums[:, 2:]
     return sums[:, :2] / count.clamp_min(1), count > 0
+
+
+def _position(
+    stroke: Stroke, frame: int, num_frames: int | None, x_factor: float, y_factor: float
+) -> tuple[float, float]:
+    """Where an active stroke is at a frame, (x, y) times the factors."""
+    point = stroke.at(frame, num_frames)
+    assert point is not None
+    return point[0] * x_factor, point[1] * y_factor
 
 
 def _grid(state: RolloutState) -> tuple[int, int]:

@@ -2,10 +2,10 @@
 """The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -23,38 +23,28 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .call_inputs import CallInputs, RegionsInput, StrokesInput
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
+from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file names
 from .flow import to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor, OutputSize
 from .input_checks import (
-    PreparedInputs,
-    check_carried,
     check_components,
     check_dense_flow,
     check_noise,
-    check_state,
     check_step,
     check_text,
-    regions_of_call,
     reads_text,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
-from .layers import Layers
 from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
-from .regions import MaskInput, Region
 from .rollout import Motion, RolloutState, noise_state_of
-from .strokes import Stroke, StrokeSheet, load_sheets, strokes_at_size
-
-
-# Strokes of one image in one of the forms that [`MCDiffPipeline.prepare_strokes`] reads.
-StrokesInput = Sequence[Stroke] | StrokeSheet | str | os.PathLike
-
-# Regions of one image: a list of them, or a label map.
-RegionsInput = Sequence[Region] | MaskInput
+from .similarity import fit_similarity  # noqa: F401
+from .strokes import Stroke, strokes_at_size
 
 
 @dataclass
@@ -374,7 +364,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
-        inputs = self._prepare_inputs(
+        inputs = CallInputs.read(
+            self,
             image,
             [],
             None,
@@ -393,7 +384,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
 
     def _start(
         self,
-        inputs: PreparedInputs,
+        inputs: CallInputs,
         prompt_embeds: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> RolloutState:
@@ -401,15 +392,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         images, latents = inputs.images, self.encode_image(inputs.images).to(self.unet.dtype)
         noise_state, noise_device = noise_state_of(generator)
         grid, device = (latents.shape[2], latents.shape[3]), latents.device
-        carries = self.conditioner.needs_start_image or inputs.output_image is not None
-        needs_image = carries or inputs.layers is not None or self._completer.grid_of(grid) != grid
+        needs_image = self.conditioner.needs_start_image or self._completer.grid_of(grid) != grid
+        needs_image = needs_image or inputs.output_image is not None or inputs.layers is not None
         return RolloutState(
             frame=0,
             latents=latents,
             start_latents=latents,
             accumulated_flow=torch.zeros(latents.shape[0], 2, *grid, device=device),
             start_image=images.to(device) if needs_image else None,
-            carried_latents=latents if carries else None,
             layers=None if inputs.layers is None else inputs.layers.to(device),
             output_image=None if inputs.output_image is None else inputs.output_image.to(device),
             prompt_embeds=prompt_embeds,
@@ -427,7 +417,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             return state
         return state.to(self._execution_device)
 
-    def _continued(self, state: RolloutState, inputs: PreparedInputs) -> RolloutState:
+    def _continued(self, state: RolloutState, inputs: CallInputs) -> RolloutState:
         """The given state on the device of this model, with the regions of a call if it gives some."""
         state = self._on_own_device(state)
         return state if inputs.layers is None else replace(state, layers=inputs.layers.to(state.latents.device))
@@ -496,7 +486,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 "This model has no `flow_completion`, so there is no dense flow to predict: its `unet` takes the "
                 "strokes as they are; call the pipeline for frames."
             )
-        inputs = self._prepare_inputs(image, strokes, num_frames, height, width, regions=regions)
+        inputs = CallInputs.read(self, image, strokes, num_frames, height, width, regions=regions)
         state = self._start(inputs) if not isinstance(image, RolloutState) else self._continued(image, inputs)
         if frame is None:
             frame = state.frame
@@ -508,7 +498,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         state = replace(state, frame=frame)
         motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames)
         self.maybe_free_model_hooks()
-        return to_pixels(motion.dense_flow, self.vae_scale_factor)
+        return to_pixels(cast(torch.Tensor, motion.dense_flow), self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -569,7 +559,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_step(state, strokes, dense_flow, noise)
-        inputs = self._prepare_inputs(
+        inputs = CallInputs.read(
+            self,
             state,
             [] if isinstance(strokes, Motion) else strokes,
             num_frames,
@@ -598,7 +589,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         self,
         denoiser: FrameDenoiser,
         state: RolloutState,
-        inputs: PreparedInputs,
+        inputs: CallInputs,
         num_frames: int | None,
         strokes_of: Callable[[int], StrokesInput] | None,
         latents: torch.Tensor | None,
@@ -642,66 +633,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 state = following
                 progress_bar.update()
                 yield state
-
-    def _prepare_inputs(
-        self,
-        image,
-        strokes,
-        num_frames: int | None,
-        height: int | None,
-        width: int | None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        *,
-        regions=None,
-        output_size: OutputSize = None,
-        **inputs,
-    ) -> PreparedInputs:
-        """Resolve defaults, read images, strokes and regions, and check everything. Every entry point begins with
-        this."""
-        if num_inference_steps is None:
-            num_inference_steps = self.config.default_num_inference_steps
-        if guidance_scale is None:
-            guidance_scale = self.config.default_guidance_scale
-
-        images = output_image = None
-        if isinstance(image, RolloutState):
-            given = {"height": height, "width": width, "output_size": output_size}
-            given |= {name: inputs.get(name) for name in ("prompt", "prompt_embeds")}
-            check_state(image, self.conditioner, self.unet, given)
-            image_sizes, batch_size, accumulated_flow = image.image_sizes, len(image.latents), image.accumulated_flow
-            size = (image.latents.shape[2] * self.vae_scale_factor, image.latents.shape[3] * self.vae_scale_factor)
-            inputs["prompt_embeds"] = image.prompt_embeds
-        else:
-            given_images = self.image_processor.load(image)
-            image_sizes = [(one.shape[1], one.shape[2]) for one in given_images]
-            images = self.image_processor.to_working_size(given_images, height, width)
-            output_image = self.image_processor.to_output_size(given_images, output_size)
-            batch_size, size = len(images), (images.shape[2], images.shape[3])
-            accumulated_flow = torch.zeros(batch_size, 2, *(side // self.vae_scale_factor for side in size))
-        strokes = load_sheets(strokes, len(image_sizes))
-        state_has_regions = isinstance(image, RolloutState) and image.layers is not None
-        if regions is not None or not state_has_regions:  # the regions of a state replace those of its sheet
-            regions = regions_of_call(regions, strokes, image_sizes)
-        check_carried(self.conditioner, output_size, regions)
-        strokes, stroke_frames = self.prepare_strokes(strokes, image_sizes, *size, num_frames)
-        self.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **inputs)
-        layers = None
-        if regions is not None:
-            output = image.output_image if isinstance(image, RolloutState) else output_image
-            shown_size = None if output is None else (output.shape[2], output.shape[3])
-            layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
-        return PreparedInputs(
-            images,
-            image_sizes,
-            size,
-            strokes,
-            stroke_frames,
-            num_inference_steps,
-            guidance_scale,
-            layers,
-            output_image,
-        )
 
     @torch.no_grad()
     def __call__(
@@ -818,7 +749,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
 
         # 0. Resolve defaults, read and check everything
-        inputs = self._prepare_inputs(
+        inputs = CallInputs.read(
+            self,
             image,
             strokes,
             num_frames,
@@ -859,8 +791,10 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type == "latent":
             frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         else:
-            decoder = FrameDecoder(self.vae, detail)
-            videos = [self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None], output_type)]
+            decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
+            videos = [
+                self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None].cpu(), output_type)
+            ]
             for first in range(1, len(states), decode_chunk_size):
                 for images in decoder.decode(states[first : first + decode_chunk_size]):
                     videos.append(self.image_processor.postprocess(images[:, None], output_type))
@@ -874,7 +808,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
 
     def _begin_call(
         self,
-        inputs: PreparedInputs,
+        inputs: CallInputs,
         num_frames: int | None,
         eta: float,
         cancel: threading.Event | None,
@@ -950,7 +884,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
 
-        inputs = self._prepare_inputs(
+        inputs = CallInputs.read(
+            self,
             image,
             [] if callable(strokes) else strokes,
             num_frames,
@@ -974,7 +909,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
-        decoder = FrameDecoder(self.vae, detail)
+        decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()
@@ -1007,7 +942,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if images is None:
             (images,) = decoder.decode([state])
         else:
-            images = shown_images(state, images)
+            images = shown_images(state, images).cpu()
         return self.image_processor.postprocess(images[:, None], output_type)[0][0]
 
     @torch.no_grad()
@@ -1033,7 +968,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type not in OUTPUT_TYPES or output_type == "latent":
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np" or "pt".')
         state = self._on_own_device(state)
-        (images,) = FrameDecoder(self.vae, detail).decode([state])
+        (images,) = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
-        return [video[0] for video in frames] if output_type == "pil" else frames[:, 0]
+        return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]

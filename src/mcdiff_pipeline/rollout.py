@@ -16,7 +16,7 @@ from .layers import LayerMotion, Layers
 
 STATE_FORMAT = "mcdiff rollout state"
 STATE_VERSION = "2"
-READABLE_VERSIONS = ("1", "2")  # version 1 had no layers, carried latents or output image
+READABLE_VERSIONS = ("1", "2")  # version 1 had no layers and no output image
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,16 @@ class Motion:
     def still(self) -> Self:
         """The motion in which nothing moves and no stroke specifies anything."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        zeros = (None if part is None else torch.zeros_like(part) for part in parts)
-        return type(self)(*zeros, layers=None if self.layers is None else self.layers.still())
+        dense_flow, sparse_flow, mask = (None if part is None else torch.zeros_like(part) for part in parts)
+        layers = None if self.layers is None else self.layers.still()
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
     def to(self, device: torch.device | str) -> Self:
         """The same motion on another device."""
         parts = (self.dense_flow, self.sparse_flow, self.mask)
-        moved = (None if part is None else part.to(device) for part in parts)
-        return type(self)(*moved, layers=None if self.layers is None else self.layers.to(device))
+        dense_flow, sparse_flow, mask = (None if part is None else part.to(device) for part in parts)
+        layers = None if self.layers is None else self.layers.to(device)
+        return type(self)(dense_flow, sparse_flow, mask, layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +79,6 @@ class RolloutState:
         start_image (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
             Frame 0 in [0, 1], float32; only if something is made of it: the condition `start_picture`, layers,
             frames at an output size, or the input of an F with a size of its own.
-        carried_latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`, *optional*):
-            Latents of frame 0, carried as an image to the current frame; only with `start_picture` or at an output
-            size.
         layers (`Layers`, *optional*):
             The regions of each image, as layers of motion; None without regions.
         output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
@@ -101,7 +100,6 @@ class RolloutState:
     accumulated_flow: torch.Tensor
     dense_flow: torch.Tensor | None = None
     start_image: torch.Tensor | None = None
-    carried_latents: torch.Tensor | None = None
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     prompt_embeds: torch.Tensor | None = None
@@ -121,7 +119,9 @@ class RolloutState:
 
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device. The generators' state stays on the CPU, where PyTorch reads it."""
-        moved: dict[str, Any] = {name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"}
+        moved: dict[str, Any] = {
+            name: one.to(device) for name, one in self._tensors().items() if name != "noise_state"
+        }
         if self.layers is not None:
             moved["layers"] = self.layers.to(device)
         return replace(self, **moved)
@@ -215,7 +215,13 @@ class RolloutState:
             )
             state._check()
         except (
-            AttributeError, KeyError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RuntimeError,
+            SafetensorError,
+            TypeError,
+            ValueError,
         ) as error:
             raise ValueError(f"{path} is not a rollout state that can be read: {error}.") from error
         return state.to(device)
@@ -228,9 +234,7 @@ class RolloutState:
             )
         batch, _, height, width = self.latents.shape
         flow = (batch, 2, height, width)
-        of_latents = tuple(self.latents.shape)
-        expected = {"start_latents": of_latents, "accumulated_flow": flow, "dense_flow": flow}
-        expected["carried_latents"] = of_latents
+        expected = {"start_latents": tuple(self.latents.shape), "accumulated_flow": flow, "dense_flow": flow}
         if self.output_image is not None:
             expected["output_image"] = (batch, 3, *self.output_image.shape[2:])
         if self.start_image is not None:

@@ -17,12 +17,20 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 
-from .polygons import checked_points, is_number
-from .regions import MAX_MASK_PIXELS, MAX_REGIONS, Region, check_fit, check_regions, region_at
+from .regions import (
+    MAX_MASK_PIXELS,
+    MAX_REGIONS,
+    Region,
+    check_fit,
+    check_regions,
+    checked_points,
+    is_number,
+    region_at,
+)
 
 
 # A sheet without regions is written in version 1, which earlier releases read.
@@ -615,7 +623,14 @@ def _regions_from_list(items: Any, height: int, width: int) -> list[Region]:
     return regions
 
 
-def resolve_region(stroke: Stroke, regions: Sequence[Region]) -> int | None:
+class Named(Protocol):
+    """Something that may have a name, such as a [`Region`]."""
+
+    @property
+    def name(self) -> str | None: ...
+
+
+def resolve_region(stroke: Stroke, regions: Sequence[Named]) -> int | None:
     """
     The number of the region that a stroke names.
 

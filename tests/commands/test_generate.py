@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mcdiff_pipeline import Stroke, StrokeSheet
+from mcdiff_pipeline import Region, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.video import read_video, write_video
@@ -37,7 +37,7 @@ def test_clip_contains_strokes_settings_and_model(place, mcdiff, tiny_model_dir)
         *("generate", "photo.png", "--stroke", "10,10 20,12.5 30,10", "--hold", "40,30", "--hold", "1,1"),
         *("--seed", 7, "--steps", 1, "--guidance-scale", 1.5, "--num-frames", 3, "--fps", 12, "--output", "a.mp4"),
     )
-    assert code == 0 and "a.mp4: 3 frames of 32 x 32 at 12 a second" in out
+    assert code == 0 and "a.mp4: 3 frames of 48 x 40 at 12 a second; motion at 32 x 32" in out
     metadata = read_video("a.mp4").metadata
     assert metadata["settings"] == {
         "num_frames": 3,
@@ -46,6 +46,8 @@ def test_clip_contains_strokes_settings_and_model(place, mcdiff, tiny_model_dir)
         "seed": 7,
         "fps": 12.0,
         "dtype": "float32",
+        "height": 32,
+        "width": 32,
     }
     assert metadata["model"]["name"] == str(tiny_model_dir)
     strokes = [
@@ -81,9 +83,89 @@ def test_sheet_of_another_shape_is_stretched_with_a_warning(place, mcdiff):
 
 @pytest.mark.parametrize(("size", "expected"), [("24", (32, 24)), ("64x40", (64, 40))])
 def test_size_is_the_shorter_side_or_both(place, mcdiff, size, expected):
-    mcdiff("generate", "photo.png", "--hold", "4,3", "--num-frames", 2, "--size", size, "--output", "a.mkv")
+    arguments = ("generate", "photo.png", "--hold", "4,3", "--num-frames", 2, "--output-size", "working")
+    mcdiff(*arguments, "--size", size, "--output", "a.mkv")
     height, width, _ = read_video("a.mkv").frames[0].shape
     assert (width, height) == expected
+
+
+SIZES = [
+    (None, (48, 40)),
+    ("image", (48, 40)),
+    ("working", (32, 32)),
+    ("80", (96, 80)),
+    ("30x50", (30, 50)),
+]
+
+
+@pytest.mark.parametrize(("output_size", "expected"), SIZES)
+def test_output_size_is_that_of_the_image_unless_given(place, mcdiff, output_size, expected):
+    arguments = ["generate", "photo.png", "--hold", "4,3", "--num-frames", 2, "--output", "a.mkv"]
+    arguments += [] if output_size is None else ["--output-size", output_size]
+    assert mcdiff(*arguments)[0] == 0
+    clip = read_video("a.mkv")
+    assert {frame.shape for frame in clip.frames} == {(expected[1], expected[0], 3)}
+    assert (clip.metadata["settings"]["width"], clip.metadata["settings"]["height"]) == (32, 32)
+
+
+def test_large_image_is_reduced_to_1280_pixels_unless_asked(place, mcdiff, image):
+    image.resize((2000, 500)).save("large.png")
+    arguments = ("generate", "large.png", "--hold", "4,3", "--num-frames", 2)
+    assert mcdiff(*arguments, "--output", "a.mkv")[0] == 0
+    assert read_video("a.mkv").frames[1].shape == (320, 1280, 3)
+    assert mcdiff(*arguments, "--output-size", "image", "--output", "b.mkv")[0] == 0
+    assert read_video("b.mkv").frames[1].shape == (500, 2000, 3)
+
+
+# Regions
+
+
+@pytest.fixture
+def labels(place):
+    """`labels.png`: a label map with one region, in which the stroke of the sheet begins."""
+    pixels = np.zeros((40, 48), np.uint8)
+    pixels[4:20, 4:24] = 1
+    Image.fromarray(pixels).save("labels.png")
+    return pixels
+
+
+def test_regions_of_a_label_map_are_used_shown_and_kept_in_the_clip(place, mcdiff, labels):
+    arguments = ("generate", "photo.png", "--strokes", "strokes.json", "--output", "a.mkv")
+    assert mcdiff(*arguments, "--regions", "labels.png", "--show-regions", "shown.png")[0] == 0
+    shown = np.asarray(Image.open("shown.png")).astype(int)
+    changed = np.abs(shown - np.asarray(Image.open("photo.png"))).sum(axis=-1) > 30
+    assert changed[5:9, 16:23].all() and not changed[24:28, 4:24].any()
+    sheet = StrokeSheet.from_dict(read_video("a.mkv").metadata["strokes"])
+    assert len(sheet.regions) == 1 and np.array_equal(sheet.regions[0].coverage(40, 48) > 0.5, labels > 0)
+    assert mcdiff(*arguments[:-1], "b.mkv")[0] == 0
+    assert not np.array_equal(read_video("a.mkv").frames[2], read_video("b.mkv").frames[2])
+
+
+def test_replay_of_a_clip_with_regions_is_the_same(place, mcdiff, labels, image):
+    image.resize((96, 80)).save("photo.png")
+    Image.fromarray(labels).resize((96, 80), Image.Resampling.NEAREST).save("labels.png")
+    arguments = ("generate", "photo.png", "--strokes", "strokes.json", "--regions", "labels.png")
+    assert mcdiff(*arguments, "--output-size", "60", "--output", "a.mkv")[0] == 0
+    assert mcdiff("generate", "--replay", "a.mkv")[0] == 0
+    first, second = read_video("a.mkv"), read_video("a-replay.mkv")
+    assert first.frames[0].shape == (60, 72, 3) and frames_equal(first.frames, second.frames)
+    assert first.metadata == second.metadata
+
+
+def test_sheet_with_regions_needs_no_option(place, mcdiff, labels):
+    regions = [Region(labels == 1, rigid=True)]
+    StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, regions=regions).save("regions.json")
+    arguments = ("generate", "photo.png", "--strokes", "regions.json", "--output", "a.mkv")
+    assert mcdiff(*arguments)[0] == 0
+    code, _, err = mcdiff(*arguments, "--regions", "labels.png")
+    assert code == 2 and "the stroke sheet has 1 regions of its own" in err
+
+
+def test_rigid_region_without_strokes_is_reported(place, mcdiff, labels):
+    regions = [Region(labels == 1, rigid=True)]
+    StrokeSheet([Stroke([(40, 30)], kind="hold")], 48, 40, num_frames=3, regions=regions).save("regions.json")
+    code, _, err = mcdiff("generate", "photo.png", "--strokes", "regions.json", "--output", "a.mkv")
+    assert code == 2 and "Region 1 is rigid, but no stroke begins in it" in err and err.count("\n") == 1
 
 
 def test_flow_video_shows_the_dense_flow_of_every_step_on_one_scale(place, mcdiff, tiny_pipeline):
@@ -222,6 +304,12 @@ WRONG = {
     "too fast for a GIF": ({"--output": "a.gif", "--fps": 60}, "at most 50 frames per second"),
     "size of words": ({"--size": "big"}, "'--size': 'big' is not a size; write 256 for the shorter side"),
     "size 0": ({"--size": "0"}, "'0' is not a size"),
+    "output size of words": ({"--output-size": "big"}, "'big' is not a size; write 512 for the shorter side, 768x512"),
+    "missing label map": ({"--regions": "gone.png"}, "gone.png"),
+    "regions beside a replay": (
+        {"image": None, "--hold": None, "--replay": "a.mkv", "--regions": "auto"},
+        "--regions is given together with --replay",
+    ),
     "one frame": ({"--num-frames": 1}, "'--num-frames': '1' is not a whole number of at least 2"),
     "half a step": ({"--steps": 0.5}, "'--steps': '0.5' is not a whole number of at least 1"),
     "no rate": ({"--fps": 0}, "'--fps': '0' is not a number above 0"),
@@ -257,6 +345,7 @@ def test_wrong_input_is_reported_in_one_sentence_before_the_model_is_loaded(plac
     ("changes", "message"),
     [
         (("--size", "45x40"), "`width` is 45"),
+        (("--output-size", "5000x4000"), "at most 4096 on the longer side"),
         (("--device", "abacus"), "--device abacus cannot be used"),
     ],
 )

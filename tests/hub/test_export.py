@@ -20,17 +20,22 @@ from support.tiny_models import make_pipeline
 SOURCES = Path(mcdiff_pipeline.__file__).parent
 NETWORKS = ("vae", "flow_completion", "unet")
 MODULES = (
+    "call_inputs",
     "conditioning",
     "denoising",
+    "detail",
     "flow",
     "flow_completion_unet",
+    "frame_decoder",
     "image_processor",
     "input_checks",
     "latent_codec",
+    "layers",
     "model_files",
-    "polygons",
+    "motion_completion",
     "regions",
     "rollout",
+    "similarity",
     "strokes",
 )
 # Paths in an export, with the sources of the package that they are copies of.

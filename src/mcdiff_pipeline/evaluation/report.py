@@ -28,6 +28,7 @@ from .tables import (
     plural,
     table,
 )
+from .whole_tables import wholes_section
 
 
 # How many of the best strokes, and of the worst, the report lists.
@@ -85,6 +86,8 @@ def _report(summary: EvaluationSummary, scores: list[StrokeScore]) -> str:
         lines += ["## Next frame from the true flow", "", NEXT_FRAME_NOTE, "", *next_frame_table(summary), ""]
     if summary.drift:
         lines += ["## Long rollouts", "", DRIFT_NOTE, "", *drift_table(summary), "", "![Drift](drift.png)", ""]
+    if summary.wholes:
+        lines += wholes_section(summary.wholes)
     lines += _listed_strokes(scores, settings.strokes[-1])
     if summary.absent:
         lines += ["## Not measured", "", *(f"- {name}: {reason}" for name, reason in summary.absent.items()), ""]

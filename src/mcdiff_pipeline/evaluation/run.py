@@ -9,6 +9,7 @@ evaluation.json     what is evaluated: model, data, settings
 clips/KEY.json      all measurements of one clip; KEY.npz has the features for Fréchet distances
 drift/KEY.json      the measurements of its long rollout
 samples/KEY.*       images and videos of the first clips
+wholes/NAME.json    the measurements of one photograph; wholes.json says what they belong to
 metrics.json, report.md, strokes.csv, *.png     the results over all clips
 ```
 """
@@ -17,12 +18,10 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..annotation.people import PersonDetector
 from ..atomic_files import atomic_path
@@ -33,9 +32,12 @@ from .aggregation import score_strokes, summarize
 from .description import EvaluationDescription
 from .evaluator import ClipEvaluator
 from .metrics.st_lpips import SMALLEST
+from .progress import progress_bar
 from .records import ClipRecord, write_drift
 from .report import write_report
 from .settings import EvaluationSettings
+from .whole_photographs import WholePhotographs
+from .wholes import measure_wholes
 
 
 def evaluate(
@@ -50,6 +52,7 @@ def evaluate(
     pose_model: str | os.PathLike | None = None,
     i3d: str | os.PathLike | None = None,
     batch_size: int = 8,
+    wholes: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model, and writes `metrics.json`, `report.md`, plots, sample images and videos to a folder.
 
@@ -65,13 +68,15 @@ def evaluate(
             None leaves this metric out.
         i3d (`str` or `os.PathLike`, *optional*): the network that FVD needs; see `docs/evaluation.md`.
         batch_size (`int`, defaults to 8): clips at a time. It changes the results by rounding only.
+        wholes (`str` or `os.PathLike`, *optional*): folder of photographs on which the flow of whole things is
+            measured, see `evaluation.wholes`; None leaves this out.
 
     Returns:
         `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: if no clip can be used, clips differ in size, or the folder holds another evaluation. The error is
-            raised before the first video is made.
+        ValueError: if no clip can be used, clips differ in size, `wholes` has no photographs, or the folder holds
+            another evaluation. The error is raised before the first video is made.
 
     Example:
         ```py
@@ -84,6 +89,7 @@ def evaluate(
         ```
     """
     output_dir = Path(output_dir)
+    photographs = None if wholes is None else WholePhotographs(wholes)
     if settings.num_inference_steps is None:
         steps = pipe.config.default_num_inference_steps
         settings = dataclasses.replace(settings, num_inference_steps=steps)
@@ -112,6 +118,9 @@ def evaluate(
         _evaluate_drift(evaluator, dataset, drifting, output_dir)
     records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
     summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
+    if photographs is not None:
+        measured = measure_wholes(pipe, photographs, output_dir, others=others, seed=settings.seed)
+        summary = dataclasses.replace(summary, wholes=measured)
     write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
     return summary.to_json()
 
@@ -202,7 +211,7 @@ def _evaluate_clips(
     """
     num_frames, sampled = evaluator.settings.num_frames, list(clips)[: evaluator.settings.num_samples]
     remaining = [index for key, index in clips.items() if not (output_dir / f"clips/{key}.json").is_file()]
-    with _progress("clips", len(clips), len(clips) - len(remaining)) as bar:
+    with progress_bar("clips", len(clips), len(clips) - len(remaining)) as bar:
         for first in range(0, len(remaining), batch_size):
             indices = remaining[first : first + batch_size]
             batch = [read_clip(dataset, index, num_frames) for index in indices]
@@ -219,14 +228,8 @@ def _evaluate_drift(evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[
     """Makes the long rollouts without a record, and writes their records."""
     paths = {key: output_dir / f"drift/{key}.json" for key in clips}
     remaining = [key for key, path in paths.items() if not path.is_file()]
-    with _progress("long rollouts", len(clips), len(clips) - len(remaining)) as bar:
+    with progress_bar("long rollouts", len(clips), len(clips) - len(remaining)) as bar:
         for key in remaining:
             clip = read_clip(dataset, clips[key], evaluator.settings.num_frames)
             write_drift(paths[key], evaluator.drift(clip, clips[key]))
             bar.update()
-
-
-def _progress(name: str, total: int, initial: int) -> tqdm:
-    return tqdm(
-        total=total, initial=initial, desc=name, disable=total == 0, mininterval=0.1 if sys.stderr.isatty() else 30
-    )

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from .confidence import Estimate
 from .description import EvaluationDescription
+from .whole_summary import WholesSummary
 
 
 FORMAT, VERSION = "mcdiff evaluation", 1
@@ -174,6 +175,7 @@ class EvaluationSummary:
         drift (`list[DriftSummary]`): long rollouts by frame; empty if there are none.
         frechet (`dict[str, dict[str, float]]`): for each Fréchet distance its value for each method, by
             `method_label`.
+        wholes (`WholesSummary`, *optional*): the flow of whole things on photographs; None if it was not measured.
     """
 
     description: EvaluationDescription
@@ -189,6 +191,7 @@ class EvaluationSummary:
     next_frame: list[NextFrameSummary]
     drift: list[DriftSummary]
     frechet: dict[str, dict[str, float]]
+    wholes: WholesSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
@@ -208,6 +211,7 @@ class EvaluationSummary:
             "next_frame": _to_json(self.next_frame),
             "drift": _to_json(self.drift),
             "frechet": self.frechet,
+            "wholes": self.wholes and self.wholes.to_json(),
         }
 
     @classmethod
@@ -227,6 +231,7 @@ class EvaluationSummary:
             next_frame=_from_json(NextFrameSummary, content.get("next_frame", [])),
             drift=_from_json(DriftSummary, content["drift"]),
             frechet=content["frechet"],
+            wholes=content.get("wholes") and WholesSummary.from_json(content["wholes"]),
         )
 
 

@@ -1,0 +1,91 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""`mcdiff segment`: the thing at some points of an image, as a mask."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import InputError, checking_input
+from .images import IMAGE_SUFFIXES, check_output, read_image, to_pil
+from .option_values import Point
+from .regions import MASK_MARK, load_segmenter
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+EPILOG = 'Example: mcdiff segment coffee.jpg --point "210,164" --not-point "365,240" --output mask.png'
+
+
+def segment(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The mask to write, a gray PNG: white is the thing.")],
+    point: Annotated[
+        list[Point],
+        typer.Option(
+            parser=Point.parse, metavar='"X,Y"', help="A point of the thing, in pixels of the image; repeatable."
+        ),
+    ],
+    not_point: Annotated[
+        list[Point],
+        typer.Option(parser=Point.parse, metavar='"X,Y"', help="A point that is not of the thing; repeatable."),
+    ] = [],  # noqa: B006
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the image (.png, .jpg) with the thing and the points on it."),
+    ] = None,
+    segmenter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with encoder.onnx and decoder.onnx (default: $MCDIFF_SEGMENTER, else the cache that "
+            "training/tools/build_segmenter.py fills).",
+        ),
+    ] = None,
+) -> None:
+    """Find the thing at some points of an image.
+
+    Writes a mask at the image's size, for `mcdiff generate --regions` and for `Region(mask=...)` in Python. One point
+    may mean a thing or a part of it; more points say it better. A warning tells if the mask may be wrong.
+    """
+    from mcdiff_pipeline import Region
+    from mcdiff_pipeline.drawing import HOLD_COLOR, MOVE_COLOR, draw_points, draw_regions, save_image
+
+    check_output(output, (".png",))
+    if overlay is not None:
+        check_output(overlay, IMAGE_SUFFIXES)
+        if overlay == output:
+            raise InputError(f"--output and --overlay are both {output}; give each its own file.")
+    picture = read_image(image)
+    points, labels = [*point, *not_point], [1] * len(point) + [0] * len(not_point)
+    loaded = load_segmenter(segmenter)
+    with checking_input():
+        found = loaded.segment(picture, points, labels)
+    if found.mask.sum() < 1:
+        raise InputError(f"there is no thing at {point[0][0]:g},{point[0][1]:g}; give other or more points.")
+    _write_mask(found.mask, output)
+    if overlay is not None:
+        colors = [MOVE_COLOR] * len(point) + [HOLD_COLOR] * len(not_point)
+        save_image(draw_points(draw_regions(to_pil(picture), [Region(found.mask)]), points, colors), overlay)
+    if found.warning is not None:
+        print(f"mcdiff: warning: {output} may be wrong: {found.warning}; give more points.", file=sys.stderr)
+    height, width = found.mask.shape
+    print(
+        f"{output}: {100 * found.mask.mean():.1f} % of {width} x {height} pixels, confidence {found.confidence:.2f}"
+        + ("" if overlay is None else f"\n{overlay}")
+    )
+
+
+def _write_mask(mask: "np.ndarray", path: Path) -> None:
+    """Writes a mask `[H, W]` in [0, 1] with a mark by which `--regions` knows it."""
+    from PIL import Image, PngImagePlugin
+
+    from mcdiff_pipeline.atomic_files import atomic_path
+
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text(*MASK_MARK)
+    with atomic_path(path) as unfinished:
+        Image.fromarray((mask * 255).round().astype("uint8")).save(unfinished, pnginfo=mark)
