@@ -14,6 +14,7 @@ from mcdiff_pipeline.flow import (
     flow_magnitude,
     flow_stretch,
     forward_splat,
+    invert_flow,
     resize_flow,
     splat_image,
     splat_importance,
@@ -451,3 +452,43 @@ class TestFillFromBehind:
         image = torch.where(coverage > 0, 0.75, 0.0)
         filled = fill_from_behind(image, coverage, torch.zeros(1, 1, *size))
         torch.testing.assert_close(filled, torch.full_like(filled, 0.75))
+
+
+class TestInvertFlow:
+    def test_what_does_not_move_comes_from_where_it_is(self):
+        backward, known = invert_flow(torch.zeros(2, 2, 32, 48), 4)
+        assert torch.equal(backward, torch.zeros(2, 2, 32, 48))
+        assert torch.equal(known, torch.ones(2, 1, 32, 48))
+
+    def test_translation_is_undone(self):
+        backward, known = invert_flow(constant_flow(3.0, -2.5, 32, 48), 4)
+        torch.testing.assert_close(backward, constant_flow(-3.0, 2.5, 32, 48))
+        assert (known[..., :26, 7:] == 1).all()
+
+    def test_the_side_that_nothing_comes_to_is_unknown(self):
+        _, known = invert_flow(constant_flow(12.0, 0.0, 32, 48), 4)
+        assert (known[..., :8] == 0).all()
+        assert (known[..., 16:] == 1).all()
+
+    def test_a_hole_comes_from_what_lies_behind(self):
+        flow = torch.zeros(1, 2, 32, 48)
+        flow[:, 0, 8:24, 8:20] = 16.0  # a block moves from columns 8 to 19 to columns 24 to 35
+        backward, known = invert_flow(flow, 4)
+        assert known[0, 0, 12:20, 12:16].max() < 0.5
+        assert backward[0, :, 12:20, 10:18].abs().max() < 1
+        torch.testing.assert_close(backward[0, 0, 12:20, 27:33], torch.full((8, 6), -16.0), atol=0.01, rtol=0)
+
+    def test_stretched_flow_has_no_ripples(self):
+        stretch = torch.zeros(1, 2, 32, 48)
+        stretch[:, 0] = torch.arange(48) - 24.0  # the picture grows to twice its width
+        backward, known = invert_flow(stretch, 4)
+        expected = -(torch.arange(48) - 24.0) / 2  # of the last column nothing arrives
+        torch.testing.assert_close(backward[0, 0, 16, 1:-1], expected[1:-1], atol=0.3, rtol=0)
+        assert known[..., 4:44].min() > 0.5
+
+    def test_torn_flow_is_unknown(self):
+        torn = torch.zeros(1, 2, 32, 48)
+        torn[:, 0, :, 16:] = 5 * (torch.arange(32) - 16.0)
+        torn[:, 0, :, :16] = -80.0
+        _, known = invert_flow(torn, 4)
+        assert known[..., 4:-4, 10:38].max() < 0.3

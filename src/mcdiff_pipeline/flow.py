@@ -34,6 +34,17 @@ OCCLUSION_SHARPNESS = 1.0
 TORN_STRETCH = 3.0
 TORN_WEIGHT = 0.02
 
+# Factor on the importance in splatting, when flow is inverted. A mean of the motions of two things leads to neither,
+# so the one in front has to win more clearly than in splatting colors. ST-LPIPS of the picture carried along the true
+# flow in frame 1: .024 at 1, .022 at 3, .019 at 10; with F's flow, still pixels of frame 6 lose 0.2 dB at 3 and 0.6 dB
+# at 10.
+INVERSION_SHARPNESS = 3.0
+# Width of the box, in cells, in which coverage is averaged, and the mean coverage at which a
+# cell starts to be known, and is fully known. By eye: without the average, or in a box of 3, stretched limbs show
+# ripples.
+INVERSION_WIDTH = 5
+INVERSION_COVERAGE = (0.1, 0.5)
+
 
 def check_flow(flow: torch.Tensor, name: str = "flow") -> None:
     if flow.ndim != 4 or flow.shape[1] != 2 or not flow.is_floating_point():
@@ -289,11 +300,18 @@ def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Te
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
-    return _splat_and_fill(images, flow, cell)[0]
+    motion = to_cells(flow_magnitude(flow), cell)
+    weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
+    payload = torch.cat([images, motion.to(images.dtype), weight.to(images.dtype)], dim=1)
+    splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
+    images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
+    return fill_from_behind(images, weight * coverage, motion)
 
 
 def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inverts flow: from where each pixel of the later frame comes. What moves more is in front.
+
+    The negative flow is splatted along the flow itself.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in pixels.
@@ -301,21 +319,29 @@ def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tens
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: backward flow `[B, 2, H, W]` in pixels, filled from behind where nothing
-        arrives; and `[B, 1, H, W]` in [0, 1]: 1 where it is known, 0 in holes and where flow tears.
+        arrives; and `[B, 1, H, W]` in [0, 1]: 1 where it is known, 0 in holes and where flow tears. Both are float32.
+        Where nothing moves, they are exactly 0 and 1.
     """
-    return _splat_and_fill(-flow, flow, cell)
-
-
-def _splat_and_fill(input: torch.Tensor, flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Splats `input` `[B, C, H, W]` along flow in pixels and fills holes. Also gives how much of each pixel is known,
-    `[B, 1, H, W]` in [0, 1]."""
+    flow = flow.float()
     motion = to_cells(flow_magnitude(flow), cell)
     weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
-    payload = torch.cat([input, motion.to(input.dtype), weight.to(input.dtype)], dim=1)
-    splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
-    output, motion, weight = splatted.split([input.shape[1], 1, 1], dim=1)
-    filled = fill_from_behind(output, weight * coverage, motion)
-    return filled, (weight * coverage / KNOWN_COVERAGE).clamp(max=1)
+    payload = torch.cat([-flow, motion, weight], dim=1)
+    importance = INVERSION_SHARPNESS * splat_importance(flow, cell) + weight.log()
+    splatted, coverage = forward_splat(payload, flow, importance)
+    values, weight = splatted.split([3, 1], dim=1)
+    coverage = (weight * coverage).clamp(max=1)
+    # Stretched flow leaves a lattice of holes, which belong to what is around them and not to what lies behind.
+    around = box_mean(coverage, INVERSION_WIDTH)
+    share = (coverage / KNOWN_COVERAGE).clamp(max=1)
+    values = share * values + (1 - share) * box_mean(values * coverage, INVERSION_WIDTH) / around.clamp_min(1e-6)
+    least, full = INVERSION_COVERAGE
+    known = ((around - least) / (full - least)).clamp(0, 1)
+    return fill_from_behind(values[:, :2], known, values[:, 2:]), known
+
+
+def box_mean(images: torch.Tensor, width: int) -> torch.Tensor:
+    """The mean of images `[B, C, H, W]` over a square around each pixel, without what is outside of the image."""
+    return F.avg_pool2d(images, width, stride=1, padding=width // 2, count_include_pad=False)
 
 
 def backward_warp(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from mcdiff_pipeline.evaluation.summary import EvaluationSummary
+from support.photographs import write_photographs
 from support.sliding_squares import write_squares
 from support.tiny_models import make_pipeline
 
@@ -40,9 +42,38 @@ def test_other_model_is_compared_under_its_name(mcdiff, short, tmp_path):
     assert "| ours, without F |" in report
 
 
+def test_photographs_are_evaluated_beside_clips(mcdiff, short, tmp_path):
+    write_photographs(tmp_path / "boxes", 1)
+    code, _, err = mcdiff(*short, "--num-clips", "1", "--num-samples", "0", "--wholes", tmp_path / "boxes")
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
+    assert metrics["clips"] == 1
+    assert [photograph["name"] for photograph in metrics["wholes"]["photographs"]] == ["box-0"]
+    assert EvaluationSummary.from_json(metrics).to_json() == metrics
+    report = (tmp_path / "output" / "report.md").read_text()
+    assert "## Motion following" in report
+    assert "## Things that move as a whole" in report
+
+
+def test_photographs_are_evaluated_without_clips(mcdiff, tiny_model_dir, tmp_path):
+    write_photographs(tmp_path / "boxes", 1)
+    arguments = ["evaluate", "--model", tiny_model_dir, "--output", tmp_path / "output"]
+    code, out, err = mcdiff(*arguments, "--wholes", tmp_path / "boxes", "--seed", "2")
+    assert code == 0, err
+    assert f"Report: {tmp_path / 'output' / 'report.md'}" in out
+    metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
+    # The default size of the model, and twice that.
+    assert metrics["wholes"]["sizes"] == [32, 64]
+    assert metrics["wholes"]["seed"] == 2
+    code, _, err = mcdiff(*arguments)
+    assert code == 2
+    assert "name clips by --data, photographs by --wholes, or both" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--wholes", "nowhere"), "'nowhere' has no wholes.json; make the folder by training/collect_wholes.py"),
         (("--strokes", "1;5"), "'1;5' is not a list of whole numbers; write 1,5,9"),
         (("--strokes", "0"), "`strokes` is [0]"),
         (("--num-frames", "9"), "the longest of the 2 clips has 4 frames, but 9 are asked for".capitalize()),

@@ -42,6 +42,7 @@ NOT_RUN = (
         "python training/tools/build_pose_model.py",
         "downloads a wheel; its own test runs it",
     ),
+    ("", "python training/collect_wholes.py", "needs downloads; test_collect_wholes.py runs it"),
     (
         "",
         "python training/tools/build_segmenter.py",
@@ -234,6 +235,7 @@ def make_place(folder: Path) -> None:
     """Makes a folder that looks like a clone with some data. Commands of a page read it and write into it."""
     from mcdiff_pipeline.video import write_video
     from support.annotation_runs import pan
+    from support.photographs import write_photographs
     from support.sliding_squares import write_squares
     from support.text_models import write_stable_diffusion
     from support.tiny_models import make_pipeline
@@ -257,6 +259,7 @@ def make_place(folder: Path) -> None:
         write_video(pan(photograph), folder / videos / "pan.mp4", fps=24)
     for split in ("train", "validation", "test"):
         write_squares(folder / "data" / "people", range(1), split, size=64, num_frames=7)
+    write_photographs(folder / "data" / "wholes", 1)
 
 
 def follow(page: str, text: str, done: list[list[str]]) -> None:
