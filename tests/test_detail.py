@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mcdiff_pipeline.detail import DetailRenderer, separate_colors
+from mcdiff_pipeline.detail import DetailRenderer
+from mcdiff_pipeline.layer_colors import separate_colors
 
 
 WORKING = (32, 48)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mcdiff_pipeline import Region
-from mcdiff_pipeline.layers import LayerMotion, Layers, extend_flow, separate_colors, transmittance
+from mcdiff_pipeline.layers import LayerMotion, Layers, extend_flow
 from mcdiff_pipeline.similarity import fit_similarity, identity_similarity
 
 
@@ -121,6 +121,24 @@ def test_thing_that_leaves_the_picture_is_gone():
     assert (carried[0] - carried[1]).abs().max() < 0.02
 
 
+# Latents
+
+
+def test_latents_move_with_their_layers_and_leave_a_clean_hole():
+    mask = square(8, 8)  # two by two cells
+    layers = layers_of(Region(mask))
+    latents = torch.zeros(1, 3, HEIGHT // CELL, WIDTH // CELL)
+    latents[:, :, 2:4, 2:4] = 5
+    motion = moving(layers, layer_1=(16.0, 0.0))
+    splatted, coverage = layers.splat_latents(latents, motion, layers.advance(motion))
+    assert torch.equal(splatted[:, :, 2:4, 6:8], torch.full((1, 3, 2, 2), 5.0))
+    assert coverage[0, 0, 2:4, 2:4].max() == 0 and splatted[:, :, 2:4, 2:4].abs().max() == 0
+    splatted[:, :, 2:4, 6:8] = 0
+    assert splatted.abs().max() < 1e-6  # nothing of the region stays anywhere else
+    coverage[0, 0, 2:4, 2:4] = 1
+    assert torch.allclose(coverage, torch.ones_like(coverage))
+
+
 # Order
 
 
@@ -143,11 +161,6 @@ def test_still_region_is_in_front_of_a_scene_that_moves_and_behind_one_that_stan
     layers = layers_of(Region(square(8, 4)))
     assert order_of(layers.advance(moving(layers, layer_0=(8.0, 0.0)))) == [1, 0]
     assert order_of(layers.advance(moving(layers))) == [0, 1]
-
-
-def test_transmittance_of_half_transparent_layers():
-    alpha = torch.tensor([0.5, 0.5, 1.0])[None, :, None, None]
-    assert transmittance(alpha, torch.tensor([[1, 0, 2]])).flatten().tolist() == [0.5, 1.0, 0.25]
 
 
 # Visible layers and labels
@@ -224,25 +237,3 @@ def test_extended_flow_keeps_what_is_known_and_is_zero_where_nothing_is():
     extended = extend_flow(flow, known)
     assert torch.allclose(extended[0, 0], torch.full((2, 8, 8), 1.5))
     assert not extended[0, 1].any()
-
-
-def test_colors_of_a_region_and_its_scene_add_up_to_the_picture():
-    soft = torch.nn.functional.avg_pool2d(RED_SQUARE[None, None], 3, stride=1, padding=1)
-    shares = torch.cat([1 - soft, soft], dim=1)
-    image = soft * torch.tensor(RED)[:, None, None] + (1 - soft) * 0.5
-    colors = separate_colors(image, shares)
-    assert torch.allclose(colors[:, 1] + (1 - soft) * colors[:, 0], image, atol=1e-3)
-    assert (colors[:, 0] - 0.5).abs().max() < 0.01
-
-
-def test_regions_that_share_a_pixel_take_its_color():
-    """A share of the scene of another color must not spoil them, however small the share of one is."""
-    image = torch.tensor(RED)[None, :, None, None].expand(1, 3, HEIGHT, WIDTH).clone()
-    shares = torch.zeros(1, 3, HEIGHT, WIDTH)
-    shares[:, 0, :, : WIDTH // 2] = 1
-    image[:, :, :, : WIDTH // 2] = 0.1
-    shares[:, 1, :, WIDTH // 2 :] = 0.004
-    shares[:, 2, :, WIDTH // 2 :] = 0.996
-    colors = separate_colors(image, shares)[..., WIDTH // 2 :]
-    for layer, share in ((1, 0.004), (2, 0.996)):
-        assert torch.allclose(colors[:, layer], share * image[..., WIDTH // 2 :], atol=1e-5)

@@ -13,9 +13,9 @@ from support.paths import REPOSITORY
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
     {"flow", "similarity", "model_files", "model_names", "atomic_files"},
-    {"regions", "strokes", "drawing", "detail"}
+    {"regions", "strokes", "drawing", "layer_colors"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
-    {"layers", "rollout"},
+    {"layers", "rollout", "detail"},
     {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
     {"call_inputs"},
@@ -28,6 +28,7 @@ ROWS = (
 REMOTE_CODE = {
     "flow",
     "similarity",
+    "layer_colors",
     "layers",
     "rollout",
     "model_files",

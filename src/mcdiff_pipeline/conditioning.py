@@ -84,6 +84,8 @@ class _Step:
 
     @cached_property
     def splatted_latents(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.state.layers is not None and self.layers is not None and self.motion.layers is not None:
+            return self.state.layers.splat_latents(self.state.latents, self.motion.layers, self.layers)
         return splat_latents(self.state.latents, self.flow)
 
     @cached_property

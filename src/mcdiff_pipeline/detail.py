@@ -22,7 +22,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .flow import box_mean, fill_from_behind
+from .flow import box_mean
+from .layer_colors import (
+    composite,
+    continued_colors,
+    correct_mixture,
+    sampling_grid,
+    separate_colors,
+    stack_layers,
+)
 
 
 # The weight is `known * exp(-(change / CHANGE_SCALE)^2)`, with the mean difference between the decoded frame and the
@@ -51,71 +59,6 @@ STRIP = 128
 FILL_SIZE = 256
 # A layer is left out of the pixels that it covers by less than this: half of the smallest change in 8 bits.
 SMALLEST_SHARE = 1 / 512
-# Power of the share that weighs a pixel in the estimate of the color of its layer. Pixels on an outline contain the
-# color of other layers.
-PURITY = 8
-# Colors are limited to [0, 1] after each correction of the mixture. The next one distributes what this cost. Where
-# that is not enough, all layers take the color of the picture.
-MIXTURE_ROUNDS = 2
-
-
-def separate_colors(picture: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """
-    The color of each layer in each pixel of a picture, also where the layer is hidden.
-
-    A pixel on an outline is a mixture, `picture = sum(shares * colors)`. A layer's color there is first taken from its
-    surroundings (pull-push), and what is then missing in the mixture is divided by the squared shares, which is the
-    smallest change of all colors (as Forte 2021, "Approximate Fast Foreground Colour Estimation", for two layers).
-
-    Args:
-        picture (`torch.Tensor` of shape `(3, height, width)`):
-            The picture in [0, 1].
-        shares (`torch.Tensor` of shape `(layers, height, width)`):
-            Share of each layer in each pixel, in [0, 1]. The sum over layers is 1.
-
-    Returns:
-        `torch.Tensor` of shape `(layers, 3, height, width)`: the colors in [0, 1].
-    """
-    colors = _continued_colors(picture, shares)
-    everywhere = (slice(None), slice(None), slice(None))
-    _correct_mixture(picture, [(color, share[None], everywhere) for color, share in zip(colors, shares, strict=True)])
-    return colors
-
-
-def _correct_mixture(
-    picture: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor, tuple[slice, slice, slice]]]
-) -> None:
-    """
-    Change the colors of layers in place by as little as possible, so that their mixture is the picture.
-
-    Args:
-        picture (`torch.Tensor` of shape `(3, height, width)`): float in [0, 1].
-        layers: For each layer its colors `[3, rows, columns]`, its share `[1, rows, columns]`, and where it lies in
-            the picture.
-    """
-    squares = torch.full_like(picture[:1], 1e-6)
-    for _, share, here in layers:
-        squares[here] += share.square()
-    for _ in range(MIXTURE_ROUNDS):
-        missing = picture.clone()
-        for colors, share, here in layers:
-            missing[here] -= share * colors
-        missing /= squares
-        for colors, share, here in layers:
-            colors.add_(share * missing[here]).clamp_(0, 1)
-    left = picture.clone()
-    for colors, share, here in layers:
-        left[here] -= share * colors
-    impossible = (left.abs() > 1 / 512).any(dim=0, keepdim=True)
-    for colors, _, here in layers:
-        colors.copy_(torch.where(impossible[here], picture[here], colors))
-
-
-def _continued_colors(picture: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """The color of each layer, continued from its pure pixels to all others: `[layers, 3, height, width]`."""
-    purity = shares[:, None] ** PURITY
-    pictures = picture.expand(len(shares), -1, -1, -1)
-    return fill_from_behind(pictures, purity, torch.zeros_like(purity))
 
 
 class _StripResizer:
@@ -279,24 +222,16 @@ class DetailRenderer:
             `[1, height, width]`; and for each layer the box of the output that it may cover, as top, bottom, left,
             right.
         """
-        grid = _grid(backward)
+        grid = sampling_grid(backward)
         starts = F.grid_sample(self._starts, grid, "bicubic", "border", align_corners=False)
         rest = torch.cat([self._shares, self._error.expand(len(order), -1, -1, -1)], dim=1)
         shares, errors = F.grid_sample(rest, grid, "bilinear", "border", align_corners=False).split([1, 3], dim=1)
-        left_over = torch.ones_like(shares[0])
-        start, error = torch.zeros_like(starts[0]), torch.zeros_like(starts[0])
-        weight = torch.zeros_like(left_over)
-        boxes = [(0, 0, 0, 0)] * len(order)
-        for layer in order:
-            share = torch.minimum(shares[layer], left_over)
-            boxes[layer] = _box(share[0] > SMALLEST_SHARE, self.output_size, margin=2)
-            start += share * starts[layer]
-            error += share * errors[layer]
-            weight += share * known[layer]
-            left_over = left_over - share
-        # What no layer covers shows layer 0, continued behind the others.
-        start += left_over * starts[0]
-        return _blurred(start.clamp(0, 1)) + error, weight + left_over * known[0], boxes
+        visible, left_over = stack_layers(shares, order)
+        boxes = [_box(share[0] > SMALLEST_SHARE, self.output_size, margin=2) for share in visible]
+        start = composite(starts, visible, left_over).clamp(0, 1)
+        error = (visible * errors).sum(dim=0)
+        weight = (visible * known[:, None]).sum(dim=0) + left_over * known[0]
+        return _blurred(start) + error, weight, boxes
 
     def _carried(
         self,
@@ -348,7 +283,7 @@ class DetailRenderer:
         height, width = self.output_size
         zoom = min(FILL_SIZE / max(height, width), 1)
         small = (max(round(height * zoom), 1), max(round(width * zoom), 1))
-        continued = _continued_colors(_resized(picture, small), _resized(shares, small))
+        continued = continued_colors(_resized(picture, small), _resized(shares, small))
         to_output = _StripResizer(small, self.output_size, "bilinear", self.device)
         share_to_output = _StripResizer((shares.shape[1], shares.shape[2]), self.output_size, "bilinear", self.device)
 
@@ -370,7 +305,7 @@ class DetailRenderer:
                 share = share_to_output.rows(shares[layer : layer + 1], first, last)[:, :, left:right]
                 layers.append((color, share, (slice(None), slice(first - top, last - top), slice(left, right))))
                 targets.append((color_planes[layer][:, rows], share_planes[layer][:, rows]))
-            _correct_mixture(_as_float(picture[:, top:bottom]), layers)
+            correct_mixture(_as_float(picture[:, top:bottom]), layers)
             for (color_target, share_target), (color, share, _) in zip(targets, layers, strict=True):
                 color_target.copy_(_as_dtype(color, picture.dtype))
                 share_target.copy_(_as_dtype(share, torch.uint8))
@@ -401,14 +336,6 @@ def _blurred(image: torch.Tensor) -> torch.Tensor:
     taps = taps / taps.sum()
     padded = F.pad(image[:, None], (2, 2, 2, 2), mode="replicate")
     return F.conv2d(F.conv2d(padded, taps.view(1, 1, 5, 1)), taps.view(1, 1, 1, 5))[:, 0]
-
-
-def _grid(flow: torch.Tensor) -> torch.Tensor:
-    """Positions for `grid_sample` that flow `[B, 2, H, W]` in cells of its grid leads to: `[B, H, W, 2]`."""
-    height, width = flow.shape[2:]
-    x = torch.arange(width, device=flow.device) + flow[:, 0]
-    y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
-    return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
 
 
 def _look_up(image: torch.Tensor, x: torch.Tensor, y: torch.Tensor, mode: str) -> torch.Tensor:

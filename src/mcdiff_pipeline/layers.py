@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 
 from .flow import (
+    MIN_COVERAGE,
     accumulate_flow,
     backward_warp,
     fill_from_behind,
     flow_magnitude,
+    forward_splat,
     invert_flow,
     resize_flow,
-    splat_image,
 )
+from .layer_colors import composite, sampling_grid, separate_colors, stack_layers
 from .regions import Region
 from .similarity import (
     compose_similarities,
@@ -36,13 +38,6 @@ from .similarity import (
 
 # A layer whose median motion since frame 0 is below this, in latent cells, stands still.
 STILL = 0.25
-
-# A pixel belongs to a layer alone from this share on. Colors are taken from such pixels only.
-PURE_SHARE = 0.95
-
-# Width of the band around an outline, in parts of the shorter side of the image, from which no color is taken to fill
-# what a region uncovers: outlines are rarely exact, and the color of the region would stay behind as a ghost.
-OUTLINE_BAND = 0.008
 
 # A point belongs to a region rather than to no region also if their shares of its pixel differ by this much.
 REGION_BONUS = 0.1
@@ -300,10 +295,17 @@ class Layers:
         """
         if not self.accumulated_flow.any():
             return self.shares
-        backward, known = self.backward_flow(self.size)
-        start = self.shares * opacity_per_share(self.shares, self.front_to_back)
-        alpha = known * sample(start[:, :, None], backward)[:, :, 0]
-        return alpha * transmittance(alpha, self.front_to_back)
+        backward, _ = self.backward_flow(self.size)
+        shares = sample(self.shares[:, :, None], backward) * comes_from_inside(backward)[:, :, None]
+        orders = self.front_to_back.tolist()
+        return torch.stack([stack_layers(*one)[0][:, 0] for one in zip(shares, orders, strict=True)])
+
+    def visible_on(self, grid: tuple[int, int]) -> torch.Tensor:
+        """[`Layers.visible`] on a grid of (height, width) cells, `[B, L, height, width]`; they sum to 1, since what is
+        uncovered counts to layer 0."""
+        visible = resize_shares(self.visible, grid)
+        uncovered = (1 - visible.sum(dim=1, keepdim=True)).clamp_min(0)
+        return torch.cat([visible[:, :1] + uncovered, visible[:, 1:]], dim=1)
 
     def carry(self, image: torch.Tensor) -> torch.Tensor:
         """
@@ -321,18 +323,47 @@ class Layers:
         size = (image.shape[2], image.shape[3])
         if not self.accumulated_flow.any():
             return image
+        backward, _ = self.backward_flow(size)
         shares = resize_shares(self.shares, size)
-        colors = separate_colors(image, shares)
-        backward, known = self.backward_flow(size)
-        # layer 0 is complete, the colors of regions are those of their shares
-        opacity = opacity_per_share(shares, self.front_to_back)[:, :, None]
-        colors = torch.cat([colors, shares[:, :, None]], dim=2)
-        moved = known[:, :, None] * sample(colors * opacity, backward)
-        alpha = moved[:, :, -1]
-        through = transmittance(alpha, self.front_to_back)
-        scene = splat_image(colors[:, 0, :-1], self.forward_flow(size)[:, 0], self.cell)
-        regions = (through[:, 1:, None] * moved[:, 1:, :-1]).sum(dim=1)
-        return regions + (1 - (alpha * through)[:, 1:].sum(dim=1, keepdim=True)) * scene
+        moved = sample(shares[:, :, None], backward) * comes_from_inside(backward)[:, :, None]
+        carried = []
+        for index, order in enumerate(self.front_to_back.tolist()):
+            colors = separate_colors(image[index], shares[index])
+            grid = sampling_grid(backward[index])
+            colors = F.grid_sample(colors, grid, "bicubic", "border", align_corners=False)
+            carried.append(composite(colors, *stack_layers(moved[index], order)))
+        return torch.stack(carried).clamp(0, 1)
+
+    def splat_latents(
+        self, latents: torch.Tensor, motion: LayerMotion, following: Self
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Splat latents of the current frame, each layer along its own flow.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`):
+                Scaled latents.
+            motion (`LayerMotion`):
+                The motion to the next frame.
+            following (`Layers`):
+                The layers at the next frame; their order counts.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: the moved latents, 0 in holes, and their coverage
+            `(batch_size, 1, height / f, width / f)`, at most 1.
+        """
+        visible = self.visible_on(self.grid)[:, :, None]
+        payload = torch.cat([visible * latents[:, None].float(), visible], dim=2)
+        moved, coverage = forward_splat(payload.flatten(0, 1), motion.flow.flatten(0, 1))
+        moved = (moved * coverage).unflatten(0, visible.shape[:2])
+        share = moved[:, :, -1:]
+        colors = moved[:, :, :-1] / share.clamp_min(MIN_COVERAGE)
+        splatted, covered = [], []
+        for index, order in enumerate(following.front_to_back.tolist()):
+            seen, left_over = stack_layers(share[index], order)
+            covered.append(1 - left_over)
+            splatted.append((seen * colors[index]).sum(dim=0) / covered[-1].clamp_min(MIN_COVERAGE))
+        return torch.stack(splatted).to(latents.dtype), torch.stack(covered).to(latents.dtype)
 
     # Strokes
 
@@ -468,75 +499,3 @@ def extend_flow(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     filled = fill_from_behind(flow.flatten(0, 1), known, torch.zeros_like(known))
     filled = torch.where(known.amax(dim=(2, 3), keepdim=True) > 0, filled, 0.0)
     return filled.unflatten(0, flow.shape[:2])
-
-
-def opacity_per_share(shares: torch.Tensor, front_to_back: torch.Tensor) -> torch.Tensor:
-    """
-    Factor from the share that a layer has of a pixel in frame 0 to its opacity there.
-
-    Layers that share a pixel hide each other: the nearest is as opaque as its share, and the farthest, which continues
-    behind the others, is opaque. With this factor, frame 0 shows each layer by exactly its share.
-
-    Args:
-        shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
-            Share of each pixel that belongs to each layer; they sum to 1.
-        front_to_back (`torch.Tensor` of shape `(batch_size, layers)`, int64):
-            The layers from the nearest to the farthest.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, layers, height, width)`, from 1 up.
-    """
-    order = front_to_back[:, :, None, None].expand_as(shares)
-    in_order = shares.gather(1, order)
-    rest = 1 - in_order.cumsum(dim=1) + in_order
-    return torch.zeros_like(shares).scatter(1, order, 1 / rest.clamp_min(1e-3))
-
-
-def transmittance(alpha: torch.Tensor, front_to_back: torch.Tensor) -> torch.Tensor:
-    """
-    How much of each layer is seen through the layers in front of it.
-
-    Args:
-        alpha (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
-            How much of each pixel each layer covers, in [0, 1].
-        front_to_back (`torch.Tensor` of shape `(batch_size, layers)`, int64):
-            The layers from the nearest to the farthest.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, layers, height, width)`, in [0, 1].
-    """
-    order = front_to_back[:, :, None, None].expand_as(alpha)
-    through = (1 - alpha.gather(1, order)).cumprod(dim=1)
-    through = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
-    return torch.zeros_like(alpha).scatter(1, order, through)
-
-
-def separate_colors(image: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """
-    The colors of each layer alone, without those of the layers that it shares pixels with.
-
-    Layer 0 is continued behind the regions from its surroundings, except from a band along the outlines. What regions
-    add to a mixed pixel is what is missing when that continuation is seen through them (the matting equation). Regions
-    that share a pixel have the same color there.
-
-    Args:
-        image (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
-            The image, in [0, 1].
-        shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
-            Share of each pixel that belongs to each layer.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, layers, 3, height, width)`: the continued layer 0, and the colors of each
-        region times its shares.
-    """
-    scene = shares[:, :1]
-    band = max(round(OUTLINE_BAND * min(image.shape[2:])), 1)
-    foreign = F.max_pool2d((scene < PURE_SHARE).to(image.dtype), 2 * band + 1, stride=1, padding=band)
-    # a scene that is all outline keeps its mixed colors
-    known = torch.where(foreign.amin(dim=(2, 3), keepdim=True) < 1, 1 - foreign, scene)
-    behind = fill_from_behind(image, known, torch.zeros_like(known))
-    behind = torch.where(scene >= PURE_SHARE, image, behind)[:, None]
-    share, scene_share = shares[:, 1:, None], shares[:, :1, None]
-    of_regions = share / (1 - scene_share).clamp_min(1e-6)
-    regions = ((image[:, None] - scene_share * behind) * of_regions).clamp_min(0).minimum(share)
-    return torch.cat([behind, regions], dim=1)

@@ -320,9 +320,7 @@ class MotionCompleter:
 
     def _composite(self, layers: Layers, flow: torch.Tensor) -> torch.Tensor:
         """One flow field `[B, 2, h, w]` of what is seen; what is uncovered moves with layer 0."""
-        visible = resize_shares(layers.visible, (flow.shape[3], flow.shape[4]))
-        uncovered = (1 - visible.sum(dim=1, keepdim=True)).clamp_min(0)
-        visible = torch.cat([visible[:, :1] + uncovered, visible[:, 1:]], dim=1)
+        visible = layers.visible_on((flow.shape[3], flow.shape[4]))
         return (visible[:, :, None] * flow).sum(dim=1)
 
 

@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .call_inputs import CallInputs, RegionsInput, StrokesInput
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
-from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file names
+from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file imports
 from .flow import to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
@@ -40,8 +40,11 @@ from .input_checks import (
     reads_text,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
+from .layer_colors import separate_colors  # noqa: F401
+from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
+from .regions import Region  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
 from .similarity import fit_similarity  # noqa: F401
 from .strokes import Stroke, strokes_at_size

@@ -30,6 +30,7 @@ MODULES = (
     "image_processor",
     "input_checks",
     "latent_codec",
+    "layer_colors",
     "layers",
     "model_files",
     "motion_completion",
