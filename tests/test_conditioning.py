@@ -207,7 +207,8 @@ def test_where_something_is_uncovered_no_condition_shows_what_has_left():
     assert torch.equal(splatted[uncovered], start[uncovered])
     assert not hole[uncovered].any()
     assert torch.equal(previous[..., 2:], state.latents[..., 2:])
-    assert torch.equal(splatted[..., 2:], splat_latents(state.latents, flow)[0][..., 2:])
+    expected, _ = layers.splat_latents(state.latents, motion.layers, layers.advance(motion.layers))
+    assert torch.equal(splatted[..., 2:], expected[..., 2:])
     assert found.seen is None  # G does not denoise the difference from the start picture
 
 
