@@ -265,6 +265,11 @@ class FrameConditioner:
         """Names of the conditions that are made of dense flow. Without any, G needs no F."""
         return [name for name in self.names if "dense_flow" in CONDITIONS[name].reads]
 
+    @property
+    def keeps_seen(self) -> bool:
+        """Whether G changes only what is uncovered, where there are layers; see [`from_difference`]."""
+        return self.residual_condition == "start_picture"
+
     def build(self, state: RolloutState, motion: Motion, vae: Autoencoder | None = None) -> FrameConditions:
         """
         Build the conditions of one step. They are differentiable with respect to the flow.
@@ -299,7 +304,7 @@ class FrameConditioner:
             base=None if self.residual_condition is None else built[self.residual_condition],
             accumulated_flow=accumulated_flow,
             layers=step.layers,
-            seen=step.seen if self.residual_condition == "start_picture" else None,
+            seen=step.seen if self.keeps_seen else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
