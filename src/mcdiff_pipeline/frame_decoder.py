@@ -28,10 +28,13 @@ class FrameDecoder:
             Whether the model has the condition `start_picture`.
         with_detail (`bool`):
             Whether to give back the detail of the given image.
+        keeps_seen (`bool`):
+            Whether the model changes only what is uncovered, where there are layers; see
+            [`~mcdiff_pipeline.conditioning.FrameConditioner.from_difference`].
     """
 
-    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool):
-        self.vae, self.is_carried, self.with_detail = vae, is_carried, with_detail
+    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool, keeps_seen: bool):
+        self.vae, self.is_carried, self.with_detail, self.keeps_seen = vae, is_carried, with_detail, keeps_seen
         self._renderers: list[DetailRenderer] = []  # of each image
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
@@ -80,7 +83,10 @@ class FrameDecoder:
             backward, known = invert_flow(resize_flow(state.accumulated_flow, size), cell)
             backward, orders = backward[:, None], [[0]] * len(decoded)
             known = known * comes_from_inside(backward)
-        frames = zip(self._renderers, decoded, backward, known, orders, strict=True)
+        unchanged: Sequence[torch.Tensor | None] = [None] * len(decoded)
+        if layers is not None and self.keeps_seen:
+            unchanged = list(layers.visible.sum(dim=1, keepdim=True).clamp(max=1))
+        frames = zip(self._renderers, decoded, backward, known, orders, unchanged, strict=True)
         return torch.stack([renderer.render(*inputs) for renderer, *inputs in frames])
 
     def _make_renderers(self, state: RolloutState) -> list[DetailRenderer]:

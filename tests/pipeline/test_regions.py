@@ -8,6 +8,7 @@ from PIL import Image
 
 from mcdiff_pipeline import MCDiffPipeline, Motion, Region, RolloutState, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import flow_magnitude
+from mcdiff_pipeline.layers import resize_shares
 from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
 from support.tiny_models import make_flow_completion, make_pipeline
 
@@ -256,6 +257,17 @@ def test_given_flow_moves_the_layers(image):
         moved = pipe.step(state, **given).layers.forward_flow((HEIGHT, WIDTH))
         assert moved[0, 1, :, 12, 14].tolist() == pytest.approx([8, 0], abs=0.05)
         assert moved[0, 2].abs().max() < 1e-4
+
+
+def test_model_paints_only_what_is_uncovered(image):
+    pipe = make_pipeline(START_PICTURE, residual_condition="start_picture")
+    start = pipe.start(image, **SIZE, regions=[Region(MASK, rigid=True)])
+    pull = Stroke([(10, 10), (22, 10)], end_frame=1)
+    one, other = (pipe.step(start, [pull, HOLD], noise=torch.randn(1, 4, 10, 12, generator=seeded(s))) for s in (0, 1))
+    painted = (one.latents - other.latents).abs().amax(dim=1)[0]
+    seen = resize_shares(one.layers.visible, (10, 12)).sum(dim=1)[0]
+    assert painted[seen > 0.999].max() < 1e-5
+    assert painted[seen < 0.5].min() > 1e-3
 
 
 def test_guidance_works_with_layers(image):
