@@ -11,7 +11,7 @@ SEGMENTER := $(VENV)/segmenter
 # What the tests and the programs find by their environment.
 MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)/$(SEGMENTER)"
 
-EXAMPLE ?= balancing
+EXAMPLE ?= citrus
 
 # The version of diffusers for `make test-diffusers-main`, as a requirement of pip.
 DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
