@@ -10,7 +10,10 @@ import torch
 from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 from mcdiff_pipeline.flow import splat_image, splat_latents
 from mcdiff_pipeline.latent_codec import encode_images
+from mcdiff_pipeline.layers import LayerMotion, Layers
+from mcdiff_pipeline.regions import Region
 from mcdiff_pipeline.rollout import Motion, RolloutState
+from mcdiff_pipeline.similarity import identity_similarity
 from support.pipeline_runs import seeded
 from support.tiny_models import FULL_CONDITIONING, make_vae
 
@@ -181,6 +184,32 @@ def test_unknown_repeated_or_missing_names_are_refused(names):
     message = re.escape(f"`conditioning` is {list(names)}, but") + r".* each once, out of \['previous_frame', "
     with pytest.raises(ValueError, match=message):
         make_conditioner(*names)
+
+
+# With layers
+
+
+def test_where_something_is_uncovered_no_condition_shows_what_has_left():
+    """The two columns of cells on the left move right by two cells."""
+    mask = torch.zeros(24, 32)
+    mask[:, :8] = 1
+    layers = Layers.begin([[Region(mask)]], [(24, 32)], (24, 32), flow_of(0, 0))
+    moved = torch.zeros(1, 2, 2, 6, 8)
+    moved[:, 1, 0] = 2
+    flow = torch.cat([moved[:, 1, :, :, :2], moved[:, 0, :, :, 2:]], dim=-1)
+    motion = Motion(flow, layers=LayerMotion(moved, identity_similarity(1, 2)))
+    state = make_state(start_image=torch.rand(1, 3, 24, 32, generator=seeded()), layers=layers)
+    conditioner = make_conditioner("previous_frame", "splatted_frame", "hole_mask", "start_picture")
+    found = conditioner.build(state, motion, make_vae())
+    previous, splatted, hole, start = found.tensor.split([4, 4, 1, 4], dim=1)
+    uncovered = (slice(None), slice(None), slice(None), slice(0, 2))
+    assert torch.equal(previous[uncovered], start[uncovered])
+    assert torch.equal(splatted[uncovered], start[uncovered])
+    assert not hole[uncovered].any()
+    assert torch.equal(previous[..., 2:], state.latents[..., 2:])
+    expected, _ = layers.splat_latents(state.latents, motion.layers, layers.advance(motion.layers))
+    assert torch.equal(splatted[..., 2:], expected[..., 2:])
+    assert found.seen is None  # G does not denoise the difference from the start picture
 
 
 # The difference that G denoises

@@ -69,6 +69,15 @@ class TestOneLayer:
         frame = renderer_of(picture, reconstruction).render(reconstruction, backward, known)
         assert torch.equal(in_8_bits(frame)[:, :-4, 8:], picture[:, 4:, :-8].float())
 
+    def test_where_the_model_changed_nothing_the_decoded_frame_does_not_count(self):
+        picture, reconstruction = random_picture(128, 192), torch.rand(3, *WORKING)
+        unchanged = torch.zeros(1, *WORKING)
+        unchanged[:, :, :24] = 1
+        renderer, decoded = renderer_of(picture, reconstruction), torch.rand(3, *WORKING)
+        frame = renderer.render(decoded, *still(), unchanged=unchanged)
+        assert torch.equal(in_8_bits(frame)[:, :, :80], picture[:, :, :80].float())
+        torch.testing.assert_close(frame[:, :, 112:], renderer.render(decoded, *still())[:, :, 112:])
+
     def test_unknown_pixels_show_the_decoded_frame(self):
         picture, reconstruction = random_picture(128, 192), torch.rand(3, *WORKING)
         decoded = smooth_picture(*WORKING)

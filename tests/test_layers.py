@@ -184,7 +184,7 @@ def test_layer_at_a_point():
     moved = layers.advance(moving(layers, layer_1=(16.0, 0.0)))
     assert moved.layer_at(0, 3, (0, 0), (30.5, 10.5)) == 1  # begins now: where things are now
     assert moved.layer_at(0, 0, (10.5, 10.5), (0, 0)) == 1
-    assert moved.layer_at(0, 3, (-50, -50), (-50, 90)) == 0  # the nearest pixel
+    assert moved.layer_at(0, 3, (-50, -50), (-50, 90)) == 0  # outside the image
 
 
 def test_layer_of_a_stroke_is_remembered():

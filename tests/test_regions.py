@@ -11,6 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
 from mcdiff_pipeline import Region, Stroke
+from mcdiff_pipeline.layers import Layers
 from mcdiff_pipeline.regions import check_regions, layer_shares, region_at, regions_of
 from mcdiff_pipeline.strokes import resolve_region
 
@@ -388,15 +389,15 @@ def test_shares_of_a_pixel_sum_to_one_and_the_later_region_is_in_front():
     soft = torch.linspace(0, 1, WIDTH).repeat(HEIGHT, 1)
     regions = [Region(half_mask()), Region(polygon=circle(16, 12, 8)), Region(soft)]
     shares = layer_shares(regions, HEIGHT, WIDTH)
-    assert shares.shape == (4, HEIGHT, WIDTH) and shares.dtype == torch.float32
-    torch.testing.assert_close(shares.sum(dim=0), torch.ones(HEIGHT, WIDTH))
-    assert torch.equal(shares[3], soft)
-    assert shares[2, 12, 16] == pytest.approx(1 - soft[12, 16].item())
-    assert shares[0, 2, 3] == 0 and shares[0, 2, 25] == pytest.approx(1 - soft[2, 25].item())
+    assert shares.shape == (4, HEIGHT, WIDTH) and shares.dtype == torch.uint8
+    assert torch.equal(shares.sum(dim=0), torch.full((HEIGHT, WIDTH), 255))
+    assert torch.equal(shares[3], (255 * soft).round().to(torch.uint8))
+    assert shares[2, 12, 16] == 255 - shares[3, 12, 16]
+    assert shares[0, 2, 3] == 0 and shares[0, 2, 25] == 255 - shares[3, 2, 25]
 
 
 def test_without_regions_everything_belongs_to_none():
-    assert torch.equal(layer_shares([], 3, 4), torch.ones(1, 3, 4))
+    assert (layer_shares([], 3, 4) == 255).all()
 
 
 def test_regions_with_a_common_outline_leave_no_seam_at_any_size():
@@ -404,17 +405,24 @@ def test_regions_with_a_common_outline_leave_no_seam_at_any_size():
     labels[:, 13:] = 2
     regions = regions_of(labels, HEIGHT, WIDTH)
     for size in ((5, 7), (HEIGHT, WIDTH), (50, 70)):
-        assert layer_shares(regions, *size)[0].abs().max() < 1e-6
+        assert layer_shares(regions, *size)[0].max() == 0
 
 
-def test_region_at_a_point_has_the_largest_share_of_its_pixel():
+def test_region_at_a_point_is_the_layer_that_a_stroke_acts_in():
     regions = [Region(half_mask()), Region(polygon=circle(16, 12, 8)), Region(polygon=box(20, 2, 22, 4.4))]
-    shares = layer_shares(regions, HEIGHT, WIDTH)
+    size = (HEIGHT, WIDTH)
+    layers = Layers.begin([regions], [size], size, torch.zeros(1, 2, HEIGHT // 4, WIDTH // 4))
     for row in range(HEIGHT):
         for column in range(WIDTH):
-            assert region_at(regions, column + 0.3, row + 0.9, HEIGHT, WIDTH) == shares[:, row, column].argmax()
-    for x, y in ((-0.1, 3), (3, -1), (WIDTH, 3), (3, HEIGHT)):
-        assert region_at(regions, x, y, HEIGHT, WIDTH) == 0
+            point = (column + 0.3, row + 0.9)
+            assert region_at(regions, *point, *size) == layers.layer_at(0, 0, point, point)
+    for x, y in ((-0.1, 3), (3, -1), (WIDTH + 1, 3), (3, HEIGHT + 1)):
+        assert region_at(regions, x, y, HEIGHT, WIDTH) == layers.layer_at(0, 0, (x, y), (x, y)) == 0
+
+
+def test_stroke_on_an_outline_belongs_to_the_region_unless_it_covers_much_less():
+    regions = [Region(np.array([[0.46, 0.44], [0.0, 1.0]], np.float32))]
+    assert [region_at(regions, x + 0.5, 0.5, 2, 2) for x in (0, 1)] == [1, 0]
 
 
 # Regions that strokes name

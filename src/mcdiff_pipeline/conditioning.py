@@ -17,6 +17,10 @@ from .layers import Layers, resize_shares
 from .rollout import Motion, RolloutState
 
 
+# A cell of which less than this share shows frame 0 is uncovered.
+UNCOVERED = 0.75
+
+
 @dataclass(frozen=True)
 class FrameConditions:
     """
@@ -32,7 +36,8 @@ class FrameConditions:
         layers (`Layers`, *optional*):
             The layers at the next frame, if the state has layers.
         seen (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
-            Share of each latent cell of the next frame in which frame 0 is still to be seen; None if G may change all.
+            Share of each latent cell of the next frame in which frame 0 is still to be seen; only with layers, if G
+            denoises the difference from `start_picture`. None if G may change everything.
     """
 
     tensor: torch.Tensor
@@ -45,8 +50,18 @@ class FrameConditions:
 class _Step:
     """What the builders of conditions read. Intermediate results that several of them need are computed once."""
 
-    def __init__(self, state: RolloutState, motion: Motion, *, cell: int, flow_scale: float, vae: Autoencoder | None):
+    def __init__(
+        self,
+        state: RolloutState,
+        motion: Motion,
+        *,
+        cell: int,
+        flow_scale: float,
+        vae: Autoencoder | None,
+        is_carried: bool,
+    ):
         self.state, self.motion, self.cell, self.flow_scale, self.vae = state, motion, cell, flow_scale, vae
+        self.is_carried = is_carried  # whether `start_picture` is one of the conditions
 
     @property
     def flow(self) -> torch.Tensor:
@@ -74,21 +89,34 @@ class _Step:
             return self.state.layers.splat_latents(self.state.latents, self.motion.layers, self.layers)
         return splat_latents(self.state.latents, self.flow)
 
-    @property
+    @cached_property
     def seen(self) -> torch.Tensor | None:
-        if self.layers is None:
+        """Share of each cell `[B, 1, h, w]` in which frame 0 is still to be seen, if layers tell it."""
+        if self.layers is None or not self.is_carried:
             return None
         return resize_shares(self.layers.visible, self.layers.grid).sum(dim=1, keepdim=True).clamp(max=1)
+
+    def without_what_left(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents with the start picture where something is uncovered, so that G does not paint what has left."""
+        return latents if self.seen is None else torch.where(self.seen < UNCOVERED, self.start_picture, latents)
+
+    def previous_frame(self) -> torch.Tensor:
+        return self.without_what_left(self.state.latents)
+
+    def splatted_frame(self) -> torch.Tensor:
+        return self.without_what_left(self.splatted_latents[0])
 
     def dense_flow(self) -> torch.Tensor:
         return self.flow / self.flow_scale
 
     def hole_mask(self) -> torch.Tensor:
-        return 1 - self.splatted_latents[1].clamp(max=1)
+        holes = 1 - self.splatted_latents[1].clamp(max=1)
+        return holes if self.seen is None else torch.where(self.seen < UNCOVERED, 0.0, holes)
 
     def start_frame(self) -> torch.Tensor:
         return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
 
+    @cached_property
     def start_picture(self) -> torch.Tensor:
         image = _given(self.state.start_image, "start image")
         if self.layers is not None:
@@ -129,10 +157,12 @@ class _Condition:
 # The conditions by name. Names are part of the file format: `conditioning` in model_index.json lists them. They are
 # always built in this order, so that gradients with respect to the flow are summed in one order.
 CONDITIONS = {
-    "previous_frame": _Condition(lambda step: step.state.latents),
-    "start_picture": _Condition(_Step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")),
+    "previous_frame": _Condition(_Step.previous_frame),
+    "start_picture": _Condition(
+        lambda step: step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")
+    ),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
-    "splatted_frame": _Condition(lambda step: step.splatted_latents[0], reads=("dense_flow",)),
+    "splatted_frame": _Condition(_Step.splatted_frame, reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
     "start_frame": _Condition(_Step.start_frame, reads=("dense_flow", "accumulated_flow")),
     "sparse_flow": _Condition(_Step.sparse_flow, channels=3, reads=("sparse_flow",)),
@@ -147,7 +177,8 @@ class FrameConditioner:
 
     - `previous_frame`: the latent of the current frame, as in the paper.
     - `dense_flow`: the flow, in units of `flow_scale` latent cells, as in the paper.
-    - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes.
+    - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes. With regions,
+      each layer along its own flow; see [`~mcdiff_pipeline.layers.Layers.splat_latents`].
     - `hole_mask`: 1 - coverage, at least 0: 1 where nothing was splatted to, 0 where the coverage is 1 or more.
     - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
     - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
@@ -156,6 +187,10 @@ class FrameConditioner:
       the image follows its own flow; see [`~mcdiff_pipeline.layers.Layers.carry`].
     - `sparse_flow`: the strokes themselves: displacements in units of `flow_scale` latent cells, 0 where nothing is
       specified, and the mask.
+
+    With regions and `start_picture`, the latents of `previous_frame` and `splatted_frame` are replaced by
+    `start_picture` where something is uncovered, and `hole_mask` is 0 there. Otherwise G takes what it paints there
+    from the thing that has left.
 
     Args:
         conditioning (`Sequence[str]`):
@@ -232,6 +267,11 @@ class FrameConditioner:
         """Names of the conditions that are made of dense flow. Without any, G needs no F."""
         return [name for name in self.names if "dense_flow" in CONDITIONS[name].reads]
 
+    @property
+    def keeps_seen(self) -> bool:
+        """Whether G changes only what is uncovered, where there are layers; see [`from_difference`]."""
+        return self.residual_condition == "start_picture"
+
     def build(self, state: RolloutState, motion: Motion, vae: Autoencoder | None = None) -> FrameConditions:
         """
         Build the conditions of one step. They are differentiable with respect to the flow.
@@ -249,9 +289,17 @@ class FrameConditioner:
         Returns:
             `FrameConditions`: the conditions, in the dtype of `state.latents`.
         """
-        step = _Step(state, motion, cell=self.cell, flow_scale=self.flow_scale, vae=vae)
-        carries = state.start_image is not None
-        accumulated_flow = step.accumulated_flow if self.needs_accumulated_flow or carries else None
+        step = _Step(
+            state,
+            motion,
+            cell=self.cell,
+            flow_scale=self.flow_scale,
+            vae=vae,
+            is_carried="start_picture" in self.names,
+        )
+        # a state with a start image needs it for F or to be shown, even if no condition does
+        needs_accumulated_flow = self.needs_accumulated_flow or state.start_image is not None
+        accumulated_flow = step.accumulated_flow if needs_accumulated_flow else None
         names = [name for name in CONDITIONS if name in self.names]
         built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}
         return FrameConditions(
@@ -259,7 +307,7 @@ class FrameConditioner:
             base=None if self.residual_condition is None else built[self.residual_condition],
             accumulated_flow=accumulated_flow,
             layers=step.layers,
-            seen=step.seen if self.residual_condition == "start_picture" else None,
+            seen=step.seen if self.keeps_seen else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
@@ -270,11 +318,12 @@ class FrameConditioner:
         self, difference: torch.Tensor, base: torch.Tensor | None, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        Converts what G denoised to scaled latents of a frame; the inverse of [`FrameConditioner.to_difference`].
+        Converts what G denoised to scaled latents of a frame; without `seen`, the inverse of
+        [`FrameConditioner.to_difference`].
 
         With layers, the carried start picture is exact where frame 0 is still to be seen, so G changes only the rest.
-        Otherwise what it paints where something is uncovered spreads with each frame, and things lose their detail.
-        `base` and `seen` are fields of the [`FrameConditions`].
+        Otherwise what it paints in uncovered places spreads with each frame, and things lose their detail. `base` and
+        `seen` are fields of the [`FrameConditions`].
         """
         if base is None:
             return difference

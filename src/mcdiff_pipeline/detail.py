@@ -169,6 +169,7 @@ class DetailRenderer:
         backward: torch.Tensor,
         known: torch.Tensor,
         order: Sequence[int] | None = None,
+        unchanged: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Make a frame.
@@ -178,11 +179,14 @@ class DetailRenderer:
                 The frame that the model made, in [0, 1].
             backward (`torch.Tensor` of shape `(layers, 2, height, width)`):
                 For each pixel of the frame, where it comes from in the start picture if it belongs to the layer, in
-                pixels of the working size; see [`invert_flow`].
+                pixels of the working size; see [`~mcdiff_pipeline.flow.invert_flow`].
             known (`torch.Tensor` of shape `(layers, height, width)`):
                 How far this is known, in [0, 1].
             order (`Sequence[int]`, *optional*):
                 The layers from front to back. None: from the last to layer 0.
+            unchanged (`torch.Tensor` of shape `(1, height, width)`, *optional*):
+                Share of each pixel of the frame, in [0, 1], in which the model left the picture that was carried along
+                as it is. What was decoded is its reconstruction there, which needs no estimate.
 
         Returns:
             `torch.Tensor` of shape `(3, output_height, output_width)`, float32 in [0, 1].
@@ -196,6 +200,8 @@ class DetailRenderer:
         known = known.to(self.device).float()
 
         reconstruction, weight, boxes = self._at_working_size(backward, known, order)
+        if unchanged is not None:
+            reconstruction = torch.lerp(reconstruction, decoded, unchanged.to(self.device).float())
         change = (decoded - reconstruction).abs().mean(dim=0, keepdim=True)
         change = box_mean(change[None], CHANGE_WIDTH)[0]
         weight = weight * (-(change / CHANGE_SCALE).square()).exp()

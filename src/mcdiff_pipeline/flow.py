@@ -39,9 +39,8 @@ TORN_WEIGHT = 0.02
 # flow in frame 1: .024 at 1, .022 at 3, .019 at 10; with F's flow, still pixels of frame 6 lose 0.2 dB at 3 and 0.6 dB
 # at 10.
 INVERSION_SHARPNESS = 3.0
-# Width of the box, in cells, in which coverage is averaged, and the mean coverage at which a
-# cell starts to be known, and is fully known. By eye: without the average, or in a box of 3, stretched limbs show
-# ripples.
+# Width of the box, in pixels, in which coverage is averaged, and the mean coverage at which a pixel starts to be
+# known, and is fully known. By eye: without the average, or in a box of 3, stretched limbs show ripples.
 INVERSION_WIDTH = 5
 INVERSION_COVERAGE = (0.1, 0.5)
 

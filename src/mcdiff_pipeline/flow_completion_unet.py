@@ -2,8 +2,9 @@
 """F of MCDiff (arXiv 2304.14404): a UNet that completes a few strokes to dense flow, by regression."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -224,8 +225,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             cell that people and objects cover. The flows are mixed by this share (layers of motion, Wang and Adelson
             1994), so flow can be smooth on a body and end at its outline.
         sample_size (`int`, *optional*):
-            Latent cells along one side of the square grid that the model was trained at. The model runs at any size;
-            this declares the size that it knows.
+            Latent cells along one side of the square grid that the model was trained at. The model itself runs at any
+            size; the pipeline runs it at about this area, whatever the working size. None: at the working size.
         reads_regions (`bool`, defaults to `False`):
             Whether the model reads regions, as further input channels ([`region_channels`]).
         fits_regions (`bool`, defaults to `False`):
@@ -289,44 +290,11 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             "attention_head_dim": attention_head_dim,
             "dropout": dropout,
         }
-        self.down_blocks = nn.ModuleList()
+        self.down_blocks = _make_down_blocks(down_block_types, block_out_channels, layers_per_block, block_arguments)
+        self.mid_block = UNetMidBlock2D(in_channels=block_out_channels[-1], **block_arguments)
+        self.up_blocks = _make_up_blocks(up_block_types, block_out_channels, layers_per_block, block_arguments)
+
         channels = block_out_channels[0]
-        for level, block_type in enumerate(down_block_types):
-            is_coarsest = level == len(block_out_channels) - 1
-            self.down_blocks.append(
-                get_down_block(
-                    block_type,
-                    num_layers=layers_per_block,
-                    in_channels=channels,
-                    out_channels=block_out_channels[level],
-                    add_downsample=not is_coarsest,
-                    downsample_padding=1,
-                    downsample_type=None if is_coarsest else "conv",
-                    **block_arguments,
-                )
-            )
-            channels = block_out_channels[level]
-
-        self.mid_block = UNetMidBlock2D(in_channels=channels, **block_arguments)
-
-        self.up_blocks = nn.ModuleList()
-        coarse_to_fine = tuple(reversed(block_out_channels))
-        for level, block_type in enumerate(up_block_types):
-            is_finest = level == len(block_out_channels) - 1
-            self.up_blocks.append(
-                get_up_block(
-                    block_type,
-                    num_layers=layers_per_block + 1,
-                    in_channels=coarse_to_fine[min(level + 1, len(coarse_to_fine) - 1)],
-                    out_channels=coarse_to_fine[level],
-                    prev_output_channel=channels,
-                    add_upsample=not is_finest,
-                    upsample_type=None if is_finest else "conv",
-                    **block_arguments,
-                )
-            )
-            channels = coarse_to_fine[level]
-
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels, eps=1e-5)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(channels, 5 if separate_foreground else 2, kernel_size=3, padding=1)
@@ -544,3 +512,53 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`regions`, `region_sparse_flow` and `region_mask` have the shapes {list(shapes.values())}, "
                 f"but {list(needed.values())} are needed: give all three, on the grid of `sample`."
             )
+
+
+def _make_down_blocks(
+    block_types: Sequence[str], block_out_channels: Sequence[int], num_layers: int, arguments: dict[str, Any]
+) -> nn.ModuleList:
+    """The blocks of all levels, finest first. Each but the last halves the grid."""
+    blocks = nn.ModuleList()
+    in_channels = block_out_channels[0]
+    for block_type, out_channels in zip(block_types, block_out_channels, strict=True):
+        is_coarsest = len(blocks) == len(block_out_channels) - 1
+        blocks.append(
+            get_down_block(
+                block_type,
+                num_layers=num_layers,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                add_downsample=not is_coarsest,
+                downsample_padding=1,
+                downsample_type=None if is_coarsest else "conv",
+                **arguments,
+            )
+        )
+        in_channels = out_channels
+    return blocks
+
+
+def _make_up_blocks(
+    block_types: Sequence[str], block_out_channels: Sequence[int], num_layers: int, arguments: dict[str, Any]
+) -> nn.ModuleList:
+    """The blocks of all levels, coarsest first. Each but the last doubles the grid, and reads what the down block of
+    its level made."""
+    blocks = nn.ModuleList()
+    coarse_to_fine = tuple(reversed(block_out_channels))
+    channels = coarse_to_fine[0]
+    for level, block_type in enumerate(block_types):
+        is_finest = level == len(coarse_to_fine) - 1
+        blocks.append(
+            get_up_block(
+                block_type,
+                num_layers=num_layers + 1,
+                in_channels=coarse_to_fine[min(level + 1, len(coarse_to_fine) - 1)],
+                out_channels=coarse_to_fine[level],
+                prev_output_channel=channels,
+                add_upsample=not is_finest,
+                upsample_type=None if is_finest else "conv",
+                **arguments,
+            )
+        )
+        channels = coarse_to_fine[level]
+    return blocks

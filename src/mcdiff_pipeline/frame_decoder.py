@@ -28,10 +28,13 @@ class FrameDecoder:
             Whether the model has the condition `start_picture`.
         with_detail (`bool`):
             Whether to give back the detail of the given image.
+        keeps_seen (`bool`):
+            Whether the model changes only what is uncovered, where there are layers; see
+            [`~mcdiff_pipeline.conditioning.FrameConditioner.from_difference`].
     """
 
-    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool):
-        self.vae, self.is_carried, self.with_detail = vae, is_carried, with_detail
+    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool, keeps_seen: bool):
+        self.vae, self.is_carried, self.with_detail, self.keeps_seen = vae, is_carried, with_detail, keeps_seen
         self._renderers: list[DetailRenderer] = []  # of each image
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
@@ -56,6 +59,8 @@ class FrameDecoder:
         return frames
 
     def _at_output_size(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
+        """The frame `[B, 3, H, W]` of a state at its output size, from what its latents decode to at the working
+        size `[B, 3, h, w]`."""
         if state.frame == 0:
             return shown_images(state, state.given_start_image)
         if self.with_detail:
@@ -66,7 +71,7 @@ class FrameDecoder:
         return torch.stack([resize_image(one, size) for one in decoded])
 
     def _with_detail(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
-        """The frame `[B, 3, H, W]` of a state from what its latents decode to."""
+        """The same, with the detail of the given image."""
         size, layers = (decoded.shape[2], decoded.shape[3]), state.layers
         if not self._renderers:
             self._renderers = self._make_renderers(state)
@@ -78,7 +83,10 @@ class FrameDecoder:
             backward, known = invert_flow(resize_flow(state.accumulated_flow, size), cell)
             backward, orders = backward[:, None], [[0]] * len(decoded)
             known = known * comes_from_inside(backward)
-        frames = zip(self._renderers, decoded, backward, known, orders, strict=True)
+        unchanged: Sequence[torch.Tensor | None] = [None] * len(decoded)
+        if layers is not None and self.keeps_seen:
+            unchanged = list(layers.visible.sum(dim=1, keepdim=True).clamp(max=1))
+        frames = zip(self._renderers, decoded, backward, known, orders, unchanged, strict=True)
         return torch.stack([renderer.render(*inputs) for renderer, *inputs in frames])
 
     def _make_renderers(self, state: RolloutState) -> list[DetailRenderer]:

@@ -291,7 +291,7 @@ class ImageProcessor:
 
     @staticmethod
     def concatenate(videos):
-        """Joins videos of [`ImageProcessor.postprocess`] in time."""
+        """Join the outputs of several calls of [`ImageProcessor.postprocess`] in time."""
         if isinstance(videos[0], torch.Tensor):
             return torch.cat(videos, dim=1)
         if isinstance(videos[0], np.ndarray):

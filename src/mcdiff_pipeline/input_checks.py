@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The inputs of a call, and their checks before anything slow starts."""
+"""Checks of the inputs of a call, before anything slow starts."""
 
 from collections.abc import Mapping, Sequence
 

@@ -26,7 +26,7 @@ from .flow import (
     resize_flow,
 )
 from .layer_colors import composite, sampling_grid, separate_colors, stack_layers
-from .regions import Region
+from .regions import Region, layer_of_shares, layer_shares
 from .similarity import (
     compose_similarities,
     identity_similarity,
@@ -38,9 +38,6 @@ from .similarity import (
 
 # A layer whose median motion since frame 0 is below this, in latent cells, stands still.
 STILL = 0.25
-
-# A point belongs to a region rather than to no region also if their shares of its pixel differ by this much.
-REGION_BONUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -192,8 +189,6 @@ class Layers:
                 rigid[index, layer] = one.rigid
         return rigid.to(self.shares.device)
 
-    # Motion
-
     def advance(self, motion: LayerMotion) -> Self:
         """The layers at the next frame."""
         flow = motion.flow.flatten(0, 1)
@@ -258,8 +253,6 @@ class Layers:
         known = torch.where(self.is_rigid[..., None, None], 1.0, known[:, :, 0])
         return backward, known * comes_from_inside(backward)
 
-    # Order
-
     @cached_property
     def front_to_back(self) -> torch.Tensor:
         """
@@ -284,8 +277,6 @@ class Layers:
             keys += [(-float("inf"), 0, 0)] * (len(motion) - len(keys))
             ranks.append(sorted(range(len(keys)), key=lambda layer: keys[layer], reverse=True))
         return torch.tensor(ranks, device=self.shares.device)
-
-    # The current frame
 
     @cached_property
     def visible(self) -> torch.Tensor:
@@ -365,8 +356,6 @@ class Layers:
             splatted.append((seen * colors[index]).sum(dim=0) / covered[-1].clamp_min(MIN_COVERAGE))
         return torch.stack(splatted).to(latents.dtype), torch.stack(covered).to(latents.dtype)
 
-    # Strokes
-
     def layer_at(self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]) -> int:
         """
         The layer of the thing that a stroke began on.
@@ -381,19 +370,18 @@ class Layers:
             position (`tuple[float, float]`):
                 (x, y) in the current frame. It tells the layer of a stroke that begins later, the first time that it
                 is asked for.
+
+        Returns:
+            `int`: From 1 for a region; 0 for what belongs to none, and for a point outside the image.
         """
         known = self.labels[index].get(stroke_key(start, beginning))
         if known is not None:
             return known
-        shares, point = (self.shares, beginning) if start <= 0 else (self.visible, position)
-        shares = shares[index]
-        column = min(max(int(point[0]), 0), self.size[1] - 1)
-        row = min(max(int(point[1]), 0), self.size[0] - 1)
-        at_point = shares[:, row, column].clone()
-        at_point[1:] += REGION_BONUS * (at_point[1:] > 0)
-        return int(at_point.argmax())
-
-    # Files
+        shares, (x, y) = (self.shares, beginning) if start <= 0 else (self.visible, position)
+        height, width = self.size
+        if not (0 <= x <= width and 0 <= y <= height):  # a point close to the border may be rounded onto it
+            return 0
+        return layer_of_shares(shares[index, :, min(int(y), height - 1), min(int(x), width - 1)].tolist())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors, by name."""
@@ -439,16 +427,11 @@ class Layers:
 def _shares_at(
     regions: Sequence[Sequence[Region]], image_sizes: Sequence[tuple[int, int]], size: tuple[int, int]
 ) -> torch.Tensor:
-    """The shares of each layer of each image times 255, uint8 `[B, L, *size]`. A later region is in front."""
+    """[`~mcdiff_pipeline.regions.layer_shares`] of each image, uint8 `[B, L, *size]`."""
     shares = torch.zeros(len(regions), 1 + max(len(one) for one in regions), *size, dtype=torch.uint8)
     for index, (of_image, (height, width)) in enumerate(zip(regions, image_sizes, strict=True)):
-        remaining = torch.full(size, 255, dtype=torch.uint8)
-        for layer in range(len(of_image), 0, -1):
-            region = of_image[layer - 1].scaled(size[1] / width, size[0] / height)
-            coverage = (region.coverage(*size) * 255).round().to(torch.uint8)
-            shares[index, layer] = coverage.minimum(remaining)
-            remaining -= shares[index, layer]
-        shares[index, 0] = remaining
+        scaled = [region.scaled(size[1] / width, size[0] / height) for region in of_image]
+        shares[index, : 1 + len(scaled)] = layer_shares(scaled, *size)
     return shares
 
 
@@ -469,7 +452,7 @@ def resize_shares(shares: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def sample(values: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
     """Looks up the values of each layer, `[B, L, C, H, W]`, at the end of its flow, `[B, L, 2, H, W]` in pixels."""
     shape = values.shape
-    values, backward = values.expand(*backward.shape[:2], *shape[2:]), backward
+    values = values.expand(*backward.shape[:2], *shape[2:])
     return backward_warp(values.flatten(0, 1), backward.flatten(0, 1)).unflatten(0, backward.shape[:2])
 
 

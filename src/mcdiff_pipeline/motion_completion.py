@@ -2,12 +2,13 @@
 """From the strokes of one step to its motion: F, at the size that it was trained for, and rigid layers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from .flow import resize_flow, splat_image, to_cells, to_pixels
+from .flow import resize_flow, splat_image, to_cells
 from .flow_completion_unet import FlowCompletionUNet
 from .latent_codec import Autoencoder, encode_images
 from .layers import LayerMotion, Layers, extend_flow, resize_shares, stroke_key
@@ -28,6 +29,8 @@ class MotionCompleter:
     Args:
         flow_completion ([`FlowCompletionUNet`], *optional*):
             F; None in a model without it.
+        complete_flow (`Callable`):
+            [`~mcdiff_pipeline.MCDiffPipeline.complete_flow`], which calls F.
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
             The autoencoder, which makes the latents of F's own size.
         cell (`int`):
@@ -37,16 +40,15 @@ class MotionCompleter:
     """
 
     def __init__(
-        self, flow_completion: FlowCompletionUNet | None, vae: Autoencoder, cell: int, needs_sparse_flow: bool
+        self,
+        flow_completion: FlowCompletionUNet | None,
+        complete_flow: Callable[..., torch.Tensor],
+        vae: Autoencoder,
+        cell: int,
+        needs_sparse_flow: bool,
     ):
-        self.flow_completion, self.vae, self.cell = flow_completion, vae, cell
-        self.needs_sparse_flow = needs_sparse_flow
-
-    @property
-    def _model(self) -> FlowCompletionUNet:
-        if self.flow_completion is None:
-            raise ValueError("This model has no `flow_completion`, so there is no dense flow.")
-        return self.flow_completion
+        self.flow_completion, self.complete_flow, self.vae = flow_completion, complete_flow, vae
+        self.cell, self.needs_sparse_flow = cell, needs_sparse_flow
 
     def grid_of(self, grid: tuple[int, int]) -> tuple[int, int]:
         """
@@ -56,13 +58,13 @@ class MotionCompleter:
             `tuple[int, int]`: (height, width) in cells: `grid` itself if F has no size of its own or `grid` is about
             that size, else a grid of F's area at the same aspect ratio.
         """
-        size = None if self.flow_completion is None else self.flow_completion.config.sample_size
-        if size is None:
+        if self.flow_completion is None or self.flow_completion.config.sample_size is None:
             return grid
+        size = self.flow_completion.config.sample_size
         zoom = math.sqrt(size**2 / (grid[0] * grid[1]))
         if 1 / SAME_SIZE < zoom**2 < SAME_SIZE:
             return grid
-        multiple = 2 ** (len(self._model.config.block_out_channels) - 1)
+        multiple = 2 ** (len(self.flow_completion.config.block_out_channels) - 1)
         height, width = (max(round(side * zoom / multiple), 1) * multiple for side in grid)
         return height, width
 
@@ -101,7 +103,8 @@ class MotionCompleter:
         if self.flow_completion is None or motion.dense_flow is not None:
             return self._with_layers_of_dense_flow(state, motion)
         if state.layers is not None:
-            dense_flow, layers = self._complete_layers(state, state.layers, strokes, num_frames)
+            reads_regions = self.flow_completion.config.reads_regions
+            dense_flow, layers = self._complete_layers(state, state.layers, strokes, num_frames, reads_regions)
             return replace(motion, dense_flow=dense_flow, layers=layers)
         own_grid = self.grid_of(grid)
         sparse_flow, mask = self._rasterize(state, strokes, num_frames, own_grid)
@@ -123,16 +126,6 @@ class MotionCompleter:
             sparse_flow, mask = resize_sparse_flow(motion.sparse_flow, motion.mask, self.grid_of(grid))
             motion = replace(motion, dense_flow=self._complete_as_one(state, sparse_flow, mask, grid))
         return self._with_layers_of_dense_flow(state, motion)
-
-    def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor, **regions):
-        """F on one grid: sparse flow to dense flow, both in cells of that grid; see
-        [`~mcdiff_pipeline.MCDiffPipeline.complete_flow`]."""
-        model = self._model
-        displacement = to_pixels(sparse_flow, self.cell)
-        dense_flow = model(latents.to(model.dtype), displacement, mask, return_dict=False, **regions)[0]
-        return to_cells(dense_flow.float(), self.cell)
-
-    # One layer
 
     def _rasterize(
         self, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None, grid: tuple[int, int]
@@ -172,10 +165,13 @@ class MotionCompleter:
             image = splat_image(image, resize_flow(state.accumulated_flow, size), self.cell)
         return encode_images(self.vae, image)
 
-    # Layers
-
     def _complete_layers(
-        self, state: RolloutState, layers: Layers, strokes: list[list[Stroke]], num_frames: int | None
+        self,
+        state: RolloutState,
+        layers: Layers,
+        strokes: list[list[Stroke]],
+        num_frames: int | None,
+        reads_regions: bool,
     ) -> tuple[torch.Tensor, LayerMotion]:
         """The dense flow `[B, 2, h, w]` of a step on the latent grid, in its cells, and the motion of each layer."""
         grid = _grid(state)
@@ -188,7 +184,7 @@ class MotionCompleter:
         visible = resize_shares(layers.visible, own_grid)
         # what strokes only hold stays exactly where it is: F moves even that by a pixel or two over a clip
         is_held = mask.flatten(2).any(dim=2) & ~(mask & (sparse_flow != 0)).flatten(2).any(dim=2)
-        if self._model.config.reads_regions:
+        if reads_regions:
             flow = self._complete_together(state, visible, sparse_flow, mask)
         else:
             flow = self._complete_each(state, layers, sparse_flow, mask, skipped=is_held | layers.is_rigid)
@@ -241,7 +237,7 @@ class MotionCompleter:
             together,
             count > 0,
             regions=visible[:, 1:],
-            region_sparse_flow=to_pixels(sparse_flow[:, 1:], self.cell),
+            region_sparse_flow=sparse_flow[:, 1:],
             region_mask=mask[:, 1:],
         )
         return flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)

@@ -27,7 +27,7 @@ from .call_inputs import CallInputs, RegionsInput, StrokesInput, check_named_reg
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
 from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file imports
-from .flow import to_pixels
+from .flow import to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor, OutputSize
@@ -57,10 +57,11 @@ class MCDiffPipelineOutput(BaseOutput):
 
     Args:
         frames (`list[list[PIL.Image.Image]]`, `np.ndarray` or `torch.Tensor`):
-            One list of `num_frames` images for every image given; the first is the given image at the working size.
-            As array: `(batch_size, num_frames, height, width, 3)` in [0, 1]; as tensor:
-            `(batch_size, num_frames, 3, height, width)` in [0, 1]; as latents:
-            `(batch_size, num_frames, channels, height / f, width / f)`, scaled.
+            One list of `num_frames` images for every image given; the first is the given image. All have the output
+            size, which is the working size unless a call names another. As array:
+            `(batch_size, num_frames, output_height, output_width, 3)` in [0, 1]; as tensor:
+            `(batch_size, num_frames, 3, output_height, output_width)` in [0, 1]; as latents, which have no output
+            size: `(batch_size, num_frames, channels, height / f, width / f)`, scaled.
         dense_flow (`torch.Tensor` of shape `(batch_size, num_frames - 1, 2, height / f, width / f)`, *optional*):
             The forward flow of each step, in pixels of the working size on the latent grid; None from a model without
             F.
@@ -77,7 +78,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     For every frame, the flow completion model F completes the strokes of that moment to dense flow, and the UNet G
     makes the next frame from noise, the current frame and that flow. The loop stays in the latent space: the given
     image is encoded once, and frames are decoded only to be shown. With the condition `start_picture`, the given image
-    is also moved along the flow and encoded for each frame. A frame that the model made is never encoded.
+    is also moved along the flow and encoded for each frame; so it is for F, if the working size is not the size that F
+    was trained at. A frame that the model made is never encoded.
+
+    A call may name regions, the things that move as wholes ([`~mcdiff_pipeline.regions.Region`]). Each becomes a layer
+    with a flow field of its own ([`~mcdiff_pipeline.layers.Layers`]). The frames that are shown may be larger than the
+    working size; they are the given image carried along, plus what the model changed ([`~mcdiff_pipeline.detail`]).
 
     This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
     implemented for all pipelines (downloading, saving, running on a particular device, etc.).
@@ -427,29 +433,65 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             return state
         return replace(state, layers=None if inputs.layers is None else inputs.layers.to(state.latents.device))
 
-    def complete_flow(self, latents: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def complete_flow(
+        self,
+        latents: torch.Tensor,
+        sparse_flow: torch.Tensor,
+        mask: torch.Tensor,
+        regions: torch.Tensor | None = None,
+        region_sparse_flow: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """
-        One step of F: complete sparse flow to dense flow.
+        One step of F: complete sparse flow to dense flow. Whatever calls F calls this method.
+
+        The grid is the one that F works on; see [`~mcdiff_pipeline.motion_completion.MotionCompleter.grid_of`]. With
+        regions, an F that does not read them is called with the strokes of each region in an entry of the batch.
 
         Args:
             latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
                 Scaled latents of the current frame.
             sparse_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
-                Displacements in latent cells.
+                Displacements in cells of this grid.
             mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
                 True where a displacement is specified.
+            regions (`torch.Tensor` of shape `(batch_size, num_regions, height, width)`, *optional*):
+                Share of each cell that shows each region. Only an F with `reads_regions` gets this and the following.
+            region_sparse_flow (`torch.Tensor` of shape `(batch_size, num_regions, 2, height, width)`, *optional*):
+                Displacements of the strokes of each region, in cells of this grid.
+            region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
+                True where a stroke of the region specifies the displacement.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in latent cells.
+            `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in cells of this grid.
         """
-        return self._completer.complete_flow(latents, sparse_flow, mask)
+        cell = self.vae_scale_factor
+        dense_flow = self.flow_completion(
+            latents.to(self.flow_completion.dtype),
+            to_pixels(sparse_flow, cell),
+            mask,
+            regions=regions,
+            region_sparse_flow=None if region_sparse_flow is None else to_pixels(region_sparse_flow, cell),
+            region_mask=region_mask,
+            return_dict=False,
+        )[0]
+        return to_cells(dense_flow.float(), cell)
 
     @property
     def _completer(self) -> MotionCompleter:
         """Completes strokes to motion with the present components."""
         return MotionCompleter(
-            self.flow_completion, self.vae, self.vae_scale_factor, self.conditioner.needs_sparse_flow
+            self.flow_completion,
+            self.complete_flow,
+            self.vae,
+            self.vae_scale_factor,
+            self.conditioner.needs_sparse_flow,
         )
+
+    def _frame_decoder(self, detail: bool) -> FrameDecoder:
+        """Decodes the states of one rollout."""
+        conditioner = self.conditioner
+        return FrameDecoder(self.vae, conditioner.needs_start_image, detail, conditioner.keeps_seen)
 
     @torch.no_grad()
     def predict_flow(
@@ -466,8 +508,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         The dense flow that F completes from the strokes, without any diffusion.
 
         Args:
-            image: As in [`MCDiffPipeline.__call__`], or a state, whose current frame is used without encoding
-                anything.
+            image: As in [`MCDiffPipeline.__call__`], or a state. Nothing is encoded for a state, unless its working
+                size is not the size that F was trained at.
             strokes: As in [`MCDiffPipeline.__call__`].
             frame (`int`, *optional*):
                 The step from `frame` to `frame + 1`, whose part of the strokes is completed. None takes the frame of
@@ -799,7 +841,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type == "latent":
             frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         else:
-            decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
+            decoder = self._frame_decoder(detail)
             videos = [
                 self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None].cpu(), output_type)
             ]
@@ -866,7 +908,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             image: One image, as in [`MCDiffPipeline.__call__`]; or a state, of [`MCDiffPipeline.start`],
                 [`MCDiffPipeline.step`] or a stream, to continue: the first frame is then the frame after it.
             strokes: The strokes, as in [`MCDiffPipeline.__call__`]; or a callable. It is called before each frame with
-                the index of the current frame, and returns the strokes of the step to the next frame.
+                the index of the current frame, and returns the strokes of the step to the next frame. Regions of a
+                sheet that it returns are not read: give `regions`.
             num_frames (`int`, *optional*):
                 Number of frames to stop at, frame 0 included. With None, the stream has no end. Strokes without an end
                 of their own then end with their sheet, or with the default number of frames of the model. After that,
@@ -883,9 +926,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         The other arguments are as in [`MCDiffPipeline.__call__`].
 
         Returns:
-            An iterator over frames: PIL images, arrays `(height, width, 3)`, tensors `(3, height, width)`, both in
-            [0, 1], or scaled latents `(channels, height / f, width / f)`; with `return_states` over pairs of a frame
-            and a [`~mcdiff_pipeline.rollout.RolloutState`].
+            An iterator over frames: PIL images, arrays `(output_height, output_width, 3)`, tensors `(3, output_height,
+            output_width)`, both in [0, 1], or scaled latents `(channels, height / f, width / f)`; with `return_states`
+            over pairs of a frame and a [`~mcdiff_pipeline.rollout.RolloutState`].
 
         Raises:
             ValueError: At once, not at the first frame, if an argument has a value that is not allowed.
@@ -917,7 +960,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
-        decoder = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail)
+        decoder = self._frame_decoder(detail)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()
@@ -956,7 +999,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     @torch.no_grad()
     def decode_frame(self, state: RolloutState, output_type: str = "pil", detail: bool = True):
         """
-        The frame of a state, as [`MCDiffPipeline.stream`] shows it.
+        The frame of a state, as [`MCDiffPipeline.stream`] shows it: at the output size that it was started with.
+
+        With detail, each call separates the layers of the given image again; a stream does so once.
 
         Args:
             state (`RolloutState`):
@@ -967,8 +1012,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 As in [`MCDiffPipeline.__call__`].
 
         Returns:
-            A list of PIL images, an array `(batch_size, height, width, 3)` or a tensor `(batch_size, 3, height,
-            width)`, both in [0, 1].
+            A list of PIL images, an array `(batch_size, output_height, output_width, 3)` or a tensor `(batch_size, 3,
+            output_height, output_width)`, both in [0, 1].
 
         Raises:
             ValueError: If `output_type` is none of these.
@@ -976,7 +1021,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type not in OUTPUT_TYPES or output_type == "latent":
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np" or "pt".')
         state = self._on_own_device(state)
-        (images,) = FrameDecoder(self.vae, self.conditioner.needs_start_image, detail).decode([state])
+        (images,) = self._frame_decoder(detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
         return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]

@@ -39,6 +39,8 @@ MAX_COORDINATE = 1e6
 # Pixels in all masks of one sheet: 1 GiB of float32. Compressed, they can be a file of some kilobytes.
 MAX_MASK_PIXELS = 1 << 28
 MAX_NAME_LENGTH = 100
+# A stroke belongs to a region rather than to none also if the region has less of the pixel, by at most this share.
+REGION_BONUS = 0.1
 REGION_FIELDS = ("polygon", "mask", "rigid", "name", "order")
 
 _PNG_PREFIX = "data:image/png;base64,"
@@ -628,7 +630,7 @@ def _label_map(value: Any, height: int, width: int) -> torch.Tensor:
 
 def layer_shares(regions: Sequence[Region], height: int, width: int) -> torch.Tensor:
     """
-    The share of each pixel that belongs to each region, and to none.
+    The share of each pixel that belongs to no region and to each region, times 255.
 
     Where regions overlap, a later one is in front of the earlier ones: it has its whole coverage, and they share what
     is left. So regions with a common outline leave no seam between them.
@@ -639,20 +641,36 @@ def layer_shares(regions: Sequence[Region], height: int, width: int) -> torch.Te
         width (`int`): Width in pixels.
 
     Returns:
-        `torch.Tensor` of shape `(1 + K, height, width)`: float32 in [0, 1]; the share of what belongs to no region,
-        then of each region. The sum is 1 on each pixel.
+        `torch.Tensor` of shape `(1 + K, height, width)`: uint8; the share of what belongs to no region, then of each
+        region. The sum is 255 on each pixel.
     """
-    shares = torch.empty(1 + len(regions), height, width)
-    remaining = shares[0].fill_(1)
+    shares = torch.empty(1 + len(regions), height, width, dtype=torch.uint8)
+    remaining = shares[0].fill_(255)
     for number in range(len(regions), 0, -1):
-        torch.minimum(regions[number - 1].coverage(height, width), remaining, out=shares[number])
+        coverage = (regions[number - 1].coverage(height, width) * 255).round().to(torch.uint8)
+        torch.minimum(coverage, remaining, out=shares[number])
         remaining -= shares[number]
     return shares
 
 
+def layer_of_shares(shares: Sequence[float]) -> int:
+    """
+    The layer that a stroke acts in, if it starts in a pixel.
+
+    Args:
+        shares (`Sequence[float]`): The share of the pixel that belongs to no region, then of each region.
+
+    Returns:
+        `int`: The region with the largest share, from 1; 0 if what belongs to no region has more by `REGION_BONUS` or
+        more, since strokes are often drawn on outlines.
+    """
+    preferred = [shares[0], *(share + REGION_BONUS if share > 0 else 0.0 for share in shares[1:])]
+    return preferred.index(max(preferred))
+
+
 def region_at(regions: Sequence[Region], x: float, y: float, height: int, width: int) -> int:
     """
-    The number of the region that has the largest share of the pixel at a point.
+    The number of the region that a stroke belongs to if it starts at a point; see [`layer_of_shares`].
 
     Args:
         regions (`Sequence[Region]`): Regions of a picture, with polygons in its pixels.
@@ -662,7 +680,7 @@ def region_at(regions: Sequence[Region], x: float, y: float, height: int, width:
         width (`int`): Its width.
 
     Returns:
-        `int`: From 1; 0 if no region has the largest share, or the point is outside the picture.
+        `int`: From 1; 0 for what belongs to no region, also if the point is outside the picture.
     """
     if not (0 <= x < width and 0 <= y < height):
         return 0
@@ -677,7 +695,7 @@ def region_at(regions: Sequence[Region], x: float, y: float, height: int, width:
         shares[number] = min(coverage, remaining)
         remaining -= shares[number]
     shares[0] = remaining
-    return shares.index(max(shares))
+    return layer_of_shares(shares)
 
 
 def check_regions(regions: Sequence[Region], height: int, width: int) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mcdiff_pipeline import Motion, Region, RolloutState, Stroke, StrokeSheet
+from mcdiff_pipeline import MCDiffPipeline, Motion, Region, RolloutState, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import flow_magnitude
+from mcdiff_pipeline.layers import resize_shares
 from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
 from support.tiny_models import make_flow_completion, make_pipeline
 
@@ -43,6 +44,21 @@ def test_stroke_acts_in_its_region_only(tiny_pipeline, image):
     assert torch.allclose(found[0][:, *INSIDE], with_stroke[0][:, *INSIDE], atol=1e-5)
     assert torch.allclose(found[0, :, 7:, 8:], free[0, :, 7:, 8:], atol=1e-5)
     assert not torch.allclose(found[0, :, 7:, 8:], with_stroke[0, :, 7:, 8:], atol=1e-5)
+
+
+@pytest.mark.parametrize("reads_regions", [False, True])
+@pytest.mark.parametrize("regions", [None, [Region(MASK)]])
+def test_overridden_complete_flow_replaces_flow_completion(image, reads_regions, regions):
+    class Rightward(MCDiffPipeline):
+        def complete_flow(self, latents, sparse_flow, mask, **regions):
+            assert bool(regions) == (given and reads_regions)
+            return torch.ones_like(sparse_flow) * torch.tensor([1.0, 0.0])[:, None, None]
+
+    given = regions is not None
+    f = make_flow_completion(reads_regions=reads_regions)
+    pipe = Rightward(**make_pipeline(("previous_frame", "dense_flow"), flow_completion=f).components)
+    flow = flow_of(pipe, image, [DRAG], regions)
+    assert torch.allclose(flow[:, 0], torch.tensor(float(CELL))) and not flow[:, 1].any()
 
 
 def test_label_map_names_the_same_regions(tiny_pipeline, image):
@@ -268,6 +284,17 @@ def test_given_flow_moves_the_layers(image):
         moved = pipe.step(state, **given).layers.forward_flow((HEIGHT, WIDTH))
         assert moved[0, 1, :, 12, 14].tolist() == pytest.approx([8, 0], abs=0.05)
         assert moved[0, 2].abs().max() < 1e-4
+
+
+def test_model_paints_only_what_is_uncovered(image):
+    pipe = make_pipeline(START_PICTURE, residual_condition="start_picture")
+    start = pipe.start(image, **SIZE, regions=[Region(MASK, rigid=True)])
+    pull = Stroke([(10, 10), (22, 10)], end_frame=1)
+    one, other = (pipe.step(start, [pull, HOLD], noise=torch.randn(1, 4, 10, 12, generator=seeded(s))) for s in (0, 1))
+    painted = (one.latents - other.latents).abs().amax(dim=1)[0]
+    seen = resize_shares(one.layers.visible, (10, 12)).sum(dim=1)[0]
+    assert painted[seen > 0.999].max() < 1e-5
+    assert painted[seen < 0.5].min() > 1e-3
 
 
 def test_guidance_works_with_layers(image):
