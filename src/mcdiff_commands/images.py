@@ -130,8 +130,8 @@ def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Imag
     if max(size) > MAX_OUTPUT_SIDE:
         height, width = (max(int(side * MAX_OUTPUT_SIDE / max(size)), 1) for side in size)
         raise InputError(
-            f"--output-size: frames would have {size[1]} x {size[0]} pixels, but at most {MAX_OUTPUT_SIDE} on the longer "
-            f"side are possible; write --output-size {width}x{height}."
+            f"--output-size: frames would have {size[1]} x {size[0]} pixels, but at most {MAX_OUTPUT_SIDE} on the "
+            f"longer side are possible; write --output-size {width}x{height}."
         )
     with checking_input():
         images = ImageProcessor.to_output_size([image], size)
