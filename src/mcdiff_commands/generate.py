@@ -128,6 +128,7 @@ def generate(
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
+        outputs.check_inputs(image, strokes, regions)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
@@ -195,6 +196,13 @@ class Outputs:
                 "two of --output, --flow-video, --contact-sheet and --show-regions name the same file; give each its "
                 "own."
             )
+
+    def check_inputs(self, *inputs: str | Path | None) -> None:
+        """Raises an [`InputError`] if a file to write is also one that is read."""
+        read = {Path(one).resolve() for one in inputs if one is not None}
+        for path in self.paths:
+            if path.resolve() in read:
+                raise InputError(f"{path} is to be written, but it is also an input; give it another name.")
 
     def check_videos(self, fps: float) -> None:
         """Raises an [`InputError`] if a suffix does not name a video format, or the format cannot have this rate."""

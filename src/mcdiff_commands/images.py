@@ -125,8 +125,14 @@ def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Imag
     Raises:
         InputError: if frames cannot be as large.
     """
-    from mcdiff_pipeline.image_processor import ImageProcessor
+    from mcdiff_pipeline.image_processor import MAX_OUTPUT_SIDE, ImageProcessor
 
+    if max(size) > MAX_OUTPUT_SIDE:
+        height, width = (max(int(side * MAX_OUTPUT_SIDE / max(size)), 1) for side in size)
+        raise InputError(
+            f"--output-size: frames would have {size[1]} x {size[0]} pixels, but at most {MAX_OUTPUT_SIDE} on the "
+            f"longer side are possible; write --output-size {width}x{height}."
+        )
     with checking_input():
         images = ImageProcessor.to_output_size([image], size)
     assert images is not None

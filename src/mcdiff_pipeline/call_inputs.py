@@ -14,7 +14,7 @@ from .input_checks import check_carried, check_state
 from .layers import Layers
 from .regions import MaskInput, Region, regions_of
 from .rollout import RolloutState
-from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets
+from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets, resolve_region
 
 
 # Strokes of one image in one of the forms that [`MCDiffPipeline.prepare_strokes`] reads.
@@ -48,6 +48,9 @@ class CallInputs:
             The regions of the images at frame 0.
         output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
             The given images at the size at which frames are shown.
+        has_own_regions (`bool`, defaults to `False`):
+            Whether `layers` replaces the layers of a state, also if it is None: the call gives regions, or the state
+            has none.
     """
 
     images_or_none: torch.Tensor | None
@@ -59,6 +62,7 @@ class CallInputs:
     guidance_scale: float
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
+    has_own_regions: bool = False
 
     @property
     def images(self) -> torch.Tensor:
@@ -119,7 +123,9 @@ class CallInputs:
             batch_size, size = len(images), (images.shape[2], images.shape[3])
 
         strokes = load_sheets(strokes, len(image_sizes))
-        if regions is not None or state is None or state.layers is None:  # a state's regions replace those of a sheet
+        # a state's regions replace those of a sheet
+        has_own_regions = regions is not None or state is None or state.layers is None
+        if has_own_regions:
             regions = regions_of_call(regions, strokes, image_sizes)
         check_carried(pipe.conditioner, output_size, regions)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
@@ -134,6 +140,8 @@ class CallInputs:
                 accumulated_flow = torch.zeros(batch_size, 2, *grid)
             shown_size = None if shown is None else (shown.shape[2], shown.shape[3])
             layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
+        if layers is None and has_own_regions:
+            check_named_regions(strokes)
         return cls(
             images,
             image_sizes,
@@ -144,7 +152,15 @@ class CallInputs:
             guidance_scale,
             layers,
             output_image,
+            has_own_regions,
         )
+
+
+def check_named_regions(strokes: Sequence[Sequence[Stroke]]) -> None:
+    """Raises `ValueError` if a stroke of images without regions names a region."""
+    for of_image in strokes:
+        for stroke in of_image:
+            resolve_region(stroke, ())
 
 
 def regions_of_call(

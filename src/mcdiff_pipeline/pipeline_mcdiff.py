@@ -23,7 +23,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .call_inputs import CallInputs, RegionsInput, StrokesInput
+from .call_inputs import CallInputs, RegionsInput, StrokesInput, check_named_regions
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
 from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file imports
@@ -429,7 +429,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     def _continued(self, state: RolloutState, inputs: CallInputs) -> RolloutState:
         """The given state on the device of this model, with the regions of a call if it gives some."""
         state = self._on_own_device(state)
-        return state if inputs.layers is None else replace(state, layers=inputs.layers.to(state.latents.device))
+        if not inputs.has_own_regions:
+            return state
+        return replace(state, layers=None if inputs.layers is None else inputs.layers.to(state.latents.device))
 
     def complete_flow(
         self,
@@ -574,7 +576,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             num_frames (`int`, *optional*):
                 Number of frames of the video; it ends the strokes without an end of their own. None takes the number
                 of the stroke sheet, else the default of the model.
-            regions: As in [`MCDiffPipeline.__call__`], instead of those of the state; they are regions of frame 0.
+            regions: As in [`MCDiffPipeline.__call__`], instead of those of the state; they are regions of frame 0. An
+                empty list removes those of the state.
             dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
                 Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
                 grid.
@@ -669,6 +672,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                     strokes, stroke_frames = self.prepare_strokes(
                         strokes_of(state.frame), inputs.image_sizes, *inputs.size, num_frames
                     )
+                    if state.layers is None:
+                        check_named_regions(strokes)
                 flow = given_flow[state.frame] if state.frame < len(given_flow) else None
                 motion = completer.complete_strokes(state, strokes, stroke_frames, flow)
                 noise = None if latents is None else latents[:, state.frame]

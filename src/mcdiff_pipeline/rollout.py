@@ -249,13 +249,13 @@ class RolloutState:
             if isinstance(tensor, torch.Tensor) and is_floating_point == (name in ("noise_state", "output_image")):
                 raise ValueError(f"`{name}` has the dtype {tensor.dtype}")
         if self.layers is not None:
-            number = self.layers.shares.shape[1]
+            shares = self.layers.shares
+            number, cell = shares.shape[1], max(shares.shape[-1] // width, 1)
             if (
                 self.layers.accumulated_flow.shape != (batch, number, *flow[1:])
-                or self.layers.shares.ndim != 4
-                or len(self.layers.shares) != batch
-                or self.start_image is None
-                or self.layers.shares.shape[2:] != self.start_image.shape[2:]
+                or shares.shape != (batch, number, height * cell, width * cell)
+                # regions that were given to a later step do not need a start image
+                or (self.start_image is not None and shares.shape[2:] != self.start_image.shape[2:])
             ):
                 raise ValueError("its layers do not fit its latents and its start image")
         if self.prompt_embeds is not None and (self.prompt_embeds.ndim != 3 or len(self.prompt_embeds) != batch):

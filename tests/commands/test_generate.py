@@ -300,6 +300,7 @@ WRONG = {
     "folder as output": ({"--output": "folder.mp4"}, "folder.mp4 cannot be written"),
     "unknown suffix of the flow": ({"--flow-video": "flow.avi"}, "'flow.avi' ends in '.avi'"),
     "unknown suffix of the sheet": ({"--contact-sheet": "s.txt"}, "s.txt: the suffix is '.txt'"),
+    "output that is an input": ({"--show-regions": "photo.png"}, "it is also an input"),
     "one file twice": ({"--flow-video": "a.mp4"}, "name the same file"),
     "too fast for a GIF": ({"--output": "a.gif", "--fps": 60}, "at most 50 frames per second"),
     "size of words": ({"--size": "big"}, "'--size': 'big' is not a size; write 256 for the shorter side"),

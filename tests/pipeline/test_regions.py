@@ -248,6 +248,33 @@ def test_regions_can_be_given_to_a_later_step(tiny_pipeline, image):
     assert torch.allclose(moved - held, expected, atol=1e-3)
 
 
+def test_state_with_regions_of_a_later_step_can_be_saved(image, tmp_path):
+    pipe = make_pipeline(("previous_frame", "dense_flow"))  # keeps no start image
+    state = pipe.step(pipe.start(image, generator=seeded()), STROKES, regions=[Region(MASK)])
+    state.save(tmp_path / "state.safetensors")
+    loaded = RolloutState.load(tmp_path / "state.safetensors")
+    one, other = (pipe.step(each, STROKES) for each in (state, loaded))
+    assert torch.equal(one.latents, other.latents)
+
+
+@pytest.mark.parametrize("nothing", [[], np.zeros((HEIGHT, WIDTH), int)], ids=["list", "label map"])
+def test_no_regions_replace_those_of_a_state(tiny_pipeline, image, nothing):
+    state = tiny_pipeline.start(image, regions=[Region(MASK, rigid=True)], generator=seeded())
+    assert tiny_pipeline.step(state, STROKES).layers is not None
+    assert tiny_pipeline.step(state, STROKES, regions=nothing).layers is None
+
+
+@pytest.mark.parametrize("region", ["cup", 1])
+def test_stroke_that_names_a_region_of_an_image_without_any_is_an_error(tiny_pipeline, image, region):
+    strokes = [Stroke(DRAG.points, region=region)]
+    with pytest.raises(ValueError, match="has no regions; give some"):
+        tiny_pipeline(image, strokes)
+    with pytest.raises(ValueError, match="has no regions; give some"):
+        list(tiny_pipeline.stream(image, lambda frame: strokes, num_frames=2))
+    with pytest.raises(ValueError, match="has no regions; give some"):
+        tiny_pipeline.step(tiny_pipeline.start(image), strokes)
+
+
 def test_given_flow_moves_the_layers(image):
     pipe = make_pipeline(START_PICTURE)
     flow = torch.zeros(1, 2, HEIGHT, WIDTH)
