@@ -25,9 +25,10 @@ RegionsOption = Annotated[
     str | None,
     typer.Option(
         "--regions",
-        metavar="auto|persons|FILE",
+        metavar="auto|persons|sheet|FILE",
         help="auto: a region for each thing that strokes move, found by the segmenter; persons: a region for each "
-        "person, found by the pose model; or a label map as an image (0: no region), or a mask of `mcdiff segment`.",
+        "person, found by the pose model; sheet: those of the stroke sheet; or a label map as an image (0: no region), "
+        "or a mask of `mcdiff segment`.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -61,7 +62,9 @@ def find_regions(
         InputError: if the sheet has regions, too, a file is not a label map or a mask of the image, nobody is found,
             or what finds regions is missing.
     """
-    if option is None:
+    if option == "sheet" and not sheet.regions:
+        raise InputError("--regions sheet is given, but no stroke sheet with regions; name another source of regions.")
+    if option in (None, "sheet"):
         return tuple(sheet.regions)
     if sheet.regions:
         raise InputError(
@@ -111,7 +114,9 @@ def _read_regions(path: Path, height: int, width: int) -> "tuple[Region, ...]":
     from mcdiff_pipeline.regions import Region, check_regions, regions_of
 
     if not path.is_file():
-        raise InputError(f"--regions {path}: there is no such file; the option is auto, persons or an image file.")
+        raise InputError(
+            f"--regions {path}: there is no such file; the option is auto, persons, sheet or an image file."
+        )
     with checking_input(f"--regions {path}: "), Image.open(path) as image:
         key, value = MASK_MARK
         regions = (Region(mask=image),) if image.info.get(key) == value else regions_of(image, height, width)

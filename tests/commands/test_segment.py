@@ -114,7 +114,10 @@ def test_missing_package_says_what_to_install(place, mcdiff, monkeypatch):
 def test_without_the_option_the_sheet_gives_the_regions(place):
     own = Region(polygon=[(40, 30), (100, 30), (100, 80)])
     assert find_regions(None, read_image("boxes.png"), sheet(regions=[own])) == (own,)
+    assert find_regions("sheet", read_image("boxes.png"), sheet(regions=[own])) == (own,)
     assert find_regions(None, read_image("boxes.png"), sheet()) == ()
+    with pytest.raises(InputError, match="--regions sheet is given, but no stroke sheet with regions"):
+        find_regions("sheet", read_image("boxes.png"), sheet())
     with pytest.raises(InputError, match="the stroke sheet has 1 regions of its own"):
         find_regions("auto", read_image("boxes.png"), sheet(regions=[own]))
 
@@ -151,7 +154,7 @@ def test_wrong_files_are_refused_in_one_sentence(place, mcdiff):
     Image.new("L", (20, 12), 1).save("small.png")
     mcdiff("segment", "boxes.png", "--point", "50,40", "--output", "mask.png")
     for name, message in [
-        ("none.png", "there is no such file; the option is auto, persons or an image file"),
+        ("none.png", "there is no such file; the option is auto, persons, sheet or an image file"),
         ("text.png", "cannot identify image file"),
         ("small.png", "20 x 12"),
     ]:
