@@ -27,8 +27,8 @@ RegionsOption = Annotated[
         "--regions",
         metavar="auto|persons|sheet|FILE",
         help="auto: a region for each thing that strokes move, found by the segmenter; persons: a region for each "
-        "person, found by the pose model; sheet: those of the stroke sheet; or a label map as an image (0: no region), "
-        "or a mask of `mcdiff segment`.",
+        "person, found by the pose model; sheet: those of the stroke sheet; or a label map as an image (0: no "
+        "region), or a mask of `mcdiff segment`.",
         rich_help_panel=PANEL,
     ),
 ]
