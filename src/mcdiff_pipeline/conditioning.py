@@ -295,7 +295,7 @@ class FrameConditioner:
             cell=self.cell,
             flow_scale=self.flow_scale,
             vae=vae,
-            is_carried="start_picture" in self.names,
+            is_carried=self.needs_start_image,
         )
         # a state with a start image needs it for F or to be shown, even if no condition does
         needs_accumulated_flow = self.needs_accumulated_flow or state.start_image is not None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .conditioning import FrameConditioner
 from .detail import DetailRenderer
 from .flow import invert_flow, resize_flow
 from .image_processor import resize_image
@@ -24,17 +25,14 @@ class FrameDecoder:
     Args:
         vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`]):
             The autoencoder.
-        is_carried (`bool`):
-            Whether the model has the condition `start_picture`.
+        conditioner (`FrameConditioner`):
+            Tells whether the model is given the carried image, and whether it changes only what is uncovered.
         with_detail (`bool`):
             Whether to give back the detail of the given image.
-        keeps_seen (`bool`):
-            Whether the model changes only what is uncovered, where there are layers; see
-            [`~mcdiff_pipeline.conditioning.FrameConditioner.from_difference`].
     """
 
-    def __init__(self, vae: Autoencoder, is_carried: bool, with_detail: bool, keeps_seen: bool):
-        self.vae, self.is_carried, self.with_detail, self.keeps_seen = vae, is_carried, with_detail, keeps_seen
+    def __init__(self, vae: Autoencoder, conditioner: FrameConditioner, with_detail: bool):
+        self.vae, self.conditioner, self.with_detail = vae, conditioner, with_detail
         self._renderers: list[DetailRenderer] = []  # of each image
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
@@ -53,7 +51,7 @@ class FrameDecoder:
         decoded = decode_latents(self.vae, stacked.flatten(0, 1)).float().unflatten(0, stacked.shape[:2]).unbind(1)
         frames = []
         for state, images in zip(states, decoded, strict=True):
-            if self.is_carried or state.output_image is not None:
+            if self.conditioner.needs_start_image or state.output_image is not None:
                 images = self._at_output_size(state, images)
             frames.append(images.cpu())
         return frames
@@ -84,7 +82,7 @@ class FrameDecoder:
             backward, orders = backward[:, None], [[0]] * len(decoded)
             known = known * comes_from_inside(backward)
         unchanged: Sequence[torch.Tensor | None] = [None] * len(decoded)
-        if layers is not None and self.keeps_seen:
+        if layers is not None and self.conditioner.keeps_seen:
             unchanged = list(layers.visible.sum(dim=1, keepdim=True).clamp(max=1))
         frames = zip(self._renderers, decoded, backward, known, orders, unchanged, strict=True)
         return torch.stack([renderer.render(*inputs) for renderer, *inputs in frames])

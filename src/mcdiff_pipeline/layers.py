@@ -286,10 +286,25 @@ class Layers:
         """
         if not self.accumulated_flow.any():
             return self.shares
-        backward, _ = self.backward_flow(self.size)
-        shares = sample(self.shares[:, :, None], backward) * comes_from_inside(backward)[:, :, None]
+        _, stacks = self._stacked(self.shares)
+        return torch.stack([visible[:, 0] for visible, _ in stacks])
+
+    def _stacked(self, shares: torch.Tensor) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """
+        What is seen of each layer in the current frame.
+
+        Args:
+            shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+                Share of each pixel of frame 0 that belongs to each layer, at any size.
+
+        Returns:
+            The backward flow `[B, L, 2, height, width]` in pixels of that size; and for each image what
+            [`~mcdiff_pipeline.layer_colors.stack_layers`] returns.
+        """
+        backward, _ = self.backward_flow((shares.shape[2], shares.shape[3]))
+        moved = sample(shares[:, :, None], backward) * comes_from_inside(backward)[:, :, None]
         orders = self.front_to_back.tolist()
-        return torch.stack([stack_layers(*one)[0][:, 0] for one in zip(shares, orders, strict=True)])
+        return backward, [stack_layers(*one) for one in zip(moved, orders, strict=True)]
 
     def visible_on(self, grid: tuple[int, int]) -> torch.Tensor:
         """[`Layers.visible`] on a grid of (height, width) cells, `[B, L, height, width]`; they sum to 1, since what is
@@ -311,18 +326,15 @@ class Layers:
         Returns:
             `torch.Tensor` of shape `(batch_size, 3, height, width)`.
         """
-        size = (image.shape[2], image.shape[3])
         if not self.accumulated_flow.any():
             return image
-        backward, _ = self.backward_flow(size)
-        shares = resize_shares(self.shares, size)
-        moved = sample(shares[:, :, None], backward) * comes_from_inside(backward)[:, :, None]
+        shares = resize_shares(self.shares, (image.shape[2], image.shape[3]))
+        backward, stacks = self._stacked(shares)
         carried = []
-        for index, order in enumerate(self.front_to_back.tolist()):
-            colors = separate_colors(image[index], shares[index])
-            grid = sampling_grid(backward[index])
-            colors = F.grid_sample(colors, grid, "bicubic", "border", align_corners=False)
-            carried.append(composite(colors, *stack_layers(moved[index], order)))
+        for picture, share, flow, stack in zip(image, shares, backward, stacks, strict=True):
+            colors = separate_colors(picture, share)
+            colors = F.grid_sample(colors, sampling_grid(flow), "bicubic", "border", align_corners=False)
+            carried.append(composite(colors, *stack))
         return torch.stack(carried).clamp(0, 1)
 
     def splat_latents(
@@ -451,8 +463,6 @@ def resize_shares(shares: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def sample(values: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
     """Looks up the values of each layer, `[B, L, C, H, W]`, at the end of its flow, `[B, L, 2, H, W]` in pixels."""
-    shape = values.shape
-    values = values.expand(*backward.shape[:2], *shape[2:])
     return backward_warp(values.flatten(0, 1), backward.flatten(0, 1)).unflatten(0, backward.shape[:2])
 
 

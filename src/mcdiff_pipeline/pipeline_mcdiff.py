@@ -488,11 +488,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             self.conditioner.needs_sparse_flow,
         )
 
-    def _frame_decoder(self, detail: bool) -> FrameDecoder:
-        """Decodes the states of one rollout."""
-        conditioner = self.conditioner
-        return FrameDecoder(self.vae, conditioner.needs_start_image, detail, conditioner.keeps_seen)
-
     @torch.no_grad()
     def predict_flow(
         self,
@@ -841,7 +836,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type == "latent":
             frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         else:
-            decoder = self._frame_decoder(detail)
+            decoder = FrameDecoder(self.vae, self.conditioner, detail)
             videos = [
                 self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None].cpu(), output_type)
             ]
@@ -960,7 +955,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
-        decoder = self._frame_decoder(detail)
+        decoder = FrameDecoder(self.vae, self.conditioner, detail)
         strokes_of = strokes if callable(strokes) else None
 
         @torch.no_grad()
@@ -1021,7 +1016,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if output_type not in OUTPUT_TYPES or output_type == "latent":
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np" or "pt".')
         state = self._on_own_device(state)
-        (images,) = self._frame_decoder(detail).decode([state])
+        (images,) = FrameDecoder(self.vae, self.conditioner, detail).decode([state])
         self.maybe_free_model_hooks()
         frames = self.image_processor.postprocess(images[:, None], output_type)
         return [video[0] for video in frames] if isinstance(frames, list) else frames[:, 0]
