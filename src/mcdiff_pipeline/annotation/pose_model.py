@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 from ..atomic_files import atomic_path
+from ..helper_models import cached_path, locate
 
 
 VENDOR_MODEL = (
@@ -20,6 +21,9 @@ VENDOR_MODEL = (
     "pose_landmarker_full.task"
 )
 """Download address of the vendor."""
+
+CACHE_NAME = "pose_landmarker_full.task"
+"""Name of the model in the user's cache."""
 
 NETWORKS = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
 """Members of a bundle. The first network finds people; the second finds their landmarks and their mask."""
@@ -31,12 +35,7 @@ def find_pose_model(path: str | os.PathLike | None = None) -> Path:
     Raises:
         FileNotFoundError: if this file does not exist; the message says how to get one.
     """
-    if path is not None:
-        model, origin = Path(path), ""
-    elif named := os.environ.get("MCDIFF_POSE_MODEL"):
-        model, origin = Path(named), ", which MCDIFF_POSE_MODEL names"
-    else:
-        model, origin = cached_pose_model(), ", and neither a path nor MCDIFF_POSE_MODEL names another"
+    model, origin = locate(path, "MCDIFF_POSE_MODEL", CACHE_NAME)
     if not model.is_file():
         raise FileNotFoundError(
             f"There is no pose model {model}{origin}; download it from {VENDOR_MODEL}, or make one from Python "
@@ -47,8 +46,7 @@ def find_pose_model(path: str | os.PathLike | None = None) -> Path:
 
 def cached_pose_model() -> Path:
     """Path of the model in the user's cache, whether it exists or not."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mcdiff-pipeline" / "pose_landmarker_full.task"
+    return cached_path(CACHE_NAME)
 
 
 def download_pose_model(path: str | os.PathLike, url: str) -> None:

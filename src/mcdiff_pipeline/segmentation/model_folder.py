@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..helper_models import cached_path, locate
+
+
+# Name of the folder in the user's cache.
+CACHE_NAME = "segmenter"
 
 ENCODER, DECODER, CONFIG = "encoder.onnx", "decoder.onnx", "config.json"
 
@@ -14,8 +19,7 @@ CONFIG_FIELDS = ("image_size", "mean", "std")
 
 def cached_segmenter() -> Path:
     """Path of the folder in the user's cache, whether it exists or not."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mcdiff-pipeline" / "segmenter"
+    return cached_path(CACHE_NAME)
 
 
 def find_segmenter(path: str | os.PathLike | None = None) -> Path:
@@ -24,12 +28,7 @@ def find_segmenter(path: str | os.PathLike | None = None) -> Path:
     Raises:
         FileNotFoundError: if the folder does not contain both networks; the message says how to get them.
     """
-    if path is not None:
-        folder, origin = Path(path), ""
-    elif named := os.environ.get("MCDIFF_SEGMENTER"):
-        folder, origin = Path(named), ", which MCDIFF_SEGMENTER names"
-    else:
-        folder, origin = cached_segmenter(), ", and neither a path nor MCDIFF_SEGMENTER names another"
+    folder, origin = locate(path, "MCDIFF_SEGMENTER", CACHE_NAME)
     missing = [name for name in (ENCODER, DECODER) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
