@@ -297,8 +297,9 @@ class FrameConditioner:
             vae=vae,
             is_carried=self.needs_start_image,
         )
-        # a state with a start image needs it for F or to be shown, even if no condition does
-        needs_accumulated_flow = self.needs_accumulated_flow or state.start_image is not None
+        # a state with a start image or features needs it for F or to be shown, even if no condition does
+        is_carried = state.start_image is not None or state.start_features is not None
+        needs_accumulated_flow = self.needs_accumulated_flow or is_carried
         accumulated_flow = step.accumulated_flow if needs_accumulated_flow else None
         names = [name for name in CONDITIONS if name in self.names]
         built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}

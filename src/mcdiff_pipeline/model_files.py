@@ -150,11 +150,11 @@ def _check_component(component: Path) -> None:
                     f"{path} names the shard {shard!r}, but a shard is a .safetensors file of the same folder: save "
                     "the model again."
                 )
-    # a layer with n channels has at least n weights
+    # a layer with n channels (in transformers, of the hidden size n) has at least n weights
     size = sum(path.stat().st_size for path in weights)
     for key, value in configs.get("config.json", {}).items():
         for channels in value if isinstance(value, list) else [value]:
-            if key.endswith("channels") and isinstance(channels, int) and weights and channels > size:
+            if key.endswith(("channels", "hidden_size")) and isinstance(channels, int) and weights and channels > size:
                 raise ValueError(
                     f"{component / 'config.json'} says {key} = {channels}, but the weights beside it have only {size} "
                     "bytes: take both files from the same model."
