@@ -338,12 +338,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Images in [0, 1].
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, float16; None if
+            `torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, float32; None if
             `flow_completion` reads no features, or there is no `image_encoder`.
         """
         if self.image_encoder is None or channels_of_features(self.flow_completion) is None:
             return None
-        return encode_features(self.image_encoder, images.to(self._execution_device)).half()
+        return encode_features(self.image_encoder, images.to(self._execution_device))
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """

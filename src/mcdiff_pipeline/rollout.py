@@ -80,8 +80,9 @@ class RolloutState:
             Frame 0 in [0, 1], float32; only if something is made of it: the condition `start_picture`, layers,
             frames at an output size, or the input of an F with a size of its own.
         start_features (`torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, *optional*):
-            Semantic features of frame 0 ([`~mcdiff_pipeline.semantic_features`]), float16, as in the cache that F is
-            trained from; only in a model whose F reads them.
+            Semantic features of frame 0 ([`~mcdiff_pipeline.semantic_features`]), float32; only in a model whose F
+            reads them. Rounded to float16, they would jump with the last bits of the encoder, which depend on the
+            machine and on the layout of its weights.
         layers (`Layers`, *optional*):
             The regions of each image, as layers of motion; None without regions.
         output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
