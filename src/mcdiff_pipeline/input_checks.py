@@ -14,7 +14,7 @@ from .rollout import Motion, RolloutState
 from .semantic_features import channels_of_features
 
 
-logger_of_components = logging.get_logger(__name__)
+component_logger = logging.get_logger(__name__)
 
 
 def check_components(
@@ -51,7 +51,7 @@ def check_image_encoder(image_encoder: Dinov2Model | None, flow_completion: Flow
     if channels is None:
         return
     if image_encoder is None:
-        logger_of_components.warning(
+        component_logger.warning(
             f"`flow_completion` reads semantic features of {channels} channels, but there is no `image_encoder`, so "
             "it runs without them, and strokes move whole things less: give the encoder that it was trained with."
         )

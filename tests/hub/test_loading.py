@@ -167,7 +167,7 @@ save()
     assert_same_video(results["variant"], first, atol=0.02)
     assert not torch.equal(results["variant"], results["model"])  # fp16 rounds the weights
     names = [Path(path).name for path in results["files of the variant"]]
-    assert names and set(names) == {"diffusion_pytorch_model.fp16.safetensors"}
+    assert set(names) == {"diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"}
     for key, value in models["first"].flow_completion.state_dict().items():
         assert torch.equal(results["component"][key], value)
     assert results["remote code"] == []
