@@ -101,7 +101,7 @@ def make_model(args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL) -> 
     if args.pretrained_model_name_or_path:
         pretrained = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
         if args.model_config is None:
-            return FlowCompletionUNet.widened(pretrained) if args.reads_regions else pretrained
+            return FlowCompletionUNet.widened(pretrained, True, True) if args.reads_regions else pretrained
     config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
     config["in_channels"] = vae.config.latent_channels
     config["vae_scale_factor"] = vae_scale_factor(vae)
