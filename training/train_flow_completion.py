@@ -27,7 +27,7 @@ from loop.latent_cache import LatentClips, add_clip_arguments, open_training_cli
 from loop.publishing import add_hub_arguments, open_repository, push_component
 from loop.region_sampling import add_region_arguments, draw_regions
 from loop.samples import FlowSample
-from loop.stroke_sampling import add_stroke_arguments, draw_strokes_on_things
+from loop.stroke_sampling import add_stroke_arguments, draw_strokes, draw_strokes_on_things
 from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
@@ -85,7 +85,7 @@ def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         default=None,
-        help="Share of the batches for each folder of --train_data_dir. Default: by the number of its pairs of frames.",
+        help="Share of the batches for each folder of --train_data_dir. Default: by its number of pairs of frames.",
     )
     group.add_argument(
         "--size_weights",
@@ -99,8 +99,8 @@ def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
         "--strokes_on_things",
         type=float,
         default=None,
-        help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that reads "
-        "regions or features, else 0.",
+        help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that "
+        "reads regions or features, else 0.",
     )
 
 
@@ -264,7 +264,8 @@ class FlowCompletionTraining:
 
     def load_sample(self, index: int, rng: np.random.Generator) -> FlowSample:
         pair = self.clips[index]
-        points, displacements = draw_strokes_on_things(pair, self.args, rng)
+        draw = draw_strokes_on_things if self.args.strokes_on_things > 0 else draw_strokes
+        points, displacements = draw(pair, self.args, rng)
         size = pair["latent"].shape[1:]
         sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
         sample: FlowSample = {

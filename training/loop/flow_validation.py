@@ -90,9 +90,7 @@ class FlowValidation:
         config (`dict`): config of the model.
     """
 
-    def __init__(
-        self, clips: LatentClips, args: argparse.Namespace, accelerator: Accelerator, config: dict[str, Any]
-    ):
+    def __init__(self, clips: LatentClips, args: argparse.Namespace, accelerator: Accelerator, config: dict[str, Any]):
         self.clips, self.args, self.accelerator = clips, args, accelerator
         self.cell, self.reads_regions = config["vae_scale_factor"], config["reads_regions"]
         self.reads_features = config["feature_channels"] is not None

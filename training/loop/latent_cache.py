@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import Dinov2Model
 
 from loop.autoencoder import load_vae
-from loop.feature_cache import FEATURES, encode_shard_features, features_folder, load_image_encoder
+from loop.feature_cache import FEATURES, encode_shard_features, features_folder
 from loop.samples import ClipStart, FramePair
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset

@@ -24,9 +24,7 @@ from loop.sharding import (
 )
 
 
-def make_optimizer(
-    args: argparse.Namespace, parameters: list[list[torch.nn.Parameter]]
-) -> torch.optim.Optimizer:
+def make_optimizer(args: argparse.Namespace, parameters: list[list[torch.nn.Parameter]]) -> torch.optim.Optimizer:
     """AdamW with one group for each list of parameters."""
     groups = [{"params": group} for group in parameters]
     settings = {

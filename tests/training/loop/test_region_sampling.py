@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from loop.region_sampling import (
-    NUM_REGIONS,
-    draw_regions,
-    draw_strokes_on_things,
-    rasterize_regions,
-    spoil,
-    true_regions,
-)
+from loop.region_sampling import NUM_REGIONS, draw_regions, rasterize_regions, spoil, true_regions
+from loop.stroke_sampling import draw_strokes_on_things
 
 
 SIZE, CELL = 32, 4
@@ -32,7 +26,10 @@ def make_pair():
 
 
 def make_args(**changes) -> argparse.Namespace:
-    return argparse.Namespace(**{"no_keypoints": False, "sampling": "magnitude", "region_probability": 1.0} | changes)
+    return argparse.Namespace(
+        **{"no_keypoints": False, "sampling": "magnitude", "region_probability": 1.0, "strokes_on_things": 0.5}
+        | changes
+    )
 
 
 def draw_many(args, number=200):
