@@ -117,7 +117,7 @@ class EndToEndModel(torch.nn.Module):
         state = self.roll_out(self.start(batch), batch, last)
         # PyTorch 2.6 would reuse the bfloat16 copies of the weights from the steps without gradients.
         torch.clear_autocast_cache()
-        step = {name: batch[name][:, last] for name in ("flow", "foreground", "sparse_flow", "mask")}
+        step = {name: batch[name][:, last] for name in ("flow", "labels", "sparse_flow", "mask")}
         dense_flow, flow_loss, values = complete_and_compare(
             self.flow_completion,
             step | {"latent": state.latents},
@@ -149,7 +149,7 @@ def load_steps(
     return {
         "latent": np.stack([*(pair["latent"] for pair in pairs), pairs[-1]["next_latent"]]),
         "flow": np.stack([pair["flow"] for pair in pairs]),
-        "foreground": np.stack([pair["mask"][None] > 0 for pair in pairs]),
+        "labels": np.stack([pair["mask"][None] for pair in pairs]),
         "sparse_flow": torch.stack([displacement for displacement, _ in strokes]),
         "mask": torch.stack([mask for _, mask in strokes]),
     } | clips.start(index, image="start_picture" in args.conditioning)
