@@ -158,6 +158,7 @@ def test_state_and_motion_are_not_changed():
         ("hole_mask", 1, ("dense_flow",)),
         ("start_frame", 4, ("dense_flow", "accumulated_flow")),
         ("start_picture", 4, ("dense_flow", "accumulated_flow", "start_image")),
+        ("start_coverage", 1, ("dense_flow", "accumulated_flow", "start_image")),
         ("sparse_flow", 3, ("sparse_flow",)),
     ],
 )
@@ -175,7 +176,7 @@ def test_conditioner_states_channels_and_needs_of_each_condition(name, channels,
 
 def test_channels_of_all_conditions_add_up():
     conditioner = FrameConditioner(list(CONDITIONS), latent_channels=3, vae_scale_factor=8)
-    assert conditioner.channels == 4 * 3 + 2 + 1 + 3
+    assert conditioner.channels == 4 * 3 + 2 + 1 + 1 + 3
     assert conditioner.in_channels == 3 + conditioner.channels
 
 
