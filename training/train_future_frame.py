@@ -81,7 +81,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--rollout_steps", type=int, default=1, help="k; with 1 each step of the training starts at a true frame."
     )
     parser.add_argument(
-        "--rollout_inference_steps", type=int, default=2, help="Denoising steps for frames that the model makes itself."
+        "--rollout_inference_steps",
+        type=int,
+        default=2,
+        help="Denoising steps for frames that the model makes itself.",
     )
     parser.add_argument(
         "--region_probability",

@@ -55,7 +55,9 @@ def test_new_autoencoder_learns_the_latents_of_a_teacher(data, tmp_path):
 
 def test_teacher_with_other_latents_is_refused(data, tmp_path):
     changes = {"teacher": data / "vae", "latent_channels": 3}
-    with pytest.raises(ValueError, match="has latents of 3 channels and cells of 4 pixels, but the teacher .* 4 and 4"):
+    with pytest.raises(
+        ValueError, match="has latents of 3 channels and cells of 4 pixels, but the teacher .* 4 and 4"
+    ):
         train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path, **changes))
 
 

@@ -1,4 +1,4 @@
-"""Rollout states and motions from batches of training data, without regions and with the things of a clip as regions."""
+"""Rollout states and motions from batches of training data. The things of a clip may be their regions."""
 
 import numpy as np
 import torch

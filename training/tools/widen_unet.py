@@ -5,13 +5,13 @@
     python training/tools/widen_unet.py --pretrained_model_name_or_path stable-diffusion \\
         --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
 
-The conditions that a model of MCDiff keeps also keep their weights, new ones have zero weights, and others are removed.
-`train_future_frame.py` and `train_end_to_end.py` train the resulting folder. If nothing is removed, the unet gives the
-same output as before until then.
+        --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
+If none is removed, the unet gives the same output as before until it is trained further.
 
-In Stable Diffusion, the new input channels of the unet have zero weights, too. An inpainting model has two inputs in addition to the noise: the mask of the region to
-paint, and the rest of the image. They become the mask of holes and the splatted frame, which mean the same here. Flow
-completion has to be trained on latents of the same autoencoder.
+The new input channels of Stable Diffusion have zero weights, too, and `train_end_to_end.py` trains the result. An
+inpainting model has two inputs in addition to the noise: the mask of the region to paint, and the rest of the image.
+They become the mask of holes and the splatted frame, which mean the same here. Flow completion has to be trained on
+latents of the same autoencoder.
 """
 
 import argparse
@@ -78,9 +78,7 @@ def change_conditions(folder: str, conditioning: list[str]) -> MCDiffPipeline:
     pipe = MCDiffPipeline.from_pretrained(folder)
     old, unet = pipe.conditioner, pipe.unet
     scales = {name: pipe.config[name] for name in ("flow_scale", "residual_condition", "residual_scale")}
-    new = FrameConditioner(
-        conditioning, latent_channels=old.latent_channels, vae_scale_factor=old.cell, **scales
-    )
+    new = FrameConditioner(conditioning, latent_channels=old.latent_channels, vae_scale_factor=old.cell, **scales)
     sizes = [old.latent_channels, *(old.channels_of(name) for name in old.names)]
     noise, *kept = unet.conv_in.weight.split(sizes, dim=1)
     kept = dict(zip(old.names, kept, strict=True))

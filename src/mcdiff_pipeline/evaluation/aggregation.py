@@ -3,7 +3,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -301,7 +301,7 @@ def _mean(values: Iterable[list[float]]) -> Estimate | None:
     return ratio_of_sums(*_arrays([_total(of_clip) for of_clip in values]))
 
 
-def _arrays(pairs: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(pairs: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """The sums and the counts of all clips as arrays `[N]`."""
     sums, counts = np.array(pairs, dtype=float).reshape(-1, 2).T
     return sums, counts

@@ -42,8 +42,8 @@ KEYPOINT_NOTE = (
 FLOW_RATIO_NOTE = "The error of F on the body, divided by the error of each other flow:"
 NEXT_FRAME_NOTE = (
     "The model and the baselines are given the true flow of the first step. PSNR is measured on the moving pixels of "
-    "all clips together, and on those that the given image does not show. The splat along the true flow fills these from "
-    "behind; the last column is the difference from it, over the same clips."
+    "all clips together, and on those that the given image does not show. The splat along the true flow fills these "
+    "from behind; the last column is the difference from it, over the same clips."
 )
 DRIFT_NOTE = (
     "Each stroke follows its handle and then holds its position. All frames are compared with the start frame after "
