@@ -5,8 +5,8 @@
     python training/tools/widen_unet.py --pretrained_model_name_or_path stable-diffusion \\
         --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
 
-        --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
-If none is removed, the unet gives the same output as before until it is trained further.
+The conditions that a model of MCDiff keeps also keep their weights. New ones have zero weights, others are removed. If
+none is removed, the unet gives the same output as before until it is trained further.
 
 The new input channels of Stable Diffusion have zero weights, too, and `train_end_to_end.py` trains the result. An
 inpainting model has two inputs in addition to the noise: the mask of the region to paint, and the rest of the image.
