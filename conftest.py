@@ -25,6 +25,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The documents take longest and cannot be divided, so with several processes one of them begins with them.
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
     reasons = {}
     if not torch.cuda.is_available():
         reasons["gpu"] = "needs a CUDA device, and this machine has none"
