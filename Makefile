@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
 TEST_EXTRAS := annotation,distributed,evaluation,segmentation,training,dev
-# One process per core, up to four. One that is done takes tests of another, so both end at about the same time.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main
