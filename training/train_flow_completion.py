@@ -24,6 +24,7 @@ from loop.feature_cache import load_image_encoder
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.flow_validation import FlowValidation
 from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
+from loop.motion_drawing import with_new_motions
 from loop.publishing import add_hub_arguments, open_repository, push_component
 from loop.region_sampling import add_region_arguments, draw_regions
 from loop.samples import FlowSample
@@ -102,6 +103,14 @@ def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
         help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that "
         "reads regions or features, else 0.",
     )
+    group.add_argument(
+        "--new_motions",
+        type=float,
+        nargs="+",
+        default=None,
+        help="For each folder of --train_data_dir, share of the samples in which the things get other motions than in "
+        "their clip: random translations and rotations as a whole. Default: 0.",
+    )
 
 
 def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,11 +149,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         weights = getattr(args, name)
         if weights is not None and (min(weights) < 0 or sum(weights) <= 0):
             raise ValueError(f"--{name} is {weights}; give numbers of 0 or more, not all 0.")
-    if args.data_weights is not None and len(args.data_weights) != len(args.train_data_dir):
-        raise ValueError(
-            f"--data_weights has {len(args.data_weights)} values for {len(args.train_data_dir)} folders of "
-            "--train_data_dir; give one for each."
-        )
+    for name in ("data_weights", "new_motions"):
+        values = getattr(args, name)
+        if values is not None and len(values) != len(args.train_data_dir):
+            raise ValueError(
+                f"--{name} has {len(values)} values for {len(args.train_data_dir)} folders of --train_data_dir; give "
+                "one for each."
+            )
+    if args.new_motions is not None and not all(0 <= share <= 1 for share in args.new_motions):
+        raise ValueError(f"--new_motions is {args.new_motions}; give numbers from 0 to 1.")
     if args.gradient_weight < 0:
         raise ValueError(f"--gradient_weight is {args.gradient_weight:g}; it must be 0 or more.")
     if args.sample_size is not None and args.sample_size < 1:
@@ -264,6 +277,9 @@ class FlowCompletionTraining:
 
     def load_sample(self, index: int, rng: np.random.Generator) -> FlowSample:
         pair = self.clips[index]
+        new_motions = self.args.new_motions
+        if new_motions is not None and rng.random() < new_motions[self.clips.sources[index]]:
+            pair = with_new_motions(pair, rng)
         draw = draw_strokes_on_things if self.args.strokes_on_things > 0 else draw_strokes
         points, displacements = draw(pair, self.args, rng)
         size = pair["latent"].shape[1:]

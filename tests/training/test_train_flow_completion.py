@@ -132,14 +132,20 @@ def test_training_with_features_and_mixed_clips_resumes_where_it_stopped(data, i
     write_squares(tmp_path / "large", range(2), split="train", size=64)
 
     def train(folder, **changes):
-        changes = {"reads_features": True, "image_encoder": image_encoder, "data_weights": "1 2"} | changes
+        changes = {
+            "reads_features": True,
+            "image_encoder": image_encoder,
+            "data_weights": "1 2",
+            "new_motions": "0 0.5",
+        } | changes
         changes |= {"train_batch_size": 4, "gradient_weight": 0.1, "lr_scheduler": "constant", "seed": 2}
-        changes |= {"new_layers_learning_rate": 1e-2, "validation_data_dir": None}
+        changes |= {"new_layers_learning_rate": 1e-2, "new_motions": "0 0.5", "validation_data_dir": None}
         command_line = arguments(data, "train_flow_completion", folder, **changes)
         place = command_line.index("--train_data_dir")
         command_line[place + 1 : place + 2] = [str(data / "clips"), str(tmp_path / "large")]
-        place = command_line.index("--data_weights")
-        command_line[place + 1 : place + 2] = ["1", "2"]
+        for name, values in (("--data_weights", ["1", "2"]), ("--new_motions", ["0", "0.5"])):
+            place = command_line.index(name)
+            command_line[place + 1 : place + 2] = values
         assert train_flow_completion.main(command_line) == 0
 
     train(tmp_path / "whole")
@@ -156,6 +162,7 @@ def test_training_with_features_and_mixed_clips_resumes_where_it_stopped(data, i
         ({"reads_features": True}, "--reads_features needs --image_encoder; give the folder"),
         ({"feature_drop_probability": 2}, "--feature_drop_probability is 2.0; it must be a number from 0 to 1"),
         ({"data_weights": "-1"}, r"--data_weights is \[-1.0\]; give numbers of 0 or more, not all 0"),
+        ({"new_motions": "2"}, r"--new_motions is \[2.0\]; give numbers from 0 to 1"),
         ({"gradient_weight": -1}, "--gradient_weight is -1; it must be 0 or more"),
         ({"sample_size": 0}, "--sample_size is 0; it must be 1 or more"),
     ],
