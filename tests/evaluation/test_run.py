@@ -97,6 +97,22 @@ def test_flow_ratios_divide_the_error_of_the_completed_flow_on_the_body(finished
     assert "| strokes | over zero flow | over nearest stroke |" in (folder / "report.md").read_text()
 
 
+def test_detail_is_measured_where_the_pipeline_gives_it_back(finished, dataset, tmp_path):
+    _, without = finished
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"drift_clips": 0, "num_clips": 2}))
+    with_detail = evaluate(
+        make_pipeline(("previous_frame", "dense_flow", "start_picture")), dataset, tmp_path, settings
+    )
+    kinds = [{entry["row"] for entry in metrics["rows"]} for metrics in (without, with_detail)]
+    assert kinds[1] - kinds[0] == {"ours, without detail", "ours, true flow, without detail"}
+    which = {"strokes": SETTINGS.middle_strokes, "frames": "first"}
+    shown, decoded = (
+        estimate(with_detail, "rows", "psnr_background", row=row, **which)["value"]
+        for row in ("ours", "ours, without detail")
+    )
+    assert shown > decoded
+
+
 def test_next_frame_compares_the_model_with_splats_along_the_true_flow(finished):
     folder, metrics = finished
     psnr = {entry["row"]: entry["psnr_moving"] for entry in metrics["next_frame"]}
@@ -300,8 +316,8 @@ def test_results_page_compares_the_results_with_targets(finished, tmp_path):
         for name in ("F", "zero flow")
     }
     ratio = body["F"] / body["zero flow"]
-    verdict = "met" if ratio <= 0.5 else "**missed**"
-    assert f"| F on the body, error relative to zero flow, 2 strokes | {ratio:.3g} | ≤ 0.5 | {verdict} |" in text
+    verdict = "met" if ratio <= 0.45 else "**missed**"
+    assert f"| F on the body, error relative to zero flow, 2 strokes | {ratio:.3g} | ≤ 0.45 | {verdict} |" in text
     assert (
         "## Ablations\n\nResults of variants.\n\n## Samples\n\nOne line" in text
     )  # without variants the section stays

@@ -22,6 +22,7 @@ from ..baselines import (
 )
 from ..dataset import Clip
 from ..flow import resize_flow, to_pixels
+from ..frame_decoder import FrameDecoder
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..rollout import RolloutState
 from ..strokes import Stroke
@@ -33,12 +34,15 @@ class Video:
     """What a pipeline generates.
 
     Args:
-        frames (`torch.Tensor`): `[B, N, 3, H, W]` in [0, 1], on the CPU; the first frame is the given image.
+        frames (`torch.Tensor`): `[B, N, 3, H, W]` in [0, 1], on the CPU; the first frame is the given image. They are
+            the frames that the pipeline shows, with the detail of the given image.
+        latents (`torch.Tensor`): `[B, N - 1, C, h, w]`, the scaled latents of the frames after the first.
         dense_flow (`torch.Tensor`, *optional*): `[B, N - 1, 2, h, w]` in latent cells, on the CPU: the flow that drove
             each step; None for a model without flow completion.
     """
 
     frames: torch.Tensor
+    latents: torch.Tensor
     dense_flow: torch.Tensor | None
 
 
@@ -99,7 +103,7 @@ class ClipBatch:
         """`[B, N, 3, H, W]`: the true frames after the autoencoder, the best frames that the model can reach."""
         with torch.no_grad():
             latents = self.pipe.encode_image(self.true_frames.flatten(0, 1))
-        return self.decode(self.pipe, latents).unflatten(0, self.true_frames.shape[:2])
+        return self.decode(self.pipe, latents.unflatten(0, self.true_frames.shape[:2]))
 
     @cached_property
     def true_flow_video(self) -> Video:
@@ -116,7 +120,7 @@ class ClipBatch:
         """`[B, 3, H, W]`: the second frame, made by splatting the latents of the start frame along the true flow."""
         latents = self.start_state(self.pipe).latents
         flow = self.true_flow_on_cells[:, 0].to(latents.device)
-        return self.decode(self.pipe, splat_frame(latents, flow))
+        return self.decode(self.pipe, splat_frame(latents, flow)[:, None])[:, 0]
 
     def splat(self, flow: torch.Tensor) -> torch.Tensor:
         """The start frame, splatted along flow `[B, N - 1, 2, h, w]` in latent cells: `[B, N - 1, 3, H, W]`."""
@@ -164,6 +168,7 @@ class ClipBatch:
             state = following
             yield state
 
+    @torch.no_grad()
     def generate(
         self,
         pipe: MCDiffPipeline,
@@ -171,18 +176,22 @@ class ClipBatch:
         dense_flow: torch.Tensor | None = None,
     ) -> Video:
         """Generates videos as long as the clips; the arguments are those of `roll_out`."""
-        frames, flows = [self.start], []
+        frames, latents, flows = [self.start], [], []
+        decoder = FrameDecoder(pipe.vae, pipe.conditioner, with_detail=True)
         for state in self.roll_out(pipe, strokes, self.true_frames.shape[1], dense_flow):
-            frames.append(self.decode(pipe, state.latents))
+            frames += decoder.decode([state])
+            latents.append(state.latents)
             if state.dense_flow is not None:
                 flows.append(state.dense_flow.float().cpu())
-        return Video(torch.stack(frames, dim=1), torch.stack(flows, dim=1) if flows else None)
+        dense = torch.stack(flows, dim=1) if flows else None
+        return Video(torch.stack(frames, dim=1), torch.stack(latents, dim=1), dense)
 
     @staticmethod
     @torch.no_grad()
     def decode(pipe: MCDiffPipeline, latents: torch.Tensor) -> torch.Tensor:
-        """Frames `[B, 3, H, W]` in [0, 1] on the CPU, float32, of scaled latents `[B, C, h, w]`."""
-        return pipe.decode_latents(latents).float().cpu()
+        """What the autoencoder makes of scaled latents `[B, N, C, h, w]`: `[B, N, 3, H, W]` in [0, 1] on the CPU."""
+        decoded = [pipe.decode_latents(of_frame).float().cpu() for of_frame in latents.unbind(1)]
+        return torch.stack(decoded, dim=1)
 
 
 class StrokedBatch:

@@ -16,7 +16,15 @@ from .batches import ClipBatch, StrokedBatch
 from .handles import Handle, draw_handles
 from .long_rollout import long_rollout
 from .measurements import FrameMeasurements, Networks
-from .methods import Method, Model, ModelWithTrueFlow, SplatTrueFlow, Still, comparison_methods
+from .methods import (
+    Method,
+    Model,
+    ModelWithTrueFlow,
+    ModelWithTrueFlowWithoutDetail,
+    SplatTrueFlow,
+    Still,
+    comparison_methods,
+)
 from .metrics.drift import DriftMeasurement, erode_still_region, measure_drift
 from .metrics.flow_errors import cell_regions, end_point_errors
 from .records import COMPLETED_FLOW, ClipRecord, FlowErrors, MethodResult, NextFrameError, feature_name
@@ -93,7 +101,7 @@ class ClipEvaluator:
         handles = self.draw(clip, index)[: self.settings.middle_strokes]
         frames = long_rollout(batch, handles, self.settings.drift_frames)
         still = erode_still_region(batch.still[:, -1])
-        return measure_drift(frames, batch.reconstruction[:, 0], still, self.networks.st_lpips)
+        return measure_drift(frames, batch.start, still, self.networks.st_lpips)
 
 
 class _EvaluatedBatch:
@@ -173,7 +181,8 @@ class _EvaluatedBatch:
 
     def _measure_next_frame(self, unstroked: StrokedBatch) -> None:
         """Errors of the first generated frame, where the model and the baselines are given the true flow."""
-        compared = (Still(), SplatTrueFlow(), ModelWithTrueFlow())
+        kinds = (Still, SplatTrueFlow, ModelWithTrueFlow, ModelWithTrueFlowWithoutDetail)
+        compared = [method for method in self.methods if isinstance(method, kinds)]
         images = {method.name: method.frames(unstroked)[:, 0] for method in compared}
         images[LATENT_SPLAT] = self.clips.true_flow_latent_splat
         for name, image in images.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ..frame_decoder import FrameDecoder
 from ..strokes import Stroke
 from .batches import ClipBatch
 from .handles import Handle
@@ -40,6 +41,9 @@ def long_rollout(batch: ClipBatch, handles: list[Handle], num_frames: int) -> It
         `tuple[int, torch.Tensor]`: number of the frame, and the frame `[1, 3, H, W]` in [0, 1] on the CPU.
     """
     wanted = measured_frames(num_frames)
+    decoder = FrameDecoder(batch.pipe.vae, batch.pipe.conditioner, with_detail=True)
     for state in batch.roll_out(batch.pipe, [long_strokes(handles)], num_frames):
         if state.frame in wanted:
-            yield state.frame, batch.decode(batch.pipe, state.latents)
+            with torch.no_grad():
+                (frame,) = decoder.decode([state])
+            yield state.frame, frame

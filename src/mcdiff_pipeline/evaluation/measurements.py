@@ -72,7 +72,7 @@ class FrameMeasurements:
         self.still = clips.still.flatten(0, 1)
         self.moving = clips.moving.flatten(0, 1)
         self.uncovered = clips.uncovered.flatten(0, 1)
-        self.start = clips.reconstruction[:, :1].expand(-1, self.shape[1], -1, -1, -1).flatten(0, 1)
+        self.start = clips.start[:, None].expand(-1, self.shape[1], -1, -1, -1).flatten(0, 1)
         # (clip, handle, step, position) of each handle in each frame after the first in which it is visible
         self.places = [
             (sample, number, frame - 1, handle.track[frame])
@@ -98,7 +98,7 @@ class FrameMeasurements:
             - `psnr`: all pixels.
             - `psnr_moving`: pixels that a moving thing has left or reached.
             - `psnr_still`: pixels where nothing has moved.
-            - `psnr_background`: the same pixels, compared with the start frame after the autoencoder instead of the
+            - `psnr_background`: the same pixels, compared with the start frame instead of the
               true frame. This leaves out the error of the autoencoder.
             - `psnr_uncovered`: pixels that the start frame does not show.
         """

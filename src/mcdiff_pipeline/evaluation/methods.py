@@ -88,7 +88,7 @@ class SplatInterpolatedStrokes(Method):
 
 
 class Model(Method):
-    """The whole model: it completes the flow of the strokes and generates the frames."""
+    """The whole model: it completes the flow of the strokes, generates the frames, and gives back their detail."""
 
     name = "ours"
 
@@ -104,6 +104,25 @@ class ModelWithTrueFlow(Method):
 
     def frames(self, batch: StrokedBatch) -> torch.Tensor:
         return batch.clips.true_flow_video.frames[:, 1:]
+
+
+class ModelWithoutDetail(Method):
+    """The whole model without the detail of the given image: what the latents of its frames decode to."""
+
+    name = "ours, without detail"
+
+    def frames(self, batch: StrokedBatch) -> torch.Tensor:
+        return batch.clips.decode(batch.clips.pipe, batch.video.latents)
+
+
+class ModelWithTrueFlowWithoutDetail(Method):
+    """The same with the true flow: what G and the autoencoder make alone."""
+
+    name = "ours, true flow, without detail"
+    uses_strokes = False
+
+    def frames(self, batch: StrokedBatch) -> torch.Tensor:
+        return batch.clips.decode(batch.clips.pipe, batch.clips.true_flow_video.latents)
 
 
 class OtherModel(Method):
@@ -124,7 +143,8 @@ class OtherModel(Method):
 def comparison_methods(pipe: MCDiffPipeline, others: dict[str, MCDiffPipeline] | None = None) -> list[Method]:
     """All methods of a comparison, in the order of the report.
 
-    For a model without flow completion, the methods that need it are left out.
+    For a model without flow completion, the methods that need it are left out. Where the pipeline gives back no detail
+    of the given image, so are the methods without it.
 
     Args:
         pipe (`MCDiffPipeline`): the model that is evaluated.
@@ -132,5 +152,9 @@ def comparison_methods(pipe: MCDiffPipeline, others: dict[str, MCDiffPipeline] |
     """
     methods = [TrueVideo(), Reconstruction(), Still(), SplatTrueFlow()]
     methods += [SplatInterpolatedStrokes(name) for name in INTERPOLATIONS]
-    methods += [Model()] if pipe.flow_completion is None else [SplatCompletedFlow(), Model(), ModelWithTrueFlow()]
+    has_flow, has_detail = pipe.flow_completion is not None, pipe.conditioner.needs_start_image
+    methods += [SplatCompletedFlow()] if has_flow else []
+    methods += [Model(), ModelWithoutDetail()] if has_detail else [Model()]
+    if has_flow:
+        methods += [ModelWithTrueFlow(), ModelWithTrueFlowWithoutDetail()] if has_detail else [ModelWithTrueFlow()]
     return methods + [OtherModel(name, other) for name, other in (others or {}).items()]

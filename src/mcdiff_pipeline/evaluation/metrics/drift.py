@@ -55,7 +55,7 @@ def measure_drift(
 
     Args:
         frames (`Iterable[tuple[int, torch.Tensor]]`): numbers of frames, and frames `[1, 3, H, W]` in [0, 1].
-        start (`torch.Tensor`): `[1, 3, H, W]` in [0, 1], the start frame after the autoencoder.
+        start (`torch.Tensor`): `[1, 3, H, W]` in [0, 1], the start frame.
         still (`torch.Tensor`): bool `[1, H, W]`, the region in which nothing moves.
         st_lpips (`STLPIPS`): the perceptual distance.
 
