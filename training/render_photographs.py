@@ -6,11 +6,11 @@
         --photographs_dir photographs --masks_dir masks
 
 `label_photographs.py` finds the things. One to three of them move: as a whole, or a part alone, a part on a whole that
-moves, too, or two that turn about the place where they touch. All motion is by homographies: translations, similarities
+moves, too, or two that turn about the place where they touch. Motion is by homographies: translations, similarities
 and mild perspective. In a quarter of the clips the camera moves. The first frame is the untouched photograph, and what
 is uncovered later is filled by PatchMatch (`--filling`). In a quarter of the clips the things are pasted over another
-photograph, so what they uncover is true. The meta of a clip names its photographs and their licenses, and says which of
-the two it is (`uncovered`). A clip depends only on its seed, its split, its size, its time gap and the given files.
+photograph, so what they uncover is true. The meta of a clip names its photographs and their licenses, and says which
+of the two it is (`uncovered`). A clip depends only on its seed, its split, its size, its time gap and the given files.
 
 Speeds refer to frames that are 1/12 s apart. `--time_gap` multiplies them.
 """

@@ -24,7 +24,13 @@ from accelerate import Accelerator
 
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
-from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
+from loop.denoising_loss import (
+    add_denoising_arguments,
+    augment_with_noise,
+    check_denoising_arguments,
+    denoising_loss,
+    drop_conditions,
+)
 from loop.draws import SeededDraws
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.image_quality import psnr_moving_and_still
@@ -79,6 +85,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     args.pretrained_vae = str(Path(folder, "vae"))
     args.conditioning = config["conditioning"].split(",")
+    check_denoising_arguments(args)
     return args
 
 
@@ -136,6 +143,7 @@ class EndToEndModel(torch.nn.Module):
             conditioner.to_difference(batch["latent"][:, last + 1], conditions.base),
             self.args,
             state.prompt_embeds,
+            conditions.coverage,
         )
         return self.args.flow_loss_weight * flow_loss + values["denoising_loss"], values
 

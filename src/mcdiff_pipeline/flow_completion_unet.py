@@ -222,6 +222,9 @@ class StrokeAttention(nn.Module):
             Channels of the features.
     """
 
+    mean: torch.Tensor
+    projection: torch.Tensor
+
     def __init__(self, feature_channels: int):
         super().__init__()
         components = min(FEATURE_COMPONENTS, feature_channels)

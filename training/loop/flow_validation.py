@@ -244,9 +244,9 @@ class FlowValidation:
         return [flows[number] for number in range(len(samples))]
 
     def draw_sheet(self, model: FlowCompletionUNet) -> np.ndarray | None:
-        """One row for each of the first samples of one size: the frame, its strokes, the true flow, the predicted flow.
+        """One row for each of the first samples: the frame, its strokes, the true flow, the predicted flow.
 
-        None without samples.
+        They have the size of the first one. None without samples.
         """
         if not self.samples:
             return None
@@ -263,7 +263,7 @@ class FlowValidation:
 
 
 def whole_thing(pair: FramePair) -> np.ndarray | None:
-    """The mask, bool `[H, W]`, of the thing that moves alone and as a whole over a still background; None if none does."""
+    """The mask, bool `[H, W]`, of the thing that alone moves, and as a whole; None if there is no such thing."""
     flow, mask, size = pair["flow"], pair["mask"], pair["latent"].shape[1:]
     speed = np.hypot(*flow)
     side = np.sqrt(mask.size)

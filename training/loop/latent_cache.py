@@ -143,6 +143,17 @@ class LatentClips:
             start["start_picture"] = frame.transpose(2, 0, 1).astype(np.float32) / 255
         return start
 
+    def history(self, index: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The motion of a clip from frame 0 until `steps` steps after the first frame of a pair.
+
+        Returns:
+            `tuple[np.ndarray, np.ndarray]`: for all n of these steps the flow in pixels, float32 `[n, 2, H, W]`, and
+            the label map of the frame before it, uint8 `[n, H, W]`.
+        """
+        part, clip, t = (int(number) for number in self.pairs[index])
+        arrays, end = self.parts[part], t + steps
+        return arrays["flow"][clip, :end].astype(np.float32), np.array(arrays["masks"][clip, :end])
+
     def frames(self, index: int, steps: int = 1) -> np.ndarray:
         """The images of a pair, or of more steps, from its shard, uint8 `[steps + 1, H, W, 3]`. Slow."""
         part, clip, t = (int(number) for number in self.pairs[index])

@@ -78,12 +78,27 @@ class FlowSample(TypedDict):
     features: NotRequired[np.ndarray]
 
 
-class FrameSample(TypedDict, total=False):
-    """A sample of future-frame prediction: two latents, and the entries that the conditions need.
+class LayerSample(TypedDict):
+    """The things of a clip as layers of motion, L of them, for k steps from a frame t; see `Layers`.
 
-    latent, next_latent, flow: as in `FramePair`.
+    layer_shares: float32 `[L, H, W]`, share of each pixel of frame 0 that belongs to each layer.
+    start_layer_flow: float32 `[L, 2, h, w]`, flow of each layer from frame 0 to frame t, in cells.
+    layer_flow: float32 `[k, L, 2, h, w]`, flow of each layer in each step, in cells.
+    """
+
+    layer_shares: torch.Tensor
+    start_layer_flow: torch.Tensor
+    layer_flow: torch.Tensor
+
+
+class FrameSample(TypedDict, total=False):
+    """A sample of future-frame prediction: k steps from a frame t, and the entries that the conditions need.
+
+    latent: as in `FramePair`, of frame t.
+    next_latent, flow: as in `FramePair`, with an axis of k steps in front.
     start_latent, start_flow, start_picture: as in `ClipStart`.
-    sparse_flow, mask: as in `FlowSample`.
+    sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
+    layer_shares, start_layer_flow, layer_flow: as in `LayerSample`; only for training with regions.
     """
 
     latent: np.ndarray
@@ -94,6 +109,9 @@ class FrameSample(TypedDict, total=False):
     start_picture: np.ndarray
     sparse_flow: torch.Tensor
     mask: torch.Tensor
+    layer_shares: torch.Tensor
+    start_layer_flow: torch.Tensor
+    layer_flow: torch.Tensor
 
 
 class RolloutSample(TypedDict):

@@ -97,7 +97,7 @@ def draw_strokes_on_things(
 def points_inside(
     pair: FramePair, label: int, cell: int, args: argparse.Namespace, rng: np.random.Generator
 ) -> np.ndarray:
-    """Points on a thing, float32 `[N, 2]`. One of them is at a keypoint or a cell away from the outline, if possible."""
+    """Points on a thing, float32 `[N, 2]`. One is at a keypoint or a cell away from the outline, if possible."""
     mask = pair["mask"]
     number = 1 if rng.random() < ONE_STROKE_PROBABILITY else int(rng.integers(2, 5))
     points = points_of(mask == label, CANDIDATES, rng)

@@ -17,7 +17,7 @@ from rendering.labeled_photographs.casting import Cast, random_cast
 from rendering.labeled_photographs.layers import Layer, cut_out, joint_of
 from rendering.labeled_photographs.scene import Scene
 from rendering.labeled_photographs.window import DENSITY, Window, random_window
-from rendering.objects.occlusion import occlusion_from_layers
+from rendering.occlusion import occlusion_from_layers
 from rendering.photographs import SPLITS
 
 
@@ -35,6 +35,8 @@ SMALLEST_AREA, SMALLEST_PART, LARGEST_AREA = 0.006, 0.5, 0.75
 PASTED_EXTENT = (0.3, 0.9)
 # Pixels of the frame around a thing that are filled with it, because masks are not exact.
 HOLE_RIM = 2.0
+# Pixels beyond what the camera sees that are filled, too.
+SEEN_BEYOND = 8
 # Shares of a pixel below and above these are taken for 0 and 1: soft outlines have faint halos.
 OUTLINE = (0.15, 0.85)
 ATTEMPTS = 30
@@ -60,8 +62,8 @@ def render_clip(
             gap (see `motion_factor`).
 
     Returns:
-        A clip. The same arguments give the same bits. Its keypoints are points spread over each thing, the same ones in
-        all frames. `meta` names the photographs with their licenses, what moves, whether the things are pasted over
+        A clip. The same arguments give the same bits. Its keypoints are points spread over each thing, the same ones
+        in all frames. `meta` names the photographs with their licenses, what moves, whether the things are pasted over
         another photograph, and how what they uncover was filled.
 
     Raises:
@@ -81,9 +83,9 @@ def render_clip(
     things = np.zeros((num_frames, *size), np.int64)
     for t in range(num_frames):
         image, things[t] = scene.draw(t)
+        if t == 0 and stage.untouched is not None:
+            image, _ = Scene(rng, [stage.untouched], size).draw(0)
         frames[t] = np.clip(np.round(image), 0, 255).astype(np.uint8)
-    if stage.first_frame is not None:
-        frames[0] = stage.first_frame
 
     flow = np.zeros((num_frames - 1, 2, *size), np.float32)
     occlusion = np.zeros((num_frames - 1, *size), bool)
@@ -113,12 +115,12 @@ class Stage:
 
     Args:
         layers: the background and the things in the order of drawing.
-        first_frame: uint8 `[H, W, 3]`, the photograph itself if it is the first frame.
+        untouched: the photograph itself, if it is the first frame.
         meta: what is noted about the clip.
     """
 
     layers: list[Layer]
-    first_frame: np.ndarray | None
+    untouched: Layer | None
     meta: dict[str, Any]
 
 
@@ -130,10 +132,8 @@ def natural_stage(rng: np.random.Generator, assets: Assets, time: np.ndarray, si
     color = window.layer(photograph.image, photograph.image.size, continues=True)
     layers = things_of(rng, color, alphas, cast, camera, size, window.to_texture, time)
     hole = hole_of(layers, cast, alphas)
-    background = fill_background(rng, assets, color, hole)
-    inner = slice(DENSITY * margin, -DENSITY * margin)
-    seen = color[inner, inner].reshape(size[0], DENSITY, size[1], DENSITY, 3)
-    first_frame = np.round(seen.mean((1, 3), dtype=np.float32)).astype(np.uint8)
+    background = fill_background(rng, assets, color, hole, unseen=max(0, round(MARGIN * min(size)) - SEEN_BEYOND))
+    untouched = opaque_layer(color, window, camera)
     layers = [opaque_layer(background, window, camera), *in_drawing_order(rng, layers, cast)]
     meta = {
         "moves": cast.kind,
@@ -141,7 +141,7 @@ def natural_stage(rng: np.random.Generator, assets: Assets, time: np.ndarray, si
         "uncovered": assets.filling.name if hole.any() else "none",
         "photographs": [{"file": photograph.name, **photograph.origin}],
     }
-    return Stage(layers, first_frame, meta)
+    return Stage(layers, untouched, meta)
 
 
 def pasted_stage(rng: np.random.Generator, assets: Assets, time: np.ndarray, size: tuple[int, int]) -> Stage:
@@ -305,16 +305,26 @@ def hole_of(layers: list[Layer], cast: Cast, alphas: list[np.ndarray]) -> np.nda
     return rim & ~stays
 
 
-def fill_background(rng: np.random.Generator, assets: Assets, color: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The photograph, uint8 `[h, w, 3]`, without what moves. It is filled at the density of frames."""
+def fill_background(
+    rng: np.random.Generator, assets: Assets, color: np.ndarray, hole: np.ndarray, unseen: int
+) -> np.ndarray:
+    """The photograph, uint8 `[h, w, 3]`, without what moves. It is filled at the density of frames.
+
+    Args:
+        unseen: pixels of a frame at each border of the layer that no frame shows.
+    """
+    inner = slice(DENSITY * unseen, -DENSITY * unseen or None)
+    part, hole = color[inner, inner], hole[inner, inner]
     if not hole.any():
         return color
-    height, width = color.shape[:2]
-    small = Image.fromarray(color).resize((width // DENSITY, height // DENSITY), Image.Resampling.BOX)
+    height, width = part.shape[:2]
+    small = Image.fromarray(part).resize((width // DENSITY, height // DENSITY), Image.Resampling.BOX)
     small_hole = hole.reshape(height // DENSITY, DENSITY, width // DENSITY, DENSITY).any((1, 3))
     filled = assets.filling(np.asarray(small), small_hole, rng)
     large = np.asarray(Image.fromarray(filled).resize((width, height), Image.Resampling.BICUBIC))
-    return np.where(hole[..., None], large, color)
+    result = color.copy()
+    result[inner, inner] = np.where(hole[..., None], large, part)
+    return result
 
 
 def opaque_layer(color: np.ndarray, window: Window, camera: np.ndarray) -> Layer:

@@ -8,8 +8,8 @@ from numba import njit
 def draw_layer(image, layers, number, texture, inverse, box, is_endless):
     """Draw a layer over `image` `[H, W, 3]`, and write its number into `layers` `[H, W]` where it is visible.
 
-    Color and coverage of a pixel are means over 3 x 3 samples, bilinear in the texture. A pixel belongs to the layer if
-    the layer covers more than half of it.
+    Color and coverage of a pixel are means over 3 x 3 samples, bilinear in the texture. A pixel belongs to the layer
+    if the layer covers more than half of it.
 
     Args:
         texture: float32 `[h, w, 4]`, premultiplied RGBA; colors 0 to 255, alpha 0 to 1.

@@ -1,4 +1,4 @@
-"""Finds the things in a photograph: a promptable segmenter at a grid of points, and the outline of a matting network."""
+"""Finds the things in a photograph: a promptable segmenter at a grid of points, and a matting network."""
 
 from collections.abc import Iterator
 
@@ -45,9 +45,7 @@ def find_things(
     return Labels(np.stack(masks) if masks else empty, np.array([index < salient for index in order], dtype=bool))
 
 
-def _salient(
-    photograph: Image.Image, matting: MattingNetwork, size: tuple[int, int]
-) -> Iterator[np.ndarray]:
+def _salient(photograph: Image.Image, matting: MattingNetwork, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """The matting network's outline, float32 `[h, w]`, if it is that of a thing."""
     mask = matting.alpha(photograph, size)
     undecided = ((mask > 0.1) & (mask < 0.9)).sum() / max((mask > 0.1).sum(), 1)

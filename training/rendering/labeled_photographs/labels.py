@@ -17,8 +17,8 @@ class Labels:
     """The masks of one photograph, from the largest to the smallest.
 
     Args:
-        masks: uint8 `[N, h, w]`, the share of each pixel that belongs to the thing, 0 to 255. (h, w) is the size of the
-            photograph, reduced to at most 512 pixels on the longer side.
+        masks: uint8 `[N, h, w]`, the share of each pixel that belongs to the thing, 0 to 255. (h, w) is the size of
+            the photograph, reduced to at most 512 pixels on the longer side.
         is_salient: bool `[N]`, True where the mask is the soft outline that the matting network found, which is the
             whole thing in the foreground.
     """
@@ -51,9 +51,7 @@ def read_labels(path: Path) -> Labels:
         with np.load(path, allow_pickle=False) as file:
             labels = Labels(file["masks"], file["is_salient"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}); remove it and run label_photographs.py again."
-        ) from error
+        raise ValueError(f"{path} cannot be read ({error}); remove it and run label_photographs.py again.") from error
     if labels.masks.dtype != np.uint8 or labels.masks.ndim != 3 or labels.is_salient.shape != labels.masks.shape[:1]:
         raise ValueError(
             f"{path} holds masks of {labels.masks.dtype} {list(labels.masks.shape)}, but uint8 [N, h, w] is needed; "

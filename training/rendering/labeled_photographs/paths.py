@@ -11,7 +11,8 @@ REFERENCE_SIDE = 128
 # The logarithm of the speed of a thing in pixels has this mean and deviation; most are between 2 and 8.
 SPEED, SPEED_DEVIATION, SPEED_LIMITS = 4.0, 0.6, (1.0, 14.0)
 KINDS = {"translation": 0.45, "similarity": 0.4, "perspective": 0.15}
-# Radians; logarithm of the scale; parts of a unit of length; displacement at the rim of a thing in parts of its radius.
+# Radians; logarithm of the scale; parts of a unit of length; displacement at the rim of a thing in parts of its
+# radius.
 TURN, GROWTH, SHEAR, PERSPECTIVE = 0.07, 0.03, 0.03, 0.03
 LARGEST_TURN, LARGEST_GROWTH = np.deg2rad(10), np.log(1.08)
 # A joint turns faster than a thing as a whole.

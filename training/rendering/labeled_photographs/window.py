@@ -47,9 +47,7 @@ class Window:
         inner = np.maximum(shape - before - after, 1)
         first = np.clip(start + before * step, 0, np.array(image.size) - 1)
         last = np.clip(first + inner * step, first + 1e-3, image.size)
-        part = np.asarray(
-            image.resize(tuple(inner), Image.Resampling.LANCZOS, box=(*first, *last), reducing_gap=3.0)
-        )
+        part = np.asarray(image.resize(tuple(inner), Image.Resampling.LANCZOS, box=(*first, *last), reducing_gap=3.0))
         widths = [(before[1], after[1]), (before[0], after[0])] + [(0, 0)] * (part.ndim - 2)
         padded = np.pad(part, widths, mode="symmetric" if continues else "constant")
         return padded[:height, :width]
