@@ -256,7 +256,7 @@ def trained_with(settings: Settings, name: str) -> tuple[str, ...]:
     arguments += ("--train_batch_size", batch, "--learning_rate", rate, "--dataloader_num_workers", workers)
     arguments += ("--lr_warmup_steps", "200" if is_fast else "50", "--mixed_precision", settings.precision)
     arguments += ("--use_ema", "--ema_decay", "0.998" if is_fast else "0.995", "--report_to", "none")
-    arguments += ("--checkpointing_steps", "100", "--validation_steps", "1000", "--resume_from_checkpoint", "latest")
+    arguments += ("--checkpointing_steps", "250" if is_fast else "50", "--validation_steps", "1000", "--resume_from_checkpoint", "latest")
     return (*arguments, "--allow_tf32") if is_fast else arguments
 
 
@@ -352,12 +352,13 @@ AUTOENCODER = (Stage("autoencoder", autoencoder, ("runs/autoencoder",), ("photog
 INPUTS = ("validation_clips", "clips", "autoencoder", "helper_models", "bundle")
 LATENTS = (Stage("cache", cache, ("cache",), INPUTS, checkpoint, 0.12),)
 NETWORKS = (
-    Stage("flow_completion", flow_completion, ("runs/flow_completion",), ("cache",), None, 0.6, "networks"),
-    Stage("future_frame", future_frame, ("runs/future_frame",), ("cache",), None, 0.6, "networks"),
+    Stage("flow_completion", flow_completion, ("runs/flow_completion",), ("cache",), None, 0.53, "networks"),
+    Stage("future_frame", future_frame, ("runs/future_frame",), ("cache",), None, 0.53, "networks"),
 )
+# The share of the last stage also covers that trainings take a while to start and to validate at the end.
 SAVED = (
-    Stage("save_along", save_along, (), ("cache",), None, 0.6, "networks"),
-    Stage("save", save, (), ("flow_completion", "future_frame"), None, 0.08),
+    Stage("save_along", save_along, (), ("cache",), None, 0.53, "networks"),
+    Stage("save", save, (), ("flow_completion", "future_frame"), None, 0.15),
 )
 RESULT = (
     Stage("assemble", assemble, ("model",), ("flow_completion", "future_frame", "autoencoder"), checkpoint),

@@ -149,6 +149,9 @@ class Recipe:
     def is_done(self, stage: Stage) -> bool:
         """Whether all commands are done and all outputs are there."""
         waited_for = [command for command in self.made[stage.name] if not command.accompanies]
+        if not waited_for:  # it only accompanies the others of its group
+            others = next(group for group in self.groups() if stage in group)
+            return all(self.is_done(other) for other in others if other is not stage)
         return all(self.is_finished(stage, command) for command in waited_for) and all(
             (self.work_dir / output).exists() for output in stage.outputs
         )
