@@ -22,7 +22,8 @@ BEGIN, END = "<!-- recipe -->", "<!-- end of recipe -->"
 def stages_text(stamps: Path) -> str:
     """The commands that were run, in the order in which they ended, with the minutes that each took."""
     found = sorted(
-        (path for path in stamps.glob("*/*.json") if path.name != "started.json"), key=lambda path: path.stat().st_mtime
+        (path for path in stamps.glob("*/*.json") if path.name != "started.json"),
+        key=lambda path: path.stat().st_mtime,
     )
     lines = []
     for path in found:

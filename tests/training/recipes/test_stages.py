@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 import stages
 from stages import Command, Recipe, Stage, StageFailed, describe, run
 
