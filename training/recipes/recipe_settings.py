@@ -9,6 +9,8 @@ from stages import REPOSITORY
 
 TRAINING = REPOSITORY / "training"
 CONFIGS = TRAINING / "configs/small-128"
+# With a smaller budget, validation is short.
+SHORT_MINUTES = 60
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Settings:
         bundle (`Path`, *optional*): folder that `bundle.py make` wrote.
         from_checkpoint (`Path`, *optional*): pipeline folder to start from.
         make_bundle (`Path`, *optional*): folder of the bundle to write.
+        bundle_mib (`float`): its largest size.
         result_dir (`Path`): folder of the weights that a run from a bundle saves.
         readme (`Path`, *optional*): file that gets the section of the report.
     """
@@ -38,6 +41,7 @@ class Settings:
     bundle: Path | None
     from_checkpoint: Path | None
     make_bundle: Path | None
+    bundle_mib: float
     result_dir: Path
     readme: Path | None
 
@@ -52,6 +56,11 @@ class Settings:
         if self.sources_dir is not None and self.is_given(name):
             return self.sources_dir / name
         return self.work_dir / "data" / name
+
+    @property
+    def is_short(self) -> bool:
+        """Whether validation takes few clips, so that most of the time is for training."""
+        return self.bundle is not None or self.budget_minutes < SHORT_MINUTES
 
     @property
     def start(self) -> Path | None:

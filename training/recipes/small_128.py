@@ -60,6 +60,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--from_checkpoint", type=Path, help="Start from this pipeline folder, and keep its autoencoder."
     )
     parser.add_argument("--make_bundle", type=Path, metavar="DIR", help="Write a bundle, and train nothing.")
+    parser.add_argument("--bundle_mib", type=float, default=60.0, help="Size of the bundle to make; default: 60.")
     parser.add_argument(
         "--bundle", type=Path, metavar="DIR", help="Take sources and models to start from this bundle."
     )
@@ -100,7 +101,8 @@ def make_recipe(args: argparse.Namespace) -> Recipe:
     }
     budget = args.budget_minutes if args.budget_minutes is not None else 1.0
     paths["result_dir"] = (args.result_dir or work_dir / "result").resolve()
-    settings = Settings(work_dir=work_dir, device=args.device, jobs=jobs, budget_minutes=budget, **paths)
+    numbers = {"jobs": jobs, "budget_minutes": budget, "bundle_mib": args.bundle_mib}
+    settings = Settings(work_dir=work_dir, device=args.device, **numbers, **paths)
     path = os.pathsep.join([str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
     if args.device == "cpu":

@@ -71,7 +71,7 @@ def masks(settings: Settings) -> list[Command]:
 
 def make_bundle(settings: Settings) -> list[Command]:
     """Writes a bundle of all sources and of the models to start from."""
-    arguments: list[object] = ["make", settings.make_bundle]
+    arguments: list[object] = ["make", settings.make_bundle, "--max_mib", settings.bundle_mib]
     for name in ("photographs", "masks", "motions", "stamps"):
         arguments += [f"--{name}_dir", settings.source(name)]
     arguments += ["--image_encoder", settings.source("image_encoder"), "--from_checkpoint", settings.from_checkpoint]

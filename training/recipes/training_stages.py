@@ -1,6 +1,6 @@
 """Stages that train the networks: the autoencoder, F (flow completion) and G (the next frame)."""
 
-from clip_stages import SHORT_MINUTES, data_weights, train_folders, validation_folders
+from clip_stages import data_weights, train_folders, validation_folders
 from recipe_settings import CONFIGS, Settings, checkpoint, script
 from stages import Command, Stage
 
@@ -45,7 +45,7 @@ def trained_with(settings: Settings, name: str) -> tuple[str, ...]:
 def trained_on_latents(settings: Settings, name: str) -> tuple[str, ...]:
     """The arguments that F and G share."""
     arguments = ("--pretrained_vae", str(settings.vae), "--cache_dir", str(settings.work_dir / "cache"))
-    if settings.budget_minutes < SHORT_MINUTES and settings.device == "cpu":
+    if settings.is_short and settings.device == "cpu":
         arguments += ("--num_validation_samples", "16")
     return (*trained_with(settings, name), *arguments)
 
@@ -82,7 +82,7 @@ def flow_completion(settings: Settings) -> list[Command]:
     start: tuple[object, ...] = ("--model_config", CONFIGS / "flow_completion_foreground.json")
     if settings.start is not None:
         start = ("--pretrained_model_name_or_path", settings.start / "flow_completion")
-    arguments = ("--train_data_dir", *train_folders(settings), "--data_weights", *data_weights())
+    arguments = ("--train_data_dir", *train_folders(settings), "--data_weights", *data_weights(settings))
     arguments += (*trained_on_latents(settings, "flow_completion"), *FLOW_COMPLETION)
     line = script("train_flow_completion.py", *arguments, *start, "--image_encoder", settings.source("image_encoder"))
     return [Command("train", (line,), "--max_train_minutes")]

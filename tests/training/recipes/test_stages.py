@@ -9,7 +9,8 @@ import time
 import pytest
 
 import stages
-from stages import Command, Recipe, Stage, StageFailed, describe, run
+from running import run
+from stages import Command, Recipe, Stage, StageFailed, describe
 
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(' '.join(sys.argv[2:]))"
@@ -126,7 +127,7 @@ def test_interrupt_lets_commands_finish_their_checkpoint_and_the_same_recipe_goe
     program = (
         f"import sys; sys.path.insert(0, {os.path.dirname(stages.__file__)!r})\n"
         "from pathlib import Path\n"
-        "from stages import Command, Recipe, Stage, run\n"
+        "from running import run\nfrom stages import Command, Recipe, Stage\n"
         f"root = Path({str(tmp_path)!r})\n"
         f"line = ('python', '-c', {slow!r}, str(root / 'slow'))\n"
         "stage = Stage('slow', lambda settings: [Command('c', (line,))], ('slow',))\n"
