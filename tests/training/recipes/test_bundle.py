@@ -61,7 +61,7 @@ def test_models_of_a_bundle_load_and_differ_by_rounding_alone(sources, made, tmp
     for kind, name in (
         (FlowCompletionUNet, "flow_completion"),
         (UNet2DConditionModel, "unet"),
-        (AutoencoderDC, "vae"),
+        (AutoencoderKL, "vae"),
     ):
         before = kind.from_pretrained(sources / "model" / name).state_dict()
         after = kind.from_pretrained(tmp_path / "start" / name).state_dict()
