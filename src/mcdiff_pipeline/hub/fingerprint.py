@@ -3,10 +3,31 @@
 
 import hashlib
 import json
+from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from ..pipeline_mcdiff import MCDiffPipeline
+
+
+# Keys that transformers writes by itself, according to its version and to how the model was loaded.
+OF_LIBRARY = ("transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def own_config(component: Any) -> dict[str, Any]:
+    """What a component says about itself, without what depends on the version of the libraries.
+
+    Args:
+        component (`ConfigMixin` or `PreTrainedModel`): a component of diffusers or of transformers.
+
+    Returns:
+        `dict[str, Any]`: the values by their names.
+    """
+    config = component.config
+    if isinstance(config, PretrainedConfig):
+        config = {key: value for key, value in config.to_diff_dict().items() if key not in OF_LIBRARY}
+    return {key: value for key, value in dict(config).items() if not key.startswith("_")}
 
 
 def model_fingerprint(pipe: MCDiffPipeline) -> str:
@@ -21,8 +42,7 @@ def model_fingerprint(pipe: MCDiffPipeline) -> str:
     digest = hashlib.sha256()
     for name, component in sorted(pipe.components.items()):
         if hasattr(component, "config"):
-            config = {key: value for key, value in dict(component.config).items() if not key.startswith("_")}
-            digest.update(f"{name}{json.dumps(config, sort_keys=True, default=str)}".encode())
+            digest.update(f"{name}{json.dumps(own_config(component), sort_keys=True, default=str)}".encode())
         if isinstance(component, torch.nn.Module):
             for key, tensor in sorted(component.state_dict().items()):
                 digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
