@@ -12,10 +12,13 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
 
+# A path outside the repository, and its last two parts.
+ELSEWHERE = re.compile(r"(?<![\w./-])/(?:[^\s/']+/)*([^\s/']+/[^\s/']+)")
 BEGIN, END = "<!-- recipe -->", "<!-- end of recipe -->"
 
 
@@ -44,7 +47,8 @@ def make_report(work_dir: Path) -> str:
         raise ValueError(f"There is no {evaluation}; run the stage evaluate first.")
     tables = evaluation.read_text().strip().splitlines()
     tables = [f"##{line}" if line.startswith("#") else line for line in tables if not line.startswith("![")]
-    stages = stages_text(work_dir / "stamps").replace(str(work_dir), "runs/small-128")
+    stages = stages_text(work_dir / "stamps").replace(str(work_dir.resolve()), "runs/small-128")
+    stages = ELSEWHERE.sub(r".../\1", stages)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [

@@ -12,7 +12,7 @@ def write_run(work_dir):
     stamp = {
         "key": "k",
         "minutes": 1.26,
-        "commands": [f"python training/render_people.py --output_dir {work_dir}/clips"],
+        "commands": [f"python training/render_people.py --output_dir {work_dir}/clips --vae /home/me/a/b/vae"],
     }
     (work_dir / "stamps/clips/people.json").write_text(json.dumps(stamp))
     (work_dir / "stamps/clips/started.json").write_text('{"key": "k"}')
@@ -22,7 +22,8 @@ def test_report_has_commands_minutes_and_tables_without_paths_of_this_machine(tm
     write_run(tmp_path)
     assert report.main(["--work_dir", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
-    assert "# clips, people: 1.3 minutes\npython training/render_people.py --output_dir runs/small-128/clips" in text
+    assert "# clips, people: 1.3 minutes\npython training/render_people.py" in text
+    assert "--output_dir runs/small-128/clips --vae .../b/vae" in text
     assert "### Evaluation" in text and "| 21.5 |" in text
     assert "plot.png" not in text and str(tmp_path) not in text
 
