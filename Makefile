@@ -89,7 +89,9 @@ ablations: $(VENV)/.installed-test
 		--pretrained_vae checkpoints/mcdiff-small-128/vae --cache_dir data/cache --output_dir runs/ablations \
 		--evaluate_data_dir $(DATA) --evaluate_arguments="$(EVALUATE)"
 
+# If patchmatch-cython cannot be installed, what things uncover in photographs is filled with smooth colors.
 model: $(VENV)/.installed-test
+	-$(INSTALL) patchmatch-cython
 	$(VENV)/bin/python training/recipes/small_128.py --budget_minutes $(BUDGET) $(RECIPE)
 
 lint: $(VENV)/.installed-test
