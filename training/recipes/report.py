@@ -47,10 +47,9 @@ def make_report(work_dir: Path) -> str:
         raise ValueError(f"There is no {evaluation}; run the stage evaluate first.")
     tables = evaluation.read_text().strip().splitlines()
     tables = [f"##{line}" if line.startswith("#") else line for line in tables if not line.startswith("![")]
-    stages = stages_text(work_dir / "stamps").replace(str(work_dir.resolve()), "runs/small-128")
-    stages = ELSEWHERE.sub(r".../\1", stages)
+    stages = stages_text(work_dir / "stamps")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    return "\n".join(
+    text = "\n".join(
         [
             "## Made by the recipe",
             "",
@@ -61,6 +60,7 @@ def make_report(work_dir: Path) -> str:
             "",
         ]
     )
+    return ELSEWHERE.sub(r".../\1", text.replace(str(work_dir.resolve()), "runs/small-128"))
 
 
 def insert(readme: str, text: str) -> str:

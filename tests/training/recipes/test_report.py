@@ -7,7 +7,9 @@ import report
 
 def write_run(work_dir):
     (work_dir / "evaluation").mkdir(parents=True)
-    (work_dir / "evaluation/report.md").write_text("# Evaluation\n\n| PSNR |\n|---|\n| 21.5 |\n\n![plot](plot.png)\n")
+    (work_dir / "evaluation/report.md").write_text(
+        f"# Evaluation of {work_dir}/model\n\n| PSNR |\n|---|\n| 21.5 |\n\n![plot](plot.png)\n"
+    )
     (work_dir / "stamps/clips").mkdir(parents=True)
     stamp = {
         "key": "k",
@@ -24,7 +26,7 @@ def test_report_has_commands_minutes_and_tables_without_paths_of_this_machine(tm
     text = (tmp_path / "report.md").read_text()
     assert "# clips, people: 1.3 minutes\npython training/render_people.py" in text
     assert "--output_dir runs/small-128/clips --vae .../b/vae" in text
-    assert "### Evaluation" in text and "| 21.5 |" in text
+    assert "### Evaluation of runs/small-128/model" in text and "| 21.5 |" in text
     assert "plot.png" not in text and str(tmp_path) not in text
 
 
