@@ -22,9 +22,12 @@ DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 DATA ?= data/people
 EVALUATE ?=
 STEPS ?= 4000
+# Minutes for `make model`, and more arguments of training/recipes/small_128.py.
+BUDGET ?= 600
+RECIPE ?=
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
+.PHONY: help demo model test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
@@ -35,6 +38,7 @@ help:
 	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
 	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
+	@echo "make model        make the embedded model again in BUDGET minutes, in runs/small-128 (hours; RECIPE=... for arguments)"
 	@echo "make lint         check style, formatting and types"
 	@echo "make format       correct style and formatting"
 	@echo "make clean        remove the environments, the demo's output and the site"
@@ -84,6 +88,11 @@ ablations: $(VENV)/.installed-test
 	$(VENV)/bin/python training/run_ablations.py --train_data_dir $(TRAIN_DATA) --steps $(STEPS) \
 		--pretrained_vae checkpoints/mcdiff-small-128/vae --cache_dir data/cache --output_dir runs/ablations \
 		--evaluate_data_dir $(DATA) --evaluate_arguments="$(EVALUATE)"
+
+# If patchmatch-cython cannot be installed, what things uncover in photographs is filled with smooth colors.
+model: $(VENV)/.installed-test
+	-$(INSTALL) patchmatch-cython
+	$(VENV)/bin/python training/recipes/small_128.py --budget_minutes $(BUDGET) $(RECIPE)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

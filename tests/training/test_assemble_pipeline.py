@@ -54,7 +54,7 @@ def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(dat
     assert all(torch.equal(found[key], one.half().float()) for key, one in encoder.state_dict().items())
     assert pipe.start(Image.new("RGB", (SIZE, SIZE))).start_features.shape == (1, 16, 16, 16)
     again = load_pipeline(tmp_path / "model", pipe.vae)  # for training end to end
-    assert again.image_encoder.config.hidden_size == 16
+    assert again.image_encoder.config.hidden_size == 16 and again.image_encoder.dtype == torch.float32
     with pytest.raises(ValueError, match="--image_encoder .*encoder has no use, since flow completion reads no feat"):
         assemble(data, trained["train_future_frame"], plain, tmp_path / "other", *options)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import Dinov2Model
 
@@ -240,14 +240,19 @@ def encode_missing(
         title (`str`): what is shown while it is done.
         split (`str`): the split of the shards.
     """
-    skipped = []
-    cache = folders[0][1].parent
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / ".lock"):  # trainings that run at the same time read the same shards
-        missing = [(shard, folder) for shard, folder in folders if not folder.is_dir()]
-        for shard, folder in tqdm(missing, desc=title, disable=not missing):
+    skipped, busy = [], []
+    locks = folders[0][1].parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    missing = [(shard, folder) for shard, folder in folders if not folder.is_dir()]
+    # First what no other process encodes at the moment, so that several processes share the work.
+    for waits, waiting in ((False, missing), (True, busy)):
+        for shard, folder in tqdm(waiting, desc=title, disable=not waiting):
             try:
-                atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
+                with FileLock(locks / folder.name, timeout=-1 if waits else 0):
+                    if not folder.is_dir():
+                        atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
+            except Timeout:
+                busy.append((shard, folder))
             except ValueError as error:
                 skipped.append(str(error))
     if skipped:

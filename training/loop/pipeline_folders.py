@@ -31,7 +31,9 @@ def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCD
         text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").to(vae.device)
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     if config.get("image_encoder", [None])[0] is not None:  # older folders do not name it
-        image_encoder = Dinov2Model.from_pretrained(folder, subfolder="image_encoder").to(vae.device)
+        # In float32, since autocast on a CPU refuses the half precision of the folder.
+        image_encoder = Dinov2Model.from_pretrained(folder, subfolder="image_encoder", dtype=torch.float32)
+        image_encoder = image_encoder.to(vae.device).requires_grad_(False).eval()
     settings = {
         name: value for name, value in config.items() if name in CONDITION_SETTINGS or name.startswith("default_")
     }

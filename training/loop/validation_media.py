@@ -9,8 +9,6 @@ import numpy as np
 from accelerate import Accelerator
 from PIL import Image
 
-from mcdiff_pipeline.video import write_video
-
 
 # Frames per second of validation videos.
 FPS = 4
@@ -38,6 +36,9 @@ def show(accelerator: Accelerator, args: argparse.Namespace, name: str, step: in
     is_video = pixels.ndim == 4
     path = Path(args.output_dir, f"{name}_{step:06d}.{'mp4' if is_video else 'png'}")
     if is_video:
+        # Only videos need PyAV, which a machine that trains F and G alone may lack.
+        from mcdiff_pipeline.video import write_video
+
         write_video(pixels, path, fps=FPS)
     else:
         Image.fromarray(pixels).save(path)

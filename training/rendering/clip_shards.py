@@ -39,6 +39,9 @@ def clip_parser(description: str, *, default_gap: str) -> argparse.ArgumentParse
     parser.add_argument("--photographs_dir", type=Path, required=True, help="Folder with train/ validation/ test/.")
     parser.add_argument("--num_workers", type=int, default=1, help="Processes; the clips do not depend on it.")
     parser.add_argument("--clips_per_shard", type=int, default=256)
+    parser.add_argument(
+        "--max_minutes", type=float, help="Stop after this time with the clips that are there, at least one."
+    )
     return parser
 
 
@@ -98,3 +101,6 @@ def _write(clips: Iterable[Clip], args: argparse.Namespace) -> None:
             if number % 100 == 0 or number == args.num_clips:
                 rate = number * args.num_frames / (time.perf_counter() - start)
                 print(f"{number} / {args.num_clips} clips, {rate:.0f} frames/s", file=sys.stderr)
+            if args.max_minutes is not None and time.perf_counter() - start >= 60 * args.max_minutes:
+                print(f"{number} clips in {args.max_minutes:g} minutes", file=sys.stderr)
+                break

@@ -21,7 +21,6 @@ from .. import pipeline_mcdiff
 from ..model_files import check_model_files, read_config
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..strokes import StrokeSheet
-from ..video import write_video
 from .model_card import BLANK_CARD, fill_model_card
 from .remote_code import remote_code
 
@@ -206,4 +205,6 @@ def _write_example(image: Path, folder: Path) -> None:
     pipe = MCDiffPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     pipe.set_progress_bar_config(disable=None)  # None: shown on a terminal only
     video = pipe(image, sheet, generator=torch.Generator().manual_seed(0)).frames[0]
+    from ..video import write_video  # PyAV, which nothing else here needs
+
     write_video(video, folder / f"{image.stem}.mp4", fps=sheet.fps)

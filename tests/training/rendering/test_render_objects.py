@@ -173,3 +173,11 @@ def test_script_writes_shards_without_cutouts(folders, tmp_path):
     assert dataset[2].meta["seconds_per_frame"] == 0.1
     np.testing.assert_array_equal(dataset[2].frames, expected.frames)
     np.testing.assert_allclose(dataset[2].flow, expected.flow, atol=1 / 100)
+
+
+def test_minutes_end_a_run_with_the_clips_that_are_there(folders, tmp_path, capsys):
+    arguments = ["--output_dir", str(tmp_path), "--split", "train", "--num_clips", "500", "--num_frames", "2"]
+    arguments += [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
+    main([*arguments, "--resolution", "32", "--max_minutes", "0.00001"])
+    assert len(ClipDataset(tmp_path, "train")) == 1
+    assert "1 clips in 1e-05 minutes" in capsys.readouterr().err
