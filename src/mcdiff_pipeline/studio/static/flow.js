@@ -9,7 +9,7 @@
 import { clamp } from "./geometry.js";
 
 /** Speed of full opacity, as a share of the shorter side of the picture per frame. */
-export const FULL_SPEED = 0.04;
+export const FULL_SPEED = 0.015;
 const MAX_OPACITY = 0.78;
 const ARROW_SPACING = 34;
 const ARROW_GAIN = 4;

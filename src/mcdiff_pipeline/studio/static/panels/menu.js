@@ -30,7 +30,7 @@ export function Menu({ label, name, items, class: kind = "", align = "start", di
     if (event.key !== "Tab") event.preventDefault();
   };
   return html`
-    <div class=${`menu ${kind} ${align}`} ref=${root} onKeyDown=${key}>
+    <div class=${`menu ${kind} at-${align}`} ref=${root} onKeyDown=${key}>
       <button class="button" aria-haspopup="menu" aria-expanded=${open} aria-label=${name} title=${name} disabled=${disabled} onClick=${() => setOpen(!open)}>${label}</button>
       ${open && html`
         <div class="menu-box">
