@@ -73,6 +73,8 @@ function Settings({ editor }) {
           <select value=${settings.size} onChange=${(/** @type {any} */ event) => set({ size: event.target.value })}>
             <option value="preview">at once, small (full size later)</option><option value="picture">in full size, slower</option>
           </select></label>
+        <${NumberField} label="Frames" value=${settings.num_frames} min=${2} max=${limits?.frames ?? 256} onChange=${(/** @type {number} */ num_frames) => set({ num_frames })} />
+        <${NumberField} label="Frames per second" value=${settings.fps} min=${1} max=${60} onChange=${(/** @type {number} */ fps) => set({ fps })} />
         <${NumberField} label="Denoising steps" value=${settings.steps ?? defaults.steps ?? 2} min=${1} max=${50} onChange=${(/** @type {number} */ steps) => set({ steps })} />
         <${NumberField} label="Guidance" value=${settings.guidance ?? defaults.guidance ?? 1} min=${0} max=${20} step=${0.1} onChange=${(/** @type {number} */ guidance) => set({ guidance })} />
         <${NumberField} label="Seed" value=${settings.seed} min=${0} max=${2147483647} onChange=${(/** @type {number} */ seed) => set({ seed })} />

@@ -12,7 +12,8 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/pr
 
 const LABEL_WIDTH = 92;
 const SMALLEST_CELL = 10;
-const LARGEST_CELL = 88;
+const LARGEST_CELL = 240;
+const LARGEST_THUMB = 88;
 const THUMB_WIDTH = 56;
 
 /** @param {{editor: Editor}} props */
@@ -86,7 +87,7 @@ function Strip({ editor, cell, count }) {
           const mark = index % every === 0 || index === count - 1;
           return html`
             <div key=${index} class=${`frame-cell${index === state.frame ? " shown" : ""}${made ? " made" : ""}${making ? " making" : ""}`} ref=${sized(cell)}>
-              ${made && index % every === 0 && html`<${Thumb} editor=${editor} index=${index} width=${Math.min(every * cell, LARGEST_CELL)} />`}
+              ${made && index % every === 0 && html`<${Thumb} editor=${editor} index=${index} width=${Math.min(every * cell, LARGEST_THUMB)} wide=${every > 1} />`}
               ${mark && html`<span class="frame-number">${index}</span>`}
             </div>`;
         })}
@@ -94,8 +95,8 @@ function Strip({ editor, cell, count }) {
     </div>`;
 }
 
-/** @param {{editor: Editor, index: number, width: number}} props */
-function Thumb({ editor, index, width }) {
+/** @param {{editor: Editor, index: number, width: number, wide: boolean}} props `wide` ones reach over the cells that follow */
+function Thumb({ editor, index, width, wide }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const owner = editor.ownerOf(index);
   const { picture } = editor;
@@ -114,7 +115,7 @@ function Thumb({ editor, index, width }) {
       wanted = false;
     };
   }, [owner, index, picture]);
-  return html`<canvas class="thumb" ref=${(/** @type {HTMLCanvasElement | null} */ element) => ((canvas.current = element), sized(width - 2)(element))} width="128" height="96" aria-hidden="true"></canvas>`;
+  return html`<canvas class=${wide ? "thumb wide-thumb" : "thumb"} ref=${(/** @type {HTMLCanvasElement | null} */ element) => ((canvas.current = element), sized(width - 2)(element))} width="128" height="96" aria-hidden="true"></canvas>`;
 }
 
 /** @param {{editor: Editor, stroke: import("../strokes.js").Stroke, index: number, cell: number}} props */

@@ -74,6 +74,7 @@ export function NumberField({ label, value, min, max, onChange, step = 1 }) {
 function FileMenu({ editor }) {
   const items = [
     ...(editor.onLeave ? [{ label: "All pictures …", run: editor.onLeave }] : []),
+    { label: "Settings of a render …", run: () => editor.store.set({ dialog: "settings" }) },
     { label: "Rename …", run: () => editor.store.set({ dialog: "rename" }) },
     { label: "Load strokes from a file …", run: () => editor.store.set({ dialog: "import" }) },
     { label: "Save this session as a file", run: () => editor.download("session.zip", `${stem(editor)}.zip`, "The session") },
