@@ -5,6 +5,7 @@ import io
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Server:
     @contextlib.contextmanager
     def page(self, session: str) -> Iterator[Page]:
         """A page that said hello; `received[0]` is the answer."""
-        with self.client.websocket_connect(f"{ORIGIN.replace('http', 'ws')}/api/sessions/{session}/live") as socket:
+        address = f"{ORIGIN.replace('http', 'ws')}/api/sessions/{session}/live"
+        with contextlib.suppress(CancelledError), self.client.websocket_connect(address) as socket:
             page = Page(socket)
             page.send("hello", token=self.studio.settings.token)
             page.until("hello")

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -104,13 +105,14 @@ class Connection:
             for task in done:
                 task.result()  # raises what ended it
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             outbox.close()
             if session.connection is self:
                 session.connection = session.outbox = None
+                session.seen = time.monotonic()
                 self.studio.tasks.stop(session, "disconnected", at_once=False)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send_all(self, outbox: Outbox) -> None:
         while True:
