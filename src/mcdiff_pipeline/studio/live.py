@@ -16,7 +16,7 @@ from .settings import HELLO_SECONDS, MESSAGE_BYTES, MESSAGES_PER_SECOND
 
 
 if TYPE_CHECKING:
-    from .app import Studio
+    from .server import Studio
 
 
 class Closed(Exception):
@@ -92,12 +92,15 @@ class Connection:
         await self._serve(session)
 
     async def _serve(self, session: Session) -> None:
-        if isinstance(session.connection, Connection):
+        if session.connection is not None:
             session.connection.end(protocol.CLOSE_REPLACED, "replaced", "The picture was opened in another page.")
         outbox = Outbox(self._loop, self.studio.model.wake)
         session.connection, session.outbox, session.was_opened = self, outbox, True
         outbox.put(self.studio.hello(session))
-        tasks = [asyncio.create_task(self._send_all(outbox)), asyncio.create_task(self._receive_all(session))]
+        tasks: list[asyncio.Future] = [
+            asyncio.create_task(self._send_all(outbox)),
+            asyncio.create_task(self._receive_all(session)),
+        ]
         try:
             done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
             if self._ended in done:
