@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
-TEST_EXTRAS := annotation,distributed,evaluation,segmentation,training,dev
+TEST_EXTRAS := annotation,distributed,evaluation,segmentation,studio,training,dev
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main
@@ -12,6 +12,7 @@ SEGMENTER := $(VENV)/segmenter
 MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)/$(SEGMENTER)"
 
 EXAMPLE ?= citrus
+STUDIO_EXAMPLE ?= cat
 
 # The version of diffusers for `make test-diffusers-main`, as a requirement of pip.
 DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
@@ -22,10 +23,11 @@ EVALUATE ?=
 STEPS ?= 4000
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
+.PHONY: help demo studio test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make studio       install, then open the page to draw on, with examples/$(STUDIO_EXAMPLE).jpg"
 	@echo "make test         install what the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
@@ -45,6 +47,9 @@ demo: $(VENV)/.installed-core
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
 	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
+
+studio: $(VENV)/.installed-studio
+	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(STUDIO_EXAMPLE).jpg --strokes examples/$(STUDIO_EXAMPLE).json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/python -m pytest
@@ -104,6 +109,11 @@ $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	@echo "Installing mcdiff-pipeline and what its tests need into $(VENV) ..."
 	$(INSTALL) -e ".[$(TEST_EXTRAS)]"
+	@touch $@ $(VENV)/.installed-core
+
+$(VENV)/.installed-studio: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	@echo "Installing mcdiff-pipeline and Studio into $(VENV) (the first time downloads PyTorch, several gigabytes) ..."
+	$(INSTALL) -e ".[studio,segmentation]"
 	@touch $@ $(VENV)/.installed-core
 
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv

@@ -31,7 +31,8 @@ DEFAULT_PORT = 7861
 def studio(
     image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="The picture to open: a file.")] = None,
     strokes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A stroke sheet to begin with (JSON, see docs/stroke-format.md).")
+        Path | None,
+        typer.Option(metavar="FILE", help="A stroke sheet to begin with (JSON, see docs/stroke-format.md)."),
     ] = None,
     size: Annotated[
         int | None,

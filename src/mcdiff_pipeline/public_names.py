@@ -1,9 +1,10 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The public names of the package, imported the first time that one of them is used."""
 
+import sys
+
 import diffusers.pipelines
 
-from . import flow_completion_unet
 from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
 from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
 from .regions import Region
@@ -13,7 +14,7 @@ from .strokes import Stroke, StrokeSheet
 
 # diffusers loads a component of a Hub repository only from modules that are attributes of `diffusers.pipelines`. With
 # this line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
-setattr(diffusers.pipelines, flow_completion_unet.__name__, flow_completion_unet)
+setattr(diffusers.pipelines, FlowCompletionUNet.__module__, sys.modules[FlowCompletionUNet.__module__])
 
 __all__ = [
     "FlowCompletionOutput",

@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
-from mcdiff_pipeline.studio.app import Studio, create_app
+from mcdiff_pipeline.studio.app import create_app
 from mcdiff_pipeline.studio.engine import Engine
 from mcdiff_pipeline.studio.protocol import unpacked
+from mcdiff_pipeline.studio.server import Studio
 from mcdiff_pipeline.studio.settings import StudioSettings
 from support.tiny_models import make_pipeline
 
 
 TOKEN = "token-of-the-tests"
 ORIGIN = "http://127.0.0.1:7861"
-MOVE = {"kind": "move", "points": [[10.0, 10.0], [34.0, 26.0]], "frames": [0, 3]}
+# At no whole frame on an edge of a cell, where rounding decides.
+MOVE = {"kind": "move", "points": [[10.5, 10.5], [33.1, 26.2]], "frames": [0, 3]}
 HOLD = {"kind": "hold", "points": [[40.0, 30.0]]}
 STROKES = [MOVE, HOLD]
 
@@ -42,15 +46,15 @@ class Page:
     def __init__(self, socket: Any):
         self.socket = socket
         self.received: list[tuple[dict[str, Any], bytes]] = []
-        self._rev = 0
+        self.rev = 0
 
     def send(self, kind: str, **fields: Any) -> int:
         """Sends a message; returns its revision."""
-        self._rev += 1
+        self.rev += 1
         if kind not in ("hello", "cancel"):
-            fields = {"rev": self._rev} | fields
+            fields = {"rev": self.rev} | fields
         self.socket.send_text(json.dumps({"type": kind} | fields))
-        return self._rev
+        return self.rev
 
     def next(self) -> tuple[dict[str, Any], bytes]:
         message = unpacked(self.socket.receive_bytes())
@@ -91,7 +95,8 @@ class Server:
     @contextlib.contextmanager
     def page(self, session: str) -> Iterator[Page]:
         """A page that said hello; `received[0]` is the answer."""
-        with self.client.websocket_connect(f"{ORIGIN.replace('http', 'ws')}/api/sessions/{session}/live") as socket:
+        address = f"{ORIGIN.replace('http', 'ws')}/api/sessions/{session}/live"
+        with contextlib.suppress(CancelledError), self.client.websocket_connect(address) as socket:
             page = Page(socket)
             page.send("hello", token=self.studio.settings.token)
             page.until("hello")
@@ -102,15 +107,39 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, pipe: Any = None, **options: Any) -> Iterator[Server]:
-    """A server with a tiny model, which is loaded when the block begins."""
+def serving(
+    folder: Path,
+    pipe: Any = None,
+    *,
+    load: Callable[[], Any] | None = None,
+    before: Callable[[], Any] | None = None,
+    **options: Any,
+) -> Iterator[Server]:
+    """
+    A server with a tiny model, which is loaded when the block begins.
+
+    Args:
+        folder: Where its sessions are.
+        pipe: Another model.
+        load: What loads the model instead.
+        before: Called, in the thread of the model, before it is loaded; the block then does not wait for it.
+        options: Of the server.
+    """
     options = {"token": None if options.get("shared") else TOKEN, "port": 7861} | options
     settings = StudioSettings(folder=folder, **options)
-    app = create_app(settings, lambda: Engine(pipe or make_pipeline(), "tiny", settings))
+
+    def load_tiny() -> Engine:
+        if before is not None:
+            before()
+        return Engine(pipe or make_pipeline(), "tiny", settings) if load is None else load()
+
+    app = create_app(settings, load_tiny)
     headers = {"origin": ORIGIN} | ({"x-mcdiff-token": settings.token} if settings.token else {})
     with TestClient(app, base_url=ORIGIN, headers=headers) as client:
         studio = app.state.studio
         studio.may_load.set()
+        while before is None and studio.model.state == "loading":
+            time.sleep(0.005)
         yield Server(client, studio)
 
 

@@ -88,7 +88,9 @@ def read_archive(path: Path, target: SessionFiles, limit: int) -> None:
         os.replace(unfinished, target.folder)
         target.write_session({name: content[name] for name in content if name not in ("format", "version", "id")})
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
-        raise Refused(f"The file is not a session that can be opened ({error}): export it again.", status=415) from None
+        raise Refused(
+            f"The file is not a session that can be opened ({error}): export it again.", status=415
+        ) from None
     except FileNotFoundError:
         raise Refused("The file is not a session: its picture is missing.", status=415) from None
     finally:

@@ -4,8 +4,8 @@
 import collections
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,7 +44,8 @@ class Cache(collections.OrderedDict):
 
     def __init__(self, limit: int):
         super().__init__()
-        self.limit, self.bytes, self._sizes = limit, 0, {}
+        self.limit, self.bytes = limit, 0
+        self._sizes: dict[Any, int] = {}
 
     def keep(self, key: Any, value: Any, size: int) -> None:
         """Keeps a value of `size` bytes; the newest is kept in any case."""
@@ -207,7 +208,7 @@ class Engine:
         if picture.size == size:
             return picture
         processor = self.pipe.image_processor
-        (images,) = processor.to_output_size(processor.load(picture), (size[1], size[0]))
+        (images,) = cast(torch.Tensor, processor.to_output_size(processor.load(picture), (size[1], size[0])))
         return Image.fromarray(images.permute(1, 2, 0).numpy())
 
     def start(self, session: Session, settings: NodeSettings, regions: str | None) -> RolloutState:
@@ -244,7 +245,10 @@ class Engine:
         node = node_with_frame(session.nodes, node, frame)
         if frame > node.last:
             raise Refused(
-                f"Frame {frame} is not made yet; the last one is {node.last}.", code="node", field="frame", node=node.id
+                f"Frame {frame} is not made yet; the last one is {node.last}.",
+                code="node",
+                field="frame",
+                node=node.id,
             )
         if node.model != self.fingerprint:
             raise Refused(
@@ -324,7 +328,7 @@ class Engine:
 
     def frames(
         self, session: Session, node: Node, cancel: threading.Event, on_step: Callable[[int, int, int], None]
-    ) -> Iterator[tuple[Image.Image, RolloutState]]:
+    ) -> Generator[tuple[Image.Image, RolloutState], None, None]:
         """
         The frames of a node that are still to be made.
 
@@ -365,7 +369,7 @@ class Engine:
             )
         except (ValueError, TypeError) as error:
             raise refusal_of(error) from None
-        yield from stream
+        yield from cast(Iterator[tuple[Image.Image, RolloutState]], stream)
 
     def full_frames(self, session: Session, node: Node, frames: Iterable[int]) -> Iterator[tuple[int, Image.Image]]:
         """
@@ -383,7 +387,7 @@ class Engine:
             state = at_output_size(self.state(session, node, frame), start)
             with torch.no_grad():
                 (images,) = decoder.decode([state])
-            yield frame, self.pipe.image_processor.postprocess(images[:, None], "pil")[0][0]
+            yield frame, cast(Image.Image, self.pipe.image_processor.postprocess(images[:, None], "pil")[0][0])
 
     def clip(self, session: Session, node: Node) -> ClipMetadata:
         """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
@@ -417,7 +421,7 @@ class Engine:
 
     # Things and people
 
-    def segment(self, session: Session, points: list[list[float]], labels: list[int]) -> Any:
+    def segment(self, session: Session, points: Sequence[Sequence[float]], labels: Sequence[int]) -> Any:
         """The [`~mcdiff_pipeline.segmentation.Segmentation`] of a thing. Raises `Refused` if that is not possible."""
         segmenter = self._find_segmenter()
         try:
@@ -425,14 +429,15 @@ class Engine:
         except ValueError as error:
             raise refusal_of(error) from None
 
-    def propose(self, session: Session, strokes: list[dict[str, Any]]) -> list[Region]:
-        """A region for each group of strokes. Raises `Refused` if that is not possible."""
+    def propose(self, session: Session, strokes: list[dict[str, Any]]) -> list[np.ndarray]:
+        """A mask for each group of strokes, float32 `[H, W]` in [0, 1]. Raises `Refused` if that is not possible."""
         from ..segmentation import regions_of_strokes
 
         segmenter = self._find_segmenter()
         sheet = make_sheet(strokes, session.size, self.settings.bounds.frames)
         try:
-            return regions_of_strokes(self.picture(session), sheet, segmenter)
+            regions = regions_of_strokes(self.picture(session), sheet, segmenter)
+            return [cast(torch.Tensor, region.mask).numpy() for region in regions]
         except ValueError as error:
             raise refusal_of(error) from None
 
@@ -490,9 +495,7 @@ class Engine:
         return self._regions[place]
 
 
-def load_engine(
-    model: str | None, device: str | None, dtype: str, threads: int, settings: StudioSettings
-) -> Engine:
+def load_engine(model: str | None, device: str | None, dtype: str, threads: int, settings: StudioSettings) -> Engine:
     """
     Loads a model for a server.
 

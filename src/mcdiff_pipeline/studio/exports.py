@@ -56,9 +56,7 @@ class FrameSource:
         Refused: If there is too much to do already.
     """
 
-    def __init__(
-        self, model: ModelThread, session: Session, node: Node, size: Size, indices: list[int] | None = None
-    ):
+    def __init__(self, model: ModelThread, session: Session, node: Node, size: Size, indices: list[int] | None = None):
         self.model, self.session, self.node, self.size = model, session, node, size
         self.indices = list(range(node.last + 1)) if indices is None else indices
         self._queue: queue.Queue[Any] = queue.Queue()
@@ -94,8 +92,10 @@ class FrameSource:
             return
         for index in self.indices:
             try:
-                yield engine.output_picture(session, node.settings) if index == 0 else open_frame(
-                    session, node.id, index, full=True
+                yield (
+                    engine.output_picture(session, node.settings)
+                    if index == 0
+                    else open_frame(session, node.id, index, full=True)
                 )
             except Refused:
                 break

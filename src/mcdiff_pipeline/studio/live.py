@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -15,7 +16,7 @@ from .settings import HELLO_SECONDS, MESSAGE_BYTES, MESSAGES_PER_SECOND
 
 
 if TYPE_CHECKING:
-    from .app import Studio
+    from .server import Studio
 
 
 class Closed(Exception):
@@ -91,12 +92,15 @@ class Connection:
         await self._serve(session)
 
     async def _serve(self, session: Session) -> None:
-        if isinstance(session.connection, Connection):
+        if session.connection is not None:
             session.connection.end(protocol.CLOSE_REPLACED, "replaced", "The picture was opened in another page.")
         outbox = Outbox(self._loop, self.studio.model.wake)
         session.connection, session.outbox, session.was_opened = self, outbox, True
         outbox.put(self.studio.hello(session))
-        tasks = [asyncio.create_task(self._send_all(outbox)), asyncio.create_task(self._receive_all(session))]
+        tasks: list[asyncio.Future] = [
+            asyncio.create_task(self._send_all(outbox)),
+            asyncio.create_task(self._receive_all(session)),
+        ]
         try:
             done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
             if self._ended in done:
@@ -104,13 +108,14 @@ class Connection:
             for task in done:
                 task.result()  # raises what ended it
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             outbox.close()
             if session.connection is self:
                 session.connection = session.outbox = None
+                session.seen = time.monotonic()
                 self.studio.tasks.stop(session, "disconnected", at_once=False)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send_all(self, outbox: Outbox) -> None:
         while True:

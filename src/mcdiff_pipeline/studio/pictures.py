@@ -45,7 +45,8 @@ def read_picture(content: bytes, limit: int = PICTURE_BYTES) -> Image.Image:
         return _on_white(picture)
     except Image.DecompressionBombError:
         raise Refused(
-            f"The picture has too many pixels; at most {PICTURE_PIXELS / 1e6:.0f} million are possible: scale it down.",
+            f"The picture has too many pixels; at most {PICTURE_PIXELS / 1e6:.0f} million are possible: scale it "
+            "down.",
             status=413,
         ) from None
     except PICTURE_ERRORS as error:
@@ -128,7 +129,9 @@ def read_mask(uri: object) -> Image.Image:
     except Refused:
         raise
     except Image.DecompressionBombError:
-        raise Refused(f"mask has too many pixels; at most {MASK_SIDE} on a side are possible: scale it down.") from None
+        raise Refused(
+            f"mask has too many pixels; at most {MASK_SIDE} on a side are possible: scale it down."
+        ) from None
     except (*PICTURE_ERRORS, binascii.Error) as error:
         raise Refused(f"mask is not a complete PNG ({_first_line(error)}); write it again.") from None
 

@@ -10,7 +10,7 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .protocol import packed
 from .refusals import Refused
@@ -78,6 +78,12 @@ class Outbox:
         self._emptied()
 
 
+class Ending(Protocol):
+    """A connection that can be ended from any thread."""
+
+    def end(self, code: int, word: str, why: str) -> None: ...
+
+
 class Session:
     """
     One open picture.
@@ -107,7 +113,7 @@ class Session:
         self.document_rev = 0
         self.nodes: dict[str, Node] = {}
         self.outbox: Outbox | None = None
-        self.connection: object | None = None
+        self.connection: Ending | None = None
         self.is_removed = False
         self.was_opened = False
         self.seen = time.monotonic()
@@ -186,8 +192,8 @@ class Session:
         with self.lock:
             if rev < self.document_rev:
                 raise Refused(
-                    f"The document has the revision {rev}, but {self.document_rev} is stored: another page changed it; "
-                    "load it again.",
+                    f"The document has the revision {rev}, but {self.document_rev} is stored: another page changed "
+                    "it; load it again.",
                     code="conflict",
                     status=409,
                 )

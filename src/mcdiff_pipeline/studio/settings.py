@@ -31,9 +31,7 @@ class Bounds:
     zip_bytes: int
 
 
-LOCAL = Bounds(
-    sessions=4, nodes=64, frames=256, shorter_side=512, renders=8, output_side=4096, zip_bytes=4 * 1024**3
-)
+LOCAL = Bounds(sessions=4, nodes=64, frames=256, shorter_side=512, renders=8, output_side=4096, zip_bytes=4 * 1024**3)
 SHARED = Bounds(
     sessions=16, nodes=16, frames=64, shorter_side=256, renders=16, output_side=1280, zip_bytes=256 * 1024**2
 )

@@ -8,12 +8,13 @@ sheet, and its clip replays to the same frames.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..regions import REGION_FIELDS, Region
-from ..strokes import Stroke, StrokeSheet
+from ..strokes import Stroke, StrokeSheet, resolve_region
 from .pictures import read_mask
 from .protocol import check_strokes
 from .refusals import Refused
@@ -53,12 +54,14 @@ def make_regions(items: Sequence[dict[str, Any]], picture: tuple[int, int], size
         Refused: If one is wrong.
     """
     if len(items) > REGIONS:
-        raise Refused(f"There are {len(items)} regions; {REGIONS} are allowed: join or leave out some.", code="regions")
+        raise Refused(
+            f"There are {len(items)} regions; {REGIONS} are allowed: join or leave out some.", code="regions"
+        )
     masks = sum("mask" in item for item in items)
     if masks * size[0] * size[1] > MASKS_PIXELS:
         raise Refused(
-            f"{masks} masks on {size[0]} x {size[1]} pixels are too many: join some, outline them as polygons, or make "
-            "smaller frames.",
+            f"{masks} masks on {size[0]} x {size[1]} pixels are too many: join some, outline them as polygons, or "
+            "make smaller frames.",
             code="regions",
         )
     regions = []
@@ -93,7 +96,7 @@ def make_sheet(
     picture: tuple[int, int],
     num_frames: int,
     fps: float = 8.0,
-    regions: Sequence[Region] = (),
+    regions: Sequence[Region] | None = None,
     size: tuple[int, int] | None = None,
 ) -> StrokeSheet:
     """
@@ -104,7 +107,7 @@ def make_sheet(
         picture (`tuple[int, int]`): (width, height) of the picture.
         num_frames (`int`): Frames of the video.
         fps (`float`): Frames per second.
-        regions (`Sequence[Region]`): The regions at `size`.
+        regions (`Sequence[Region]`, *optional*): The regions at `size`; None does not check which ones strokes name.
         size (`tuple[int, int]`, *optional*): (width, height) at which it is wanted; None is that of the picture.
 
     Raises:
@@ -117,7 +120,14 @@ def make_sheet(
         sheet = StrokeSheet.from_dict(fields)
         if size is not None:
             sheet = sheet.scaled(*size)
-        return StrokeSheet(sheet.strokes, sheet.width, sheet.height, num_frames, fps, regions)
+        if regions is None:
+            return sheet
+        for index, stroke in enumerate(sheet.strokes):
+            try:
+                resolve_region(stroke, regions)
+            except ValueError as error:
+                raise ValueError(f"strokes[{index}].{error}") from None
+        return replace(sheet, regions=regions)
     except (ValueError, TypeError) as error:
         raise refusal_of(error) from None
 
@@ -143,7 +153,9 @@ class SheetMaker:
         size = node.settings.output_width, node.settings.output_height
         return make_sheet(node.strokes, self.picture, node.num_frames, node.fps, regions, size)
 
-    def of_branch(self, branch: Sequence[Node], regions: Sequence[Region], num_frames: int | None = None) -> StrokeSheet:
+    def of_branch(
+        self, branch: Sequence[Node], regions: Sequence[Region], num_frames: int | None = None
+    ) -> StrokeSheet:
         """
         The one sheet that a branch is, baked.
 

@@ -72,7 +72,7 @@ def state_from_bytes(content: bytes, start: RolloutState) -> RolloutState:
         metadata = _metadata(content)
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
             raise ValueError("it does not say that it is a state")
-        tensors = load(content)
+        tensors: dict[str, Any] = load(content)
         # flow from the previous frame, which frame 0 does not have
         expected = {"dense_flow": start.accumulated_flow} | _tensors(start)
         for name, tensor in tensors.items():
@@ -84,13 +84,15 @@ def state_from_bytes(content: bytes, start: RolloutState) -> RolloutState:
         layers = start.layers
         if layers is not None:
             labels: Any = json.loads(metadata["labels"])
-            of_layers = {name[7:]: tensors.pop(name) for name in list(tensors) if name.startswith("layers.")}
+            of_layers: dict[str, Any] = {
+                name[7:]: tensors.pop(name) for name in list(tensors) if name.startswith("layers.")
+            }
             layers = replace(
                 layers,
                 labels=tuple({str(key): int(value) for key, value in one.items()} for one in labels),
                 **of_layers,
             )
-            if len(layers.labels) != len(start.layers.labels):
+            if len(labels) != len(start.latents):
                 raise ValueError("its labels do not fit")
         state = replace(start, frame=int(metadata["frame"]), layers=layers, **tensors).to(start.latents.device)
         state.generator()  # reads the state of the noise

@@ -88,7 +88,9 @@ class SessionFiles:
                 raise ValueError("it is not a list of objects")
             return regions
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise Refused("The regions are no longer there; they have to be sent again.", code="unknown-regions") from None
+            raise Refused(
+                "The regions are no longer there; they have to be sent again.", code="unknown-regions"
+            ) from None
 
     def drop_regions(self, used: set[str], kept: int) -> None:
         """Removes sets of regions that no node uses, except the newest."""

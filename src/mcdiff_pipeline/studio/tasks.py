@@ -217,7 +217,9 @@ class Tasks:
             )
         if message.regions not in (None, parent.regions):
             raise Refused(
-                "A branch has the regions of its tree: render from frame 0 for others.", code="regions", field="regions"
+                "A branch has the regions of its tree: render from frame 0 for others.",
+                code="regions",
+                field="regions",
             )
         return node_with_frame(session.nodes, parent, message.at)
 
@@ -463,9 +465,8 @@ class Tasks:
         session.send(header, encoded(mask, "PNG", compress_level=6))
 
     def _propose(self, engine: "Engine", session: Session, message: protocol.Propose) -> None:
-        regions = [
-            {"mask": mask_uri(_sent_mask(region.mask.numpy()))} for region in engine.propose(session, message.strokes)
-        ]
+        masks = engine.propose(session, message.strokes)
+        regions = [{"mask": mask_uri(_sent_mask(mask))} for mask in masks]
         session.send({"type": "proposed", "rev": message.rev, "regions": regions})
 
     def _engine(self) -> "Engine":

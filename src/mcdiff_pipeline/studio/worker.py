@@ -7,6 +7,7 @@ job. Sessions take turns by step; a step of a render is a frame. A job that is b
 """
 
 import collections
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ class ModelThread(threading.Thread):
 
     @property
     def state(self) -> str:
-        """"loading", "ready" or "failed"."""
+        """ "loading", "ready" or "failed"."""
         return "failed" if self.failure is not None else "loading" if self.engine is None else "ready"
 
     def ask_flow(self, session: Session, request: Any) -> None:
@@ -177,7 +178,10 @@ class ModelThread(threading.Thread):
                 with self._condition:
                     self._flows.setdefault(session, request)
                 continue
-            self._guarded(session, lambda engine, session=session, request=request: self._answer_flow(engine, session, request))
+            self._guarded(session, functools.partial(self._answer, session, request))
+
+    def _answer(self, session: Session, request: Any, engine: "Engine") -> None:
+        self._answer_flow(engine, session, request)
 
     def _has_short_work(self) -> bool:
         """Whether there is something for [`serve`]; flow that waits for a slow reader is not."""
