@@ -477,6 +477,20 @@ function firstHistory(session, kept) {
 }
 
 /**
+ * The version and the frame that were shown last, else the newest version.
+ *
+ * @param {any} session
+ * @param {import("./storage.js").Kept | null} kept
+ * @returns {{node: string | null, frame: number}}
+ */
+function firstShown(session, kept) {
+  const newer = kept && kept.rev >= session.document_rev ? kept : session.document;
+  const has = /** @param {string | null | undefined} id */ (id) => session.nodes.some((/** @type {Node} */ one) => one.id === id);
+  if (has(newer?.node)) return { node: newer.node, frame: newer.frame ?? 0 };
+  return { node: session.nodes.at(-1)?.id ?? null, frame: 0 };
+}
+
+/**
  * Opens the session of the transport in an element.
  *
  * @param {HTMLElement} element
@@ -491,9 +505,10 @@ export async function mount(element, transport, { onLeave } = {}) {
   const { history, rev } = firstHistory(session, kept);
   const editor = new Editor(element, transport, { session, picture, history, rev: rev, onLeave });
   if (rev > session.document_rev) editor.live.savedRev = session.document_rev;
-  const { node = null, frame = 0, region_sets: regionSets = {} } = session.document ?? {};
+  const { region_sets: regionSets = {} } = session.document ?? {};
   editor.live.regionSets = regionSets;
-  editor.store.set({ node: session.nodes.some((/** @type {Node} */ one) => one.id === node) ? node : null });
+  const { node, frame } = firstShown(session, kept);
+  editor.store.set({ node });
   editor.setNodes(session.nodes);
   editor.store.set({ frame: Math.min(frame, editor.lastFrame()) });
   editor.start();

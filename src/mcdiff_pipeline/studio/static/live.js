@@ -57,7 +57,11 @@ export class Live {
 
   start() {
     this.transport.connect({
-      connection: (state, why) => this.editor.connectionChanged(state, why),
+      connection: (state, why) => {
+        const lost = { type: "refused", why: "The connection was lost before the answer came. Try again." };
+        if (state !== "open") for (const rev of [...this.waiting.keys()]) this.answer(rev, lost);
+        this.editor.connectionChanged(state, why);
+      },
       message: (header, payload) => this.message(header, payload),
     });
   }
@@ -408,7 +412,8 @@ export class Live {
   keep() {
     clearTimeout(this.keepTimer);
     const { past, present, future } = this.editor.history;
-    keepHistory(this.transport.session, { past, present, future, rev: this.documentRev, changed: Date.now() });
+    const { node, frame } = this.editor.store.state;
+    keepHistory(this.transport.session, { node, frame, past, present, future, rev: this.documentRev, changed: Date.now() });
   }
 
   /** @param {number} wait in milliseconds */

@@ -3,6 +3,7 @@
  *
  * @typedef {{tone: "quiet" | "busy" | "good" | "warn" | "bad", text: string, actions: {label: string, run: () => void}[], progress: number | null}} Status
  */
+import { LOOKING } from "./tools/region.js";
 
 /** @param {import("./editor.js").Editor} editor @returns {Status} */
 export function statusOf(editor) {
@@ -96,7 +97,8 @@ function tryAgain(editor, smaller) {
 
 /** @param {import("./editor.js").Editor} editor */
 function documentStatus(editor) {
-  const { refusal, message, saved, document: _ } = { ...editor.state, document: null };
+  const { refusal, message, saved, busy } = editor.state;
+  if (busy) return status("busy", `${busy === LOOKING ? busy : `Making the file: ${busy}`} …`, [], -1);
   if (refusal) {
     const index = editor.document.strokes.findIndex((stroke) => stroke.id === refusal.id);
     const actions = index < 0 ? [] : [{ label: `Show stroke ${index + 1}`, run: () => editor.select(refusal.id) }];

@@ -3,7 +3,7 @@
  * browser has no IndexedDB (some private windows), the functions do nothing.
  *
  * @typedef {import("./document.js").StudioDocument} StudioDocument
- * @typedef {{past: StudioDocument[], present: StudioDocument, future: StudioDocument[], rev: number, changed: number}} Kept
+ * @typedef {{past: StudioDocument[], present: StudioDocument, future: StudioDocument[], rev: number, changed: number, node?: string | null, frame?: number}} Kept
  */
 const DATABASE = "mcdiff-studio";
 const STORE = "histories";

@@ -1,4 +1,5 @@
 /** Name, undo, flow, length, render, export. */
+import { LOOKING } from "../tools/region.js";
 import { Menu } from "./menu.js";
 import { Icon } from "../icons.js";
 import { html } from "../vendor/preact-htm.js";
@@ -104,6 +105,6 @@ function ExportMenu({ editor }) {
         item("sheet.json", ".json", "Stroke sheet, JSON"),
       ]
     : [];
-  const label = html`<${Icon} name="export" /><span class="wide">${busy && busy !== "Looking at the picture" ? "Making it …" : "Export"}</span>`;
+  const label = html`<${Icon} name="export" /><span class="wide">${busy && busy !== LOOKING ? "Making it …" : "Export"}</span>`;
   return html`<${Menu} class="export" align="end" label=${label} name="Export" items=${items} disabled=${busy !== null} empty="Render first; then the video can be exported." note=${some ? "Videos and frames have the picture's own size. Missing ones are made first." : ""} />`;
 }

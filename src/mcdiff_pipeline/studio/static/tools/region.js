@@ -8,6 +8,9 @@ import { Brush } from "./brush.js";
 
 /** @typedef {import("../geometry.js").Point} Point */
 
+/** What the page says while a click is answered. */
+export const LOOKING = "Looking at the picture";
+
 /** @param {import("../editor.js").Editor} editor @returns {import("./tools.js").Tool} */
 export function regionTool(editor) {
   const brush = new Brush(editor);
@@ -15,6 +18,9 @@ export function regionTool(editor) {
   let corners = [];
   /** @type {{region: string, points: Point[], labels: number[]} | null} the clicks that made the selected region */
   let clicks = null;
+  /** The clicks before this one have been answered. */
+  let answered = Promise.resolve();
+  let given = 0; // up by one when the clicks that wait for an answer are given up
 
   const selected = () => editor.document.regions.find((region) => region.id === editor.state.region && !region.still) ?? null;
 
@@ -30,6 +36,23 @@ export function regionTool(editor) {
 
   const segmenterReady = () => editor.state.model?.segmenter?.ready === true;
 
+  const looking = () => editor.state.busy === LOOKING;
+
+  function giveUp() {
+    given++;
+    if (looking()) editor.store.set({ busy: null });
+  }
+
+  /** Clicks are answered one after the other: each is made with the points of those before it. @param {import("../stage.js").Pen} pen */
+  function clickInTurn(pen) {
+    const before = given;
+    answered = answered.then(async () => {
+      if (before !== given) return;
+      await click(pen).catch((error) => console.error(error));
+      if (before === given && looking()) editor.store.set({ busy: null });
+    });
+  }
+
   /** @param {import("../stage.js").Pen} pen */
   async function click(pen) {
     if (!segmenterReady()) return editor.say(editor.state.model?.segmenter?.why ?? "The segmenter is not there yet. Brush and outline work without it.");
@@ -40,12 +63,14 @@ export function regionTool(editor) {
     if (!goesOn && !adding) return editor.say("Click the thing first, then take away parts of it.");
     const points = [...(goesOn?.points ?? []), /** @type {Point} */ (pen.picture.map((value) => rounded(value)))];
     const labels = [...(goesOn?.labels ?? []), adding ? 1 : 0];
-    editor.store.set({ busy: "Looking at the picture" });
+    editor.store.set({ busy: LOOKING });
+    const before = given;
     const answer = await editor.live.ask({ type: "segment", points, labels });
-    editor.store.set({ busy: null });
+    if (before !== given) return;
     if (answer.type === "refused") return editor.say(answer.why);
     const url = pngUrl(answer.payload);
     editor.shapes.remember(url, await maskFromUrl(url));
+    if (before !== given) return;
     clicks = { region: put(goesOn ? region : null, url), points, labels };
     if (answer.warning) editor.say(answer.warning);
     else if (!goesOn) editor.say("Click again to add to it; Alt-click takes away. Esc begins another region.");
@@ -84,7 +109,7 @@ export function regionTool(editor) {
     down(pen) {
       if (editor.state.frame > 0) return editor.say("Regions are drawn on the given picture. Go to frame 0 (Home).");
       if (editor.document.regions.length >= MAX_REGIONS && !selected()) return editor.say(`There is room for ${MAX_REGIONS} regions. Remove one first.`);
-      if (editor.state.regionMode === "click") return void click(pen);
+      if (editor.state.regionMode === "click") return clickInTurn(pen);
       if (editor.state.regionMode === "polygon") return corner(pen);
       brush.down(pen, pen.alt || !editor.state.adding);
     },
@@ -103,6 +128,7 @@ export function regionTool(editor) {
     },
     cancel: () => brush.cancel(),
     leave() {
+      giveUp();
       corners = [];
       clicks = null;
     },
@@ -121,7 +147,8 @@ export function regionTool(editor) {
         editor.store.schedule();
         return true;
       }
-      if (event.key === "Escape" && editor.state.region) {
+      if (event.key === "Escape" && (editor.state.region || looking())) {
+        giveUp();
         editor.selectRegion(null);
         return true;
       }
