@@ -201,3 +201,21 @@ def test_touch_targets_are_large(new_screen):
     )
     assert small == []
     assert screen.run("document.documentElement.scrollWidth") == 360
+
+
+def test_all_buttons_are_on_a_narrow_screen(new_screen):
+    screen = new_screen(size=(360, 740), has_touch=True, is_mobile=True)
+    ends = "[...document.querySelectorAll('.bar button')].map((one) => one.getBoundingClientRect().right)"
+    screen.drag((100, 100), (200, 160))
+    screen.press("Enter")
+    screen.until("editor.state.finished")
+    screen.run("editor.goTo(12)")
+    screen.drag((300, 300), (200, 360))
+    assert screen.page.get_by_role("button", name="Render from 12").inner_text() == "From 12"
+    assert max(screen.run(ends)) <= 360
+    screen.run("void (transport.frameMs = 300)")
+    screen.page.get_by_role("button", name="Render from 12").click()
+    screen.until("editor.state.render")
+    screen.drag((300, 200), (200, 260))  # now it can be steered
+    screen.page.get_by_role("button", name="Steer").wait_for()
+    assert max(screen.run(ends)) <= 360

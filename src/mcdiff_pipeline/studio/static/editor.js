@@ -232,7 +232,7 @@ export class Editor {
   setTool(tool) {
     this.stage?.abandon();
     this.tool.leave?.();
-    this.store.set({ tool });
+    this.store.set({ tool, message: null });
   }
 
   /** @param {Pen} pen */

@@ -18,6 +18,7 @@ const PATHS = /** @type {Record<string, string>} */ ({
   after: "M7.5 4.5L13 10l-5.5 5.5",
   down: "M5.5 8l4.5 4.5L14.5 8",
   flow: "M3 7c3-3 5 3 8 0s4-1.5 6-1M3 13c3-3 5 3 8 0s4-1.5 6-1",
+  menu: "M4 5.5h12M4 10h12M4 14.500h12",
   more: "M5 10h.01M10 10h.01M15 10h.01",
   plus: "M10 4.5v11M4.5 10h11",
   minus: "M4.5 10h11",

@@ -27,6 +27,7 @@ export function Layer({ editor }) {
   const { num_frames: numFrames } = document.settings;
   const strokes = document.strokes.map((stroke, index) => ({ stroke, index }));
   const selectedLast = strokes.sort((a, b) => Number(a.stroke.id === state.selected) - Number(b.stroke.id === state.selected));
+  const refused = document.strokes.find((stroke) => stroke.id === state.refusal?.id);
   const { width, height } = editor.view.stage;
   return html`
     <svg class="layer" width=${width} height=${height} role="group" aria-label="Strokes and regions">
@@ -35,6 +36,7 @@ export function Layer({ editor }) {
         isOver(stroke, state.frame, numFrames)
           ? html`<${Ghost} key=${stroke.id} editor=${editor} stroke=${stroke} />`
           : html`<${StrokeShape} key=${stroke.id} editor=${editor} stroke=${stroke} index=${index} />`)}
+      ${refused && !state.playing && html`<${Refusal} editor=${editor} at=${editor.view.toStage(refused.points[0])} why=${state.refusal?.why ?? ""} />`}
       ${state.pending && html`<${Line} editor=${editor} stroke=${state.pending} color=${strokeColor(document.strokes.length)} />`}
       ${!state.playing && editor.tool.overlay?.()}
     </svg>`; // prettier-ignore
@@ -88,7 +90,6 @@ function StrokeShape({ editor, stroke, index }) {
       <g class="badge"><circle cx=${start[0] - 13} cy=${start[1] - 13} r="8.5" /><text x=${start[0] - 13} y=${start[1] - 9}>${refused ? "!" : index + 1}</text></g>
     </g>
     ${selected && stroke.kind === "move" && stroke.points.map((point, i) => html`<${Handle} key=${i} editor=${editor} stroke=${stroke} index=${i} color=${color} />`)}
-    ${refused && html`<${Refusal} editor=${editor} at=${start} why=${state.refusal?.why ?? ""} />`}
   `;
 }
 

@@ -295,6 +295,7 @@ export class Live {
     const index = known ? known.at + known.frames + 1 : (rev ? this.plan().at : 0) + 1;
     this.editor.store.set({
       refusal: null,
+      message: null, // it would hide the progress
       render: {
         node, rev, first: index, total: (known?.num_frames ?? settings.num_frames) - 1, index, step: 0, steps: 0, ahead: 0, seconds: [],
         begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false,

@@ -20,7 +20,7 @@ function connectionStatus(editor) {
   const leave = editor.onLeave ? [{ label: "All pictures", run: editor.onLeave }] : [];
   switch (connection) {
     case "offline":
-      return status("warn", "No connection to the server. Your drawing is kept here; it is sent when the connection is back.", [again]);
+      return status("warn", "No connection. Your drawing is kept here, and sent when the connection is back.", [again]);
     case "connecting":
       return model ? status("warn", "Connecting again …", [again]) : null;
     case "elsewhere":
@@ -79,7 +79,7 @@ function renderStatus(editor) {
   const node = finished && editor.state.nodes.get(finished.node);
   if (finished && node) {
     const full = node.size === "working" ? [{ label: "Make full size", run: () => editor.live.enlarge() }] : [];
-    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes and render again, or pick a frame and go on from there.`, full);
+    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes and render again, or go on from any frame.`, full);
   }
   return null;
 }

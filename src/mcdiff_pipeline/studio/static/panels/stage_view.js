@@ -56,6 +56,6 @@ function FlowLegend({ editor }) {
   return html`
     <div class=${`legend${shown.stale ? " stale" : ""}`} data-no-draw title="The color says the direction, the opacity the speed">
       <svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">${swatches}</svg>
-      <span>${inPicture ? `${speed.toFixed(speed < 10 ? 1 : 0)} px per frame` : `full color: ${editor.fullSpeed().toFixed(0)} px per frame`}</span>
+      <span>${inPicture ? speed.toFixed(speed < 10 ? 1 : 0) : html`<span class="wide">full color: </span>${editor.fullSpeed().toFixed(0)}`} px<span class="wide"> per frame</span></span>
     </div>`;
 }

@@ -50,12 +50,13 @@ function RenderButton({ editor }) {
         <button class="button stop" title="Stop (Esc)" disabled=${render.stopping} onClick=${() => editor.live.stop()}><${Icon} name="stop" />Stop</button>
       </div>`;
   }
-  const label = { new: "Render", branch: `Render from ${plan.at}`, continue: "Go on", none: "Render" }[plan.kind];
+  const name = { new: "Render", branch: `Render from ${plan.at}`, continue: "Go on", none: "Render" }[plan.kind];
+  const label = plan.kind === "branch" ? html`<span class="wide">Render from ${plan.at}</span><span class="narrow">From ${plan.at}</span>` : name;
   const ready = model?.state === "ready" && connection === "open";
   const why = plan.kind === "none" ? plan.why : ready ? "Make the frames (Enter)" : "Waiting for the model";
   return html`
     <div class="group render-group">
-      <button class="button primary" aria-disabled=${plan.kind === "none" || !ready} title=${why} onClick=${() => editor.live.render()}><${Icon} name="play" />${label}</button>
+      <button class="button primary" aria-disabled=${plan.kind === "none" || !ready} aria-label=${name} title=${why} onClick=${() => editor.live.render()}><${Icon} name="play" />${label}</button>
     </div>`;
 }
 
@@ -82,7 +83,7 @@ function FileMenu({ editor }) {
     { label: "Remove all strokes and regions", run: () => editor.edit({ ...editor.document, strokes: [], regions: [] }) },
     { label: "Keys and help", run: () => editor.store.set({ dialog: "help" }) },
   ];
-  return html`<${Menu} class="file" label=${html`<span class="name">${editor.state.name}</span><${Icon} name="down" />`} name=${`File: ${editor.state.name}`} items=${items} />`;
+  return html`<${Menu} class="file" label=${html`<span class="narrow"><${Icon} name="menu" /></span><span class="name">${editor.state.name}</span><${Icon} name="down" />`} name=${`File: ${editor.state.name}`} items=${items} />`;
 }
 
 /** @param {import("../editor.js").Editor} editor */
