@@ -3,6 +3,7 @@
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from mcdiff_commands.main import main
 from mcdiff_pipeline import MCDiffPipeline
@@ -38,3 +39,10 @@ def mcdiff(capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -10,6 +10,7 @@ from mcdiff_pipeline.baselines import (
     splat_frame,
     splat_start_frame,
     thin_plate_flow,
+    uncovered_pixels,
 )
 
 
@@ -123,3 +124,15 @@ def test_splat_of_the_start_frame_moves_the_square_over_several_frames():
     # The motion of the square puts it in front of the ground, but it is not opaque.
     assert (frames[:, 1] - expected).abs().max() < 0.35
     assert (frames[:, 1] - expected)[..., 2:5].abs().max() < 0.01
+
+
+def test_what_a_thing_leaves_is_uncovered_and_stays_so_when_it_was_covered_in_between():
+    """A square of 2 x 2 pixels moves to the right by two pixels, twice, over a still background."""
+    flow, occlusion = torch.zeros(1, 2, 2, 4, 8), torch.zeros(1, 2, 4, 8, dtype=torch.bool)
+    for step, left in enumerate((0, 2)):
+        flow[0, step, 0, 1:3, left : left + 2] = 2
+        occlusion[0, step, 1:3, left + 2 : left + 4] = True  # the background that the square covers next
+    expected = torch.zeros_like(occlusion)
+    expected[0, 0, 1:3, :2] = True
+    expected[0, 1, 1:3, :4] = True  # also the background that was seen at the start, and is seen again
+    assert torch.equal(uncovered_pixels(flow, occlusion), expected)

@@ -91,6 +91,15 @@ def test_start_picture_is_splatted_as_an_image_before_it_is_encoded():
         torch.testing.assert_close(found, encode_images(vae, moved), rtol=1e-4, atol=1e-4)
 
 
+def test_start_coverage_is_what_the_start_picture_shows_of_the_start_frame():
+    state = make_state(start_image=torch.rand(1, 3, 24, 32, generator=seeded()), accumulated_flow=flow_of(1, 0))
+    found = make_conditioner("start_coverage").build(state, Motion(flow_of(0, 1.5)))
+    assert (found.tensor[:, :, 2:, 1:] == 1).all()
+    assert (found.tensor[:, :, 0] == 0).all() and (found.tensor[..., 0] == 0).all()
+    torch.testing.assert_close(found.tensor[0, 0, 1, 1:], torch.full((7,), 0.5))
+    assert torch.equal(found.coverage, found.tensor)
+
+
 def test_sparse_flow_distinguishes_a_held_cell_from_a_free_cell():
     displacement, mask = torch.zeros(1, 2, 3, 3), torch.zeros(1, 1, 3, 3, dtype=torch.bool)
     displacement[0, :, 0, 1] = torch.tensor([3.0, -2.0])
@@ -158,6 +167,7 @@ def test_state_and_motion_are_not_changed():
         ("hole_mask", 1, ("dense_flow",)),
         ("start_frame", 4, ("dense_flow", "accumulated_flow")),
         ("start_picture", 4, ("dense_flow", "accumulated_flow", "start_image")),
+        ("start_coverage", 1, ("dense_flow", "accumulated_flow", "start_image")),
         ("sparse_flow", 3, ("sparse_flow",)),
     ],
 )
@@ -175,7 +185,7 @@ def test_conditioner_states_channels_and_needs_of_each_condition(name, channels,
 
 def test_channels_of_all_conditions_add_up():
     conditioner = FrameConditioner(list(CONDITIONS), latent_channels=3, vae_scale_factor=8)
-    assert conditioner.channels == 4 * 3 + 2 + 1 + 3
+    assert conditioner.channels == 4 * 3 + 2 + 1 + 1 + 3
     assert conditioner.in_channels == 3 + conditioner.channels
 
 
@@ -209,6 +219,7 @@ def test_where_something_is_uncovered_no_condition_shows_what_has_left():
     assert torch.equal(previous[..., 2:], state.latents[..., 2:])
     expected, _ = layers.splat_latents(state.latents, motion.layers, layers.advance(motion.layers))
     assert torch.equal(splatted[..., 2:], expected[..., 2:])
+    assert (found.coverage[uncovered] == 0).all() and (found.coverage[..., 2:] == 1).all()
     assert found.seen is None  # G does not denoise the difference from the start picture
 
 

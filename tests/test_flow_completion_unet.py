@@ -321,13 +321,6 @@ def test_sequential_offload_gives_the_same_flow():
         torch.testing.assert_close(complete(model, inputs), expected, rtol=0, atol=1e-4)
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 def test_compiles_without_graph_breaks(fresh_compiler):
     model, inputs = make_flow_completion(), make_inputs()
     expected = complete(model, inputs)
@@ -698,7 +691,7 @@ def test_older_config_loads_without_regions(older_model):
 
 @pytest.mark.parametrize("fits_regions", [False, True])
 def test_widened_model_gives_the_same_flow_and_has_the_new_inputs(older_model, fits_regions):
-    widened = FlowCompletionUNet.widened(older_model, fits_regions=fits_regions)
+    widened = FlowCompletionUNet.widened(older_model, reads_regions=True, fits_regions=fits_regions)
     assert widened.config.reads_regions and widened.config.fits_regions == fits_regions
     new_channels = 6 + 3 * 5 + (2 if fits_regions else 0)
     assert widened.conv_in.in_channels == older_model.conv_in.in_channels + new_channels
@@ -710,7 +703,7 @@ def test_widened_model_gives_the_same_flow_and_has_the_new_inputs(older_model, f
 
 
 def test_widened_model_reads_regions_after_one_training_step(older_model):
-    widened = FlowCompletionUNet.widened(older_model, fits_regions=False).train()
+    widened = FlowCompletionUNet.widened(older_model, reads_regions=True, fits_regions=False).train()
     optimizer = torch.optim.SGD(widened.parameters(), lr=0.1)
     widened(**make_region_inputs()).dense_flow.square().mean().backward()
     optimizer.step()
@@ -719,22 +712,22 @@ def test_widened_model_reads_regions_after_one_training_step(older_model):
 
 
 def test_model_can_be_widened_in_two_steps(older_model):
-    reading = FlowCompletionUNet.widened(older_model, fits_regions=False)
+    reading = FlowCompletionUNet.widened(older_model, reads_regions=True, fits_regions=False)
     with torch.no_grad():
         reading.conv_in.weight[:, -1] = 1  # as if trained
-    fitting = FlowCompletionUNet.widened(reading)
+    fitting = FlowCompletionUNet.widened(reading, fits_regions=True)
     inputs = make_region_inputs() | {"region_sparse_flow": torch.zeros(2, 3, 2, 8, 12)}
     with torch.no_grad():
         fitting.conv_gate.bias.fill_(-30)
     torch.testing.assert_close(complete(fitting, inputs), complete(reading, inputs), rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="`fits_regions` is False, but the model has it already"):
+    with pytest.raises(ValueError, match="`fits_regions` is False, but the model was made with True"):
         FlowCompletionUNet.widened(fitting, fits_regions=False)
 
 
 def test_widened_model_keeps_dtype_and_mode_and_is_saved(older_model, tmp_path):
-    widened = FlowCompletionUNet.widened(older_model.to(torch.bfloat16))
+    widened = FlowCompletionUNet.widened(older_model.to(torch.bfloat16), True, True)
     assert widened.dtype == torch.bfloat16 and not widened.training
-    assert FlowCompletionUNet.widened(older_model.train()).training
+    assert FlowCompletionUNet.widened(older_model.train(), True, True).training
     widened.save_pretrained(tmp_path / "widened")
     loaded = FlowCompletionUNet.from_pretrained(tmp_path / "widened")
     assert loaded.conv_in.in_channels == widened.conv_in.in_channels

@@ -237,3 +237,19 @@ def test_extended_flow_keeps_what_is_known_and_is_zero_where_nothing_is():
     extended = extend_flow(flow, known)
     assert torch.allclose(extended[0, 0], torch.full((2, 8, 8), 1.5))
     assert not extended[0, 1].any()
+
+
+# Carrying features
+
+
+def test_features_of_a_region_move_with_it_and_do_not_stay_behind():
+    layers = layers_of(Region(RED_SQUARE))
+    features = torch.zeros(1, 2, HEIGHT // CELL, WIDTH // CELL)
+    features[:, 0] = 1
+    features[:, :, 2:4, 2:4] = torch.tensor([0.0, 1.0])[:, None, None]  # the red square
+    assert layers.carry_features(features) is features
+    carried = layers.advance(moving(layers, layer_1=(16.0, 8.0))).carry_features(features.half())
+    expected = torch.zeros_like(features)
+    expected[:, 0] = 1
+    expected[:, :, 4:6, 6:8] = torch.tensor([0.0, 1.0])[:, None, None]
+    torch.testing.assert_close(carried, expected, rtol=0, atol=1e-3)

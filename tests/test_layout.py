@@ -13,7 +13,7 @@ from support.paths import REPOSITORY
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
     {"flow", "similarity", "model_files", "model_names", "helper_models", "atomic_files"},
-    {"regions", "strokes", "drawing", "layer_colors"}
+    {"regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail"},
     {"conditioning", "motion_completion", "frame_decoder"},
@@ -31,6 +31,7 @@ REMOTE_CODE = {
     "layer_colors",
     "layers",
     "rollout",
+    "semantic_features",
     "model_files",
     "regions",
     "strokes",

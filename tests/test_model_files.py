@@ -129,6 +129,7 @@ def test_shard_that_is_not_a_safetensors_file_of_its_folder_is_refused(model, op
         ("unet/config.json", b"[]", "holds a list"),
         ("scheduler/scheduler_config.json", b'{"a": "' + b"x" * 2**20 + b'"}', "bytes"),
         ("unet/config.json", b'{"block_out_channels": [8, 1000000000000]}', "says block_out_channels = 1000000000000"),
+        ("unet/config.json", b'{"hidden_size": 1000000000000}', "says hidden_size = 1000000000000"),
     ],
 )
 def test_huge_or_broken_configuration_is_refused_before_it_is_used(model, opening, name, content, message):

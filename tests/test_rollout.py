@@ -25,6 +25,7 @@ def make_state(batch_size: int = 2, **changes) -> RolloutState:
         accumulated_flow=torch.randn(batch_size, 2, 5, 6, generator=seeded(2)),
         dense_flow=torch.randn(batch_size, 2, 5, 6, generator=seeded(3)),
         start_image=torch.rand(batch_size, 3, 20, 24, generator=seeded(4)),
+        start_features=torch.randn(batch_size, 16, 15, 18, generator=seeded(6)).half(),
         prompt_embeds=torch.randn(batch_size, 7, 8, generator=seeded(5)),
         image_sizes=((40, 48),) * batch_size,
         noise_state=noise_state,
@@ -78,7 +79,8 @@ def test_saved_state_is_loaded_exactly(tmp_path, dtype, optional):
     state = make_state()
     state = replace(state, latents=state.latents.to(dtype), start_latents=state.start_latents.to(dtype))
     if not optional:
-        state = replace(state, dense_flow=None, start_image=None, prompt_embeds=None, noise_state=None)
+        optional_fields = ("dense_flow", "start_image", "start_features", "prompt_embeds", "noise_state")
+        state = replace(state, **dict.fromkeys(optional_fields))
     state.save(tmp_path / "state.safetensors")
     assert_equal_states(RolloutState.load(tmp_path / "state.safetensors"), state)
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
@@ -168,7 +170,7 @@ def assert_refused(path, message: str):
     [
         ({}, {"format": "another"}, "does not say that it is a rollout state of version 1"),
         ({}, {"format": None}, "does not say that it is a rollout state of version 1"),
-        ({}, {"version": "3"}, "does not say that it is a rollout state of version 1 to 2"),
+        ({}, {"version": "4"}, "does not say that it is a rollout state of version 1 to 3"),
         ({}, {"frame": None, "noise_device": None}, "it lacks frame, noise_device"),
         ({"latents": None, "accumulated_flow": None}, {}, "it lacks latents, accumulated_flow"),
         ({"other": torch.zeros(1)}, {}, "unexpected keyword argument 'other'"),
@@ -192,6 +194,8 @@ def assert_refused(path, message: str):
         ({"dense_flow": torch.zeros(1, 2, 5, 6)}, {}, r"`dense_flow` has the shape \(1, 2, 5, 6\)"),
         ({"start_image": torch.zeros(2, 3, 20, 25)}, {}, r"`start_image` has the shape .* \(2, 3, 20, 24\)"),
         ({"start_image": torch.zeros(3)}, {}, r"`start_image` has the shape \(3,\)"),
+        ({"start_features": torch.zeros(1, 16, 15, 18)}, {}, r"`start_features` has the shape \(1, 16, 15, 18\)"),
+        ({"start_features": torch.zeros(2, 16, 270)}, {}, r"`start_features` has .* \(2, channels, grid_height, grid"),
         ({"prompt_embeds": torch.zeros(1, 7, 8)}, {}, r"`prompt_embeds` has the shape \(1, 7, 8\)"),
         ({"noise_state": torch.zeros(2, 5056)}, {}, "`noise_state` has the dtype torch.float32"),
         ({"noise_state": torch.zeros(3, 5056, dtype=torch.uint8)}, {}, r"`noise_state` has the shape \(3, 5056\)"),

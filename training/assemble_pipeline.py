@@ -4,6 +4,9 @@
         --flow_completion runs/flow_completion/flow_completion --unet runs/future_frame/unet \\
         --scheduler runs/future_frame/scheduler --output_dir runs/mcdiff-small-128
 
+An F that was trained with semantic features also needs `--image_encoder`, the folder of
+`training/tools/build_image_encoder.py`.
+
 The conditions of the unet are read from the `training_arguments.json` of its run. Leave `--flow_completion` out for a
 unet that was trained with `--no_flow_completion`.
 
@@ -18,6 +21,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from transformers import Dinov2Model
 
 from loop.autoencoder import load_vae
 from loop.pipeline_folders import CONDITION_SETTINGS, save_pipeline
@@ -25,12 +29,14 @@ from loop.publishing import add_hub_arguments, describe_training, open_repositor
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.conditioning import FrameConditioner
 from mcdiff_pipeline.latent_codec import vae_scale_factor
+from mcdiff_pipeline.semantic_features import channels_of_features
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", required=True, help="Folder of the autoencoder.")
     parser.add_argument("--flow_completion", default=None, help="Folder of flow completion.")
+    parser.add_argument("--image_encoder", default=None, help="Folder of the image encoder, if F reads its features.")
     parser.add_argument("--unet", required=True, help="Folder of the unet, in the output of train_future_frame.py.")
     parser.add_argument("--scheduler", required=True, help="Folder of the scheduler that the unet was trained with.")
     parser.add_argument("--output_dir", required=True)
@@ -60,7 +66,8 @@ def make_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
     """The pipeline of the components that the arguments name.
 
     Raises:
-        ValueError: if flow completion is missing where the unet needs it, or given where it does not.
+        ValueError: if flow completion is missing where the unet needs it, or given where it does not; or if the image
+            encoder is given where flow completion does not read its features.
     """
     trained = training_arguments(args.unet)
     settings = {name: trained[name] for name in CONDITION_SETTINGS if trained.get(name) is not None}
@@ -80,11 +87,20 @@ def make_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
         raise ValueError(
             f"--unet {args.unet} was trained without dense flow, so --flow_completion has no use; leave it out."
         )
+    image_encoder = None
+    if args.image_encoder is not None:
+        if channels_of_features(flow_completion) is None:
+            raise ValueError(
+                f"--image_encoder {args.image_encoder} has no use, since flow completion reads no features; leave it "
+                "out."
+            )
+        image_encoder = Dinov2Model.from_pretrained(args.image_encoder)
     return MCDiffPipeline(
         vae=vae,
         flow_completion=flow_completion,
         unet=UNet2DConditionModel.from_pretrained(args.unet),
         scheduler=DDIMScheduler.from_pretrained(args.scheduler),
+        image_encoder=image_encoder,
         **settings,
         default_height=args.default_size,
         default_width=args.default_size,

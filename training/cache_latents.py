@@ -1,5 +1,7 @@
 """Encodes the frames of all clips once, for the training of flow completion and of future-frame prediction.
 
+With `--image_encoder`, also the semantic features that flow completion reads.
+
     python training/cache_latents.py --train_data_dir clips --pretrained_vae runs/autoencoder/vae --cache_dir cache
 
 The training scripts do this themselves for clips that are not in the cache. Run it alone to encode on another machine,
@@ -12,6 +14,7 @@ import sys
 import torch
 
 from loop.autoencoder import load_vae
+from loop.feature_cache import load_image_encoder
 from loop.latent_cache import open_latent_clips
 
 
@@ -21,14 +24,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--splits", nargs="+", default=["train", "validation"])
     parser.add_argument("--pretrained_vae", required=True, help="Folder of the trained autoencoder.")
     parser.add_argument("--cache_dir", required=True, help="Folder for the latents.")
+    parser.add_argument("--image_encoder", default=None, help="Folder of the image encoder, for semantic features.")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
-    vae = load_vae(args.pretrained_vae, "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    image_encoder = None if args.image_encoder is None else load_image_encoder(args.image_encoder, device)
+    vae = load_vae(args.pretrained_vae, device)
     for split in args.splits:
-        clips = open_latent_clips(args.train_data_dir, split, vae, args.cache_dir)
+        clips = open_latent_clips(args.train_data_dir, split, vae, args.cache_dir, image_encoder=image_encoder)
         print(f"{split}: {len(clips)} pairs of frames.")
     return 0
 

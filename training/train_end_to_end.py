@@ -24,7 +24,13 @@ from accelerate import Accelerator
 
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
-from loop.denoising_loss import add_denoising_arguments, augment_with_noise, denoising_loss, drop_conditions
+from loop.denoising_loss import (
+    add_denoising_arguments,
+    augment_with_noise,
+    check_denoising_arguments,
+    denoising_loss,
+    drop_conditions,
+)
 from loop.draws import SeededDraws
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.image_quality import psnr_moving_and_still
@@ -79,6 +85,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     args.pretrained_vae = str(Path(folder, "vae"))
     args.conditioning = config["conditioning"].split(",")
+    check_denoising_arguments(args)
     return args
 
 
@@ -117,7 +124,7 @@ class EndToEndModel(torch.nn.Module):
         state = self.roll_out(self.start(batch), batch, last)
         # PyTorch 2.6 would reuse the bfloat16 copies of the weights from the steps without gradients.
         torch.clear_autocast_cache()
-        step = {name: batch[name][:, last] for name in ("flow", "foreground", "sparse_flow", "mask")}
+        step = {name: batch[name][:, last] for name in ("flow", "labels", "sparse_flow", "mask")}
         dense_flow, flow_loss, values = complete_and_compare(
             self.flow_completion,
             step | {"latent": state.latents},
@@ -136,6 +143,7 @@ class EndToEndModel(torch.nn.Module):
             conditioner.to_difference(batch["latent"][:, last + 1], conditions.base),
             self.args,
             state.prompt_embeds,
+            conditions.coverage,
         )
         return self.args.flow_loss_weight * flow_loss + values["denoising_loss"], values
 
@@ -149,7 +157,7 @@ def load_steps(
     return {
         "latent": np.stack([*(pair["latent"] for pair in pairs), pairs[-1]["next_latent"]]),
         "flow": np.stack([pair["flow"] for pair in pairs]),
-        "foreground": np.stack([pair["mask"][None] > 0 for pair in pairs]),
+        "labels": np.stack([pair["mask"][None] for pair in pairs]),
         "sparse_flow": torch.stack([displacement for displacement, _ in strokes]),
         "mask": torch.stack([mask for _, mask in strokes]),
     } | clips.start(index, image="start_picture" in args.conditioning)

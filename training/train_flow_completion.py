@@ -10,35 +10,35 @@ The trained model is the folder `output_dir/flow_completion`.
 import argparse
 import sys
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
 
 from loop.accelerator import make_accelerator
 from loop.arguments import add_training_arguments, check_training_arguments
-from loop.draws import SeededDraws
-from loop.flow_loss import add_flow_loss_arguments, complete, complete_and_compare
-from loop.latent_cache import add_clip_arguments, open_training_clips
+from loop.draws import MixedDraws, SeededDraws
+from loop.feature_basis import feature_basis, has_feature_basis
+from loop.feature_cache import load_image_encoder
+from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
+from loop.flow_validation import FlowValidation
+from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from loop.publishing import add_hub_arguments, open_repository, push_component
-from loop.region_sampling import add_region_arguments, draw_regions, draw_strokes_on_things, true_regions
+from loop.region_sampling import add_region_arguments, draw_regions
 from loop.samples import FlowSample
-from loop.stroke_sampling import add_stroke_arguments, draw_strokes
+from loop.stroke_sampling import add_stroke_arguments, draw_strokes, draw_strokes_on_things
 from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.baselines import nearest_stroke_flow
-from mcdiff_pipeline.dataset.sampling import keypoint_strokes, rasterize_points
-from mcdiff_pipeline.flow import resize_flow, to_cells, to_pixels
+from mcdiff_pipeline.dataset.sampling import rasterize_points
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
-from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.latent_codec import vae_scale_factor
 
 
 CONFIGS = Path(__file__).parent / "configs/small-128"
+# First parts of the names of layers that only a model with features has.
+NEW_LAYERS = ("stroke_attention.", "conv_attention_gate.")
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -57,6 +57,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="Start from this model folder. With --model_config, its weights are copied into a larger model, which at "
         "first gives the same output.",
     )
+    parser.add_argument(
+        "--sample_size",
+        type=int,
+        default=None,
+        help="Latent cells along one side of the square grid at which the pipeline runs the model. Default: the most "
+        "frequent size of the training clips.",
+    )
+    add_mixture_arguments(parser)
+    add_feature_arguments(parser)
     add_flow_loss_arguments(parser)
     add_stroke_arguments(parser)
     add_region_arguments(parser)
@@ -64,9 +73,86 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_hub_arguments(parser)
     args = parser.parse_args(arguments)
     check_training_arguments(args)
-    if not 0 <= args.region_probability <= 1:
-        raise ValueError(f"--region_probability is {args.region_probability}; it must be a number from 0 to 1.")
+    check_arguments(args)
     return args
+
+
+def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `MixedDraws`, and which strokes its samples get."""
+    group = parser.add_argument_group("mixture of clips")
+    group.add_argument(
+        "--data_weights",
+        type=float,
+        nargs="+",
+        default=None,
+        help="Share of the batches for each folder of --train_data_dir. Default: by its number of pairs of frames.",
+    )
+    group.add_argument(
+        "--size_weights",
+        type=float,
+        nargs="+",
+        default=None,
+        help="Share of the batches for each size of frames, smallest first. Default: by the number of its pairs of "
+        "frames. --train_batch_size is that of the smallest size; larger sizes get fewer samples, at the same cost.",
+    )
+    group.add_argument(
+        "--strokes_on_things",
+        type=float,
+        default=None,
+        help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that "
+        "reads regions or features, else 0.",
+    )
+
+
+def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of a model that reads semantic features."""
+    group = parser.add_argument_group("semantic features")
+    group.add_argument(
+        "--image_encoder", default=None, help="Folder of the frozen image encoder, which gives semantic features."
+    )
+    group.add_argument(
+        "--reads_features",
+        action="store_true",
+        help="Train a model that reads semantic features: a new one, or the pretrained one with new inputs of zero "
+        "weight.",
+    )
+    group.add_argument(
+        "--feature_drop_probability",
+        type=float,
+        default=0.1,
+        help="Share of the samples without features, for a model that reads them.",
+    )
+    group.add_argument(
+        "--new_layers_learning_rate",
+        type=float,
+        default=None,
+        help="Learning rate of the layers that compare features. Default: --learning_rate.",
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises `ValueError` for impossible values of the script's own arguments."""
+    for name in ("region_probability", "feature_drop_probability", "strokes_on_things"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} is {value}; it must be a number from 0 to 1.")
+    for name in ("data_weights", "size_weights"):
+        weights = getattr(args, name)
+        if weights is not None and (min(weights) < 0 or sum(weights) <= 0):
+            raise ValueError(f"--{name} is {weights}; give numbers of 0 or more, not all 0.")
+    if args.data_weights is not None and len(args.data_weights) != len(args.train_data_dir):
+        raise ValueError(
+            f"--data_weights has {len(args.data_weights)} values for {len(args.train_data_dir)} folders of "
+            "--train_data_dir; give one for each."
+        )
+    if args.gradient_weight < 0:
+        raise ValueError(f"--gradient_weight is {args.gradient_weight:g}; it must be 0 or more.")
+    if args.sample_size is not None and args.sample_size < 1:
+        raise ValueError(f"--sample_size is {args.sample_size}; it must be 1 or more.")
+    if args.reads_features and args.image_encoder is None:
+        raise ValueError(
+            "--reads_features needs --image_encoder; give the folder that training/tools/build_image_encoder.py wrote."
+        )
 
 
 def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
@@ -94,46 +180,46 @@ def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
     model.load_state_dict(weights)
 
 
-def make_model(args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL) -> FlowCompletionUNet:
-    """The model to train: pretrained, enlarged, or with random weights."""
+def make_model(
+    args: argparse.Namespace, vae: AutoencoderDC | AutoencoderKL, feature_channels: int | None
+) -> FlowCompletionUNet:
+    """The model to train: pretrained, enlarged, or with random weights.
+
+    Args:
+        feature_channels (`int`, *optional*): channels of the image encoder's features; None without an image encoder.
+
+    Raises:
+        ValueError: if the model reads features, but there is no image encoder, or one with another number of channels.
+    """
     torch.manual_seed(args.seed)
+    inputs = {"reads_regions": True, "fits_regions": True} if args.reads_regions else {}
+    if args.reads_features:
+        inputs["feature_channels"] = feature_channels
     pretrained = None
     if args.pretrained_model_name_or_path:
         pretrained = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
-        if args.model_config is None:
-            return FlowCompletionUNet.widened(pretrained) if args.reads_regions else pretrained
-    config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
-    config["in_channels"] = vae.config.latent_channels
-    config["vae_scale_factor"] = vae_scale_factor(vae)
-    if args.reads_regions:
-        config["reads_regions"] = config["fits_regions"] = True
-    model = FlowCompletionUNet.from_config(config)
-    if pretrained is not None:
-        enlarge(model, FlowCompletionUNet.widened(pretrained, model.config.reads_regions, model.config.fits_regions))
+    if pretrained is not None and args.model_config is None:
+        model = FlowCompletionUNet.widened(pretrained, **inputs) if inputs else pretrained
+    else:
+        config = FlowCompletionUNet.load_config(args.model_config or str(CONFIGS / "flow_completion.json"))
+        config["in_channels"] = vae.config.latent_channels
+        config["vae_scale_factor"] = vae_scale_factor(vae)
+        model = FlowCompletionUNet.from_config(config | inputs)
+        if pretrained is not None:
+            new = {name: model.config[name] for name in ("reads_regions", "fits_regions", "feature_channels")}
+            enlarge(model, FlowCompletionUNet.widened(pretrained, **new))
+    if model.config.feature_channels not in (None, feature_channels):
+        raise ValueError(
+            f"The model reads semantic features of {model.config.feature_channels} channels, but --image_encoder "
+            f"{args.image_encoder} gives {feature_channels}; give the encoder that it was trained with."
+        )
     return model
 
 
-class ValidationSample(TypedDict):
-    """A pair of frames with strokes at keypoints, on the latent grid. Flow is in cells.
-
-    latent: `[C, h, w]`.
-    flow, nearest: `[2, h, w]`, the true flow, and the baseline in which each cell follows the nearest stroke.
-    body: bool `[1, h, w]`, cells that people and objects cover by more than half.
-    sparse_flow, mask: the strokes, `[2, h, w]` and bool `[1, h, w]`.
-    index: number of the pair in the validation clips.
-    regions, region_sparse_flow, region_mask: people and objects as in `RegionSample`; for a model that reads regions.
-    """
-
-    latent: torch.Tensor
-    flow: torch.Tensor
-    nearest: torch.Tensor
-    body: torch.Tensor
-    sparse_flow: torch.Tensor
-    mask: torch.Tensor
-    index: int
-    regions: NotRequired[torch.Tensor]
-    region_sparse_flow: NotRequired[torch.Tensor]
-    region_mask: NotRequired[torch.Tensor]
+def most_frequent_size(clips: LatentClips) -> int:
+    """Cells along one side of the square grid with the area of the most frequent size."""
+    grids, numbers = np.unique(clips.grids, axis=0, return_counts=True)
+    return round(float(np.prod(grids[numbers.argmax()])) ** 0.5)
 
 
 class FlowCompletionTraining:
@@ -141,67 +227,59 @@ class FlowCompletionTraining:
 
     def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
         self.args, self.accelerator = args, accelerator
-        vae, self.clips, self.validation_clips = open_training_clips(args, accelerator)
-        self.model = make_model(args, vae)
-        self.cell, self.flow_scale = self.model.config.vae_scale_factor, self.model.config.flow_scale
-        self.reads_regions = self.model.config.reads_regions
-        height, width = self.clips[0]["latent"].shape[1:]
-        self.model.register_to_config(sample_size=round((height * width) ** 0.5))
+        image_encoder = load_image_encoder(args.image_encoder, accelerator.device) if args.image_encoder else None
+        vae, self.clips, validation_clips = open_training_clips(
+            args, accelerator, image_encoder=image_encoder, several_sizes=True
+        )
+        self.model = make_model(args, vae, None if image_encoder is None else image_encoder.config.hidden_size)
+        config = self.model.config
+        self.cell, self.flow_scale = config.vae_scale_factor, config.flow_scale
+        self.reads_regions, self.reads_features = config.reads_regions, config.feature_channels is not None
+        self.model.register_to_config(sample_size=args.sample_size or most_frequent_size(self.clips))
+        if args.strokes_on_things is None:
+            args.strokes_on_things = 0.5 if self.reads_regions or self.reads_features else 0.0
+        self.draws = self.make_draws()
+        if self.reads_features and not has_feature_basis(self.model):
+            self.model.set_feature_basis(*feature_basis(self.clips, self.draws, self.model, args.seed))
         accelerator.print(f"Flow completion with {self.model.num_parameters() / 1e6:.2f} M parameters.")
-        self.draws = SeededDraws(len(self.clips), self.load_sample, args.seed, self.clips.describe)
-        self.validation_samples = self.load_validation_samples()
+        self.validation = None
+        if validation_clips is not None:
+            self.validation = FlowValidation(validation_clips, args, accelerator, config)
+
+    def make_draws(self) -> SeededDraws:
+        """Each pair once per pass; with weights or several sizes, pairs by their weights and batches of one size."""
+        args, clips = self.args, self.clips
+        if args.data_weights is None and args.size_weights is None and len(np.unique(clips.grids, axis=0)) == 1:
+            return SeededDraws(len(clips), self.load_sample, args.seed, clips.describe)
+        return MixedDraws(
+            clips.sources,
+            clips.grids,
+            args.train_batch_size,
+            self.load_sample,
+            args.seed,
+            clips.describe,
+            data_weights=args.data_weights,
+            size_weights=args.size_weights,
+        )
 
     def load_sample(self, index: int, rng: np.random.Generator) -> FlowSample:
         pair = self.clips[index]
-        draw = draw_strokes_on_things if self.reads_regions else draw_strokes
+        draw = draw_strokes_on_things if self.args.strokes_on_things > 0 else draw_strokes
         points, displacements = draw(pair, self.args, rng)
         size = pair["latent"].shape[1:]
         sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
         sample: FlowSample = {
             "latent": pair["latent"],
             "flow": pair["flow"],
-            "foreground": (pair["mask"] > 0)[None],
+            "labels": pair["mask"][None],
             "sparse_flow": sparse_flow,
             "mask": mask,
         }
         if self.reads_regions:
             sample |= draw_regions(pair, points, displacements, self.args, rng)
-        return sample
-
-    def load_validation_samples(self) -> list[ValidationSample]:
-        """The same samples for each validation. Pairs without a visible keypoint are left out."""
-        samples, clips = [], self.validation_clips
-        if clips is None:
-            return samples
-        for index in np.random.default_rng(1).permutation(len(clips)).tolist():
-            sample = self.load_validation_sample(index)
-            if sample is not None:
-                samples.append(sample)
-            if len(samples) == self.args.num_validation_samples:
-                break
-        return samples
-
-    def load_validation_sample(self, index: int) -> ValidationSample | None:
-        pair = self.validation_clips[index]
-        points, displacements = keypoint_strokes(
-            pair["flow"], pair["keypoints"], self.args.num_validation_strokes, np.random.default_rng([2, index])
-        )
-        if len(points) == 0 or not (pair["mask"] > 0).any():
-            return None
-        size = pair["latent"].shape[1:]
-        sparse_flow, mask = rasterize_points(points, displacements, size, pair["flow"].shape[1:])
-        body = torch.from_numpy(pair["mask"] > 0)[None, None].float()
-        sample: ValidationSample = {
-            "latent": torch.from_numpy(pair["latent"]),
-            "flow": resize_flow(torch.from_numpy(pair["flow"])[None], size)[0],
-            "nearest": torch.from_numpy(nearest_stroke_flow(points, displacements, size, self.cell)),
-            "body": F.interpolate(body, size, mode="area")[0] > 0.5,
-            "sparse_flow": sparse_flow,
-            "mask": mask,
-            "index": index,
-        }
-        if self.reads_regions:
-            sample |= true_regions(pair, points, displacements)
+        if self.reads_features:
+            given = rng.random() >= self.args.feature_drop_probability
+            sample["features"] = pair["features"] if given else np.zeros_like(pair["features"])
         return sample
 
     def compute_loss(
@@ -211,46 +289,10 @@ class FlowCompletionTraining:
         return loss, values
 
     def validate(self, model: FlowCompletionUNet, step: int) -> dict[str, float]:
-        """End-point errors in pixels, on bodies and off bodies, of the model and of the baselines.
-
-        A model that reads regions is measured with and without them.
-        """
-        samples = torch.utils.data.default_collate(self.validation_samples)
-        flows = {"model": self.predict(model, regions=False), "zero": 0, "nearest": samples["nearest"]}
-        if self.reads_regions:
-            flows["model_with_regions"] = self.predict(model, regions=True)
-        values = {}
-        for place, where in (("body", samples["body"][:, 0]), ("off_body", ~samples["body"][:, 0])):
-            for name, flow in flows.items():
-                error = to_pixels(flow - samples["flow"], self.cell)
-                values[f"epe_{place}_{name}"] = float(error.norm(dim=1)[where].mean())
-            for name in ("zero", "nearest"):
-                baseline = max(values[f"epe_{place}_{name}"], 1e-6)
-                values[f"epe_{place}_over_{name}"] = values[f"epe_{place}_model"] / baseline
-        show(self.accelerator, self.args, "validation", step, self.draw_sheet(flows["model"]))
-        return values
-
-    def predict(self, model: FlowCompletionUNet, *, regions: bool) -> torch.Tensor:
-        """The dense flow of the validation samples, float32 `[N, 2, h, w]` in cells."""
-        flows = []
-        for first in range(0, len(self.validation_samples), 32):
-            batch = torch.utils.data.default_collate(self.validation_samples[first : first + 32])
-            batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-            with self.accelerator.autocast():
-                dense_flow = complete(model, batch, self.cell, regions=regions)[0]
-            flows.append(to_cells(dense_flow.float().cpu(), self.cell))
-        return torch.cat(flows)
-
-    def draw_sheet(self, predictions: torch.Tensor) -> np.ndarray:
-        """One row for each of the first samples: the frame, its strokes, the true flow, the predicted flow."""
-        height, width = (size * self.cell for size in predictions.shape[2:])
-        rows = []
-        for sample, prediction in zip(self.validation_samples[:6], predictions):
-            flows = to_pixels(torch.stack([sample["sparse_flow"], sample["flow"], prediction]), self.cell)
-            colors = flow_to_image(flows, max_magnitude=float(flows[1].norm(dim=0).max().clamp_min(1)))
-            colors = F.interpolate(colors, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
-            rows.append(np.concatenate([self.validation_clips.frames(sample["index"])[0], *colors], axis=1))
-        return np.concatenate(rows)
+        sheet = self.validation.draw_sheet(model)
+        if sheet is not None:
+            show(self.accelerator, self.args, "validation", step, sheet)
+        return self.validation.measure(model)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -267,7 +309,8 @@ def main(arguments: list[str] | None = None) -> int:
         model=training.model,
         draws=training.draws,
         compute_loss=training.compute_loss,
-        validate=training.validate if training.validation_samples else None,
+        validate=training.validate if training.validation else None,
+        learning_rates=dict.fromkeys(NEW_LAYERS, args.new_layers_learning_rate),
     ).train()
 
     if accelerator.is_main_process:

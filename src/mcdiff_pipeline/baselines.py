@@ -8,7 +8,15 @@ is forward flow `[B, 2, H, W]`: channel 0 points right, channel 1 points down.
 import numpy as np
 import torch
 
-from .flow import accumulate_flow, flow_magnitude, forward_splat, splat_image, splat_latents
+from .flow import (
+    KNOWN_COVERAGE,
+    accumulate_flow,
+    backward_warp,
+    flow_magnitude,
+    forward_splat,
+    splat_image,
+    splat_latents,
+)
 
 
 def nearest_stroke_flow(points: np.ndarray, displacements: np.ndarray, size: tuple[int, int], cell: int) -> np.ndarray:
@@ -137,3 +145,28 @@ def moving_pixels(flow: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     # equal weights, still regions would contain so much of the outlines of moving things that their PSNR drops.
     reached, _ = forward_splat(moving.to(flow.dtype), flow, flow_magnitude(flow))
     return (moving | (reached > 0.5))[:, 0]
+
+
+def uncovered_pixels(flow: torch.Tensor, occlusion: torch.Tensor) -> torch.Tensor:
+    """The pixels of each later frame that the first frame does not show: what came out from behind something, or into
+    the image.
+
+    A point of the first frame is followed until it is occluded for the first time. A pixel that no point which is
+    still followed reaches is uncovered.
+
+    Args:
+        flow (`torch.Tensor`): `[B, N - 1, 2, H, W]` in pixels, between consecutive frames.
+        occlusion (`torch.Tensor`): bool `[B, N - 1, H, W]`, True where the point at that pixel is not visible in the
+            next frame.
+
+    Returns:
+        `torch.Tensor`: bool `[B, N - 1, H, W]`.
+    """
+    uncovered, followed = [], torch.ones_like(flow[:, 0, :1])
+    total = torch.zeros_like(flow[:, 0])
+    for step, hidden in zip(flow.unbind(1), occlusion.unbind(1), strict=True):
+        followed = followed * (backward_warp(hidden[:, None].to(flow.dtype), total) < 0.5)
+        total = accumulate_flow(total, step)
+        reached, coverage = forward_splat(followed, total)
+        uncovered.append((reached * coverage < KNOWN_COVERAGE)[:, 0])
+    return torch.stack(uncovered, dim=1)

@@ -111,7 +111,7 @@ class CallInputs:
         if state is not None:
             given = {"height": height, "width": width, "output_size": output_size}
             given |= {name: others.get(name) for name in ("prompt", "prompt_embeds")}
-            check_state(state, pipe.conditioner, pipe.unet, given)
+            check_state(state, pipe.conditioner, pipe.unet, pipe.flow_completion, given)
             image_sizes, batch_size, shown = state.image_sizes, len(state.latents), state.output_image
             size = (state.latents.shape[2] * pipe.vae_scale_factor, state.latents.shape[3] * pipe.vae_scale_factor)
             others["prompt_embeds"] = state.prompt_embeds

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 
-from .flow import accumulate_flow, resize_flow, splat_image, splat_latents
+from .flow import accumulate_flow, resize_flow, splat_image_with_coverage, splat_latents
 from .latent_codec import Autoencoder, encode_images
 from .layers import Layers, resize_shares
 from .rollout import Motion, RolloutState
@@ -38,6 +38,9 @@ class FrameConditions:
         seen (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
             Share of each latent cell of the next frame in which frame 0 is still to be seen; only with layers, if G
             denoises the difference from `start_picture`. None if G may change everything.
+        coverage (`torch.Tensor` of shape `(batch_size, 1, height, width)`, *optional*):
+            Share of each latent cell of the start picture that is carried from frame 0; the rest was filled. None if
+            no condition is made of frame 0.
     """
 
     tensor: torch.Tensor
@@ -45,6 +48,7 @@ class FrameConditions:
     accumulated_flow: torch.Tensor | None
     layers: Layers | None = None
     seen: torch.Tensor | None = None
+    coverage: torch.Tensor | None = None
 
 
 class _Step:
@@ -61,7 +65,7 @@ class _Step:
         is_carried: bool,
     ):
         self.state, self.motion, self.cell, self.flow_scale, self.vae = state, motion, cell, flow_scale, vae
-        self.is_carried = is_carried  # whether `start_picture` is one of the conditions
+        self.is_carried = is_carried  # whether a condition is made of frame 0, carried as an image
 
     @property
     def flow(self) -> torch.Tensor:
@@ -92,9 +96,7 @@ class _Step:
     @cached_property
     def seen(self) -> torch.Tensor | None:
         """Share of each cell `[B, 1, h, w]` in which frame 0 is still to be seen, if layers tell it."""
-        if self.layers is None or not self.is_carried:
-            return None
-        return resize_shares(self.layers.visible, self.layers.grid).sum(dim=1, keepdim=True).clamp(max=1)
+        return self.start_coverage if self.layers is not None and self.is_carried else None
 
     def without_what_left(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents with the start picture where something is uncovered, so that G does not paint what has left."""
@@ -117,14 +119,22 @@ class _Step:
         return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
 
     @cached_property
-    def start_picture(self) -> torch.Tensor:
+    def carried(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frame 0 carried to the next frame as an image `[B, 3, H, W]`, and the share of each of its pixels
+        `[B, 1, H, W]` that is carried and not filled."""
         image = _given(self.state.start_image, "start image")
         if self.layers is not None:
-            carried = self.layers.carry(image)
-        else:
-            flow = resize_flow(self.accumulated_flow, (image.shape[2], image.shape[3]))  # [B, 2, H, W] pixels
-            carried = splat_image(image, flow, self.cell)
-        return encode_images(self.vae, carried)
+            return self.layers.carry(image), self.layers.visible.sum(dim=1, keepdim=True).clamp(max=1)
+        flow = resize_flow(self.accumulated_flow, (image.shape[2], image.shape[3]))  # [B, 2, H, W] pixels
+        return splat_image_with_coverage(image, flow, self.cell)
+
+    @cached_property
+    def start_picture(self) -> torch.Tensor:
+        return encode_images(self.vae, self.carried[0])
+
+    @cached_property
+    def start_coverage(self) -> torch.Tensor:
+        return resize_shares(self.carried[1], (self.state.latents.shape[2], self.state.latents.shape[3]))
 
     def sparse_flow(self) -> torch.Tensor:
         displacement = _given(self.motion.sparse_flow, "sparse flow")
@@ -161,6 +171,9 @@ CONDITIONS = {
     "start_picture": _Condition(
         lambda step: step.start_picture, reads=("dense_flow", "accumulated_flow", "start_image")
     ),
+    "start_coverage": _Condition(
+        lambda step: step.start_coverage, channels=1, reads=("dense_flow", "accumulated_flow", "start_image")
+    ),
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(_Step.splatted_frame, reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
@@ -185,6 +198,8 @@ class FrameConditioner:
       Images can move by parts of a latent cell and latents cannot, so this is sharper, but an image is encoded for
       each frame. A frame that the model made is never encoded, so errors do not add up. With regions, each layer of
       the image follows its own flow; see [`~mcdiff_pipeline.layers.Layers.carry`].
+    - `start_coverage`: the share of each cell of the start picture that is carried from frame 0; the rest was filled
+      from behind. So G can tell what it has to paint.
     - `sparse_flow`: the strokes themselves: displacements in units of `flow_scale` latent cells, 0 where nothing is
       specified, and the mask.
 
@@ -297,8 +312,9 @@ class FrameConditioner:
             vae=vae,
             is_carried=self.needs_start_image,
         )
-        # a state with a start image needs it for F or to be shown, even if no condition does
-        needs_accumulated_flow = self.needs_accumulated_flow or state.start_image is not None
+        # a state with a start image or features needs it for F or to be shown, even if no condition does
+        is_carried = state.start_image is not None or state.start_features is not None
+        needs_accumulated_flow = self.needs_accumulated_flow or is_carried
         accumulated_flow = step.accumulated_flow if needs_accumulated_flow else None
         names = [name for name in CONDITIONS if name in self.names]
         built = {name: CONDITIONS[name].build(step).to(state.latents.dtype) for name in names}
@@ -308,6 +324,7 @@ class FrameConditioner:
             accumulated_flow=accumulated_flow,
             layers=step.layers,
             seen=step.seen if self.keeps_seen else None,
+            coverage=step.start_coverage if self.needs_start_image else None,
         )
 
     def to_difference(self, latents: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:

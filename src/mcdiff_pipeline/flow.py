@@ -255,8 +255,13 @@ def fill_from_behind(image: torch.Tensor, coverage: torch.Tensor, motion: torch.
         filled = share * value + (1 - share) * filled
     filled = F.interpolate(filled, scale_factor=2, mode="bilinear")[:, :, : image.shape[2], : image.shape[3]]
     # The same holds for a pixel. Otherwise a lattice of half covered pixels shows where flow diverges.
-    known = (coverage / KNOWN_COVERAGE).clamp(max=1)
+    known = known_share(coverage)
     return known * image + (1 - known) * filled
+
+
+def known_share(coverage: torch.Tensor) -> torch.Tensor:
+    """The share of a pixel that [`fill_from_behind`] keeps, in [0, 1]."""
+    return (coverage / KNOWN_COVERAGE).clamp(max=1)
 
 
 def splat_importance(flow: torch.Tensor, cell: int = 1) -> torch.Tensor:
@@ -299,12 +304,25 @@ def splat_image(images: torch.Tensor, flow: torch.Tensor, cell: int) -> torch.Te
     Returns:
         `torch.Tensor`: `[B, C, H, W]`.
     """
+    return splat_image_with_coverage(images, flow, cell)[0]
+
+
+def splat_image_with_coverage(
+    images: torch.Tensor, flow: torch.Tensor, cell: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same as [`splat_image`], and how much of it was splatted.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: the images `[B, C, H, W]`; and the share of each pixel that was splatted,
+        `[B, 1, H, W]` in [0, 1]. The rest of the pixel is filled from behind.
+    """
     motion = to_cells(flow_magnitude(flow), cell)
     weight = torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
     payload = torch.cat([images, motion.to(images.dtype), weight.to(images.dtype)], dim=1)
     splatted, coverage = forward_splat(payload, flow, splat_importance(flow, cell) + weight.log())
     images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
-    return fill_from_behind(images, weight * coverage, motion)
+    coverage = weight * coverage
+    return fill_from_behind(images, coverage, motion), known_share(coverage)
 
 
 def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:

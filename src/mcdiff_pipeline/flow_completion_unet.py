@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """F of MCDiff (arXiv 2304.14404): a UNet that completes a few strokes to dense flow, by regression."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,22 @@ REGION_INPUT_SCALE = 3.0
 FIT_RIDGE = 4.0
 # The gate of the fit starts at 1 / (1 + exp(3)), which is 5 %.
 GATE_BIAS = -3.0
+# Principal components of the semantic features that are compared, and how many of these are further input channels.
+FEATURE_COMPONENTS, FEATURE_INPUTS = 64, 16
+# A whitened component beyond this many standard deviations is cut off.
+FEATURE_LIMIT = 4.0
+# Other input channels of `StrokeAttention`: similarity to moves, to holds, and their difference; the flow by attention
+# and how much attention strokes get; the flow of the local similarity.
+ATTENTION_CHANNELS = 3 + 3 + 2
+# Strokes beyond this number are only read as sparse flow.
+ATTENTION_STROKES = 64
+# Attention to a stroke begins as exp(cosine / 0.12), against exp(0.2 / 0.12) for "no stroke": the values of a trial in
+# which they were not tuned. All are trained.
+ATTENTION_TEMPERATURE, ATTENTION_THRESHOLD, ATTENTION_LOCALITY = 0.12, 0.2, 2.0
+# The gates of the two flows start at exp(-1) to 1 for the flow of the UNet.
+ATTENTION_GATE_BIAS = -1.0
+# A displacement below this, in pixels, is a hold.
+HOLD = 0.25
 
 
 @dataclass
@@ -183,6 +200,165 @@ def fit_regions(
     return shares.sum(dim=1), (shares * (mean + a * offset + b * turned)).sum(dim=1)
 
 
+class StrokeAttention(nn.Module):
+    r"""
+    Lets each cell follow the strokes that are on something alike, by semantic features of the image.
+
+    A cell pays attention to a stroke by how similar the features at both are, and by how near it is, with "no stroke"
+    as a further choice:
+
+        logit = cosine / temperature - locality * (distance / side) ** 2
+        logit of "no stroke" = threshold / temperature
+
+    where the features are whitened principal components after a trained linear map, `side` is the geometric mean of
+    the sides of the grid, and temperature, threshold and locality are trained. From this follow two flows: the mean of
+    the strokes' displacements by attention, and the similarity transform that fits them best by squared attention, for
+    each cell another one (moving least squares; Schaefer, McPhail and Warren 2006), with the ridge of [`fit_regions`].
+    Attention is squared there, since a stroke on another thing is far away, where even a small weight turns or grows
+    the fit.
+
+    Args:
+        feature_channels (`int`):
+            Channels of the features.
+    """
+
+    mean: torch.Tensor
+    projection: torch.Tensor
+
+    def __init__(self, feature_channels: int):
+        super().__init__()
+        components = min(FEATURE_COMPONENTS, feature_channels)
+        self.num_inputs = min(FEATURE_INPUTS, components)
+        # what FlowCompletionUNet.set_feature_basis sets
+        self.register_buffer("mean", torch.zeros(feature_channels))
+        self.register_buffer("projection", torch.eye(components, feature_channels))
+        self.metric = nn.Parameter(torch.eye(components))
+        self.log_sharpness = nn.Parameter(torch.tensor(-math.log(ATTENTION_TEMPERATURE)))
+        self.threshold = nn.Parameter(torch.tensor(ATTENTION_THRESHOLD))
+        self.log_locality = nn.Parameter(torch.tensor(math.log(ATTENTION_LOCALITY)))
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels that the model reads."""
+        return self.num_inputs + ATTENTION_CHANNELS
+
+    def forward(
+        self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Compare all cells with the strokes.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, feature_channels, feature_height, feature_width)`):
+                Features of the frame; all zeros in a sample without them.
+            displacement (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+                Displacements; read only where `mask` is set.
+            mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
+                True where a stroke specifies the displacement.
+            hold (`float`):
+                A shorter displacement is a hold.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`, both float32: input channels, `(batch_size, num_channels, height,
+            width)`, and the two flows, `(batch_size, 2, 2, height, width)`; zeros in a sample without features.
+        """
+        # Attention and fit are differences of sums, which bfloat16 or float16 would spoil.
+        with torch.autocast(mask.device.type, enabled=False):
+            return self._compare(features.float(), displacement.float(), mask, hold)
+
+    def _compare(
+        self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        batch_size, _, height, width = mask.shape
+        given = features.flatten(1).any(dim=1).float()[:, None, None]  # [B, 1, 1]
+        whitened = torch.einsum("kc,bchw->bkhw", self.projection.float(), features - self.mean.float()[:, None, None])
+        whitened = whitened.clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
+        whitened = F.interpolate(whitened, (height, width), mode="bilinear", align_corners=False)
+        compared = torch.einsum("kl,blhw->bkhw", self.metric.float(), whitened).flatten(2)
+        compared = F.normalize(compared, dim=1)  # [B, K, cells]
+
+        # the cells with strokes, padded by others
+        order = mask.flatten(1).float().topk(min(ATTENTION_STROKES, height * width), dim=1)
+        is_stroke, places = order.values[:, None] > 0, order.indices[:, None]  # [B, 1, S]
+        at_strokes = compared.gather(2, places.expand(-1, compared.shape[1], -1))
+        moved = displacement.flatten(2).gather(2, places.expand(-1, 2, -1))
+        moved = torch.where(is_stroke, moved, 0.0)  # [B, 2, S]
+        cosine = compared.transpose(1, 2) @ at_strokes  # [B, cells, S]
+
+        is_hold = moved.norm(dim=1, keepdim=True) < hold
+        nearest = [
+            cosine.masked_fill(~(is_stroke & kind), -1.0).amax(dim=2) * (is_stroke & kind).any(dim=2)
+            for kind in (~is_hold, is_hold)
+        ]  # similarity to the most similar move and hold, 0 without one
+
+        position = _positions(height, width, mask.device).flatten(1)  # [2, cells] (x, y) from the center
+        stroke_position = position.expand(batch_size, -1, -1).gather(2, places.expand(-1, 2, -1))  # [B, 2, S]
+        distance = (position[None, :, :, None] - stroke_position[:, :, None]).square().sum(dim=1)  # [B, cells, S]
+        sharpness = self.log_sharpness.float().exp()
+        logits = cosine * sharpness - self.log_locality.float().exp() * distance / (height * width)
+        logits = logits.masked_fill(~is_stroke, -torch.inf)
+        nothing = (self.threshold.float() * sharpness).expand(batch_size, height * width, 1)
+        attention = torch.cat([logits, nothing], dim=2).softmax(dim=2)[:, :, :-1]
+
+        average = attention @ moved.transpose(1, 2)  # [B, cells, 2]
+        fit = _fit_locally(attention.square(), stroke_position, moved, position)
+        flows = torch.stack([average.transpose(1, 2), fit], dim=1)  # [B, 2, 2, cells]
+        channels = torch.cat(
+            [
+                torch.stack([*nearest, nearest[0] - nearest[1], attention.sum(dim=2)], dim=1),
+                flows.flatten(1, 2),
+            ],
+            dim=1,
+        )
+        inputs = whitened[:, : self.num_inputs].flatten(2)
+        channels = torch.cat([inputs, REGION_INPUT_SCALE * channels], dim=1) * given
+        flows = flows * given[:, None]
+        return channels.unflatten(2, (height, width)), flows.unflatten(3, (height, width))
+
+
+def _positions(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Positions `[2, height, width]` (x, y) of the cells, from the center of the grid."""
+    columns = torch.arange(width, device=device, dtype=torch.float32) - (width - 1) / 2
+    rows = torch.arange(height, device=device, dtype=torch.float32) - (height - 1) / 2
+    return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
+
+
+def _fit_locally(
+    weight: torch.Tensor, stroke_position: torch.Tensor, moved: torch.Tensor, position: torch.Tensor
+) -> torch.Tensor:
+    """
+    For each cell, the flow of the similarity that fits the strokes best by the weights of that cell.
+
+    The weights of a cell are divided by their sum. The ridge is divided by the effective number of strokes (Kish
+    1965), so that equal weights give the fit of [`fit_regions`].
+
+    Args:
+        weight (`torch.Tensor` of shape `(batch_size, cells, strokes)`): Weight of each stroke for each cell.
+        stroke_position, moved (`torch.Tensor` of shape `(batch_size, 2, strokes)`): The strokes.
+        position (`torch.Tensor` of shape `(2, cells)`): The cells.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 2, cells)`.
+    """
+    total = weight.sum(dim=2, keepdim=True).clamp_min(1e-12)
+    weight = weight / total
+    ridge = FIT_RIDGE * weight.square().sum(dim=2)[:, None]  # [B, 1, cells]
+    turned = torch.stack([-stroke_position[:, 1], stroke_position[:, 0]], dim=1)
+    products = [
+        stroke_position.square().sum(dim=1, keepdim=True),
+        (stroke_position * moved).sum(dim=1, keepdim=True),
+        (turned * moved).sum(dim=1, keepdim=True),
+    ]
+    moments = torch.cat([stroke_position, moved, *products], dim=1) @ weight.transpose(1, 2)  # [B, 7, cells]
+    center, mean, square, along, across = moments.split((2, 2, 1, 1, 1), dim=1)
+    turned_center = torch.stack([-center[:, 1], center[:, 0]], dim=1)
+    variance = (square - center.square().sum(dim=1, keepdim=True)).clamp_min(0) + ridge + 1e-6
+    a = (along - (center * mean).sum(dim=1, keepdim=True)) / variance
+    b = (across - (turned_center * mean).sum(dim=1, keepdim=True)) / variance
+    offset = position - center
+    return mean + a * offset + b * torch.stack([-offset[:, 1], offset[:, 0]], dim=1)
+
+
 class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
     r"""
     The flow completion model F of MCDiff: `d_i = F(x_i, s_i)`, deterministic, no diffusion.
@@ -191,7 +367,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
     specifies holds a **learnable embedding** instead of a displacement, and a mask says which cells are specified, so
     that "hold still" (zero displacement, specified) and "free to move" (unspecified) are different inputs.
 
-    A model with `reads_regions` can also be told which cells belong together, and which strokes belong to them.
+    A model with `reads_regions` can also be told which cells belong together, and which strokes belong to them. A
+    model with `feature_channels` finds that out by itself, from semantic features of the image ([`StrokeAttention`]).
 
     The defaults give 10 M parameters. `block_out_channels=(224, 448, 672, 896)` with four levels gives 261 M, the size
     of the UNet of LDM-4 (Rombach et al. 2022); `(32, 64, 64)` with `layers_per_block=1` gives 1 M.
@@ -232,6 +409,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         fits_regions (`bool`, defaults to `False`):
             Whether the model also gets the similarity that the strokes of each region suggest ([`fit_regions`]): as
             input, and through a gate `g` that it predicts, `flow + g * (fit - flow)`. Needs `reads_regions`.
+        feature_channels (`int`, *optional*):
+            Channels of the semantic features that the model reads, such as the tokens of DINOv2 (Oquab et al. 2023),
+            384 of the small one. [`StrokeAttention`] makes input channels and two flows of them. The dense flow is the
+            mean of these flows and that of the UNet, by weights that the model predicts. None: it reads no features.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length, or if
@@ -261,6 +442,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         sample_size: int | None = None,
         reads_regions: bool = False,
         fits_regions: bool = False,
+        feature_channels: int | None = None,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
@@ -280,6 +462,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         num_input_channels = in_channels + 2 + 1 + 3 * num_spread_levels
         if reads_regions:
             num_input_channels += REGION_CHANNELS + 3 * num_spread_levels + (2 if fits_regions else 0)
+        if feature_channels is not None:
+            self.stroke_attention = StrokeAttention(feature_channels)
+            num_input_channels += self.stroke_attention.num_channels
         self.conv_in = nn.Conv2d(num_input_channels, block_out_channels[0], kernel_size=3, padding=1)
 
         block_arguments = {
@@ -302,6 +487,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             self.conv_gate = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
             nn.init.zeros_(self.conv_gate.weight)
             nn.init.constant_(cast(nn.Parameter, self.conv_gate.bias), GATE_BIAS)
+        if feature_channels is not None:
+            self.conv_attention_gate = nn.Conv2d(channels, 2, kernel_size=3, padding=1)
+            nn.init.zeros_(self.conv_attention_gate.weight)
+            nn.init.constant_(cast(nn.Parameter, self.conv_attention_gate.bias), ATTENTION_GATE_BIAS)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
@@ -326,47 +515,105 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs | {"use_safetensors": True})
 
     @classmethod
-    def widened(cls, model: Self, reads_regions: bool = True, fits_regions: bool = True) -> Self:
+    def widened(
+        cls,
+        model: Self,
+        reads_regions: bool | None = None,
+        fits_regions: bool | None = None,
+        feature_channels: int | None = None,
+    ) -> Self:
         r"""
-        A copy of a model that also reads regions, to be trained.
+        A copy of a model that also reads regions or semantic features, to be trained.
 
-        The weights of the new input channels are zero, and the gate of the fit is nearly closed. So the flow is as
-        before if no regions are given, and nearly so if they are.
+        The weights of the new input channels are zero, so the flow is as before if neither regions nor features are
+        given. If they are, it differs by as much as the new gates are open.
 
         Args:
             model ([`FlowCompletionUNet`]):
                 The model, which stays as it is.
-            reads_regions (`bool`, defaults to `True`):
-                Whether the copy reads regions.
-            fits_regions (`bool`, defaults to `True`):
-                Whether the copy gets the similarity that the strokes of each region suggest.
+            reads_regions (`bool`, *optional*):
+                Whether the copy reads regions; None: as the model does.
+            fits_regions (`bool`, *optional*):
+                Whether the copy gets the similarity that the strokes of each region suggest; None: as the model does.
+            feature_channels (`int`, *optional*):
+                Channels of the features that the copy reads; None: as the model does.
 
         Raises:
-            ValueError: If the model has one of the two already, and the copy would not.
+            ValueError: If the model has one of them already, and the copy would have it no more or in another size.
         """
-        for name, value in (("reads_regions", reads_regions), ("fits_regions", fits_regions)):
-            if model.config[name] and not value:
-                raise ValueError(f"`{name}` is False, but the model has it already: a copy can only have more inputs.")
+        wanted = {"reads_regions": reads_regions, "fits_regions": fits_regions, "feature_channels": feature_channels}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        for name, value in wanted.items():
+            if model.config[name] and model.config[name] != value:
+                raise ValueError(
+                    f"`{name}` is {value}, but the model was made with {model.config[name]}: a copy can only have "
+                    "more inputs, so leave the argument out."
+                )
         # Not `from_config`: for a model that was loaded from an older config, it ignores the new values, because the
         # config lists them in `_use_default_values`.
         config = {name: value for name, value in model.config.items() if not name.startswith("_")}
-        widened = cls(**config | {"reads_regions": reads_regions, "fits_regions": fits_regions})
+        widened = cls(**config | wanted)
         widened.to(model.device).train(model.training)
         if model.dtype != widened.dtype:
             widened.to(model.dtype)
 
-        weights, given = widened.state_dict(), model.state_dict()
-        new_channels = widened.conv_in.in_channels - model.conv_in.in_channels
-        changed = (reads_regions, fits_regions) != (model.config.reads_regions, model.config.fits_regions)
-        if changed and new_channels <= 0:
+        channels, old_channels = widened._input_channels(), model._input_channels()
+        if sum(channels) != widened.conv_in.in_channels or sum(old_channels) != model.conv_in.in_channels:
             raise RuntimeError(
-                f"`reads_regions` is {reads_regions} and `fits_regions` is {fits_regions}, but the copy has the "
-                f"{widened.conv_in.in_channels} input channels of the model, so its config was not applied: "
+                f"The copy has {widened.conv_in.in_channels} input channels and the model "
+                f"{model.conv_in.in_channels}, but their configs say {sum(channels)} and {sum(old_channels)}: "
                 f"{dict(widened.config)}."
             )
-        given["conv_in.weight"] = F.pad(given["conv_in.weight"], (0, 0, 0, 0, 0, new_channels))
+        weights, given = widened.state_dict(), model.state_dict()
+        parts = given["conv_in.weight"].split(old_channels, dim=1)
+        given["conv_in.weight"] = torch.cat(
+            [
+                F.pad(part, (0, 0, 0, 0, 0, number - part.shape[1]))
+                for part, number in zip(parts, channels, strict=True)
+            ],
+            dim=1,
+        )
         widened.load_state_dict(weights | given)
         return widened
+
+    def _input_channels(self) -> list[int]:
+        """Numbers of input channels: latent and strokes, regions, the fit of regions, features."""
+        config = self.config
+        spread = 3 * config.num_spread_levels
+        return [
+            config.in_channels + 2 + 1 + spread,
+            REGION_CHANNELS + spread if config.reads_regions else 0,
+            2 if config.fits_regions else 0,
+            self.stroke_attention.num_channels if config.feature_channels is not None else 0,
+        ]
+
+    def set_feature_basis(self, mean: torch.Tensor, projection: torch.Tensor) -> None:
+        r"""
+        Set the whitened principal components of the semantic features.
+
+        Args:
+            mean (`torch.Tensor` of shape `(feature_channels,)`):
+                Mean of the features.
+            projection (`torch.Tensor` of shape `(num_components, feature_channels)`):
+                Principal axes, most important first, each divided by the standard deviation along it. `num_components`
+                is 64, or `feature_channels` if that is less.
+
+        Raises:
+            ValueError: If the model reads no features, or the shapes are others.
+        """
+        if self.config.feature_channels is None:
+            raise ValueError(
+                "This model reads no semantic features (`feature_channels` is None in its config), so it has no basis "
+                "of them: widen the model by `FlowCompletionUNet.widened` first."
+            )
+        basis = self.stroke_attention
+        if mean.shape != basis.mean.shape or projection.shape != basis.projection.shape:
+            raise ValueError(
+                f"`mean` and `projection` have the shapes {tuple(mean.shape)} and {tuple(projection.shape)}, but this "
+                f"model needs {tuple(basis.mean.shape)} and {tuple(basis.projection.shape)}."
+            )
+        basis.mean.copy_(mean)
+        basis.projection.copy_(projection)
 
     def forward(
         self,
@@ -376,6 +623,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         regions: torch.Tensor | None = None,
         region_sparse_flow: torch.Tensor | None = None,
         region_mask: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> FlowCompletionOutput | tuple[torch.Tensor, ...]:
         r"""
@@ -396,6 +644,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 belongs to the region in which it starts, so its cell may lie outside of the region by now.
             region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
                 True where a stroke of the region specifies the displacement.
+            features (`torch.Tensor` of shape `(batch_size, feature_channels, rows, columns)`, *optional*):
+                Semantic features of the frame, on a grid of any size. All zeros in a sample mean that it has none.
             return_dict (`bool`, defaults to `True`):
                 Whether to return a [`FlowCompletionOutput`] instead of a tuple.
 
@@ -405,10 +655,11 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
 
         Raises:
             ValueError: If the grid cannot be halved once for each level after the first, if the model does not read
-                regions but they are given, or if `regions`, `region_sparse_flow` and `region_mask` do not fit
-                together.
+                regions or no features but they are given, or if `regions`, `region_sparse_flow` and `region_mask` do
+                not fit together.
         """
         self._check_inputs(sample, regions, region_sparse_flow, region_mask)
+        self._check_features(sample, features)
         pixels_per_unit = self.config.vae_scale_factor * self.config.flow_scale
 
         displacement = (sparse_flow / pixels_per_unit).to(sample.dtype)
@@ -419,7 +670,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         if self.config.reads_regions:
             channels, fitted, fit = self._read_regions(displacement, mask, regions, region_sparse_flow, region_mask)
             inputs.append((REGION_INPUT_SCALE * channels).to(sample.dtype))
-        hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels (+ regions), h, w]
+        if self.config.feature_channels is not None:
+            channels, attention_flows, has_features = self._read_features(displacement, mask, features)
+            inputs.append(channels.to(sample.dtype))
+        hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels (+ regions) (+ features), h, w]
         hidden_states = self.conv_in(hidden_states)
 
         residuals = (hidden_states,)
@@ -444,6 +698,10 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             foreground_flow, background_flow, logit = flow.split((2, 2, 1), dim=1)
             foreground = logit.sigmoid()
             flow = foreground * foreground_flow + (1 - foreground) * background_flow
+        if self.config.feature_channels is not None:
+            logits = self.conv_attention_gate(hidden_states).float()
+            gates = F.pad(logits, (0, 0, 0, 0, 1, 0)).softmax(dim=1)[:, 1:, None] * has_features  # [B, 2, 1, h, w]
+            flow = (flow + (gates * (attention_flows - flow[:, None])).sum(dim=1)).to(flow.dtype)
         if self.config.fits_regions:
             gate = self.conv_gate(hidden_states).float().sigmoid()
             flow = (flow + gate * (fit - fitted * flow)).to(flow.dtype)
@@ -476,6 +734,35 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         if fits_regions:
             channels = torch.cat([channels, fit], dim=1)
         return channels, fitted, fit
+
+    def _read_features(
+        self, displacement: torch.Tensor, mask: torch.Tensor, features: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The input channels and the flows of [`StrokeAttention`], float32, and `[B, 1, 1, 1, 1]` which samples have
+        features, 0 or 1; zeros without features."""
+        batch_size, _, height, width = mask.shape
+        if features is None:
+            zeros = torch.zeros(batch_size, self.stroke_attention.num_channels, height, width, device=mask.device)
+            return zeros, zeros[:, :4].unflatten(1, (2, 2)), zeros[:, :1, :1, :1, None]
+        hold = HOLD / (self.config.vae_scale_factor * self.config.flow_scale)
+        channels, flows = self.stroke_attention(features, displacement, mask, hold)
+        return channels, flows, features.flatten(1).any(dim=1).float()[:, None, None, None, None]
+
+    def _check_features(self, sample: torch.Tensor, features: torch.Tensor | None) -> None:
+        """Raises `ValueError` if the model cannot read these features."""
+        if features is None:
+            return
+        if self.config.feature_channels is None:
+            raise ValueError(
+                "Semantic features are given, but this model does not read them (`feature_channels` is None in its "
+                "config): leave them out, or widen the model by `FlowCompletionUNet.widened` and train it."
+            )
+        needed = (sample.shape[0], self.config.feature_channels)
+        if features.ndim != 4 or tuple(features.shape[:2]) != needed:
+            raise ValueError(
+                f"`features` has the shape {tuple(features.shape)}, but ({needed[0]}, {needed[1]}, height, width) is "
+                "needed: take the features of the encoder that the model was trained with."
+            )
 
     def _check_inputs(
         self,

@@ -5,10 +5,16 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.utils import logging
+from transformers import Dinov2Model
 
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
 from .rollout import Motion, RolloutState
+from .semantic_features import channels_of_features
+
+
+component_logger = logging.get_logger(__name__)
 
 
 def check_components(
@@ -35,6 +41,24 @@ def check_components(
             f"`flow_completion` reads latents of {flow_completion.config.in_channels} channels and "
             f"{flow_completion.config.vae_scale_factor} pixels a cell, but those of `vae` have "
             f"{conditioner.latent_channels} and {conditioner.cell}: use models that were trained together."
+        )
+
+
+def check_image_encoder(image_encoder: Dinov2Model | None, flow_completion: FlowCompletionUNet | None) -> None:
+    """Raises `ValueError` if `flow_completion` reads features of another size than those of the encoder, and warns if
+    it reads features but there is no encoder."""
+    channels = channels_of_features(flow_completion)
+    if channels is None:
+        return
+    if image_encoder is None:
+        component_logger.warning(
+            f"`flow_completion` reads semantic features of {channels} channels, but there is no `image_encoder`, so "
+            "it runs without them, and strokes move whole things less: give the encoder that it was trained with."
+        )
+    elif image_encoder.config.hidden_size != channels:
+        raise ValueError(
+            f"`image_encoder` makes features of {image_encoder.config.hidden_size} channels, but `flow_completion` "
+            f"reads {channels}: give the encoder that it was trained with, or None to run without features."
         )
 
 
@@ -111,7 +135,11 @@ def check_carried(conditioner: FrameConditioner, output_size: object, regions: o
 
 
 def check_state(
-    state: RolloutState, conditioner: FrameConditioner, unet: UNet2DConditionModel, given: Mapping[str, object]
+    state: RolloutState,
+    conditioner: FrameConditioner,
+    unet: UNet2DConditionModel,
+    flow_completion: FlowCompletionUNet | None,
+    given: Mapping[str, object],
 ) -> None:
     """Raises `ValueError` if a state does not fit a model, or an argument in `given` is not None: a state holds it."""
     for name, value in given.items():
@@ -125,6 +153,12 @@ def check_state(
     if conditioner.needs_start_image and state.start_image is None:
         raise ValueError(
             "The state holds no start image, but this model needs one: continue a state with the model that made it."
+        )
+    features, channels = state.start_features, channels_of_features(flow_completion)
+    if features is not None and channels is not None and features.shape[1] != channels:
+        raise ValueError(
+            f"The state has features of {features.shape[1]} channels, but this model reads {channels}: continue a "
+            "state with the model that made it."
         )
     if reads_text(unet) and state.prompt_embeds is None:
         raise ValueError(

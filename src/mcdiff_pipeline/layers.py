@@ -337,6 +337,30 @@ class Layers:
             carried.append(composite(colors, *stack))
         return torch.stack(carried).clamp(0, 1)
 
+    def carry_features(self, features: torch.Tensor) -> torch.Tensor:
+        """
+        Features of frame 0 as they lie when each layer has moved to the current frame.
+
+        Each layer has the features of the cells that show it, continued behind the others.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`):
+                Features of frame 0 on any grid; see [`~mcdiff_pipeline.semantic_features`].
+
+        Returns:
+            `torch.Tensor` of the shape of `features`: float32, or `features` themselves if nothing moves.
+        """
+        if not self.accumulated_flow.any():
+            return features
+        shares = resize_shares(self.shares, (features.shape[2], features.shape[3]))
+        backward, stacks = self._stacked(shares)
+        carried = []
+        for one, share, flow, stack in zip(features.float(), shares[:, :, None], backward, stacks, strict=True):
+            of_layers = fill_from_behind(one.expand(len(share), -1, -1, -1), share, torch.zeros_like(share))
+            of_layers = F.grid_sample(of_layers, sampling_grid(flow), "bilinear", "border", align_corners=False)
+            carried.append(composite(of_layers, *stack))
+        return torch.stack(carried)
+
     def splat_latents(
         self, latents: torch.Tensor, motion: LayerMotion, following: Self
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 
 # Modules that the class of a component may come from. The module path is part of the file format.
 LIBRARIES = ("diffusers", "transformers", "mcdiff_pipeline.flow_completion_unet")
@@ -26,7 +28,8 @@ class SafetensorsLoaderMixin:
         """
         Load a model as [`DiffusionPipeline.from_pretrained`] does, also one from an unknown source.
 
-        Only safetensors are read, never pickles, and the files are checked before they are opened.
+        Only safetensors are read, never pickles, and the files are checked before they are opened. Without `dtype`,
+        all components are loaded in float32, whatever their weights are stored in.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`):
@@ -45,6 +48,10 @@ class SafetensorsLoaderMixin:
                 "out, and take weights that end in .safetensors."
             )
         kwargs["use_safetensors"] = True
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            # the default of diffusers for its own models; those of transformers would keep the dtype of the file, and
+            # in half precision an encoder takes 4 times as long on a CPU
+            kwargs["dtype"] = torch.float32
         folder = pretrained_model_name_or_path
         if not os.path.isdir(folder):
             folder = cls.download(folder, **kwargs)  # type: ignore[attr-defined]
@@ -150,11 +157,11 @@ def _check_component(component: Path) -> None:
                     f"{path} names the shard {shard!r}, but a shard is a .safetensors file of the same folder: save "
                     "the model again."
                 )
-    # a layer with n channels has at least n weights
+    # a layer with n channels (in transformers, of the hidden size n) has at least n weights
     size = sum(path.stat().st_size for path in weights)
     for key, value in configs.get("config.json", {}).items():
         for channels in value if isinstance(value, list) else [value]:
-            if key.endswith("channels") and isinstance(channels, int) and weights and channels > size:
+            if key.endswith(("channels", "hidden_size")) and isinstance(channels, int) and weights and channels > size:
                 raise ValueError(
                     f"{component / 'config.json'} says {key} = {channels}, but the weights beside it have only {size} "
                     "bytes: take both files from the same model."

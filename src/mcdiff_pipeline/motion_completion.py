@@ -13,6 +13,7 @@ from .flow_completion_unet import FlowCompletionUNet
 from .latent_codec import Autoencoder, encode_images
 from .layers import LayerMotion, Layers, extend_flow, resize_shares, stroke_key
 from .rollout import Motion, RolloutState
+from .semantic_features import carry_features, channels_of_features
 from .similarity import fit_similarity, identity_similarity
 from .strokes import Stroke, rasterize_strokes, resolve_region
 
@@ -146,7 +147,7 @@ class MotionCompleter:
     ) -> torch.Tensor:
         """Completes sparse flow on F's grid to dense flow `[B, 2, h, w]` on the latent grid."""
         own_grid = (mask.shape[2], mask.shape[3])
-        dense_flow = self.complete_flow(self._latents(state, own_grid), sparse_flow, mask)
+        dense_flow = self.complete_flow(self._latents(state, own_grid), sparse_flow, mask, **self._features(state))
         return dense_flow if own_grid == grid else resize_flow(dense_flow, grid)
 
     def _latents(self, state: RolloutState, own_grid: tuple[int, int]) -> torch.Tensor:
@@ -164,6 +165,16 @@ class MotionCompleter:
         elif state.frame > 0:
             image = splat_image(image, resize_flow(state.accumulated_flow, size), self.cell)
         return encode_images(self.vae, image)
+
+    def _features(self, state: RolloutState) -> dict[str, torch.Tensor]:
+        """The argument `features` of F: those of frame 0, carried to the current frame. Empty if F does not read
+        features, or the state has none."""
+        features = state.start_features
+        if features is None or channels_of_features(self.flow_completion) is None:
+            return {}
+        if state.layers is not None:
+            return {"features": state.layers.carry_features(features)}
+        return {"features": carry_features(features, state.accumulated_flow)}
 
     def _complete_layers(
         self,
@@ -239,6 +250,7 @@ class MotionCompleter:
             regions=visible[:, 1:],
             region_sparse_flow=sparse_flow[:, 1:],
             region_mask=mask[:, 1:],
+            **self._features(state),
         )
         return flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)
 
@@ -276,7 +288,9 @@ class MotionCompleter:
         if not chosen:
             return flow
         images, of_layers = (torch.tensor(part, device=mask.device) for part in zip(*chosen, strict=True))
-        completed = self.complete_flow(latents[images], sparse_flow[images, of_layers], mask[images, of_layers])
+        features = {name: of_images[images] for name, of_images in self._features(state).items()}
+        strokes = (sparse_flow[images, of_layers], mask[images, of_layers])
+        completed = self.complete_flow(latents[images], *strokes, **features)
         for (index, layer), run in runs.items():
             flow[index, layer] = completed[run]
         return flow

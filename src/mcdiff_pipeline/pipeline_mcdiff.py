@@ -21,7 +21,7 @@ from diffusers import (
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from .call_inputs import CallInputs, RegionsInput, StrokesInput, check_named_regions
 from .conditioning import FrameConditioner
@@ -34,6 +34,7 @@ from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor, OutputSiz
 from .input_checks import (
     check_components,
     check_dense_flow,
+    check_image_encoder,
     check_noise,
     check_step,
     check_text,
@@ -46,6 +47,7 @@ from .model_files import SafetensorsLoaderMixin
 from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import Region  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
+from .semantic_features import channels_of_features, encode_features
 from .similarity import fit_similarity  # noqa: F401
 from .strokes import Stroke, strokes_at_size
 
@@ -105,6 +107,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             Text encoder, if `unet` has cross-attention to text.
         tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
             Its tokenizer.
+        image_encoder ([`~transformers.Dinov2Model`], *optional*):
+            Encoder of the semantic features that `flow_completion` reads; see [`~mcdiff_pipeline.semantic_features`].
+            It encodes each given image once, and is not used if `flow_completion` reads no features.
         conditioning (`str` or `Sequence[str]`, defaults to `("previous_frame", "dense_flow")`):
             Conditions that `unet` is given in addition to the noise, in this order; see
             [`~mcdiff_pipeline.conditioning.FrameConditioner`]. One string may name them all, separated by commas, as
@@ -132,11 +137,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     Raises:
         ValueError: If the channels of `conditioning` do not add up to the input channels of `unet`, `flow_completion`
             does not read the latents of `vae`, `residual_condition` is not a latent out of `conditioning`,
-            `residual_scale` is not positive, or a condition needs dense flow and there is no `flow_completion`.
+            `residual_scale` is not positive, a condition needs dense flow and there is no `flow_completion`, or
+            `flow_completion` reads features of another size than those of `image_encoder`.
     """
 
-    model_cpu_offload_seq = "text_encoder->flow_completion->unet->vae"
-    _optional_components = ["flow_completion", "text_encoder", "tokenizer"]
+    model_cpu_offload_seq = "text_encoder->image_encoder->flow_completion->unet->vae"
+    _optional_components = ["flow_completion", "text_encoder", "tokenizer", "image_encoder"]
     _callback_tensor_inputs = ["latents", "previous_latents", "dense_flow", "prompt_embeds"]
 
     def __init__(
@@ -147,6 +153,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         scheduler: KarrasDiffusionSchedulers,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
+        image_encoder: Dinov2Model | None = None,
         conditioning: str | list[str] | tuple[str, ...] = ("previous_frame", "dense_flow"),
         flow_scale: float = 1.0,
         residual_condition: str | None = None,
@@ -165,6 +172,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             scheduler=scheduler,
             text_encoder=text_encoder,
             tokenizer=tokenizer,
+            image_encoder=image_encoder,
         )
         self.conditioning = tuple(conditioning.split(",") if isinstance(conditioning, str) else conditioning)
         self.register_to_config(
@@ -190,6 +198,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             residual_scale=residual_scale,
         )
         check_components(unet, flow_completion, self.conditioner)
+        check_image_encoder(image_encoder, flow_completion)
 
         # both networks halve the latent grid once for each level after the first
         levels = [len(model.config.block_out_channels) for model in (unet, flow_completion) if model is not None]
@@ -320,6 +329,22 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """
         return encode_images(self.vae, images.to(self._execution_device))
 
+    def encode_features(self, images: torch.Tensor) -> torch.Tensor | None:
+        """
+        The semantic features of images that `flow_completion` reads.
+
+        Args:
+            images (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                Images in [0, 1].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, float32; None if
+            `flow_completion` reads no features, or there is no `image_encoder`.
+        """
+        if self.image_encoder is None or channels_of_features(self.flow_completion) is None:
+            return None
+        return encode_features(self.image_encoder, images.to(self._execution_device))
+
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """
         Decode scaled latents to images.
@@ -409,6 +434,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             start_latents=latents,
             accumulated_flow=torch.zeros(latents.shape[0], 2, *grid, device=device),
             start_image=images.to(device) if needs_image else None,
+            start_features=self.encode_features(images),
             layers=None if inputs.layers is None else inputs.layers.to(device),
             output_image=None if inputs.output_image is None else inputs.output_image.to(device),
             prompt_embeds=prompt_embeds,
@@ -427,8 +453,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         return state.to(self._execution_device)
 
     def _continued(self, state: RolloutState, inputs: CallInputs) -> RolloutState:
-        """The given state on the device of this model, with the regions of a call if it gives some."""
+        """The given state on the device of this model, with the regions of a call if it gives some, and with the
+        features of its image if they are missing, as in a state of an older version."""
         state = self._on_own_device(state)
+        if state.start_features is None and state.start_image is not None:
+            state = replace(state, start_features=self.encode_features(state.start_image))
         if not inputs.has_own_regions:
             return state
         return replace(state, layers=None if inputs.layers is None else inputs.layers.to(state.latents.device))
@@ -441,6 +470,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         regions: torch.Tensor | None = None,
         region_sparse_flow: torch.Tensor | None = None,
         region_mask: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         One step of F: complete sparse flow to dense flow. Whatever calls F calls this method.
@@ -461,6 +491,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Displacements of the strokes of each region, in cells of this grid.
             region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
                 True where a stroke of the region specifies the displacement.
+            features (`torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, *optional*):
+                Semantic features of the current frame, on a grid of their own. Only an F with `feature_channels` gets
+                them.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in cells of this grid.
@@ -473,6 +506,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             regions=regions,
             region_sparse_flow=None if region_sparse_flow is None else to_pixels(region_sparse_flow, cell),
             region_mask=region_mask,
+            features=features,
             return_dict=False,
         )[0]
         return to_cells(dense_flow.float(), cell)

@@ -15,8 +15,8 @@ from .layers import LayerMotion, Layers
 
 
 STATE_FORMAT = "mcdiff rollout state"
-STATE_VERSION = "2"
-READABLE_VERSIONS = ("1", "2")  # version 1 had no layers and no output image
+STATE_VERSION = "3"
+READABLE_VERSIONS = ("1", "2", "3")  # version 1 had no layers and no output image, version 2 no features
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,10 @@ class RolloutState:
         start_image (`torch.Tensor` of shape `(batch_size, 3, height * f, width * f)`, *optional*):
             Frame 0 in [0, 1], float32; only if something is made of it: the condition `start_picture`, layers,
             frames at an output size, or the input of an F with a size of its own.
+        start_features (`torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, *optional*):
+            Semantic features of frame 0 ([`~mcdiff_pipeline.semantic_features`]), float32; only in a model whose F
+            reads them. Rounded to float16, they would jump with the last bits of the encoder, which depend on the
+            machine and on the layout of its weights.
         layers (`Layers`, *optional*):
             The regions of each image, as layers of motion; None without regions.
         output_image (`torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`, uint8, *optional*):
@@ -100,6 +104,7 @@ class RolloutState:
     accumulated_flow: torch.Tensor
     dense_flow: torch.Tensor | None = None
     start_image: torch.Tensor | None = None
+    start_features: torch.Tensor | None = None
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     prompt_embeds: torch.Tensor | None = None
@@ -262,6 +267,12 @@ class RolloutState:
             raise ValueError(
                 f"`prompt_embeds` has the shape {tuple(self.prompt_embeds.shape)}, but ({batch}, tokens, channels) is "
                 "needed"
+            )
+        features = self.start_features
+        if features is not None and (features.ndim != 4 or len(features) != batch or 0 in features.shape):
+            raise ValueError(
+                f"`start_features` has the shape {tuple(features.shape)}, but ({batch}, channels, grid_height, "
+                "grid_width) is needed"
             )
         if self.noise_state is not None and (self.noise_state.ndim != 2 or len(self.noise_state) not in (1, batch)):
             raise ValueError(

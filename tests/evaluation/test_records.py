@@ -20,7 +20,7 @@ def make_record() -> ClipRecord:
         handles=[[[1.5, 2.0], [3.0, 2.0]]],
         methods=[MethodResult("ours", 1, {"psnr": [20.0, math.nan]}, [[0.5]], [math.nan])],
         flow=[FlowErrors("F", 1, {"body": RegionError(12.5, 4)})],
-        next_frame=[NextFrameError("still", 0.25, 12)],
+        next_frame=[NextFrameError("still", 0.25, 12, 0.5, 6)],
     )
 
 
@@ -32,7 +32,9 @@ def test_record_is_stored_with_the_keys_of_the_format(tmp_path):
             {"row": "ours", "strokes": 1, "pictures": {"psnr": [20.0, None]}, "handles": [[0.5]], "keypoints": [None]}
         ],
         "flow": [{"flow": "F", "strokes": 1, "errors": {"body": [12.5, 4]}}],
-        "next_frame": [{"row": "still", "squared_error": 0.25, "values": 12}],
+        "next_frame": [
+            {"row": "still", "squared_error": 0.25, "values": 12, "uncovered_error": 0.5, "uncovered_values": 6}
+        ],
     }
 
 

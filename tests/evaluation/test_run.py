@@ -103,6 +103,8 @@ def test_next_frame_compares_the_model_with_splats_along_the_true_flow(finished)
     assert list(psnr) == ["still", "splat, true flow", "ours, true flow", "splat of latents, true flow"]
     assert psnr["splat, true flow"]["value"] > 3 + psnr["still"]["value"]
     assert all(found["low"] <= found["value"] <= found["high"] for found in psnr.values())
+    gain = {entry["row"]: entry["uncovered_gain"] for entry in metrics["next_frame"]}
+    assert gain["splat, true flow"]["value"] == 0 > gain["still"]["value"]  # a still shows what has left
     assert "## Next frame from the true flow" in (folder / "report.md").read_text()
 
 

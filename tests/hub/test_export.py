@@ -36,6 +36,7 @@ MODULES = (
     "motion_completion",
     "regions",
     "rollout",
+    "semantic_features",
     "similarity",
     "strokes",
 )

@@ -20,7 +20,7 @@ from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import export_model
 from support.loopback_hub import TOKEN, LoopbackHub
 from support.paths import REPOSITORY
-from support.tiny_models import make_pipeline
+from support.tiny_models import make_feature_pipeline
 
 
 # Each program begins with this: `video` makes the same video with any pipeline, `save` gives results to the test.
@@ -54,8 +54,8 @@ def site_without_package(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, MCDiffPipeline]:
-    """Two models of one shape with different weights."""
-    first, second = make_pipeline(), make_pipeline()
+    """Two models of one shape with different weights. Both have an image encoder."""
+    first, second = make_feature_pipeline(), make_feature_pipeline()
     with torch.no_grad():
         for parameter in second.unet.parameters():
             parameter.mul_(1.1)
@@ -167,7 +167,7 @@ save()
     assert_same_video(results["variant"], first, atol=0.02)
     assert not torch.equal(results["variant"], results["model"])  # fp16 rounds the weights
     names = [Path(path).name for path in results["files of the variant"]]
-    assert names and set(names) == {"diffusion_pytorch_model.fp16.safetensors"}
+    assert set(names) == {"diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"}
     for key, value in models["first"].flow_completion.state_dict().items():
         assert torch.equal(results["component"][key], value)
     assert results["remote code"] == []

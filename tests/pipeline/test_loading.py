@@ -96,9 +96,9 @@ def test_model_index_names_our_module_and_leaves_optional_components_null(tiny_m
     index = json.loads((tiny_model_dir / "model_index.json").read_text())
     assert index["_class_name"] == "MCDiffPipeline"
     assert index["flow_completion"] == ["mcdiff_pipeline.flow_completion_unet", "FlowCompletionUNet"]
-    assert index["text_encoder"] == index["tokenizer"] == [None, None]
+    assert index["text_encoder"] == index["tokenizer"] == index["image_encoder"] == [None, None]
     # on the Hub, diffusers treats every list as a component
-    components = {*NETWORKS, "scheduler", "text_encoder", "tokenizer"}
+    components = {*NETWORKS, "scheduler", "text_encoder", "tokenizer", "image_encoder"}
     assert {name for name, value in index.items() if isinstance(value, list)} == components
     folders = {path.name for path in tiny_model_dir.iterdir() if path.is_dir()}
     assert folders == {*NETWORKS, "scheduler"}
@@ -160,7 +160,7 @@ def test_components_rebuild_the_pipeline(image):
     pipe = make_pipeline(("previous_frame", "dense_flow"))
     settings = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
     rebuilt = MCDiffPipeline(**pipe.components, **settings)
-    assert set(pipe.components) == {*NETWORKS, "scheduler", "text_encoder", "tokenizer"}
+    assert set(pipe.components) == {*NETWORKS, "scheduler", "text_encoder", "tokenizer", "image_encoder"}
     assert torch.equal(video_of(rebuilt, image), video_of(pipe, image))
 
 

@@ -48,6 +48,7 @@ NOT_RUN = (
         "python training/tools/build_segmenter.py",
         "downloads a package; its own test runs it",
     ),
+    ("", "python training/tools/build_image_encoder.py", "downloads a wheel; its own test runs it"),
     ("CONTRIBUTING.md", "python -m pytest", "runs the tests; this is one of them"),
     ("", "python benchmarks/", "measures for minutes to hours, on data that the tests do not have"),
     ("training/README.md", "", "hours; docs/training-your-own-videos.md has the same steps with small budgets"),

@@ -2,6 +2,7 @@
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel, VQModel
+from transformers import Dinov2Config, Dinov2Model
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.conditioning import FrameConditioner
@@ -80,6 +81,13 @@ def make_flow_completion(**overrides) -> FlowCompletionUNet:
     return FlowCompletionUNet(**(settings | overrides)).eval()
 
 
+def make_image_encoder() -> Dinov2Model:
+    """Features of 16 channels."""
+    torch.manual_seed(3)
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, patch_size=14, image_size=28)
+    return Dinov2Model(config).eval()
+
+
 def make_unet(in_channels: int, **overrides) -> UNet2DConditionModel:
     """Self-attention only, as in the embedded model."""
     torch.manual_seed(2)
@@ -112,3 +120,12 @@ def make_pipeline(conditioning=FULL_CONDITIONING, **overrides) -> MCDiffPipeline
     pipe = MCDiffPipeline(**(components | overrides))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def make_feature_pipeline(conditioning=FULL_CONDITIONING, **overrides) -> MCDiffPipeline:
+    """A pipeline whose F reads the features of its image encoder."""
+    components = {
+        "flow_completion": make_flow_completion(feature_channels=16, reads_regions=True),
+        "image_encoder": make_image_encoder(),
+    }
+    return make_pipeline(conditioning, **(components | overrides))

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import train_autoencoder
 import train_flow_completion
 import train_future_frame
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderDC
+from transformers import Dinov2Config, Dinov2Model
 
 from support.tiny_models import make_pipeline
 from support.training_runs import arguments, write_training_data
@@ -20,6 +22,18 @@ def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_training_data(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def image_encoder(tmp_path_factory) -> Path:
+    """The folder of a tiny image encoder with random weights."""
+    folder = tmp_path_factory.mktemp("image_encoder")
+    torch.manual_seed(3)
+    config = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=1, patch_size=14, image_size=56
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,22 @@ from pathlib import Path
 
 import assemble_pipeline
 import pytest
+import torch
 import train_future_frame
 from PIL import Image
 
-from mcdiff_pipeline import MCDiffPipeline, Stroke
+from loop.pipeline_folders import load_pipeline
+from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
+from support.tiny_models import make_image_encoder
 from support.training_runs import SIZE, arguments
 
 
-def assemble(data: Path, unet: Path, flow_completion: Path | None, output_dir: Path) -> MCDiffPipeline:
+def assemble(data: Path, unet: Path, flow_completion: Path | None, output_dir: Path, *options) -> MCDiffPipeline:
     """Assembles a pipeline folder with the script and loads it."""
     command_line = ["--vae", data / "vae", "--unet", unet / "unet", "--scheduler", unet / "scheduler"]
     if flow_completion is not None:
         command_line += ["--flow_completion", flow_completion / "flow_completion"]
-    command_line += ["--output_dir", output_dir, "--default_size", SIZE, "--default_frames", 2]
+    command_line += ["--output_dir", output_dir, "--default_size", SIZE, "--default_frames", 2, *options]
     assert assemble_pipeline.main([str(argument) for argument in command_line]) == 0
     pipe = MCDiffPipeline.from_pretrained(output_dir)
     pipe.set_progress_bar_config(disable=True)
@@ -36,6 +39,24 @@ def test_pipeline_has_the_conditions_that_the_unet_was_trained_with(data, traine
     shutil.copytree(unet / "scheduler", tmp_path / "alone/somewhere/scheduler")
     with pytest.raises(ValueError, match="no training_arguments.json in the folder above"):
         assemble(data, tmp_path / "alone/somewhere", flow_completion, tmp_path / "unknown")
+
+
+def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(data, trained, tmp_path):
+    encoder = make_image_encoder()
+    encoder.save_pretrained(tmp_path / "encoder")
+    plain = trained["train_flow_completion"]
+    reading = FlowCompletionUNet.from_pretrained(plain / "flow_completion")
+    reading = FlowCompletionUNet.widened(reading, feature_channels=16)
+    reading.save_pretrained(tmp_path / "reading/flow_completion")
+    options = ["--image_encoder", tmp_path / "encoder"]
+    pipe = assemble(data, trained["train_future_frame"], tmp_path / "reading", tmp_path / "model", *options)
+    found = pipe.image_encoder.state_dict()
+    assert all(torch.equal(found[key], one.half().float()) for key, one in encoder.state_dict().items())
+    assert pipe.start(Image.new("RGB", (SIZE, SIZE))).start_features.shape == (1, 16, 16, 16)
+    again = load_pipeline(tmp_path / "model", pipe.vae)  # for training end to end
+    assert again.image_encoder.config.hidden_size == 16
+    with pytest.raises(ValueError, match="--image_encoder .*encoder has no use, since flow completion reads no feat"):
+        assemble(data, trained["train_future_frame"], plain, tmp_path / "other", *options)
 
 
 def test_unet_that_was_trained_on_strokes_makes_a_pipeline_without_flow_completion(data, trained, tmp_path):

@@ -10,7 +10,11 @@ import train_autoencoder
 from diffusers import AutoencoderDC
 
 from loop.autoencoder import load_vae
-from support.training_runs import arguments
+from support.training_runs import arguments, logged
+
+
+def logged_names(folder) -> set[str]:
+    return {name for line in (folder / "log.jsonl").read_text().splitlines() for name in json.loads(line)}
 
 
 def test_scaled_latents_have_unit_variance(data, trained):
@@ -35,6 +39,26 @@ def test_frozen_encoder_leaves_only_the_decoder_to_train(data, trained, tmp_path
         if not torch.equal(tensor, before.state_dict()[key])
     }
     assert changed == {"decoder"}
+
+
+def test_new_autoencoder_learns_the_latents_of_a_teacher(data, tmp_path):
+    config = json.loads((data / "vae.json").read_text()) | {"decoder_layers_per_block": [0, 1, 2]}
+    (tmp_path / "vae.json").write_text(json.dumps(config))
+    changes = {"teacher": data / "vae", "model_config": tmp_path / "vae.json", "max_train_steps": 20}
+    changes |= {"use_ema": None, "learning_rate": 1e-2}
+    assert train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path / "out", **changes)) == 0
+    assert load_vae(str(tmp_path / "out/vae"), "cpu").config.scaling_factor == 1.5  # that of the teacher
+    encoding = list(logged(tmp_path / "out", "encoding").values())
+    assert encoding[-1] < 0.7 * encoding[0]
+    assert {f"psnr_clips_{name}" for name in ("teacher", "encoder", "decoder")} <= logged_names(tmp_path / "out")
+
+
+def test_teacher_with_other_latents_is_refused(data, tmp_path):
+    changes = {"teacher": data / "vae", "latent_channels": 3}
+    with pytest.raises(
+        ValueError, match="has latents of 3 channels and cells of 4 pixels, but the teacher .* 4 and 4"
+    ):
+        train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path, **changes))
 
 
 def test_variational_autoencoder_can_be_trained(data, tmp_path):

@@ -8,6 +8,7 @@ import train_flow_completion
 from PIL import Image
 
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
+from support.sliding_squares import write_squares
 from support.tiny_models import make_flow_completion
 from support.training_runs import SIZE, arguments, logged
 
@@ -102,3 +103,63 @@ def test_larger_model_can_read_regions(data, trained, tmp_path):
 def test_impossible_region_probability_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match="--region_probability is 1.5; it must be a number from 0 to 1"):
         train_flow_completion.parse_args(arguments(data, "train_flow_completion", tmp_path, region_probability=1.5))
+
+
+def test_model_with_features_learns_from_them_at_its_own_rate(data, trained, image_encoder, tmp_path):
+    changes = {"pretrained_model_name_or_path": trained["train_flow_completion"] / "flow_completion"}
+    changes |= {"model_config": None, "reads_features": True, "image_encoder": image_encoder}
+    changes |= {"learning_rate": 1e-4, "new_layers_learning_rate": 1e-2, "use_ema": None}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
+    assert model.config.feature_channels == 16 and not model.config.reads_regions
+    attention = model.stroke_attention
+    assert attention.mean.any() and torch.linalg.matrix_rank(attention.projection) > 4
+    before = FlowCompletionUNet.from_pretrained(changes["pretrained_model_name_or_path"])
+    assert (model.conv_out.weight - before.conv_out.weight).abs().max() < 1e-3 < model.conv_attention_gate.weight.max()
+    assert model.conv_in.weight[:, before.conv_in.in_channels :].any()
+
+    # trained further without being told again, the model keeps its basis, and it needs its encoder
+    changes = {"pretrained_model_name_or_path": tmp_path / "run/flow_completion", "model_config": None}
+    with pytest.raises(ValueError, match="features of 16 channels, but --image_encoder None gives None"):
+        train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "more", **changes))
+    changes |= {"image_encoder": image_encoder, "max_train_steps": 1, "validation_data_dir": None}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "more", **changes)) == 0
+    more = FlowCompletionUNet.from_pretrained(tmp_path / "more/flow_completion")
+    assert torch.equal(more.stroke_attention.projection, attention.projection)
+
+
+def test_training_with_features_and_mixed_clips_resumes_where_it_stopped(data, image_encoder, tmp_path):
+    write_squares(tmp_path / "large", range(2), split="train", size=64)
+
+    def train(folder, **changes):
+        changes = {"reads_features": True, "image_encoder": image_encoder, "data_weights": "1 2"} | changes
+        changes |= {"train_batch_size": 4, "gradient_weight": 0.1, "lr_scheduler": "constant", "seed": 2}
+        changes |= {"new_layers_learning_rate": 1e-2, "validation_data_dir": None}
+        command_line = arguments(data, "train_flow_completion", folder, **changes)
+        place = command_line.index("--train_data_dir")
+        command_line[place + 1 : place + 2] = [str(data / "clips"), str(tmp_path / "large")]
+        place = command_line.index("--data_weights")
+        command_line[place + 1 : place + 2] = ["1", "2"]
+        assert train_flow_completion.main(command_line) == 0
+
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", max_train_steps=2)
+    train(tmp_path / "parts", resume_from_checkpoint="latest")
+    assert logged(tmp_path / "parts", "loss") == logged(tmp_path / "whole", "loss")
+    assert len(set(logged(tmp_path / "whole", "loss").values())) == 4
+    assert all(value > 0 for value in logged(tmp_path / "whole", "gradient_loss").values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reads_features": True}, "--reads_features needs --image_encoder; give the folder"),
+        ({"feature_drop_probability": 2}, "--feature_drop_probability is 2.0; it must be a number from 0 to 1"),
+        ({"data_weights": "-1"}, r"--data_weights is \[-1.0\]; give numbers of 0 or more, not all 0"),
+        ({"gradient_weight": -1}, "--gradient_weight is -1; it must be 0 or more"),
+        ({"sample_size": 0}, "--sample_size is 0; it must be 1 or more"),
+    ],
+)
+def test_impossible_arguments_are_refused(data, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train_flow_completion.parse_args(arguments(data, "train_flow_completion", tmp_path, **changes))

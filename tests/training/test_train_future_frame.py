@@ -35,6 +35,7 @@ def test_validation_compares_with_baselines_and_draws_a_sheet(trained):
             {"flow_conditioning": "concat", "start_picture_reference": True},
             ["previous_frame", "dense_flow", "start_picture"],
         ),
+        ({"conditioning": "start_coverage"}, ["start_coverage"]),
     ],
 )
 def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
@@ -53,6 +54,12 @@ def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
         ({"no_flow_completion": True, "start_picture_reference": True}, "leaves no dense flow for"),
         ({"residual_condition": "start_frame"}, "`residual_condition` is 'start_frame', but .* one of"),
         ({"residual_condition": "splatted_frame", "residual_scale": 0}, "`residual_scale` is 0.0, but .* above 0"),
+        ({"conditioning": "dense_flow", "start_picture_reference": True}, "leave --start_picture_reference out"),
+        ({"uncovered_weight": 2}, "--uncovered_weight needs the start picture, but the conditions are previous"),
+        ({"region_probability": 0.5}, "--region_probability needs the start picture, but the conditions are prev"),
+        ({"region_probability": 2}, "--region_probability is 2.0; it must be from 0 to 1"),
+        ({"rollout_steps": 0}, "--rollout_steps is 0; it must be 1 or more"),
+        ({"perceptual_weight": -1}, "--perceptual_weight is -1.0; it must be 0 or more"),
         ({"no_keypoints": True}, "only with --no_flow_completion"),
         ({"sampling": "uniform"}, "only with --no_flow_completion"),
     ],
@@ -102,6 +109,19 @@ def test_switches_change_the_loss(data, tmp_path):
         command_line = arguments(data, "train_future_frame", tmp_path / str(number), **changes, **switch)
         assert train_future_frame.main(command_line) == 0
         losses.append(logged(tmp_path / str(number), "loss")[1])
+    assert len(set(losses)) == len(switches)
+
+
+def test_weights_regions_and_own_frames_change_the_loss(data, tmp_path):
+    """Of three steps, at least one continues from a frame of the model itself."""
+    changes = {"validation_data_dir": None, "max_train_steps": 3, "train_batch_size": 4, "learning_rate": 1e-9}
+    changes |= {"start_frame_reference": None, "start_picture_reference": True, "residual_condition": "start_picture"}
+    switches = [{}, {"uncovered_weight": 9.0}, {"region_probability": 0.5}, {"rollout_steps": 2}]
+    losses = []
+    for number, switch in enumerate(switches):
+        command_line = arguments(data, "train_future_frame", tmp_path / str(number), **changes, **switch)
+        assert train_future_frame.main(command_line) == 0
+        losses.append(tuple(logged(tmp_path / str(number), "loss").values()))
     assert len(set(losses)) == len(switches)
 
 

@@ -5,18 +5,27 @@ from typing import Any
 
 from loop.pipeline_folders import CONDITION_SETTINGS, is_pipeline_folder
 from mcdiff_pipeline import MCDiffPipeline
-from mcdiff_pipeline.conditioning import FrameConditioner
+from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 
 
-# Arguments that a pipeline folder answers itself.
+# Arguments that name the conditions one by one, and those that a pipeline folder answers itself.
+SWITCHES = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference")
 CONDITION_ARGUMENTS = (
-    *("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference"),
-    *("flow_scale", "residual_condition", "residual_scale", "prediction_type", "scheduler_config"),
+    *("conditioning", *SWITCHES, "flow_scale", "residual_condition", "residual_scale"),
+    *("prediction_type", "scheduler_config"),
 )
 
 
 def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `set_conditions`, and `--prediction_type`."""
+    parser.add_argument(
+        "--conditioning",
+        nargs="+",
+        choices=CONDITIONS,
+        default=None,
+        metavar="CONDITION",
+        help=f"Give the model exactly these conditions, in this order, out of {', '.join(CONDITIONS)}.",
+    )
     parser.add_argument(
         "--no_flow_completion",
         action="store_true",
@@ -71,6 +80,9 @@ def set_conditions(args: argparse.Namespace) -> None:
             "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
             "--start_picture_reference; leave these out."
         )
+    switched = [f"--{name}" for name in SWITCHES if getattr(args, name)]
+    if args.conditioning and switched:
+        raise ValueError(f"--conditioning names all conditions; leave {', '.join(switched)} out.")
     if is_pipeline_folder(folder):
         given = [f"--{name}" for name in CONDITION_ARGUMENTS if getattr(args, name) not in (None, False)]
         if given:
@@ -96,6 +108,8 @@ def set_conditions(args: argparse.Namespace) -> None:
 
 def conditioning_of(args: argparse.Namespace) -> list[str]:
     """The names of the conditions, in order, that the arguments ask for."""
+    if args.conditioning:
+        return args.conditioning
     if args.no_flow_completion:
         return ["previous_frame", "sparse_flow"]
     names = ["previous_frame", "dense_flow"]

@@ -1,6 +1,7 @@
 """L_G, the denoising loss of future-frame prediction, and the augmentation of its inputs."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -48,7 +49,25 @@ def add_denoising_arguments(parser: argparse.ArgumentParser) -> None:
         help="Standard deviation of an offset to the noise of a whole channel, so that the model learns brightness at "
         "all timesteps (Guttenberg 2023), e.g. 0.1.",
     )
+    group.add_argument(
+        "--uncovered_weight",
+        type=float,
+        default=0.0,
+        help="Cells of the start picture that are filled, since the start frame does not show them, have 1 + this "
+        "number times the weight of the others in the loss. Needs a condition that is made of the start picture.",
+    )
     group.add_argument("--snr_gamma", type=float, default=None, help="Min-SNR weighting (Hang et al. 2023), e.g. 5.")
+
+
+def check_denoising_arguments(args: argparse.Namespace) -> None:
+    """Raises `ValueError` if the weight is negative, or `args.conditioning` has no start picture that it needs."""
+    if args.uncovered_weight < 0:
+        raise ValueError(f"--uncovered_weight is {args.uncovered_weight}; it must be 0 or more.")
+    if args.uncovered_weight and "start_picture" not in args.conditioning:
+        raise ValueError(
+            f"--uncovered_weight needs the start picture, but the conditions are {', '.join(args.conditioning)}; add "
+            "start_picture, or leave it out."
+        )
 
 
 def augment_with_noise(latent: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
@@ -80,6 +99,8 @@ def denoising_loss(
     target: torch.Tensor,
     args: argparse.Namespace,
     prompt_embeds: torch.Tensor | None = None,
+    coverage: torch.Tensor | None = None,
+    further_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """L_G: squared error of the predicted noise, or velocity, at random timesteps.
 
@@ -88,6 +109,9 @@ def denoising_loss(
         conditions (`torch.Tensor`): `[B, C', h, w]`, the input in addition to the noisy latent.
         target (`torch.Tensor`): `[B, C, h, w]`, the latent to denoise.
         prompt_embeds (`torch.Tensor`, *optional*): `[B, tokens, channels]`, for a unet that attends to text.
+        coverage (`torch.Tensor`, *optional*): `[B, 1, h, w]` of `FrameConditions`, for `--uncovered_weight`.
+        further_loss (`Callable`, *optional*): a loss to add. It takes the estimate of the target `[B, C, h, w]` that
+            follows from the prediction, and the timesteps `[B]`.
     """
     noise = torch.randn(target.shape, device=target.device)
     if args.noise_offset > 0:
@@ -98,8 +122,20 @@ def denoising_loss(
     prediction = model(model_input, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
     predicts_noise = scheduler.config.prediction_type == "epsilon"
     expected = noise if predicts_noise else scheduler.get_velocity(target, noise, timesteps)
-    error = F.mse_loss(prediction.float(), expected, reduction="none").mean(dim=(1, 2, 3))
+    error = F.mse_loss(prediction.float(), expected, reduction="none")
+    if args.uncovered_weight and coverage is not None:
+        weight = 1 + args.uncovered_weight * (1 - coverage.detach())
+        error = error * (weight / weight.mean())
+    error = error.mean(dim=(1, 2, 3))
     if args.snr_gamma is not None:
         snr = compute_snr(scheduler, timesteps)
         error = error * snr.clamp(max=args.snr_gamma) / (snr if predicts_noise else snr + 1)
-    return error.mean()
+    if further_loss is None:
+        return error.mean()
+    signal = scheduler.alphas_cumprod.to(target.device)[timesteps].view(-1, 1, 1, 1)
+    # of x_t = sqrt(a) x_0 + sqrt(1 - a) e, and v = sqrt(a) e - sqrt(1 - a) x_0 (Salimans and Ho 2022)
+    if predicts_noise:
+        estimate = (noisy - (1 - signal).sqrt() * prediction.float()) / signal.sqrt().clamp_min(1e-3)
+    else:
+        estimate = signal.sqrt() * noisy - (1 - signal).sqrt() * prediction.float()
+    return error.mean() + further_loss(estimate, timesteps)

@@ -26,6 +26,12 @@ def add_flow_loss_arguments(parser: argparse.ArgumentParser) -> None:
         help="Weight of the squared error of the foreground, for a model that separates it.",
     )
     group.add_argument("--flow_norm", choices=("norm", "squared"), default="norm", help="‖d - d̂‖ or its square.")
+    group.add_argument(
+        "--gradient_weight",
+        type=float,
+        default=0.0,
+        help="Weight of the error of the flow's gradient inside people and objects, against tearing them.",
+    )
 
 
 def flow_completion_loss(
@@ -63,6 +69,30 @@ def flow_completion_loss(
     return (weight * (squared if norm == "squared" else (squared + 1e-6).sqrt())).mean()
 
 
+def gradient_loss(prediction: torch.Tensor, target: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean over pairs of neighboring cells of `‖Δ(d - d̂)‖`, where both cells lie inside the same thing.
+
+    It is 0 if each thing moves as it should up to a translation of its own, and large where the flow tears a thing. A
+    cell that an outline crosses belongs to no thing.
+
+    Args:
+        prediction, target (`torch.Tensor`): `[B, 2, h, w]`; the loss has their unit.
+        labels (`torch.Tensor`): `[B, 1, H, W]`, 0 = background, k = k-th person or object.
+    """
+    size = prediction.shape[2:]
+    largest = F.adaptive_max_pool2d(labels.float(), size)
+    thing = torch.where(largest == -F.adaptive_max_pool2d(-labels.float(), size), largest, 0)
+    error, total, number = prediction.float() - target, 0.0, 0.0
+    for axis in (2, 3):
+        first, second = (thing.narrow(axis, start, size[axis - 2] - 1) for start in (0, 1))
+        is_inside = ((first == second) & (first > 0)).float()
+        # The small constant makes the root differentiable at zero error.
+        difference = (error.diff(dim=axis).square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
+        total = total + (is_inside * difference).sum()
+        number = number + is_inside.sum()
+    return total / number.clamp_min(1)
+
+
 def complete(
     model: torch.nn.Module, batch: dict[str, torch.Tensor], cell: int, *, regions: bool = True
 ) -> tuple[torch.Tensor, ...]:
@@ -70,7 +100,7 @@ def complete(
 
     Args:
         model (`torch.nn.Module`): flow completion.
-        batch (`dict`): see `FlowSample`, of which `flow` and `foreground` are not read.
+        batch (`dict`): see `FlowSample`, of which `flow` and `labels` are not read.
         cell (`int`): pixels along one side of a latent cell.
         regions (`bool`, defaults to `True`): whether the model is given the regions, if the batch has any.
 
@@ -81,6 +111,8 @@ def complete(
     if regions and "regions" in batch:
         given = {name: batch[name] for name in ("regions", "region_mask")}
         given["region_sparse_flow"] = to_pixels(batch["region_sparse_flow"], cell)
+    if "features" in batch:
+        given["features"] = batch["features"]
     strokes = to_pixels(batch["sparse_flow"], cell)
     return model(batch["latent"], strokes, batch["mask"], **given, return_dict=False)
 
@@ -102,7 +134,7 @@ def complete_and_compare(
     """
     size = tuple(batch["latent"].shape[2:])
     target = resize_flow(batch["flow"], size)
-    foreground = F.interpolate(batch["foreground"].float(), size, mode="area")
+    foreground = F.interpolate((batch["labels"] > 0).float(), size, mode="area")
     dense_flow, *predicted = complete(model, batch, cell)
     dense_flow = to_cells(dense_flow.float(), cell)
     loss = flow_completion_loss(
@@ -117,6 +149,9 @@ def complete_and_compare(
     if predicted:
         values["foreground_loss"] = F.mse_loss(predicted[0].float(), foreground)
         loss = loss + args.foreground_weight * values["foreground_loss"]
+    if args.gradient_weight > 0:
+        values["gradient_loss"] = gradient_loss(dense_flow / flow_scale, target / flow_scale, batch["labels"])
+        loss = loss + args.gradient_weight * values["gradient_loss"]
     with torch.no_grad():
         values["end_point_error"] = to_pixels(dense_flow - target, cell).norm(dim=1).mean()
     return dense_flow, loss, values

@@ -3,14 +3,16 @@
 Training flow completion and future-frame prediction then reads latents instead of images. Each shard becomes a folder
 of arrays. The name of the folder depends on the weights of the encoder and on the shard. So an interrupted pass
 continues where it stopped, new shards are added to the old ones, and latents of different autoencoders never mix.
-Processes that run at the same time encode each shard once: one of them encodes, the others wait.
+Processes that run at the same time encode each shard once: one of them encodes, the others wait. Semantic features of
+the frames are kept in the same way if there is an image encoder; see `feature_cache`.
 """
 
 import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,10 @@ from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
 from filelock import FileLock
 from tqdm.auto import tqdm
+from transformers import Dinov2Model
 
 from loop.autoencoder import load_vae
+from loop.feature_cache import FEATURES, encode_shard_features, features_folder
 from loop.samples import ClipStart, FramePair
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
@@ -32,23 +36,45 @@ from mcdiff_pipeline.latent_codec import encode_images, latent_scaling
 CACHE_VERSION = 1
 
 
+@dataclass(frozen=True)
+class CachedShard:
+    """A shard and its folders in the cache.
+
+    Args:
+        shard (`Path`): the shard.
+        source (`int`): which of the folders of shards it is from, counted from 0.
+        latents (`Path`): folder that `encode_shard` writes.
+        features (`Path`, *optional*): folder that `encode_shard_features` writes; None without an image encoder.
+    """
+
+    shard: Path
+    source: int
+    latents: Path
+    features: Path | None = None
+
+
 class LatentClips:
     """Pairs of consecutive frames with latents, memory-mapped.
 
     Item `i` is one pair of frames; see `FramePair`.
 
     Args:
-        parts (`Sequence`): shards, each with the folder that `encode_shard` has written for it.
+        shards (`Sequence[CachedShard]`): shards whose folders in the cache are complete.
+
+    Attributes:
+        pairs: int32 `[N, 3]`: number of the shard, of the clip in it, and of the first frame of each pair.
     """
 
-    def __init__(self, parts: Sequence[tuple[Path, Path]]):
-        self.shards = [shard for shard, _ in parts]
+    def __init__(self, shards: Sequence[CachedShard]):
+        self.shards = list(shards)
         self.parts = []
-        self.datasets = {}  # part number -> dataset, for shards from which images were read
-        self.pairs = []  # (part, clip, t)
-        for number, (_, folder) in enumerate(parts):
+        self.datasets = {}  # number of a shard -> dataset, for shards from which images were read
+        self.pairs = []
+        for number, shard in enumerate(self.shards):
             names = ("latents", "flow", "masks", "keypoints", "num_frames")
-            self.parts.append({name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+            self.parts.append({name: np.load(shard.latents / f"{name}.npy", mmap_mode="r") for name in names})
+            if shard.features is not None:
+                self.parts[-1]["features"] = np.load(shard.features / FEATURES, mmap_mode="r")
             for clip, num_frames in enumerate(self.parts[-1]["num_frames"]):
                 self.pairs.extend((number, clip, t) for t in range(num_frames - 1))
         self.pairs = np.array(self.pairs, dtype=np.int32).reshape(-1, 3)
@@ -59,13 +85,26 @@ class LatentClips:
     def __getitem__(self, index: int) -> FramePair:
         part, clip, t = self.pairs[index]
         arrays = self.parts[part]
-        return {
+        pair: FramePair = {
             "latent": arrays["latents"][clip, t].astype(np.float32),
             "next_latent": arrays["latents"][clip, t + 1].astype(np.float32),
             "flow": arrays["flow"][clip, t].astype(np.float32),
             "mask": np.array(arrays["masks"][clip, t]),
             "keypoints": np.array(arrays["keypoints"][clip, t]),
         }
+        if "features" in arrays:
+            pair["features"] = arrays["features"][clip, t].astype(np.float32)
+        return pair
+
+    @property
+    def sources(self) -> np.ndarray:
+        """int `[N]`: from which of the folders of shards each pair is."""
+        return np.array([shard.source for shard in self.shards])[self.pairs[:, 0]]
+
+    @property
+    def grids(self) -> np.ndarray:
+        """int `[N, 2]`: (height, width) of the latent grid of each pair."""
+        return np.array([part["latents"].shape[-2:] for part in self.parts])[self.pairs[:, 0]]
 
     def with_steps(self, number: int) -> np.ndarray:
         """Indices `i` where the pairs `i`, ..., `i + number - 1` are consecutive steps of one clip.
@@ -85,7 +124,7 @@ class LatentClips:
     def describe(self, index: int) -> str:
         """Names a pair in error messages, by clip, frame and shard."""
         part, clip, t = (int(number) for number in self.pairs[index])
-        return f"frame {t} of clip number {clip} in {self.shards[part]}"
+        return f"frame {t} of clip number {clip} in {self.shards[part].shard}"
 
     def start(self, index: int, *, image: bool = False) -> ClipStart:
         """The start of the clip of a pair, as seen from the first frame of the pair.
@@ -104,6 +143,17 @@ class LatentClips:
             start["start_picture"] = frame.transpose(2, 0, 1).astype(np.float32) / 255
         return start
 
+    def history(self, index: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The motion of a clip from frame 0 until `steps` steps after the first frame of a pair.
+
+        Returns:
+            `tuple[np.ndarray, np.ndarray]`: for all n of these steps the flow in pixels, float32 `[n, 2, H, W]`, and
+            the label map of the frame before it, uint8 `[n, H, W]`.
+        """
+        part, clip, t = (int(number) for number in self.pairs[index])
+        arrays, end = self.parts[part], t + steps
+        return arrays["flow"][clip, :end].astype(np.float32), np.array(arrays["masks"][clip, :end])
+
     def frames(self, index: int, steps: int = 1) -> np.ndarray:
         """The images of a pair, or of more steps, from its shard, uint8 `[steps + 1, H, W, 3]`. Slow."""
         part, clip, t = (int(number) for number in self.pairs[index])
@@ -112,7 +162,7 @@ class LatentClips:
     def _read(self, part: int, clip: int, frames: Sequence[int]) -> np.ndarray:
         """Images of a clip from its shard, uint8 `[frames, H, W, 3]`."""
         if part not in self.datasets:
-            self.datasets[part] = ClipDataset([self.shards[part]])
+            self.datasets[part] = ClipDataset([self.shards[part].shard])
         return self.datasets[part].read(clip, tuple(frames)).frames
 
 
@@ -180,53 +230,77 @@ def shard_folder(shard: Path) -> str:
 
 
 def encode_missing(
-    parts: Sequence[tuple[Path, Path]], split: str, vae: AutoencoderDC | AutoencoderKL, cache: Path
+    folders: Sequence[tuple[Path, Path]], encode: Callable[[Path, Path], None], title: str, split: str
 ) -> None:
-    """Encodes the shards that have no folder yet. Prints the shards that cannot be read, and skips them."""
+    """Encodes the shards that have no folder yet. Prints the shards that cannot be read, and skips them.
+
+    Args:
+        folders (`Sequence[tuple[Path, Path]]`): shards with their folders in the cache, which are in one folder.
+        encode (`Callable`): `encode(folder, shard)` fills the folder.
+        title (`str`): what is shown while it is done.
+        split (`str`): the split of the shards.
+    """
     skipped = []
+    cache = folders[0][1].parent
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):  # trainings that run at the same time read the same shards
-        missing = [(shard, folder) for shard, folder in parts if not folder.is_dir()]
-        for shard, folder in tqdm(missing, desc=f"encoding {split} shards", disable=not missing):
+        missing = [(shard, folder) for shard, folder in folders if not folder.is_dir()]
+        for shard, folder in tqdm(missing, desc=title, disable=not missing):
             try:
-                atomic_folder(folder, lambda unfinished, shard=shard: encode_shard(unfinished, shard, vae))
+                atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
             except ValueError as error:
                 skipped.append(str(error))
     if skipped:
-        print(f"Skipped {len(skipped)} of {len(parts)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
+        print(f"Skipped {len(skipped)} of {len(folders)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
 
 
 def open_latent_clips(
-    data_dirs: Sequence[str], split: str, vae: AutoencoderDC | AutoencoderKL, cache_dir: str, *, write: bool = True
+    data_dirs: Sequence[str],
+    split: str,
+    vae: AutoencoderDC | AutoencoderKL,
+    cache_dir: str,
+    *,
+    image_encoder: Dinov2Model | None = None,
+    write: bool = True,
 ) -> LatentClips:
     """Opens the latents of a split, after encoding the shards that are not in the cache yet.
 
-    Shards that cannot be read are skipped. Their number and their names are printed.
+    Shards that cannot be read are skipped. Their number and their names are printed. Frames may differ in size from
+    shard to shard.
 
     Args:
         data_dirs (`Sequence[str]`): folders of shards.
+        image_encoder (`Dinov2Model`, *optional*): encoder of the semantic features; None leaves these out.
         write (`bool`): False for the other processes, which only read what the main process has encoded.
 
     Raises:
-        ValueError: if a folder has no shard of the split, no shard can be read, or the frames differ in size.
+        ValueError: if a folder has no shard of the split, or no shard can be read.
     """
-    cache, parts = encoder_folder(cache_dir, vae), []
-    for data_dir in data_dirs:
+    cache, found = encoder_folder(cache_dir, vae), []
+    features = None if image_encoder is None else features_folder(cache_dir, image_encoder)
+    for source, data_dir in enumerate(data_dirs):
         shards = sorted(Path(data_dir).glob(f"{split}-*.tar"))
         if not shards:
             raise ValueError(f"There are no shards {split}-*.tar in {data_dir}; name a folder that has some.")
-        parts.extend((shard, cache / shard_folder(shard)) for shard in shards)
+        for shard in shards:
+            name = shard_folder(shard)
+            found.append(CachedShard(shard, source, cache / name, None if features is None else features / name))
     if write:
-        encode_missing(parts, split, vae, cache)
-    parts = [(shard, folder) for shard, folder in parts if folder.is_dir()]
-    if not parts:
+        folders = [(shard.shard, shard.latents) for shard in found]
+        encode_missing(folders, lambda to, shard: encode_shard(to, shard, vae), f"encoding {split} shards", split)
+    found = [shard for shard in found if shard.latents.is_dir()]
+    if write and image_encoder is not None and found:
+        folders = [(shard.shard, shard.features) for shard in found]
+        encode_missing(
+            folders,
+            lambda to, shard: encode_shard_features(to, shard, image_encoder),
+            f"features of {split} shards",
+            split,
+        )
+    found = [shard for shard in found if shard.features is None or shard.features.is_dir()]
+    if not found:
         raise ValueError(f"None of the {split} shards in {', '.join(map(str, data_dirs))} can be read.")
-
-    clips = LatentClips(parts)
-    sizes = {part["flow"].shape[-2:] for part in clips.parts}
-    if len(sizes) > 1:
-        raise ValueError(f"The clips have frames of {sorted(sizes)} pixels; train on folders of one size.")
-    return clips
+    return LatentClips(found)
 
 
 def add_clip_arguments(parser: argparse.ArgumentParser, *, names_vae: bool = True) -> None:
@@ -245,17 +319,37 @@ def add_clip_arguments(parser: argparse.ArgumentParser, *, names_vae: bool = Tru
 
 
 def open_training_clips(
-    args: argparse.Namespace, accelerator: Accelerator
+    args: argparse.Namespace,
+    accelerator: Accelerator,
+    *,
+    image_encoder: Dinov2Model | None = None,
+    several_sizes: bool = False,
 ) -> tuple[AutoencoderDC | AutoencoderKL, LatentClips, LatentClips | None]:
-    """The autoencoder, the training clips, and the validation clips, if there are folders of these."""
+    """The autoencoder, the training clips, and the validation clips, if there are folders of these.
+
+    Args:
+        image_encoder (`Dinov2Model`, *optional*): encoder of the semantic features; None leaves these out.
+        several_sizes (`bool`): whether frames may differ in size.
+
+    Raises:
+        ValueError: if the frames differ in size, but must not.
+    """
     vae = load_vae(args.pretrained_vae, accelerator.device)
+    settings = {"image_encoder": image_encoder, "write": accelerator.is_main_process}
     with accelerator.main_process_first():
-        write = accelerator.is_main_process
-        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, write=write)
+        clips = open_latent_clips(args.train_data_dir, "train", vae, args.cache_dir, **settings)
         validation = None
         if args.validation_data_dir:
             validation = open_latent_clips(
-                args.validation_data_dir, args.validation_split, vae, args.cache_dir, write=write
+                args.validation_data_dir, args.validation_split, vae, args.cache_dir, **settings
             )
+    if not several_sizes:
+        for opened in filter(None, (clips, validation)):
+            sizes = {part["flow"].shape[-2:] for part in opened.parts}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"The clips have frames of {sorted(sizes)} pixels, but only flow completion is trained on several "
+                    "sizes; name folders of one size."
+                )
     accelerator.print(f"{len(clips)} pairs of frames to train on.")
     return vae, clips, validation

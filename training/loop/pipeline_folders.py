@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
@@ -24,12 +24,14 @@ def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCD
     `from_pretrained` is not used, so that the models have the precision and the memory layout of training.
     """
     config = MCDiffPipeline.load_config(folder)
-    flow_completion = text_encoder = tokenizer = None
+    flow_completion = text_encoder = tokenizer = image_encoder = None
     if config["flow_completion"][0] is not None:
         flow_completion = FlowCompletionUNet.from_pretrained(folder, subfolder="flow_completion")
     if config["text_encoder"][0] is not None:
         text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").to(vae.device)
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    if config.get("image_encoder", [None])[0] is not None:  # older folders do not name it
+        image_encoder = Dinov2Model.from_pretrained(folder, subfolder="image_encoder").to(vae.device)
     settings = {
         name: value for name, value in config.items() if name in CONDITION_SETTINGS or name.startswith("default_")
     }
@@ -40,6 +42,7 @@ def load_pipeline(folder: str | Path, vae: AutoencoderDC | AutoencoderKL) -> MCD
         scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
+        image_encoder=image_encoder,
         **settings,
     )
     pipe.set_progress_bar_config(disable=True)

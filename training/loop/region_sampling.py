@@ -11,31 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from loop.samples import FramePair, RegionSample
-from loop.stroke_sampling import draw_strokes
-from mcdiff_pipeline.dataset.sampling import (
-    CANDIDATES,
-    STILL,
-    pixel_centers,
-    rasterize_points,
-    visible_keypoints,
-    weighted_order,
-)
+from loop.stroke_sampling import at, large_labels
+from mcdiff_pipeline.dataset.sampling import rasterize_points
 
 
 # Samples have this number of regions, so that they can be stacked; those that are not given are all zero. Further
 # things of a frame are not given. A rendered frame shows up to 4.
 NUM_REGIONS = 6
-# Things with a smaller area, in latent cells, are not given.
-MIN_CELLS = 4
 # Where regions are given, only those that a stroke touches with this probability, a random half with the next one, and
 # all of them otherwise.
 TOUCHED_PROBABILITY, HALF_PROBABILITY = 0.35, 0.15
 # A region that is given is spoiled with this probability, by at most one latent cell.
 SPOILED_PROBABILITY = 0.65
-# The strokes of a sample are all on one thing with this probability.
-ONE_THING_PROBABILITY = 0.5
-# Strokes on one thing: one with this probability, else 2 to 4.
-ONE_STROKE_PROBABILITY = 0.5
 
 
 def add_region_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,41 +39,6 @@ def add_region_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.6,
         help="Share of the samples in which regions are given, for a model that reads them.",
     )
-
-
-def draw_strokes_on_things(
-    pair: FramePair, args: argparse.Namespace, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws strokes, which are often all on the same person or object: this is how a thing is moved as a whole.
-
-    A fast thing is drawn more often. Half of the strokes on it are at keypoints, if it has any. Up to three holds are
-    drawn in addition. The other samples get the strokes of `draw_strokes`.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: points and displacements in pixels, float32 `[N, 2]` (x, y).
-    """
-    flow, mask = pair["flow"], pair["mask"]
-    labels = large_labels(mask, pair["latent"].shape[1:])
-    if rng.random() >= ONE_THING_PROBABILITY or not labels:
-        return draw_strokes(pair, args, rng)
-    speeds = np.array([np.hypot(*flow[:, mask == label]).mean() for label in labels])
-    label = labels[weighted_order(speeds + 0.1, rng)[0]]
-
-    number = 1 if rng.random() < ONE_STROKE_PROBABILITY else int(rng.integers(2, 5))
-    rows, columns = np.nonzero(mask == label)
-    places = rng.integers(len(rows), size=number)
-    points = np.stack([columns[places], rows[places]], axis=1).astype(np.float32) + 0.5
-    keypoints = visible_keypoints(pair["keypoints"], mask.shape, mask)
-    keypoints = keypoints[at(mask, keypoints) == label]
-    at_keypoint = rng.random(number) < 0.5
-    if len(keypoints) and not args.no_keypoints:
-        points[at_keypoint] = keypoints[rng.integers(len(keypoints), size=at_keypoint.sum())]
-
-    num_holds = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
-    candidates = pixel_centers(rng, CANDIDATES, *mask.shape)
-    holds = candidates[np.hypot(*at(flow, candidates)) < STILL][:num_holds]
-    displacements = np.concatenate([at(flow, points).T, np.zeros_like(holds)]).astype(np.float32)
-    return np.concatenate([points, holds]), displacements
 
 
 def draw_regions(
@@ -191,16 +143,3 @@ def spoil(region: np.ndarray, radius: int, rng: np.random.Generator) -> np.ndarr
     threshold = rng.uniform(0.1, 0.9) + raggedness * noise
     spoiled = ((blurred > threshold.clamp(1e-3, 1 - 1e-3))[0, 0]).numpy()
     return spoiled if spoiled.any() else region
-
-
-def large_labels(mask: np.ndarray, size: tuple[int, int]) -> list[int]:
-    """The labels of a label map `[H, W]` that cover `MIN_CELLS` latent cells or more, without 0."""
-    cell_area = mask.size / (size[0] * size[1])
-    labels, areas = np.unique(mask[mask > 0], return_counts=True)
-    return labels[areas >= MIN_CELLS * cell_area].tolist()
-
-
-def at(values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The values `[..., H, W]` at points `[N, 2]`, (x, y) in pixels: `[..., N]`."""
-    columns, rows = points.astype(np.int64).T
-    return values[..., rows, columns]

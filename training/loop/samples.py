@@ -2,7 +2,8 @@
 
 Samples are dictionaries, since torch's `default_collate` stacks these to batches. Shapes are for one sample;
 the same entry of a batch has one more axis in front. `C` is the number of latent channels, `h, w` the size of the
-latent grid, `H, W` the size of the frames in pixels. Latents are scaled as the pipeline scales them.
+latent grid, `H, W` the size of the frames in pixels, `D, h', w'` channels and size of the semantic features. Latents
+are scaled as the pipeline scales them.
 """
 
 from typing import NotRequired, TypedDict
@@ -18,6 +19,7 @@ class FramePair(TypedDict):
     flow: float32 `[2, H, W]`, forward flow from t to t + 1 in pixels, rounded to float16.
     mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
     keypoints: float32 `[P, K, 3]` of frame t (x, y, visibility), padded with visibility 0.
+    features: float32 `[D, h', w']`, semantic features of frame t; only with an image encoder.
     """
 
     latent: np.ndarray
@@ -25,6 +27,7 @@ class FramePair(TypedDict):
     flow: np.ndarray
     mask: np.ndarray
     keypoints: np.ndarray
+    features: NotRequired[np.ndarray]
 
 
 class ClipStart(TypedDict):
@@ -58,26 +61,44 @@ class FlowSample(TypedDict):
     latent: float32 `[C, h, w]`.
     sparse_flow, mask: the strokes, float32 `[2, h, w]` in cells and bool `[1, h, w]`.
     flow: the true flow, float32 `[2, H, W]` in pixels.
-    foreground: bool `[1, H, W]`, where people and objects are.
+    labels: uint8 `[1, H, W]`, 0 = background, k = k-th person or object.
     regions, region_sparse_flow, region_mask: as in `RegionSample`; only for a model that reads regions.
+    features: float32 `[D, h', w']`, semantic features; only for a model that reads them. All zeros mean that none are
+        given.
     """
 
     latent: np.ndarray
     sparse_flow: torch.Tensor
     mask: torch.Tensor
     flow: np.ndarray
-    foreground: np.ndarray
+    labels: np.ndarray
     regions: NotRequired[torch.Tensor]
     region_sparse_flow: NotRequired[torch.Tensor]
     region_mask: NotRequired[torch.Tensor]
+    features: NotRequired[np.ndarray]
+
+
+class LayerSample(TypedDict):
+    """The things of a clip as layers of motion, L of them, for k steps from a frame t; see `Layers`.
+
+    layer_shares: float32 `[L, H, W]`, share of each pixel of frame 0 that belongs to each layer.
+    start_layer_flow: float32 `[L, 2, h, w]`, flow of each layer from frame 0 to frame t, in cells.
+    layer_flow: float32 `[k, L, 2, h, w]`, flow of each layer in each step, in cells.
+    """
+
+    layer_shares: torch.Tensor
+    start_layer_flow: torch.Tensor
+    layer_flow: torch.Tensor
 
 
 class FrameSample(TypedDict, total=False):
-    """A sample of future-frame prediction: two latents, and the entries that the conditions need.
+    """A sample of future-frame prediction: k steps from a frame t, and the entries that the conditions need.
 
-    latent, next_latent, flow: as in `FramePair`.
+    latent: as in `FramePair`, of frame t.
+    next_latent, flow: as in `FramePair`, with an axis of k steps in front.
     start_latent, start_flow, start_picture: as in `ClipStart`.
-    sparse_flow, mask: as in `FlowSample`.
+    sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
+    layer_shares, start_layer_flow, layer_flow: as in `LayerSample`; only for training with regions.
     """
 
     latent: np.ndarray
@@ -88,19 +109,22 @@ class FrameSample(TypedDict, total=False):
     start_picture: np.ndarray
     sparse_flow: torch.Tensor
     mask: torch.Tensor
+    layer_shares: torch.Tensor
+    start_layer_flow: torch.Tensor
+    layer_flow: torch.Tensor
 
 
 class RolloutSample(TypedDict):
     """k consecutive steps of a clip.
 
     latent: float32 `[k + 1, C, h, w]` of the frames.
-    flow, foreground, sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
+    flow, labels, sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
     start_latent, start_flow, start_picture: as in `ClipStart`, as seen from the first of the frames.
     """
 
     latent: np.ndarray
     flow: np.ndarray
-    foreground: np.ndarray
+    labels: np.ndarray
     sparse_flow: torch.Tensor
     mask: torch.Tensor
     start_latent: np.ndarray

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from loop.checkpoints import (
     remove_unfinished_checkpoints,
     write_checkpoint,
 )
-from loop.draws import SeededDraws
+from loop.draws import SeededDraws, collate_draws
 from loop.learning_rate import learning_rate_factor
 from loop.lora import LoraWeights
 from loop.run_log import Averages, RunLog
@@ -64,6 +64,7 @@ class Trainer:
         parts (`dict`, *optional*): where `model` is not itself a diffusers model: the diffusers models in it, or the
             `LoraWeights`, by the names of their folders in a checkpoint. They hold all trained parameters, in the
             order in which `model` has them. By default `{name: model}`.
+        learning_rates (`dict`, *optional*): as in `TrainingState`.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class Trainer:
         compute_loss: Callable[[torch.nn.Module, Batch], Loss],
         validate: Callable[[torch.nn.Module, int], dict[str, float]] | None = None,
         parts: dict[str, ModelMixin | LoraWeights] | None = None,
+        learning_rates: Mapping[str, float | None] | None = None,
     ):
         self.accelerator, self.args, self.name = accelerator, args, name
         self.draws, self.compute_loss, self.validate = draws, compute_loss, validate
-        self.state = TrainingState(accelerator, args, model, parts or {name: model})
+        self.state = TrainingState(accelerator, args, model, parts or {name: model}, learning_rates)
         self.progress = Progress()
         self.samples_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
         self.last_step = 2**31 if args.max_train_steps is None else args.max_train_steps
@@ -167,7 +169,7 @@ class Trainer:
         steps = self.last_step - self.progress.step
         if steps <= 0:
             return iter(())
-        first = self.progress.samples
+        first = self.draws.first_of_batch(self.progress.samples)
         loader = DataLoader(
             self.draws,
             batch_size=self.args.train_batch_size,
@@ -175,6 +177,7 @@ class Trainer:
             num_workers=self.args.dataloader_num_workers,
             persistent_workers=self.args.dataloader_num_workers > 0,
             drop_last=True,
+            collate_fn=collate_draws,
         )
         return iter(self.accelerator.prepare(loader))
 
@@ -221,10 +224,10 @@ class Trainer:
                 self.state.optimizer.step()
                 self.state.optimizer.zero_grad()
             self.averages.add_batch({"loss": loss, **values})
+            self.averages.samples += len(items) * self.accelerator.num_processes
         self.state.update_average()
         self.progress.step += 1
         self.progress.samples += self.samples_per_step
-        self.averages.samples += self.samples_per_step
         return gradient_norm
 
     def _seed_noise(self, part: int) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from loop.sharding import (
 )
 
 
-def make_optimizer(args: argparse.Namespace, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(args: argparse.Namespace, parameters: list[list[torch.nn.Parameter]]) -> torch.optim.Optimizer:
+    """AdamW with one group for each list of parameters."""
+    groups = [{"params": group} for group in parameters]
     settings = {
         "lr": args.learning_rate,
         "betas": (args.adam_beta1, args.adam_beta2),
@@ -34,8 +36,8 @@ def make_optimizer(args: argparse.Namespace, parameters: list[torch.nn.Parameter
     if args.use_8bit_adam:
         import bitsandbytes
 
-        return bitsandbytes.optim.AdamW8bit(parameters, **settings)
-    return torch.optim.AdamW(parameters, **settings, fused=True)
+        return bitsandbytes.optim.AdamW8bit(groups, **settings)
+    return torch.optim.AdamW(groups, **settings, fused=True)
 
 
 class TrainingState:
@@ -46,6 +48,8 @@ class TrainingState:
             main memory and gets the weights for validation and for saving.
         parts (`dict`): the diffusers models or `LoraWeights` that hold all trained parameters of `model`, in its order
             of parameters. A checkpoint has a folder with the name of each.
+        learning_rates (`dict`, *optional*): learning rates of parameters in place of `args.learning_rate`, by the
+            first part of their names in `model`; None is as `args.learning_rate`.
 
     Attributes:
         model: the prepared model, for the forward pass.
@@ -59,6 +63,7 @@ class TrainingState:
         args: argparse.Namespace,
         model: torch.nn.Module,
         parts: dict[str, ModelMixin | LoraWeights],
+        learning_rates: Mapping[str, float | None] | None = None,
     ):
         self.accelerator, self.parts, self.full_model = accelerator, parts, model
         self.uses_fsdp = accelerator.distributed_type == DistributedType.FSDP
@@ -66,6 +71,12 @@ class TrainingState:
         if args.gradient_checkpointing:
             for part in parts.values():
                 part.enable_gradient_checkpointing()
+        # factor on the learning rate -> first parts of names
+        self.own_rates: dict[float, tuple[str, ...]] = {}
+        for name, rate in (learning_rates or {}).items():
+            if rate is not None:
+                factor = rate / args.learning_rate
+                self.own_rates[factor] = (*self.own_rates.get(factor, ()), name)
         self.model, self.optimizer = self._prepare(args, copy.deepcopy(model) if self.uses_fsdp else model)
 
         self.full_parameters = [parameter for part in parts.values() for parameter in part.parameters()]
@@ -85,7 +96,7 @@ class TrainingState:
         sends_weights = self.uses_deepspeed or self.uses_fsdp
         layout = torch.contiguous_format if sends_weights else torch.channels_last
         model = model.to(device=self.accelerator.device, memory_format=layout).train()
-        optimizer = make_optimizer(args, [parameter for parameter in model.parameters() if parameter.requires_grad])
+        optimizer = make_optimizer(args, self._parameter_groups(model))
         if self.uses_deepspeed:
             # DeepSpeed clips in its own step and asks for the batch, since no loader is prepared with the model. Its
             # bf16 mode would keep no float32 weights to average, so torch's autocast is used instead.
@@ -100,14 +111,29 @@ class TrainingState:
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = block_class_names(model)
         return self.accelerator.prepare(model, optimizer)
 
+    def _parameter_groups(self, model: torch.nn.Module) -> list[list[torch.nn.Parameter]]:
+        """The trained parameters with the common learning rate, and those of each other rate; empty groups left out.
+
+        Sets `learning_rate_factors`, the factors of these groups.
+        """
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        groups, self.learning_rate_factors = [], []
+        for factor, names in self.own_rates.items():
+            own = [name for name in trained if name.startswith(names)]
+            if own:
+                groups.append([trained.pop(name) for name in own])
+                self.learning_rate_factors.append(factor)
+        return [list(trained.values()), *groups]
+
     @property
     def saves_from_all_processes(self) -> bool:
         """Whether all processes have to call `save` together: each holds a part of the state."""
         return self.uses_fsdp or self.uses_deepspeed
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        """Sets the common learning rate; other ones keep their ratio to it."""
+        for group, factor in zip(self.optimizer.param_groups, [1.0, *self.learning_rate_factors], strict=True):
+            group["lr"] = learning_rate * factor
 
     def update_average(self) -> None:
         """Updates the moving average after a step of the optimizer."""

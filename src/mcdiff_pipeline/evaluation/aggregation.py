@@ -3,14 +3,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .confidence import Estimate, difference_of_ratios, ratio_of_sums
 from .description import EvaluationDescription
-from .methods import Model, TrueVideo
+from .methods import Model, SplatTrueFlow, TrueVideo
 from .metrics.drift import DriftMeasurement
 from .metrics.frechet_distance import frechet_distance
 from .metrics.handle_search import scaled_to
@@ -30,7 +30,10 @@ from .summary import (
 )
 
 
-IMAGE_METRICS = ("psnr", "psnr_moving", "psnr_still", "psnr_background", "ssim", "st_lpips", "lpips")
+IMAGE_METRICS = (
+    *("psnr", "psnr_moving", "psnr_still", "psnr_background", "psnr_uncovered"),
+    *("ssim", "st_lpips", "lpips"),
+)
 # The frames over which image metrics are averaged.
 FRAMES = {"all": slice(None), "first": slice(1), "last": slice(-1, None)}
 
@@ -215,13 +218,20 @@ def flow_ratios(records: list[ClipRecord]) -> list[FlowRatio]:
 
 
 def summarize_next_frame(records: list[ClipRecord]) -> list[NextFrameSummary]:
-    """PSNR on the moving pixels of the first frame from the true flow. Records of earlier versions have none."""
+    """PSNR of the first frame from the true flow, on moving and on uncovered pixels, and the gain over filling these
+    from behind. Records of earlier versions have less, or none."""
     measured = [record.next_frame for record in records if record.next_frame]
+    places = {first.method: place for place, first in enumerate(measured[0] if measured else [])}
+    filled = [errors[places[SplatTrueFlow.name]] for errors in measured]
     summaries = []
-    for place, first in enumerate(measured[0] if measured else []):
-        error = ratio_of_sums(*_arrays([(errors[place].squared_error, errors[place].values) for errors in measured]))
-        psnr = None if error is None else Estimate(_db(error.value), _db(error.high), _db(error.low), error.clips)
-        summaries.append(NextFrameSummary(first.method, psnr))
+    for method, place in places.items():
+        errors = [of_clip[place] for of_clip in measured]
+        moving = ratio_of_sums(*_arrays([(error.squared_error, error.values) for error in errors]))
+        uncovered = ratio_of_sums(*_arrays([(error.uncovered_error, error.uncovered_values) for error in errors]))
+        # over the same pixels, so the ratio of the sums is the ratio of the means
+        ratio = ratio_of_sums(*_arrays([(a.uncovered_error, b.uncovered_error) for a, b in zip(errors, filled)]))
+        gain = None if ratio is None else _mapped(ratio, lambda value: -10 * math.log10(max(value, 1e-12)))
+        summaries.append(NextFrameSummary(method, _psnr(moving), _psnr(uncovered), gain))
     return summaries
 
 
@@ -291,7 +301,7 @@ def _mean(values: Iterable[list[float]]) -> Estimate | None:
     return ratio_of_sums(*_arrays([_total(of_clip) for of_clip in values]))
 
 
-def _arrays(pairs: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(pairs: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """The sums and the counts of all clips as arrays `[N]`."""
     sums, counts = np.array(pairs, dtype=float).reshape(-1, 2).T
     return sums, counts
@@ -310,6 +320,16 @@ def _joined(lists: list[list[float]]) -> list[float]:
 def _within(distance: float, threshold: float) -> float:
     """1 within the threshold, 0 beyond it, NaN where the distance is NaN."""
     return distance if math.isnan(distance) else float(distance <= threshold)
+
+
+def _psnr(error: Estimate | None) -> Estimate | None:
+    """PSNR in dB of a mean squared error."""
+    return None if error is None else _mapped(error, _db)
+
+
+def _mapped(estimate: Estimate, falling: Callable[[float], float]) -> Estimate:
+    """An estimate and its interval on another scale, by a function that falls."""
+    return Estimate(falling(estimate.value), falling(estimate.high), falling(estimate.low), estimate.clips)
 
 
 def _db(squared_error: float) -> float:

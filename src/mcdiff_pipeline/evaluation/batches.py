@@ -12,7 +12,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..baselines import INTERPOLATIONS, accumulate_steps, moving_pixels, splat_frame, splat_start_frame
+from ..baselines import (
+    INTERPOLATIONS,
+    accumulate_steps,
+    moving_pixels,
+    splat_frame,
+    splat_start_frame,
+    uncovered_pixels,
+)
 from ..dataset import Clip
 from ..flow import resize_flow, to_pixels
 from ..pipeline_mcdiff import MCDiffPipeline
@@ -81,6 +88,11 @@ class ClipBatch:
     def still(self) -> torch.Tensor:
         """bool `[B, N - 1, H, W]`: the pixels where nothing has moved up to each frame."""
         return ~(self.moving.cumsum(dim=1) > 0)
+
+    @cached_property
+    def uncovered(self) -> torch.Tensor:
+        """bool `[B, N - 1, H, W]`: the pixels of each frame that the first frame does not show."""
+        return uncovered_pixels(self.true_flow, torch.from_numpy(np.stack([clip.occlusion for clip in self.clips])))
 
     @cached_property
     def reconstruction(self) -> torch.Tensor:

@@ -71,6 +71,7 @@ class FrameMeasurements:
         self.true_activations = networks.st_lpips.activations(self.true_compared)
         self.still = clips.still.flatten(0, 1)
         self.moving = clips.moving.flatten(0, 1)
+        self.uncovered = clips.uncovered.flatten(0, 1)
         self.start = clips.reconstruction[:, :1].expand(-1, self.shape[1], -1, -1, -1).flatten(0, 1)
         # (clip, handle, step, position) of each handle in each frame after the first in which it is visible
         self.places = [
@@ -99,6 +100,7 @@ class FrameMeasurements:
             - `psnr_still`: pixels where nothing has moved.
             - `psnr_background`: the same pixels, compared with the start frame after the autoencoder instead of the
               true frame. This leaves out the error of the autoencoder.
+            - `psnr_uncovered`: pixels that the start frame does not show.
         """
         output = frames.flatten(0, 1)
         values = {
@@ -106,6 +108,7 @@ class FrameMeasurements:
             "psnr_moving": psnr(output, self.truth, self.moving),
             "psnr_still": psnr(output, self.truth, self.still),
             "psnr_background": psnr(output, self.start, self.still),
+            "psnr_uncovered": psnr(output, self.truth, self.uncovered),
         }
         return {name: self._by_clip(value) for name, value in values.items()}
 
@@ -192,18 +195,19 @@ class FrameMeasurements:
             for sample, clip in enumerate(self.clips.clips)
         ]
 
-    def next_frame_errors(self, image: torch.Tensor) -> list[tuple[float, int]]:
-        """The squared error of the first frame on its moving pixels.
+    def next_frame_errors(self, image: torch.Tensor) -> list[tuple[float, int, float, int]]:
+        """The squared error of the first frame on its moving pixels, and on those that are uncovered.
 
         Args:
             image (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], the frame after the given one.
 
         Returns:
-            `list[tuple[float, int]]`: for each clip the sum of squared errors and the number of color values.
+            `list[tuple[float, int, float, int]]`: for each clip the sum of squared errors and the number of color
+            values, on the moving pixels and on the uncovered ones.
         """
         squared = (image - self.clips.true_frames[:, 1]).square().sum(dim=1)  # [B, H, W]
-        moving = self.clips.moving[:, 0]
-        return [
-            (float(squared[sample][moving[sample]].sum()), 3 * int(moving[sample].sum()))
-            for sample in range(len(image))
-        ]
+        errors = []
+        for one, moving, uncovered in zip(squared, self.clips.moving[:, 0], self.clips.uncovered[:, 0], strict=True):
+            on_moving = float(one[moving].sum()), 3 * int(moving.sum())
+            errors.append((*on_moving, float(one[uncovered].sum()), 3 * int(uncovered.sum())))
+        return errors

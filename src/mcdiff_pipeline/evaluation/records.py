@@ -90,24 +90,29 @@ class FlowErrors:
 
 @dataclass(frozen=True)
 class NextFrameError:
-    """The error of one method in the first generated frame, on moving pixels, where it is given the true flow.
+    """The error of one method in the first generated frame, where it is given the true flow.
 
     Args:
         method (`str`): name of the method.
-        squared_error (`float`): sum of the squared errors of all color values in [0, 1].
+        squared_error (`float`): sum of the squared errors of all color values in [0, 1], on moving pixels.
         values (`int`): number of these color values.
+        uncovered_error, uncovered_values (`float`, `int`): the same on the pixels that the given image does not show;
+            0 in records of earlier versions.
     """
 
     method: str
     squared_error: float
     values: int
+    uncovered_error: float = 0.0
+    uncovered_values: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"row": self.method, "squared_error": self.squared_error, "values": self.values}
+        content = dataclasses.asdict(self)
+        return {"row": content.pop("method"), **content}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        return cls(content["row"], content["squared_error"], content["values"])
+        return cls(**{"method" if name == "row" else name: value for name, value in content.items()})
 
 
 @dataclass

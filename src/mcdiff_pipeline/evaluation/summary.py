@@ -130,10 +130,14 @@ class NextFrameSummary:
     Args:
         method (`str`): name of the method.
         psnr_moving (`Estimate`, *optional*): PSNR in dB of the moving pixels of all clips together.
+        psnr_uncovered (`Estimate`, *optional*): the same for the pixels that the given image does not show.
+        uncovered_gain (`Estimate`, *optional*): by how many dB that is more than filling these pixels from behind.
     """
 
     method: str
     psnr_moving: Estimate | None
+    psnr_uncovered: Estimate | None = None
+    uncovered_gain: Estimate | None = None
 
 
 @dataclass(frozen=True)

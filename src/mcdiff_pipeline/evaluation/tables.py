@@ -12,6 +12,7 @@ IMAGE_TITLES = {
     "psnr_moving": "PSNR, moving ↑ (dB)",
     "psnr_still": "PSNR, still ↑ (dB)",
     "psnr_background": "PSNR, still, to start ↑ (dB)",
+    "psnr_uncovered": "PSNR, uncovered ↑ (dB)",
     "ssim": "SSIM, first and last frame ↑",
     "st_lpips": "ST-LPIPS, first and last frame ↓",
     "lpips": "LPIPS, first and last frame ↓",
@@ -41,7 +42,8 @@ KEYPOINT_NOTE = (
 FLOW_RATIO_NOTE = "The error of F on the body, divided by the error of each other flow:"
 NEXT_FRAME_NOTE = (
     "The model and the baselines are given the true flow of the first step. PSNR is measured on the moving pixels of "
-    "all clips together."
+    "all clips together, and on those that the given image does not show. The splat along the true flow fills these "
+    "from behind; the last column is the difference from it, over the same clips."
 )
 DRIFT_NOTE = (
     "Each stroke follows its handle and then holds its position. All frames are compared with the start frame after "
@@ -143,8 +145,12 @@ def flow_ratio_table(summary: EvaluationSummary) -> list[str]:
 
 def next_frame_table(summary: EvaluationSummary) -> list[str]:
     """The first frame from the true flow."""
-    lines = [[entry.method, cell(entry.psnr_moving)] for entry in summary.next_frame]
-    return table(["", IMAGE_TITLES["psnr_moving"]], lines)
+    titles = (IMAGE_TITLES["psnr_moving"], IMAGE_TITLES["psnr_uncovered"], "uncovered, minus filled from behind (dB)")
+    lines = [
+        [entry.method, cell(entry.psnr_moving), cell(entry.psnr_uncovered), cell(entry.uncovered_gain)]
+        for entry in summary.next_frame
+    ]
+    return table(["", *titles], lines)
 
 
 def drift_table(summary: EvaluationSummary) -> list[str]:

@@ -99,7 +99,7 @@ class AskedMotion:
     @cached_property
     def start_points(self) -> np.ndarray:
         """`[N, 2]`: (x, y) in pixels of the photograph where the strokes inside the thing start."""
-        return _spread_points(self.mask, self.setup.strokes, INSETS)
+        return spread_points(self.mask, self.setup.strokes, INSETS)
 
     @cached_property
     def strokes(self) -> list[Stroke]:
@@ -110,7 +110,7 @@ class AskedMotion:
             still = math.dist(track[0], track[-1]) == 0  # the center of a rotation
             strokes.append(Stroke(track[:1], kind="hold") if still else Stroke(track, frames=list(range(STEPS + 1))))
         if self.setup.holds:
-            strokes += [Stroke([tuple(point)], kind="hold") for point in _spread_points(~self.mask, 2, OUTSETS)]
+            strokes += [Stroke([tuple(point)], kind="hold") for point in spread_points(~self.mask, 2, OUTSETS)]
         return strokes
 
     def flow(self, size: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
@@ -130,7 +130,7 @@ class AskedMotion:
         return torch.from_numpy(displacements.astype(np.float32)).movedim(-1, 0)
 
 
-def _spread_points(mask: np.ndarray, number: int, margins: tuple[int, ...]) -> np.ndarray:
+def spread_points(mask: np.ndarray, number: int, margins: tuple[int, ...]) -> np.ndarray:
     """Points of a mask that are far from its outline and from each other.
 
     The first is the one closest to the center of the mask. Each next one is farthest from those before it (Gonzalez

@@ -94,6 +94,7 @@ def export_model(
             pipe = MCDiffPipeline.from_pretrained(unfinished, dtype=VARIANTS[variant])
             pipe.save_pretrained(unfinished, variant=variant, max_shard_size=max_shard_size)
         remove_local_paths(unfinished)
+        load_in_float32(unfinished)
         for path in unfinished.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         check_export(unfinished)
@@ -140,6 +141,18 @@ def remove_local_paths(folder: str | os.PathLike) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_in_float32(folder: str | os.PathLike) -> None:
+    """Lets transformers load its components in float32 unless a call names another dtype, as diffusers loads its own.
+
+    Their configuration names a dtype, of a variant if one was saved last.
+    """
+    for path in Path(folder).glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if "dtype" in config:
+            config["dtype"] = "float32"
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_new_folder(folder: Path) -> None:

@@ -11,7 +11,9 @@ from diffusers import AutoencoderDC
 
 from loop import latent_cache
 from loop.autoencoder import load_vae
+from loop.feature_cache import load_image_encoder
 from mcdiff_pipeline.flow import accumulate_flow, splat_image
+from mcdiff_pipeline.semantic_features import encode_features
 from support.tiny_models import make_pipeline, make_vae
 from support.training_runs import sliding_square
 
@@ -119,3 +121,38 @@ def test_steps_never_cross_from_one_clip_into_the_next(data):
     assert clips.with_steps(1).tolist() == list(range(10))
     assert clips.with_steps(2).tolist() == [0, 2, 3, 5, 7, 8]
     assert clips.with_steps(3).tolist() == [2, 7]
+
+
+def test_features_are_encoded_once_per_encoder_and_leave_latents_alone(data, image_encoder, tmp_path, capsys):
+    command_line = ["--train_data_dir", data / "clips", "--pretrained_vae", data / "vae", "--cache_dir", tmp_path]
+    command_line = [str(argument) for argument in command_line]
+    assert cache_latents.main(command_line) == 0
+    latents = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("latents.npy")}
+    for _ in range(2):
+        assert cache_latents.main([*command_line, "--image_encoder", str(image_encoder)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("latents.npy")} == latents
+    assert len(list(tmp_path.glob("features-*"))) == 1 and len(list(tmp_path.rglob("features.npy"))) == 3
+
+    encoder = load_image_encoder(str(image_encoder), "cpu")
+    with torch.no_grad():
+        encoder.layernorm.bias.add_(1)
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+    latent_cache.open_latent_clips([data / "clips"], "train", vae, tmp_path, image_encoder=encoder)
+    assert len(list(tmp_path.glob("features-*"))) == 2
+
+
+def test_cached_features_are_those_of_the_first_frame_of_each_pair(data, image_encoder):
+    vae, encoder = AutoencoderDC.from_pretrained(data / "vae"), load_image_encoder(str(image_encoder), "cpu")
+    clips = latent_cache.open_latent_clips([data / "clips"], "train", vae, data / "cache", image_encoder=encoder)
+    for index in (0, 1, 4, 9):
+        image = torch.from_numpy(clips.frames(index)[:1]).permute(0, 3, 1, 2) / 255
+        expected = encode_features(encoder, image)[0].numpy()
+        found = clips[index]["features"]
+        assert found.dtype == np.float32 and found.shape == expected.shape
+        assert np.abs(found - expected).mean() < 0.02 * np.abs(expected).mean()
+    assert "features" not in latent_cache.open_latent_clips([data / "clips"], "train", vae, data / "cache")[0]
+
+
+def test_folder_without_an_image_encoder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} has no config.json, so it is no image encoder"):
+        load_image_encoder(str(tmp_path), "cpu")

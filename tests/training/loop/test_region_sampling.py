@@ -1,4 +1,4 @@
-"""Regions and strokes on things, drawn from label maps."""
+"""Regions, drawn from label maps."""
 
 import argparse
 
@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from loop.region_sampling import (
-    NUM_REGIONS,
-    draw_regions,
-    draw_strokes_on_things,
-    rasterize_regions,
-    spoil,
-    true_regions,
-)
+from loop.region_sampling import NUM_REGIONS, draw_regions, rasterize_regions, spoil, true_regions
+from loop.stroke_sampling import draw_strokes_on_things
 
 
 SIZE, CELL = 32, 4
@@ -32,7 +26,10 @@ def make_pair():
 
 
 def make_args(**changes) -> argparse.Namespace:
-    return argparse.Namespace(**{"no_keypoints": False, "sampling": "magnitude", "region_probability": 1.0} | changes)
+    return argparse.Namespace(
+        **{"no_keypoints": False, "sampling": "magnitude", "region_probability": 1.0, "strokes_on_things": 0.5}
+        | changes
+    )
 
 
 def draw_many(args, number=200):
@@ -41,37 +38,6 @@ def draw_many(args, number=200):
         rng = np.random.default_rng(seed)
         points, displacements = draw_strokes_on_things(make_pair(), args, rng)
         yield points, displacements, draw_regions(make_pair(), points, displacements, args, rng)
-
-
-def labels_at(points):
-    columns, rows = points.astype(int).T
-    return make_pair()["mask"][rows, columns]
-
-
-def test_strokes_carry_the_flow_at_their_points_and_holds_are_still():
-    for points, displacements, _ in draw_many(make_args()):
-        columns, rows = points.astype(int).T
-        assert points.dtype == displacements.dtype == np.float32
-        assert np.array_equal(displacements, make_pair()["flow"][:, rows, columns].T)
-
-
-def test_all_moves_of_about_half_of_the_samples_are_on_one_large_thing():
-    moves = [labels_at(points[displacements.any(axis=1)]) for points, displacements, _ in draw_many(make_args())]
-    together = [labels for labels in moves if len(labels) > 1 and len(set(labels)) == 1]
-    assert len(together) > 20
-    assert sum(len(labels) == 1 for labels in moves) > 40
-    assert {label for labels in together for label in labels} == {1, 2}  # the third is too small
-
-
-def test_strokes_are_at_keypoints_unless_switched_off():
-    keypoints = {(4.5, 4.5), (10.5, 20.5)}
-
-    def share(**changes):
-        points = [tuple(point) for points, _, _ in draw_many(make_args(**changes)) for point in points.tolist()]
-        return np.mean([point in keypoints for point in points])
-
-    assert share() > 0.2
-    assert share(no_keypoints=True) < 0.05
 
 
 def test_probability_says_in_how_many_samples_regions_are_given():

@@ -6,7 +6,7 @@ import train_end_to_end
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from support.text_models import write_stable_diffusion
-from support.tiny_models import make_flow_completion
+from support.tiny_models import FULL_CONDITIONING, make_flow_completion, make_pipeline
 from support.training_runs import SIZE, arguments
 from tools import widen_unet
 
@@ -57,6 +57,26 @@ def test_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
     assert trained.tokenizer is not None
     before, after = pipe.unet.conv_in.weight, trained.unet.conv_in.weight
     assert (before[:, 9:] == 0).all() and (after[:, 9:] != 0).any()
+
+
+def test_conditions_that_are_kept_keep_their_weights(tmp_path):
+    pipe = make_pipeline()
+    pipe.save_pretrained(tmp_path / "old")
+    names = ("start_coverage", *FULL_CONDITIONING[:2], *FULL_CONDITIONING[3:])  # without the splatted frame
+    command_line = ["--pretrained_model_name_or_path", str(tmp_path / "old"), "--output_dir", str(tmp_path / "new")]
+    assert widen_unet.main([*command_line, "--conditioning", *names]) == 0
+    found = MCDiffPipeline.from_pretrained(tmp_path / "new")
+    assert found.conditioning == names
+    old, new = pipe.unet.conv_in.weight, found.unet.conv_in.weight
+    assert new.shape[1] == found.unet.config.in_channels == found.conditioner.in_channels
+    assert torch.equal(new[:, :4], old[:, :4]) and not new[:, 4].any()
+    assert torch.equal(new[:, 5:], torch.cat([old[:, 4:10], old[:, 14:]], dim=1))
+
+
+def test_model_of_mcdiff_needs_new_conditions(tmp_path):
+    make_pipeline().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a model of MCDiff: give --conditioning"):
+        widen(tmp_path)
 
 
 def test_unet_with_other_inputs_is_refused(tmp_path):

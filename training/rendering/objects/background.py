@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rendering.occlusion import pixel_centers
+
 
 # How the camera moves, and how often. Speeds are in parts of the frame's short side per frame.
 CAMERAS = {"static": 0.6, "pan": 0.2, "zoom": 0.1, "handheld": 0.1}
@@ -121,9 +123,3 @@ def smooth_noise(rng: np.random.Generator, num_frames: int, channels: int) -> np
     for t in range(1, num_frames):
         noise[t] = 0.7 * noise[t - 1] + 0.7 * rng.normal(size=channels)
     return noise
-
-
-def pixel_centers(size: tuple[int, int]) -> np.ndarray:
-    """Points (x, y) of the pixel centers, float64 `[H, W, 2]`."""
-    height, width = size
-    return np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)

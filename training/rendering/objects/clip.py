@@ -9,9 +9,9 @@ from mcdiff_pipeline.dataset import Clip
 from rendering.clip_shape import FRAME_GAP, frame_size, motion_factor
 from rendering.objects.assets import Assets
 from rendering.objects.background import Background
-from rendering.objects.occlusion import occlusion_from_layers
 from rendering.objects.pieces import random_object
 from rendering.objects.scene import Scene
+from rendering.occlusion import occlusion_from_layers
 from rendering.photographs import SPLITS
 
 

@@ -114,7 +114,8 @@ def _joined(weight: torch.Tensor, filt: torch.Tensor) -> torch.Tensor:
 
 
 class STLPIPS:
-    """ST-LPIPS and its features, with the shift-tolerant AlexNet. Deterministic; never computes gradients.
+    """ST-LPIPS and its features, with the shift-tolerant AlexNet. Deterministic; only `differentiable` computes
+    gradients.
 
     Args:
         device (`torch.device` or `str`, defaults to "cpu"): where the network runs. Images are moved there.
@@ -150,7 +151,7 @@ class STLPIPS:
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(),
         ).to(memory_format=torch.channels_last)
-        self.layers.to(device)
+        self.layers.to(device).requires_grad_(False)
         self.layers.load_state_dict(
             {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith("net.")}
         )
@@ -176,6 +177,9 @@ class STLPIPS:
             ValueError: if shape, dtype or range is not as above.
         """
         check_images(images, images, SMALLEST)
+        return self._activations(images)
+
+    def _activations(self, images: torch.Tensor) -> list[torch.Tensor]:
         hidden = (2 * images.to(self.shift) - 1 - self.shift) / self.scale
         # This memory format saves a third of the time on a CPU.
         hidden = hidden.contiguous(memory_format=torch.channels_last)
@@ -214,18 +218,38 @@ class STLPIPS:
             where = where[:, None].to(self.shift)
         return self.distance(self.activations(output), self.activations(target), where)
 
+    def differentiable(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The perceptual distance of each pair, with gradients for `output`.
+
+        Args:
+            output, target (`torch.Tensor`): `[B, 3, H, W]` in [0, 1], at least 64 x 64 pixels.
+
+        Returns:
+            `torch.Tensor`: float32 `[B]`.
+
+        Raises:
+            ValueError: if shapes, dtypes or ranges are not as above.
+        """
+        check_images(output, target, SMALLEST)
+        return self._distance(self._activations(output), self.activations(target), None)
+
     @torch.no_grad()
     def distance(
         self, output: list[torch.Tensor], target: list[torch.Tensor], where: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The same from the `activations` of both images; `where` is float `[B, 1, H, W]`, 1 in the region."""
+        return self._distance(output, target, where)
+
+    def _distance(
+        self, output: list[torch.Tensor], target: list[torch.Tensor], where: torch.Tensor | None
+    ) -> torch.Tensor:
         distance = torch.zeros(len(output[0]), device=self.shift.device)
         for first, second, weights in zip(output, target, self.channel_weights, strict=True):
             # Features of unit length at each position. The constant is from the authors' code.
             first, second = (hidden / (hidden.norm(dim=1, keepdim=True) + 1e-10) for hidden in (first, second))
             differences = ((first - second).square() * weights).sum(dim=1)  # [B, h, w]
             if where is None:
-                distance += differences.mean(dim=(1, 2))
+                distance = distance + differences.mean(dim=(1, 2))
             else:
                 share = F.adaptive_avg_pool2d(where, differences.shape[1:])[:, 0]
                 distance += (differences * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2))

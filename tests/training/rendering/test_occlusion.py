@@ -1,6 +1,6 @@
 import numpy as np
 
-from rendering.objects.occlusion import occlusion_from_layers
+from rendering.occlusion import occlusion_from_layers
 
 
 def test_pixel_is_occluded_if_it_leaves_the_frame_or_another_layer_covers_it():

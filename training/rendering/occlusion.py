@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from rendering.objects.background import pixel_centers
-
 
 def occlusion_from_layers(flow: np.ndarray, layers: np.ndarray, next_layers: np.ndarray) -> np.ndarray:
     """Which pixels are not visible in the next frame: they leave the frame, or another layer covers them.
@@ -28,3 +26,9 @@ def occlusion_from_layers(flow: np.ndarray, layers: np.ndarray, next_layers: np.
             same = next_layers[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] == layers
             seen |= same & (vertical * horizontal >= 0.15)
     return outside | ~seen
+
+
+def pixel_centers(size: tuple[int, int]) -> np.ndarray:
+    """Points (x, y) of the pixel centers, float64 `[H, W, 2]`."""
+    height, width = size
+    return np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)

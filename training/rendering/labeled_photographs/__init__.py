@@ -1,0 +1,1 @@
+"""The renderer of things that move in photographs."""
