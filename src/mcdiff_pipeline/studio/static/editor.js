@@ -12,7 +12,7 @@
  * @typedef {{
  *   name: string, connection: Connection, connectionWhy: string, model: any, limits: any, saved: "saved" | "saving" | "unsaved" | "disk",
  *   nodes: Map<string, Node>, node: string | null, frame: number, follow: boolean, playing: boolean,
- *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number, full: boolean} | null,
+ *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number} | null,
  *   flow: ShownFlow | null, flowRev: number, flowStale: boolean, showFlow: boolean, refusal: {id: string | null, why: string} | null,
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
@@ -312,6 +312,7 @@ export class Editor {
     const strokes = node.strokes.filter((stroke) => !(stroke.kind === "hold" && stillIds.has(stroke.region))).map((stroke) => fromSheet(stroke, node.num_frames));
     this.edit({ ...this.document, strokes, regions, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
     this.store.set({ node: id, frame: 0, follow: false });
+    this.live.documentChanged();
     this.live.requestFlow();
   }
 
@@ -334,8 +335,11 @@ export class Editor {
     }
     const { render: job } = this.state;
     const rendered = job !== null && job.node === node && !job.enlarging;
-    if (rendered && this.state.follow) this.store.set({ node, frame: index });
-    else this.store.schedule();
+    if (rendered && this.state.follow) {
+      const other = this.state.node !== node;
+      this.store.set({ node, frame: index });
+      if (other) this.live.documentChanged(); // a reload shows this version
+    } else this.store.schedule();
   }
 
   /** @param {any} header @param {import("./live.js").Render | null} was */
@@ -352,7 +356,8 @@ export class Editor {
       if (header.why === "canceled") this.say(`Stopped. ${header.frames === 1 ? "The frame that is there is" : `${header.frames} frames are`} kept.`);
       return;
     }
-    this.store.set({ finished: { node: header.node, frames: header.frames, seconds: header.seconds, full: this.document.settings.size === "picture" } });
+    const seconds = was ? (performance.now() - was.begun) / 1000 : 0;
+    this.store.set({ finished: { node: header.node, frames: was ? was.total - was.first + 1 : header.frames, seconds } });
     if (!follow || this.state.node !== header.node) return;
     this.store.set({ frame: was ? Math.max(0, was.first - 1) : 0 });
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.playback.play();

@@ -7,7 +7,7 @@
  *     settings: any, state: "queued" | "rendering" | "done" | "stopped" | "failed", frames: number, size: "working" | "output",
  *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean}} Node
  * @typedef {{node: string, first: number, total: number, index: number, step: number, steps: number, ahead: number, seconds: number[],
- *     frameStarted: number, stopping: boolean, enlarging: boolean, rev: number}} Render
+ *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, rev: number}} Render
  *     `index` is the frame being made, of `first` to `total`
  * @typedef {{kind: "new" | "branch" | "continue" | "none", at: number, parent: string | null, why: string}} Plan
  */
@@ -293,7 +293,7 @@ export class Live {
       refusal: null,
       render: {
         node, rev, first: index, total: (known?.num_frames ?? settings.num_frames) - 1, index, step: 0, steps: 0, ahead: 0, seconds: [],
-        frameStarted: performance.now(), stopping: false, enlarging: false,
+        begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false,
       },
       follow: true,
     }); // prettier-ignore

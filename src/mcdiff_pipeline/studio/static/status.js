@@ -78,7 +78,7 @@ function renderStatus(editor) {
   const node = finished && editor.state.nodes.get(finished.node);
   if (finished && node) {
     const full = node.size === "working" ? [{ label: "Make full size", run: () => editor.live.enlarge() }] : [];
-    return status("good", `${finished.frames} frames in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Draw to change the motion; it begins again from the frame you are at.`, full);
+    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes and render again, or pick a frame and go on from there.`, full);
   }
   return null;
 }
@@ -114,5 +114,6 @@ function quietStatus(editor) {
   if (model?.state === "ready" && !model.has_flow) return status("quiet", "This model has no flow completion, so the motion is not shown before it is rendered.");
   if (strokes.length > 40) return status("warn", `${strokes.length} strokes: with more than 40 the flow gets worse. Fewer, longer ones work better.`);
   if (frame > 0) return status("quiet", `New strokes begin at this frame, ${frame}. Render goes on from here as a new version.`);
-  return status("quiet", editor.tool.hint);
+  if (strokes.length && editor.live.plan().kind === "new") return status("quiet", `${strokes.length === 1 ? "One stroke" : `${strokes.length} strokes`}. Enter renders ${editor.document.settings.num_frames - 1} frames.`);
+  return status("quiet", strokes.length ? "Pick a frame to go on from there, or change the strokes." : editor.tool.hint);
 }

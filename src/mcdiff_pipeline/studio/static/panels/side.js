@@ -3,7 +3,7 @@ import { NumberField } from "./top_bar.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
-import { html } from "../vendor/preact-htm.js";
+import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @typedef {import("../editor.js").Editor} Editor */
 
@@ -35,8 +35,10 @@ function StrokeItem({ editor, stroke, index }) {
   const open = selected === stroke.id;
   const [start, end] = span(stroke, editor.document.settings.num_frames);
   const refused = refusal?.id === stroke.id;
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => void (open && element.current?.scrollIntoView({ block: "nearest" })), [open]);
   return html`
-    <li class=${`${open ? "open" : ""}${refused ? " refused" : ""}`}>
+    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}`}>
       <div class="row">
         <button class="row-main" aria-expanded=${open} onClick=${() => editor.select(open ? null : stroke.id)}>
           <span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>
@@ -212,7 +214,7 @@ function Version({ editor, node, number, list }) {
   const rendering = state.render?.node === node.id;
   const last = node.at + node.frames;
   const detail = [
-    parent ? `from frame ${node.at} of ${parent}` : "",
+    parent ? `from frame ${node.at} of version ${parent}` : "",
     rendering ? "rendering" : last < node.num_frames - 1 ? `${last} of ${node.num_frames - 1} frames` : `${last} frames`,
     node.state === "failed" ? "failed" : "",
   ];
@@ -220,7 +222,7 @@ function Version({ editor, node, number, list }) {
     <li class=${shown ? "open" : ""}>
       <div class="row">
         <button class="row-main" aria-pressed=${shown} onClick=${() => editor.showNode(node.id)}>
-          <span class="what">${title}</span><span class="when">${detail.filter(Boolean).join(", ")}</span>
+          <span class="two-lines"><span class="what">${title}</span><small>${detail.filter(Boolean).join(", ")}</small></span>
         </button>
         <button class=${`icon-button quiet${node.star ? " starred" : ""}`} aria-pressed=${node.star} aria-label=${`Star ${title}`} title="Star" onClick=${() => changeNode(editor, node.id, { star: !node.star })}><${Icon} name="star" /></button>
         <button class="icon-button quiet" aria-label=${`Remove ${title}`} title="Remove this version and those made from it" onClick=${() => editor.store.set({ dialog: `remove ${node.id}` })}><${Icon} name="bin" /></button>

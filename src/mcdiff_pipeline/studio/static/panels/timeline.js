@@ -156,8 +156,10 @@ function Bar({ editor, stroke, index, cell }) {
   };
   const name = `${stroke.kind === "hold" ? "Hold" : "Move"} ${index + 1}`;
   const grab = (/** @type {string} */ part) => ({ onPointerDown: (/** @type {any} */ event) => down(event, part), onPointerMove: move, onPointerUp: up, onPointerCancel: up });
+  const row = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => void (selected && row.current?.scrollIntoView({ block: "nearest" })), [selected]);
   return html`
-    <div class=${`bar-row${selected ? " selected" : ""}`}>
+    <div ref=${row} class=${`bar-row${selected ? " selected" : ""}`}>
       <button class="track-name" tabindex="-1" onClick=${() => editor.select(stroke.id)}>
         <span class="swatch" ref=${(/** @type {HTMLElement | null} */ element) => element?.style.setProperty("background", strokeColor(index))}>${index + 1}</span>${stroke.kind === "hold" ? "Hold" : "Move"}</button>
       <div class="track">
