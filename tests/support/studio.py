@@ -1,6 +1,7 @@
 """A Studio in this process, and a page that talks to it."""
 
 import contextlib
+import functools
 import io
 import json
 import secrets
@@ -106,6 +107,12 @@ class Server:
         return f"/api/sessions/{session}/nodes/{node}/{name}"
 
 
+@functools.cache
+def tiny_pipeline() -> Any:
+    """The model of all servers that are given no other."""
+    return make_pipeline()
+
+
 @contextlib.contextmanager
 def serving(
     folder: Path,
@@ -131,7 +138,7 @@ def serving(
     def load_tiny() -> Engine:
         if before is not None:
             before()
-        return Engine(pipe or make_pipeline(), "tiny", settings) if load is None else load()
+        return Engine(pipe or tiny_pipeline(), "tiny", settings) if load is None else load()
 
     app = create_app(settings, load_tiny)
     headers = {"origin": ORIGIN} | ({"x-mcdiff-token": settings.token} if settings.token else {})
