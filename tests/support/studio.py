@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -152,3 +155,12 @@ def serving(
 
 def pixels(webp: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(webp)).convert("RGB"))
+
+
+def run_server(folder: Path, port: int, listener: socket.socket) -> None:
+    """Serves at a socket until the process is killed."""
+    torch.set_num_threads(1)
+    settings = StudioSettings(folder=folder, port=port, token=TOKEN)
+    app = create_app(settings, lambda: Engine(tiny_pipeline(), "tiny", settings))
+    app.state.studio.may_load.set()
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="websockets-sansio")).run(sockets=[listener])

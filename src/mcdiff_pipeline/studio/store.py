@@ -139,7 +139,7 @@ class SessionFiles:
         except FileNotFoundError:
             raise Refused("This picture is no longer there: open it again.", code="session", status=404) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=404) from None
+            raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=409) from None
         if version > VERSION:
             raise Refused(
                 f"The session was written by a newer program (version {version}); this one reads up to {VERSION}: "
