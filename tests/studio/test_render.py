@@ -157,9 +157,11 @@ def test_steering_goes_on_as_a_child_from_the_next_frame(server, session):
         rev = page.send("steer", node=node, strokes=[HIGHER, HOLD])
         header, _ = page.until("steered", "refused")
         assert (header["type"], header["rev"], header["node"]) == ("steered", rev, node)
-        done, _ = page.until("done")
+        frame, _ = page.until("frame")
+        page.send("cancel")
+        page.until("stopped", "done")
     nodes = {one["id"]: one for one in server.client.get(f"/api/sessions/{session}").json()["nodes"]}
-    assert done["node"] == header["child"] and nodes[header["child"]]["parent"] == node
+    assert frame["node"] == header["child"] and nodes[header["child"]]["parent"] == node
     assert nodes[header["child"]]["at"] == header["frame"] == nodes[node]["frames"]
     assert nodes[node]["state"] == "stopped"
 

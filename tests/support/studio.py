@@ -1,9 +1,11 @@
 """A Studio in this process, and a page that talks to it."""
 
 import contextlib
+import functools
 import io
 import json
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -106,6 +110,12 @@ class Server:
         return f"/api/sessions/{session}/nodes/{node}/{name}"
 
 
+@functools.cache
+def tiny_pipeline() -> Any:
+    """The model of all servers that are given no other."""
+    return make_pipeline()
+
+
 @contextlib.contextmanager
 def serving(
     folder: Path,
@@ -131,7 +141,7 @@ def serving(
     def load_tiny() -> Engine:
         if before is not None:
             before()
-        return Engine(pipe or make_pipeline(), "tiny", settings) if load is None else load()
+        return Engine(pipe or tiny_pipeline(), "tiny", settings) if load is None else load()
 
     app = create_app(settings, load_tiny)
     headers = {"origin": ORIGIN} | ({"x-mcdiff-token": settings.token} if settings.token else {})
@@ -145,3 +155,12 @@ def serving(
 
 def pixels(webp: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(webp)).convert("RGB"))
+
+
+def run_server(folder: Path, port: int, listener: socket.socket) -> None:
+    """Serves at a socket until the process is killed."""
+    torch.set_num_threads(1)
+    settings = StudioSettings(folder=folder, port=port, token=TOKEN)
+    app = create_app(settings, lambda: Engine(tiny_pipeline(), "tiny", settings))
+    app.state.studio.may_load.set()
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="websockets-sansio")).run(sockets=[listener])

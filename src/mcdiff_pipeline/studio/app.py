@@ -17,6 +17,7 @@ from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -38,9 +39,9 @@ from .protocol import (
     read_body,
 )
 from .refusals import Refused
-from .security import Guard
+from .security import SAFE_METHODS, Guard
 from .server import Studio
-from .sessions import Session
+from .sessions import Session, plain_name
 from .settings import CLIP_BYTES, DOCUMENT_BYTES, NAME_LENGTH, PICTURE_BYTES, StudioSettings
 from .tasks import stored_frame
 from .tree import find_node
@@ -55,6 +56,8 @@ STATIC = Path(__file__).parent / "static"
 
 # Seconds that a body may take to arrive.
 BODY_SECONDS = 120
+# Bytes of a body that holds a few words.
+SMALL_BYTES = 10_000
 
 _PLACEHOLDER = """<!doctype html><meta charset="utf-8"><title>Studio</title>
 <p>The page of Studio is not in this installation.</p>
@@ -109,7 +112,7 @@ class _Static(StaticFiles):
         self.studio = studio
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if path in (".", "index.html"):
+        if path in (".", "index.html") and scope["method"] in SAFE_METHODS:
             task = BackgroundTask(self.studio.page_was_served)
             if not (STATIC / "index.html").is_file():
                 return Response(_PLACEHOLDER, media_type="text/html", background=task)
@@ -171,7 +174,7 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
     @app.post("/api/sessions", status_code=201, openapi_extra=_BODY)
     async def open_session(request: Request, name: str = Query("picture", max_length=NAME_LENGTH)) -> dict[str, Any]:
         limit = max(PICTURE_BYTES, CLIP_BYTES, settings.bounds.zip_bytes)
-        async with _body_file(request, limit, settings.folder) as (path, beginning, size):
+        async with _body_file(request, limit, studio) as (path, beginning, size):
             kind = archive.kind_of(beginning)
             if kind == "picture":
                 _check_length(size, PICTURE_BYTES, "The picture")
@@ -180,7 +183,7 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
                 _check_length(size, settings.bounds.zip_bytes, "The archive")
                 session = await studio.open_archive(path)
             elif kind == "json":
-                _check_length(size, 10_000, "The request")
+                _check_length(size, SMALL_BYTES, "The request")
                 session = await _open_example(studio, read_body(ExampleBody, path.read_bytes()).example)
             elif kind in archive.CLIP_SUFFIXES:
                 _check_length(size, CLIP_BYTES, "The clip")
@@ -202,10 +205,10 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
     async def read_session(session_id: str = SessionId) -> dict[str, Any]:
         return (await get(session_id)).shown(studio.tasks.fingerprint)
 
-    @app.patch("/api/sessions/{session_id}")
-    async def rename_session(body: NameBody, session_id: str = SessionId) -> dict[str, Any]:
+    @app.patch("/api/sessions/{session_id}", openapi_extra=_json_body(NameBody))
+    async def rename_session(request: Request, session_id: str = SessionId) -> dict[str, Any]:
         session = await get(session_id)
-        session.name = body.name
+        session.name = plain_name(read_body(NameBody, await _body(request, SMALL_BYTES)).name)
         await asyncio.to_thread(session.save)
         return session.shown(studio.tasks.fingerprint)
 
@@ -228,7 +231,7 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
             raise Refused("There is no such file.", status=404)
         return FileResponse(session.files.folder / name, headers={"cache-control": "private, max-age=86400"})
 
-    @app.put("/api/sessions/{session_id}/document", openapi_extra=_BODY)
+    @app.put("/api/sessions/{session_id}/document", openapi_extra=_json_body(DocumentBody))
     async def put_document(request: Request, session_id: str = SessionId) -> dict[str, int]:
         session = await get(session_id)
         body = read_body(DocumentBody, await _body(request, DOCUMENT_BYTES))
@@ -237,16 +240,16 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
         await asyncio.to_thread(session.save)
         return {"rev": body.rev}
 
-    @app.put("/api/sessions/{session_id}/regions", openapi_extra=_BODY)
+    @app.put("/api/sessions/{session_id}/regions", openapi_extra=_json_body(RegionsBody))
     async def put_regions(request: Request, session_id: str = SessionId) -> dict[str, str | None]:
         session = await get(session_id)
         regions = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES)).regions
-        return {"regions": await asyncio.to_thread(session.files.write_regions, regions) if regions else None}
+        return {"regions": await asyncio.to_thread(session.keep_regions, regions) if regions else None}
 
     @app.post("/api/sessions/{session_id}/import", openapi_extra=_BODY)
     async def import_sheet(request: Request, session_id: str = SessionId) -> dict[str, Any]:
         session = await get(session_id)
-        async with _body_file(request, CLIP_BYTES, settings.folder) as (path, beginning, size):
+        async with _body_file(request, CLIP_BYTES, studio) as (path, beginning, size):
             kind = archive.kind_of(beginning)
             if kind == "json":
                 _check_length(size, 4 * DOCUMENT_BYTES, "The stroke sheet")
@@ -272,17 +275,18 @@ def _add_node_routes(app: FastAPI, studio: Studio) -> None:
 
     node_path = "/api/sessions/{session_id}/nodes/{node_id}"
 
-    @app.patch(node_path)
-    async def change_node(body: NodeBody, session_id: str = SessionId, node_id: str = NodeId) -> dict[str, Any]:
+    @app.patch(node_path, openapi_extra=_json_body(NodeBody))
+    async def change_node(request: Request, session_id: str = SessionId, node_id: str = NodeId) -> dict[str, Any]:
         session = await get(session_id)
         node = find_node(session.nodes, node_id)
+        body = read_body(NodeBody, await _body(request, SMALL_BYTES))
         if "name" in body.model_fields_set:
-            node.name = body.name
+            node.name = None if body.name is None else plain_name(body.name)
         if body.star is not None:
             node.star = body.star
         await asyncio.to_thread(session.save)
         session.send_tree(studio.tasks.fingerprint)
-        return node.to_dict()
+        return session.shown_node(node, studio.tasks.fingerprint)
 
     @app.delete(node_path)
     async def remove_node(session_id: str = SessionId, node_id: str = NodeId) -> dict[str, list[str]]:
@@ -390,7 +394,8 @@ async def _made(
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = folder / f"export{Path(name).suffix}"
-        await asyncio.to_thread(write, argument, path)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(studio.export_threads, write, argument, path)
         return FileResponse(path, filename=name, background=remove, headers={"cache-control": "no-store"})
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -409,14 +414,21 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def _body_file(request: Request, limit: int, folder: Path) -> AsyncIterator[tuple[Path, bytes, int]]:
+async def _body_file(request: Request, limit: int, studio: Studio) -> AsyncIterator[tuple[Path, bytes, int]]:
     """The body of a request in a temporary file; its first bytes, and its size."""
+    with studio.uploading():
+        async with _temporary_file(request, limit, studio.settings.folder) as found:
+            yield found
+
+
+@contextlib.asynccontextmanager
+async def _temporary_file(request: Request, limit: int, folder: Path) -> AsyncIterator[tuple[Path, bytes, int]]:
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".upload-", dir=folder))
     path, beginning, size = place / "upload", b"", 0
     try:
         with open(path, "wb") as file:
             async for chunk in _chunks(request, limit):
-                beginning = beginning or chunk[:64]
+                beginning = (beginning + chunk[:64])[:64]
                 size += len(chunk)
                 file.write(chunk)
         if not size:
@@ -454,6 +466,11 @@ def _plain(name: str) -> str:
     """A name as a name of a file."""
     stem = Path(name).stem if re.fullmatch(r"\.\w{2,4}", Path(name).suffix) else name
     return re.sub(r"[^\w .()-]+", "_", stem).strip(" .")[:60] or "studio"
+
+
+def _json_body(body: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a JSON body that is read by [`read_body`], which bounds its size."""
+    return {"requestBody": {"content": {"application/json": {"schema": body.model_json_schema()}}}}
 
 
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}

@@ -10,22 +10,26 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from .pictures import PICTURE_ERRORS, PNG_PREFIX, encoded, lossless_webp, read_picture, thumbnail
-from .protocol import SheetBody, check_strokes, read_body
-from .refusals import Refused
-from .sessions import Session
-from .settings import DOCUMENT_BYTES, NAME_LENGTH, PICTURE_BYTES
+from .protocol import SheetBody, check_document, check_strokes, read_body
+from .refusals import Refused, first_line
+from .sessions import Session, plain_name
+from .settings import DOCUMENT_BYTES, LARGEST_AREA, PICTURE_BYTES, Bounds
 from .store import NAMES, SESSION_JSON, SessionFiles, now
 
 
 # Bytes of one file of a session at most, by its suffix.
 _LARGEST = {".json": 4 * DOCUMENT_BYTES, ".png": 8 * PICTURE_BYTES, ".webp": PICTURE_BYTES, ".safetensors": 64_000_000}
 _CHUNK = 1 << 16
+# Bytes of the list of files in an archive: a session of 64 versions with 256 frames has less.
+_LARGEST_DIRECTORY = 16_000_000
+_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 # The first bytes of clips, and what else FFmpeg must never be asked to guess.
 _CLIPS = {b"\x1a\x45\xdf\xa3": ".mkv", b"GIF8": ".gif"}
 CLIP_SUFFIXES = (".mp4", ".mkv", ".gif")
@@ -56,14 +60,14 @@ def write_archive(files: SessionFiles, path: Path) -> None:
                 continue
 
 
-def read_archive(path: Path, target: SessionFiles, limit: int) -> None:
+def read_archive(path: Path, target: SessionFiles, bounds: Bounds) -> None:
     """
     Unpacks a session. It appears complete or not at all.
 
     Args:
         path (`Path`): The zip file.
         target (`SessionFiles`): The new session.
-        limit (`int`): Bytes of all files together.
+        bounds (`Bounds`): What a session may hold.
 
     Raises:
         Refused: If it is not an archive of a session, has other files, or is too large; its own numbers are not
@@ -73,23 +77,27 @@ def read_archive(path: Path, target: SessionFiles, limit: int) -> None:
     unfinished = target.folder.with_name(f".{target.folder.name}.unfinished")
     unpacked = SessionFiles(unfinished)
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
-            _unpack(archive, unfinished, limit)
+            _unpack(archive, unfinished, bounds.zip_bytes)
         content = unpacked.read_session()
         # the pixels decide, not what the archive says of them
         picture = read_picture(unpacked.read("picture.png"), _LARGEST[".png"])
         write_picture(unpacked, picture)
         content["picture"] = {"width": picture.width, "height": picture.height}
         content["created"] = content["changed"] = now()
-        content.setdefault("sheet", None)
-        content.setdefault("settings", None)
-        unpacked.write_session({name: content[name] for name in content if name not in ("format", "version", "id")})
-        Session.load(unpacked)
+        content["sheet"] = content.get("sheet") and sheet_for(content["sheet"], picture.size)
+        content["settings"] = _plain_settings(content.get("settings"))
+        if content.get("document") is not None:
+            check_document(content["document"])
+        unpacked.write_session(content)
+        session = Session.load(unpacked)
+        _check_bounds(session, bounds)
+        SessionFiles(unfinished, target.folder.name).write_session(session.to_dict())
         os.replace(unfinished, target.folder)
-        target.write_session({name: content[name] for name in content if name not in ("format", "version", "id")})
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
+    except (*_ZIP_ERRORS, KeyError, TypeError, ValueError) as error:
         raise Refused(
-            f"The file is not a session that can be opened ({error}): export it again.", status=415
+            f"The file is not a session that can be opened ({first_line(error)}): export it again.", status=415
         ) from None
     except FileNotFoundError:
         raise Refused("The file is not a session: its picture is missing.", status=415) from None
@@ -97,13 +105,53 @@ def read_archive(path: Path, target: SessionFiles, limit: int) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _check_directory(path: Path) -> None:
+    """
+    Raises `Refused` if the list of files is too long to be read, or not at its place.
+
+    [APPNOTE 4.3.16](https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT) describes the last 22 bytes; before
+    them lie 20 more in a file that is larger than ours can be.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 42, 0))
+        tail = file.read()
+    if len(tail) < 22 or not tail[-22:].startswith(b"PK\x05\x06") or not tail.endswith(b"\0\0"):
+        raise Refused("The archive is not complete: export it again.", status=415)
+    if tail.startswith(b"PK\x06\x07") or int.from_bytes(tail[-10:-6], "little") > _LARGEST_DIRECTORY:
+        raise Refused("The archive holds more files than a session has.", status=413)
+
+
+def _check_bounds(session: Session, bounds: Bounds) -> None:
+    """Raises `Refused` if a session is larger than one may become on this server."""
+    nodes = session.nodes.values()
+    if len(nodes) > bounds.nodes:
+        raise Refused(f"The session has {len(nodes)} versions; at most {bounds.nodes} are possible here.", status=413)
+    for node in nodes:
+        if node.num_frames > bounds.frames:
+            why = f"A version has {node.num_frames} frames; at most {bounds.frames} are possible here."
+            raise Refused(why, status=413)
+        of = node.settings
+        working, output = of.width * of.height, max(of.output_width, of.output_height)
+        if working > LARGEST_AREA * bounds.shorter_side**2 or output > max(bounds.output_side, of.width, of.height):
+            why = f"A version has frames of {of.output_width} x {of.output_height} pixels, too many for this server."
+            raise Refused(why, status=413)
+
+
+def _plain_settings(settings: Any) -> dict[str, float] | None:
+    """Settings of a clip, as far as they are numbers."""
+    if not isinstance(settings, dict):
+        return None
+    names = ("num_frames", "fps", "seed", "steps", "guidance", "size")
+    return {name: settings[name] for name in names if isinstance(settings.get(name), int | float)}
+
+
 def _unpack(archive: zipfile.ZipFile, folder: Path, limit: int) -> None:
     left, seen = limit, set()
-    members = archive.infolist()
-    if len(members) > 40_000:
-        raise Refused(f"The archive holds {len(members)} files, more than a session has.", status=413)
-    for member in members:
+    for member in archive.infolist():
         name = member.filename
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refused(f"{name[:60]!r} is packed in a way that sessions are not.", status=415)
         if not NAMES.fullmatch(name) or name in seen:
             raise Refused(f"The archive holds {name[:60]!r}, which is not a file of a session.", status=415)
         seen.add(name)
@@ -200,13 +248,13 @@ def read_clip(path: Path) -> tuple[bytes, str | None, dict[str, Any], dict[str, 
         drawn, name = content.get("studio"), None
         if isinstance(drawn, dict):
             sheet = _drawn_sheet(drawn, picture.size)
-            name = str(drawn.get("name") or "")[:NAME_LENGTH] or None
+            name = plain_name(drawn["name"]) if drawn.get("name") else None
         return png, name, sheet, found
     except Refused:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(path), "it")
-        raise Refused(f"The clip cannot be opened: {reason[:200]}", status=415) from None
+        reason = first_line(error).replace(str(path), "it")
+        raise Refused(f"The clip cannot be opened: {reason}.", status=415) from None
 
 
 def _drawn_sheet(drawn: dict[str, Any], picture: tuple[int, int]) -> dict[str, Any]:

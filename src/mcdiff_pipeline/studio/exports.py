@@ -6,8 +6,10 @@ The thread of the model gives frames, one a turn; a thread of the export encodes
 
 import io
 import json
+import logging
 import queue
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
-from .refusals import Refused
+from .refusals import Refused, first_line
 from .sessions import Session
 from .tasks import open_frame
 from .tree import Node, branch_of, find_node
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ..strokes import StrokeSheet
     from ..video.clip_metadata import ClipMetadata
     from .engine import Engine
+
+logger = logging.getLogger(__name__)
 
 Size = Literal["output", "working"]
 
@@ -77,8 +81,11 @@ class FrameSource:
                 self._queue.put(frame)
                 yield
             self._queue.put(_END)
-        except Exception as error:  # it is raised again where the frames are wanted
+        except (Refused, OSError) as error:  # it is raised again where the frames are wanted
             self._queue.put(error)
+        except (RuntimeError, MemoryError, ValueError, ArithmeticError) as error:
+            logger.debug("an export failed", exc_info=True)
+            self._queue.put(Refused(f"The export failed ({first_line(error)}): try again.", status=409))
 
     def _frames(self, engine: "Engine") -> Iterator[Image.Image]:
         session, node = self.session, self.node
@@ -105,10 +112,17 @@ class FrameSource:
             yield image
 
     def _get(self) -> Any:
-        try:
-            item = self._queue.get(timeout=PATIENCE)
-        except queue.Empty:
-            raise Refused("The export takes too long: try again when fewer people render.", status=503) from None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                item = self._queue.get(timeout=1)
+                break
+            except queue.Empty:
+                if self.session.is_removed or self.model.is_ending:
+                    raise Refused("The export was ended: the picture was removed.", status=409) from None
+                if time.monotonic() > deadline:
+                    why = "The export takes too long: try again when fewer people render."
+                    raise Refused(why, status=503) from None
         self.model.wake()
         if isinstance(item, Exception):
             raise item

@@ -59,6 +59,9 @@ class Connection:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(set_result)
 
+    def _end_slow(self) -> None:
+        self.end(protocol.CLOSE_RATE, "rate", "The page reads more slowly than it asks.")
+
     async def run(self, session_id: str) -> None:
         """Serves the page until it goes, or the server ends the connection."""
         await self.socket.accept()
@@ -94,7 +97,7 @@ class Connection:
     async def _serve(self, session: Session) -> None:
         if session.connection is not None:
             session.connection.end(protocol.CLOSE_REPLACED, "replaced", "The picture was opened in another page.")
-        outbox = Outbox(self._loop, self.studio.model.wake)
+        outbox = Outbox(self._loop, self.studio.model.wake, self._end_slow)
         session.connection, session.outbox, session.was_opened = self, outbox, True
         outbox.put(self.studio.hello(session))
         tasks: list[asyncio.Future] = [
@@ -123,6 +126,8 @@ class Connection:
 
     async def _receive_all(self, session: Session) -> None:
         while True:
+            if session.outbox is not None:
+                await session.outbox.has_room()
             text = await self._receive()
             message = None
             try:
@@ -159,7 +164,7 @@ class Connection:
         text = event.get("text")
         if text is None:
             raise Closed(protocol.CLOSE_PROTOCOL, "protocol", "A page sends text.")
-        if len(text) > MESSAGE_BYTES:
+        if len(text.encode()) > MESSAGE_BYTES:
             raise Closed(protocol.CLOSE_TOO_LARGE, "protocol", f"A message has more than {MESSAGE_BYTES:,} bytes.")
         if not self._rate.allows():
             raise Closed(protocol.CLOSE_RATE, "rate", f"More than {MESSAGES_PER_SECOND} messages a second came.")

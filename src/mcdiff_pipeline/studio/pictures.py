@@ -7,7 +7,7 @@ import io
 
 from PIL import Image, ImageOps
 
-from .refusals import Refused
+from .refusals import Refused, first_line
 from .settings import LARGEST_ASPECT, MASK_SIDE, PICTURE_BYTES, PICTURE_PIXELS
 
 
@@ -50,7 +50,7 @@ def read_picture(content: bytes, limit: int = PICTURE_BYTES) -> Image.Image:
             status=413,
         ) from None
     except PICTURE_ERRORS as error:
-        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({_first_line(error)})"
+        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({first_line(error).lower()})"
         raise Refused(
             f"The file is not a picture that can be read{reason}; PNG, JPEG and WebP can be: save it as one of these.",
             status=415,
@@ -133,13 +133,9 @@ def read_mask(uri: object) -> Image.Image:
             f"mask has too many pixels; at most {MASK_SIDE} on a side are possible: scale it down."
         ) from None
     except (*PICTURE_ERRORS, binascii.Error) as error:
-        raise Refused(f"mask is not a complete PNG ({_first_line(error)}); write it again.") from None
+        raise Refused(f"mask is not a complete PNG ({first_line(error).lower()}); write it again.") from None
 
 
 def mask_uri(mask: Image.Image) -> str:
     """The data URI of a gray mask."""
     return PNG_PREFIX + base64.b64encode(encoded(mask, "PNG", compress_level=6)).decode()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".").lower()

@@ -10,9 +10,10 @@ import struct
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from .refusals import Refused
-from .settings import DOCUMENT_DEPTH, NAME_LENGTH, POINTS, REGIONS, STROKES
+from .settings import DOCUMENT_DEPTH, GUIDANCE, LARGEST_SEED, NAME_LENGTH, POINTS, REGIONS, STEPS, STROKES
 
 
 ID_PATTERN = r"^[0-9a-f]{32}$"
@@ -41,9 +42,9 @@ class Message(BaseModel):
 class TreeSettings(Message):
     """Settings of a render from frame 0; all its branches have the same. None takes the model's default."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    guidance: Annotated[float, Field(ge=0, le=20)] | None = None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    steps: Annotated[int, Field(ge=1, le=STEPS)] | None = None
+    guidance: Annotated[float, Field(ge=0, le=GUIDANCE)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     output: Literal["default", "image", "working"] = "default"
 
@@ -186,6 +187,18 @@ class SheetBody(Message):
     strokes: Strokes
 
 
+def read_json(content: str | bytes) -> Any:
+    """
+    A JSON value from a stranger. What is read can be written again: numbers are finite, and text is Unicode.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep.
+    """
+    value = from_json(content, allow_inf_nan=False)
+    json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
+    return value
+
+
 def read_message(text: str | bytes) -> ClientMessage:
     """
     The message in a text.
@@ -194,7 +207,7 @@ def read_message(text: str | bytes) -> ClientMessage:
         Refused: If it is not one of the messages. `field` says what is wrong in it.
     """
     try:
-        return _CLIENT_MESSAGE.validate_json(text)
+        return _CLIENT_MESSAGE.validate_python(_read_json(text, "The message"))
     except ValidationError as error:
         raise refusal_of(error) from None
 
@@ -207,9 +220,16 @@ def read_body(body: type[Body], content: bytes) -> Body:
         Refused: If it does not fit the schema.
     """
     try:
-        return body.model_validate_json(content)
+        return body.model_validate(_read_json(content, "The request"))
     except ValidationError as error:
         raise refusal_of(error, skip=0) from None
+
+
+def _read_json(content: str | bytes, what: str) -> Any:
+    try:
+        return read_json(content)
+    except ValueError as error:
+        raise Refused(f"{what} is not JSON that can be read: {error}.", status=422) from None
 
 
 def refusal_of(error: ValidationError, skip: int = 1) -> Refused:

@@ -4,6 +4,11 @@
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error, at most 200 characters, or its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+
+
 class Refused(Exception):
     """
     A request that is not fulfilled. The message is one sentence for the person at the page.

@@ -5,7 +5,8 @@ import asyncio
 import contextlib
 import importlib.util
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from . import archive
 from .pictures import read_picture
 from .protocol import CLOSE_GONE
 from .refusals import Refused
-from .sessions import Registry, Session
-from .settings import CLIP_BYTES, NAME_LENGTH, PICTURE_BYTES, StudioSettings
+from .sessions import Registry, Session, plain_name
+from .settings import CLIP_BYTES, PICTURE_BYTES, UPLOADS, StudioSettings
 from .tasks import Tasks
 from .worker import ModelThread
 
@@ -49,7 +50,10 @@ class Studio:
         self.tasks = Tasks(self.model, settings.bounds)
         self.registry = Registry(settings, self.model.is_busy, self.model.forget)
         self.decoding = asyncio.Semaphore(DECODING)
+        self.uploads = 0
         self.exporting: set[str] = set()
+        # of their own, since they wait for the model: others would wait for a free thread
+        self.export_threads = ThreadPoolExecutor(settings.bounds.sessions, "mcdiff-export")
 
     def _answer_flow(self, engine: "Engine", session: Session, request: Any) -> None:
         self.tasks.answer_flow(engine, session, request)
@@ -101,7 +105,7 @@ class Studio:
             try:
                 archive.write_picture(files, picture)
                 given = None if sheet is None else archive.sheet_for(sheet, picture.size)
-                session = Session(files, name[:NAME_LENGTH] or "picture", picture.size, given, settings)
+                session = Session(files, plain_name(name), picture.size, given, settings)
                 session.save()
                 return session
             except BaseException:
@@ -127,12 +131,23 @@ class Studio:
         """A new session from an archive of one."""
         files = self.registry.store.new()
         async with self.decoding:
-            await asyncio.to_thread(archive.read_archive, path, files, self.settings.bounds.zip_bytes)
+            await asyncio.to_thread(archive.read_archive, path, files, self.settings.bounds)
         try:
             return await asyncio.to_thread(self.registry.get, files.folder.name)
         except Refused:
             await asyncio.to_thread(files.remove)
             raise
+
+    @contextlib.contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Counts an upload. Raises `Refused` if too many are under way."""
+        if self.uploads >= UPLOADS:
+            raise Refused(f"{self.uploads} files are being sent: try again in a moment.", code="busy", status=503)
+        self.uploads += 1
+        try:
+            yield
+        finally:
+            self.uploads -= 1
 
     def examples(self) -> dict[str, Path]:
         """Pictures to begin with, by name; each has a stroke sheet beside it."""
@@ -163,6 +178,7 @@ class Studio:
             for session in self.registry.all():
                 self.tasks.stop(session, "disconnected", at_once=True)
             self.model.end()
+            self.export_threads.shutdown(wait=False)
             await asyncio.to_thread(self.model.join, 10)
 
     async def _load_later(self) -> None:

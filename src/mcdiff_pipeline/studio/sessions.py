@@ -14,7 +14,15 @@ from typing import Any, Protocol
 
 from .protocol import packed
 from .refusals import Refused
-from .settings import OUTBOX, SESSION_SECONDS, UNOPENED_SECONDS, StudioSettings
+from .settings import (
+    LARGEST_OUTBOX,
+    NAME_LENGTH,
+    OUTBOX,
+    PATIENT_OUTBOX,
+    SESSION_SECONDS,
+    UNOPENED_SECONDS,
+    StudioSettings,
+)
 from .store import SessionFiles, Store, now
 from .tree import Node, check_tree, subtree_of
 
@@ -30,12 +38,13 @@ class Outbox:
     Args:
         loop (`asyncio.AbstractEventLoop`): The loop of the reader.
         emptied (`Callable[[], None]`): Called, in the loop, when the box is no longer full.
+        overflowed (`Callable[[], None]`): Called, in any thread, when the client reads too slowly to be kept.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, emptied: Callable[[], None]):
-        self._loop, self._emptied = loop, emptied
+    def __init__(self, loop: asyncio.AbstractEventLoop, emptied: Callable[[], None], overflowed: Callable[[], None]):
+        self._loop, self._emptied, self._overflowed = loop, emptied, overflowed
         self._messages: collections.deque[bytes] = collections.deque()
-        self._arrived = asyncio.Event()
+        self._arrived, self._read = asyncio.Event(), asyncio.Event()
         self._lock = threading.Lock()
         self.is_closed = False
 
@@ -44,7 +53,12 @@ class Outbox:
         with self._lock:
             if self.is_closed:
                 return
-            self._messages.append(packed(header, payload))
+            is_lost = len(self._messages) >= LARGEST_OUTBOX
+            if not is_lost:
+                self._messages.append(packed(header, payload))
+        if is_lost:
+            self._overflowed()
+            return
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:  # the loop has ended
@@ -67,15 +81,28 @@ class Outbox:
                     break
                 self._arrived.clear()
             await self._arrived.wait()
+        self._read.set()
         if was_full:
             self._emptied()
         return message
+
+    async def has_room(self) -> None:
+        """Waits until the client has read enough to be answered again."""
+        while len(self._messages) >= PATIENT_OUTBOX and not self.is_closed:
+            self._read.clear()
+            await self._read.wait()
 
     def close(self) -> None:
         with self._lock:
             self.is_closed = True
             self._messages.clear()
         self._emptied()
+
+
+def plain_name(name: object) -> str:
+    """A name of a session without control characters, as long as a name may be."""
+    text = str(name).encode("utf-8", "replace").decode()
+    return "".join(one for one in text if one.isprintable()).strip()[:NAME_LENGTH] or "picture"
 
 
 class Ending(Protocol):
@@ -129,7 +156,7 @@ class Session:
         content = files.read_session()
         try:
             size = int(content["picture"]["width"]), int(content["picture"]["height"])
-            session = cls(files, str(content["name"])[:100], size, content["sheet"], content["settings"])
+            session = cls(files, plain_name(content["name"]), size, content["sheet"], content["settings"])
             session.created, session.changed = float(content["created"]), float(content["changed"])
             session.document, session.document_rev = content["document"], int(content["document_rev"])
             nodes = [Node.from_dict(one) for one in content["nodes"]]
@@ -161,10 +188,14 @@ class Session:
 
     def shown(self, fingerprint: str | None) -> dict[str, Any]:
         """The session as the protocol describes it; `fingerprint` is that of the model that is loaded."""
-        content = self.to_dict()
-        for node in content["nodes"]:
-            node["continuable"] = fingerprint is None or node["model"] == fingerprint
-        return {"id": self.id} | content
+        with self.lock:
+            nodes = [self.shown_node(node, fingerprint) for node in self.nodes.values()]
+            return {"id": self.id} | self.to_dict() | {"nodes": nodes}
+
+    @staticmethod
+    def shown_node(node: Node, fingerprint: str | None) -> dict[str, Any]:
+        """NODE of the protocol."""
+        return node.to_dict() | {"continuable": fingerprint is None or node.model == fingerprint}
 
     def save(self) -> None:
         """
@@ -181,6 +212,20 @@ class Session:
             if not self.is_removed:
                 self.files.write_session(content)
                 self.files.drop_regions(used, KEPT_REGIONS)
+
+    def keep_regions(self, regions: list[dict[str, Any]]) -> str:
+        """
+        Keeps a set of regions, and drops old ones that no node uses. Returns its key.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with self._writing:
+            key = self.files.write_regions(regions)
+            with self.lock:
+                used = {node.regions for node in self.nodes.values() if node.regions is not None}
+            self.files.drop_regions(used | {key}, KEPT_REGIONS)
+            return key
 
     def set_document(self, document: dict[str, Any], rev: int) -> None:
         """

@@ -50,6 +50,15 @@ MASK_SIDE = 4096
 # Pixels in all masks of one set of regions: 256 MB as float32 on the way to the model.
 MASKS_PIXELS = 64_000_000
 NAME_LENGTH = 100
+LARGEST_SEED, STEPS, GUIDANCE = 2**53 - 1, 200, 20.0
+# Longer side of any frame in pixels: a working size of the largest aspect ratio is below it.
+LARGEST_SIDE = 8192
+# Pixels of any frame.
+LARGEST_FRAME = 4096**2
+# Uploads that are under way at a time, since each lies on the disk.
+UPLOADS = 16
+# Messages that wait for a client before no more of its own are read, and before it is sent away.
+PATIENT_OUTBOX, LARGEST_OUTBOX = 64, 512
 # Messages that wait for a client; a session's render waits when so many do.
 OUTBOX = 32
 # RAM for the states of a session's frames; others are read from the disk.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_path
-from .protocol import ID_PATTERN, KEY_PATTERN
+from .protocol import ID_PATTERN, KEY_PATTERN, read_json
 from .refusals import Refused
 
 
@@ -43,11 +43,12 @@ class SessionFiles:
     The files of one session.
 
     Args:
-        folder (`Path`): The folder of the session; its name is the id.
+        folder (`Path`): The folder of the session.
+        id (`str`, *optional*): Its id; None is the name of the folder.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, id: str | None = None):
+        self.folder, self.id = folder, id or folder.name
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file under one of [`NAMES`]. Raises `OSError` if that is not possible."""
@@ -83,11 +84,11 @@ class SessionFiles:
         try:
             if not re.fullmatch(KEY_PATTERN, key):
                 raise ValueError("it is not a key")
-            regions = json.loads(self.read(f"regions/{key}.json"))["regions"]
+            regions = read_json(self.read(f"regions/{key}.json"))["regions"]
             if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
                 raise ValueError("it is not a list of objects")
             return regions
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise Refused(
                 "The regions are no longer there; they have to be sent again.", code="unknown-regions"
             ) from None
@@ -131,14 +132,14 @@ class SessionFiles:
             Refused: If there is no such session, it is damaged, or of a newer version.
         """
         try:
-            content = json.loads(self.read(SESSION_JSON))
+            content = read_json(self.read(SESSION_JSON))
             if content["format"] != FORMAT:
                 raise ValueError("it is not of this format")
             version = int(content["version"])
         except FileNotFoundError:
             raise Refused("This picture is no longer there: open it again.", code="session", status=404) from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=404) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=409) from None
         if version > VERSION:
             raise Refused(
                 f"The session was written by a newer program (version {version}); this one reads up to {VERSION}: "
@@ -148,8 +149,8 @@ class SessionFiles:
         return content
 
     def write_session(self, content: dict[str, Any]) -> None:
-        header = {"format": FORMAT, "version": VERSION, "id": self.folder.name}
-        self.write(SESSION_JSON, json.dumps(header | content, separators=(",", ":")).encode())
+        header = {"format": FORMAT, "version": VERSION, "id": self.id}
+        self.write(SESSION_JSON, json.dumps(content | header, separators=(",", ":"), allow_nan=False).encode())
 
     def names(self) -> Iterator[str]:
         """The names of all files."""

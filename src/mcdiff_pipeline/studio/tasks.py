@@ -14,7 +14,7 @@ from PIL import Image
 
 from . import protocol
 from .pictures import PICTURE_ERRORS, encoded, lossless_webp, mask_uri
-from .refusals import Refused
+from .refusals import Refused, first_line
 from .sessions import Session
 from .store import now
 from .tree import Node, branch_of, find_node, node_with_frame
@@ -94,7 +94,7 @@ class Tasks:
         elif isinstance(message, protocol.Steer):
             self._check(session, message, lambda engine: self._steer(engine, session, message))
         elif isinstance(message, protocol.Cancel):
-            self.stop(session, "canceled", at_once=True, node=message.node)
+            self._cancel(session, message.node)
         elif isinstance(message, protocol.Enlarge):
             find_node(session.nodes, message.node)
             self.model.add(Job(session, self._enlarge(session, message), lambda: not _is_full(session)))
@@ -119,13 +119,25 @@ class Tasks:
 
     # Rendering
 
-    def stop(self, session: Session, why: str, *, at_once: bool, node: str | None = None) -> None:
-        """Ends the render of a session, if there is one (of this node)."""
+    def stop(self, session: Session, why: str, *, at_once: bool, node: str | None = None) -> bool:
+        """Ends the render of a session, if there is one (of this node). Returns whether there was."""
         render = self._renders.get(session)
         if render is not None and node in (None, render.node.id):
             render.stop(why, at_once)
-        elif render is None and self.model.drop_checks(session):  # it was waiting for the model to be loaded
+            return True
+        if render is None and self.model.drop_checks(session):  # it was waiting for the model to be loaded
             session.send({"type": "stopped", "node": node, "frames": 0, "why": why})
+            return True
+        return False
+
+    def _cancel(self, session: Session, node: str | None) -> None:
+        """Ends a render at the next denoising step, also one that is just being taken up in the other thread."""
+
+        def stop(engine: "Engine | None" = None) -> bool:
+            return self.stop(session, "canceled", at_once=True, node=node)
+
+        if not stop() and self.model.engine is not None:
+            self.model.check(session, stop)
 
     def remove_node(self, session: Session, node: Node) -> list[str]:
         """Removes a node and what continues it, and ends their render."""
@@ -271,8 +283,7 @@ class Tasks:
             self._end(render, "The disk is full." if _is_full_disk(error) else f"A frame cannot be written: {error}.")
         except (RuntimeError, MemoryError, ValueError, ArithmeticError) as error:
             logger.debug("a render failed", exc_info=True)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._end(render, f"The frame could not be made ({reason[:200]}): try a smaller size.")
+            self._end(render, f"The frame could not be made ({first_line(error)}): try a smaller size.")
         finally:
             frames.close()
             self._renders.pop(session, None)
@@ -441,8 +452,7 @@ class Tasks:
             except Refused as refused:
                 session.send(refused.header(message.type, message.rev))
             except (OSError, RuntimeError, ValueError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                session.send(Refused(f"It did not work: {reason[:200]}").header(message.type, message.rev))
+                session.send(Refused(f"It did not work: {first_line(error)}.").header(message.type, message.rev))
             yield from ()
 
         return Job(session, steps(), is_short=True)

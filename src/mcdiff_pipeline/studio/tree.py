@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from .protocol import ID_PATTERN, KEY_PATTERN
 from .refusals import Refused
+from .settings import GUIDANCE, LARGEST_FRAME, LARGEST_SEED, LARGEST_SIDE, STEPS
 
 
 NodeState = Literal["queued", "rendering", "done", "stopped", "failed"]
@@ -40,9 +41,16 @@ class NodeSettings:
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Reads the JSON object. Raises `KeyError`, `TypeError` or `ValueError` if it is damaged."""
         numbers = {name: int(fields[name]) for name in cls.__dataclass_fields__ if name != "guidance"}
-        if min(value for name, value in numbers.items() if name != "seed") < 1 or numbers["seed"] < 0:
-            raise ValueError("a number of the settings is too small")
-        return cls(guidance=float(fields["guidance"]), **numbers)
+        limits = {"seed": LARGEST_SEED, "steps": STEPS}
+        for name, value in numbers.items():
+            if not (0 if name == "seed" else 1) <= value <= limits.get(name, LARGEST_SIDE):
+                raise ValueError(f"{name} is {value}")
+        settings = cls(guidance=float(fields["guidance"]), **numbers)
+        if not 0 <= settings.guidance <= GUIDANCE:
+            raise ValueError(f"guidance is {settings.guidance}")
+        if max(settings.width * settings.height, settings.output_width * settings.output_height) > LARGEST_FRAME:
+            raise ValueError("its frames are too large")
+        return settings
 
 
 @dataclass
@@ -138,10 +146,10 @@ class Node:
 
 
 def branch_of(nodes: dict[str, Node], node: Node) -> list[Node]:
-    """The nodes from the root of the tree to `node`."""
+    """The nodes from the root of the tree to `node`. Raises `Refused` if they were removed meanwhile."""
     branch = [node]
     while branch[0].parent is not None:
-        branch.insert(0, nodes[branch[0].parent])
+        branch.insert(0, find_node(nodes, branch[0].parent))
     return branch
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Jobs of one session that wait or run, besides its render.
-JOBS = 4
+# Jobs of one session that wait or run, besides its render; and its checks that wait.
+JOBS, CHECKS = 4, 16
 
 
 class Job:
@@ -71,7 +71,7 @@ class ModelThread(threading.Thread):
         self.failure: str | None = None
         self._condition = threading.Condition(threading.RLock())
         self._flows: dict[Session, Any] = {}
-        self._checks: collections.deque[tuple[Session, Callable[[Engine], None]]] = collections.deque()
+        self._checks: collections.deque[tuple[Session, Callable[[Engine], object]]] = collections.deque()
         self._jobs: dict[Session, list[Job]] = {}  # in the order of turns
         self._running: Job | None = None
         self._is_ending = False
@@ -87,9 +87,12 @@ class ModelThread(threading.Thread):
             self._flows[session] = request
             self._condition.notify_all()
 
-    def check(self, session: Session, check: Callable[["Engine"], None]) -> None:
-        """Runs something short between two denoising steps. It catches its errors."""
+    def check(self, session: Session, check: Callable[["Engine"], object]) -> None:
+        """Runs something short between two denoising steps. It catches its errors. `Refused` if too many wait."""
         with self._condition:
+            waiting = sum(one is session for one, _ in self._checks)
+            if waiting >= CHECKS:
+                raise Refused(f"{waiting} requests wait: wait for one of them.", code="busy", status=429)
             self._checks.append((session, check))
             self._condition.notify_all()
 
@@ -123,12 +126,18 @@ class ModelThread(threading.Thread):
         """Drops what a closed session has asked for, and what is kept for it."""
         with self._condition:
             self._flows.pop(session, None)
-        self.check(session, lambda engine: engine.forget(session))
+            self._checks.append((session, lambda engine: engine.forget(session)))
+            self._condition.notify_all()
 
     def wake(self) -> None:
         """Looks again for jobs that are ready."""
         with self._condition:
             self._condition.notify_all()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing more will be done."""
+        return self._is_ending
 
     def end(self) -> None:
         """Ends the thread after the step that it is busy with."""
@@ -189,7 +198,7 @@ class ModelThread(threading.Thread):
             session.outbox is None or not session.outbox.is_full for session in self._flows
         )
 
-    def _guarded(self, session: Session, work: Callable[["Engine"], None]) -> None:
+    def _guarded(self, session: Session, work: Callable[["Engine"], object]) -> None:
         """Runs something, or says that there is no model. What it does not catch is a mistake of ours."""
         if self.engine is None:
             session.send({"type": "error", "code": "failed", "why": f"The model could not be loaded: {self.failure}"})
