@@ -90,6 +90,7 @@ def studio(
             from mcdiff_pipeline.studio.settings import default_folder
 
             folder = sessions or default_folder()
+        stack.enter_context(owning(folder))
         settings = make_settings(folder, shared, port, host, size)
         listener = stack.enter_context(listening(settings))
         serve(settings, listener, image, strokes, browser, (model, device, dtype or "float32", threads))
@@ -133,6 +134,27 @@ def make_settings(folder: Path, shared: bool, port: int, hosts: list[str], size:
     if size is not None and size > settings.bounds.shorter_side:
         raise InputError(f"--size is {size}; the shorter side may have {settings.bounds.shorter_side} pixels.")
     return settings
+
+
+@contextlib.contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Keeps the folder of sessions for this server, until its end or a crash, where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError:
+        raise InputError(
+            f"Another Studio uses {folder}: open its page, end it, or give this one a folder with --sessions."
+        ) from None
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise InputError(f"--sessions {folder} cannot be used ({error.strerror}): name another folder.") from None
 
 
 @contextlib.contextmanager
