@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
 TEST_EXTRAS := annotation,distributed,evaluation,segmentation,studio,training,dev
+# One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main
@@ -52,14 +54,14 @@ studio: $(VENV)/.installed-studio
 	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(STUDIO_EXAMPLE).jpg --strokes examples/$(STUDIO_EXAMPLE).json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
-	$(MODELS) $(VENV)/bin/python -m pytest
+	$(MODELS) $(VENV)/bin/python $(PYTEST)
 
 # Direct requirements have their oldest versions, indirect ones the newest that fit.
 test-lowest: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
-	$(MODELS) $(LOWEST)/bin/python -m pytest
+	$(MODELS) $(LOWEST)/bin/python $(PYTEST)
 
 # Overrides the limit of setup.cfg; --upgrade-package updates diffusers if it has changed since the last time.
 test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
@@ -67,7 +69,7 @@ test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
 	$(VENV)/bin/uv pip install --quiet --python $(DIFFUSERS_MAIN)/bin/python --compile-bytecode \
 		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
-	$(MODELS) $(DIFFUSERS_MAIN)/bin/python -m pytest
+	$(MODELS) $(DIFFUSERS_MAIN)/bin/python $(PYTEST)
 
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --conf-dir docs . build/docs

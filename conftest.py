@@ -20,6 +20,8 @@ from mcdiff_pipeline.segmentation import find_segmenter  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
+# Files of tests that take longest.
+LONGEST = ("test_docs.py", "test_several_processes.py", "test_ray.py")
 
 
 def pytest_configure() -> None:
@@ -28,6 +30,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # With several processes, these would otherwise be the last ones, while the other processes have nothing to do.
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     reasons = {}
     if not torch.cuda.is_available():
         reasons["gpu"] = "needs a CUDA device, and this machine has none"

@@ -1,8 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ from mcdiff_pipeline import Region, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.video import read_video, write_video
+from support.annotation_runs import meanwhile
 
 
 def frames_equal(first, second):
@@ -252,20 +252,24 @@ def test_clip_without_settings_cannot_be_replayed(place, mcdiff):
 # Ctrl-C
 
 
-def test_ctrl_c_keeps_the_frames_made_so_far(place):
-    command = [sys.executable, "-m", "mcdiff_commands", "generate", "photo.png", "--strokes", "strokes.json"]
-    command += ["--num-frames", "100000", "--output", "long.mp4", "--flow-video", "flow.mp4"]
-    process = subprocess.Popen([*command, "--contact-sheet", "sheet.png"], stderr=subprocess.PIPE, text=True)
+def test_ctrl_c_keeps_the_frames_made_so_far(place, mcdiff):
     deadline = time.monotonic() + 200
-    while sum(path.stat().st_size for path in place.glob(".long.mp4*")) < 50_000:  # until frames are written
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)  # a second one changes nothing
-    _, err = process.communicate(timeout=100)
-    clip = read_video("long.mp4")
-    assert process.returncode == 130
-    assert f"stopped; {len(clip.frames)} of 100000 frames are in long.mp4" in err
+
+    def stop() -> bool:
+        written = sum(path.stat().st_size for path in place.glob(".long.mkv*"))
+        if written < 50_000 and time.monotonic() < deadline:
+            return False
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # a second one changes nothing
+        return True
+
+    arguments = ["--strokes", "strokes.json", "--num-frames", 100000, "--output", "long.mkv"]
+    arguments += ["--flow-video", "flow.mp4", "--contact-sheet", "sheet.png"]
+    with meanwhile(stop, every=0.05):
+        code, _, err = mcdiff("generate", "photo.png", *arguments)
+    clip = read_video("long.mkv")
+    assert code == 130
+    assert f"stopped; {len(clip.frames)} of 100000 frames are in long.mkv" in err
     assert "Traceback" not in err
     assert len(clip.frames) > 1
     assert len(read_video("flow.mp4").frames) == len(clip.frames) - 1

@@ -2,6 +2,7 @@
 """An export holds everything that a Hub repository needs, and nothing else."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,18 @@ def example(image, tmp_path) -> Path:
     return tmp_path / "dot.png"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """Where the first test that needs an export keeps it for the others: making its video takes longest."""
+    return tmp_path_factory.mktemp("kept") / "exported"
+
+
 @pytest.fixture
-def exported(tiny_model_dir, example, tmp_path) -> Path:
-    export_model(tiny_model_dir, tmp_path / "exported", example=example)
-    return tmp_path / "exported"
+def exported(kept, tiny_model_dir, example, tmp_path) -> Path:
+    """An export of `tiny_model_dir`, which tests may change."""
+    if not kept.exists():
+        export_model(tiny_model_dir, kept, example=example)
+    return shutil.copytree(kept, tmp_path / "exported")
 
 
 def files(folder: Path) -> set[str]:

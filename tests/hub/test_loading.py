@@ -2,12 +2,15 @@
 """A model loads from a Hub with and without this package. Each program runs in a process of its own."""
 
 import copy
+import itertools
 import os
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
@@ -91,20 +94,25 @@ def hub(exports):
         yield hub
 
 
-@pytest.fixture
-def place(tmp_path, image) -> Path:
-    image.save(tmp_path / "image.png")
-    StrokeSheet([Stroke([(10, 10), (34, 26)])], 48, 40, num_frames=3).save(tmp_path / "strokes.json")
-    return tmp_path
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with an image and strokes, where the programs run."""
+    folder = tmp_path_factory.mktemp("place")
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).resize((48, 40), PIL.Image.Resampling.BICUBIC).save(folder / "image.png")
+    StrokeSheet([Stroke([(10, 10), (34, 26)])], 48, 40, num_frames=3).save(folder / "strokes.json")
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(place, hub, site_without_package):
-    """Runs a program with an empty HF_HOME and no token. Returns the results that it saves."""
+    """Runs a program with an empty HF_HOME, if none is given, and no token. Returns the results that it saves."""
+    homes = itertools.count()
 
     def run(program: str, *, installed: bool, **environment: str) -> dict:
         variables = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
-        variables |= {"HF_HOME": str(place / "hf"), "OMP_NUM_THREADS": "1"} | hub.environment | environment
+        variables |= {"HF_HOME": str(place / f"hf-{next(homes)}"), "OMP_NUM_THREADS": "1"}
+        variables |= hub.environment | environment
         interpreter = [sys.executable]
         if installed:
             variables["PYTHONPATH"] = str(Path(mcdiff_pipeline.__file__).parents[1])
@@ -128,7 +136,9 @@ def assert_same_video(found, expected, atol=1e-5):
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
-def test_every_kind_of_repository_loads_with_the_package_without_trust(run, hub, models, exports, place):
+@pytest.fixture(scope="module")
+def with_package(run, exports) -> dict:
+    """The results of a program that uses the package and the Hub: importing everything twice would take longest."""
     program = """
 connections = []
 sys.addaudithook(lambda event, arguments: connections.append(arguments) if event == "socket.connect" else None)
@@ -149,14 +159,36 @@ component = FlowCompletionUNet.from_pretrained("owner/model", subfolder="flow_co
 results["component"] = {key: value for key, value in component.state_dict().items()}
 results["remote code"] = [name for name in sys.modules if name.startswith("diffusers_modules")]
 
-load("owner/model").push_to_hub("owner/pushed", token="TOKEN")
+load("owner/model").push_to_hub("owner/pushed", token=SECRET)
 results["pushed"] = video(load("owner/pushed"))
 
 load("owner/pushed").save_pretrained("saved")
 results["saved"] = video(MCDiffPipeline.from_pretrained("saved"))
+
+import contextlib, io
+from mcdiff_commands.main import main
+
+def mcdiff(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(list(arguments))
+    return code, out.getvalue(), err.getvalue()
+
+import os
+results["no token"] = mcdiff("push", EXPORT, "owner/new")
+os.environ["HF_TOKEN"] = SECRET
+results["push"] = mcdiff("push", EXPORT, "owner/new", "--private")
+results["again"] = mcdiff("push", EXPORT, "owner/new")
+results["info"] = mcdiff("info", "owner/new")
+results["pickled"] = mcdiff("info", "owner/pickled")
+results["missing"] = mcdiff("info", "owner/missing")
 save()
 """
-    results = run(program.replace("TOKEN", TOKEN), installed=True)
+    program = program.replace("EXPORT", repr(str(exports["first"]))).replace("SECRET", repr(TOKEN))
+    return run(program, installed=True)
+
+
+def test_every_kind_of_repository_loads_with_the_package_without_trust(with_package, models, place):
+    results = with_package
     first, second = (expected_video(models[name], place) for name in ("first", "second"))
     assert (first - second).abs().max() > 1e-3
     assert results["connections on import"] == 0
@@ -228,6 +260,7 @@ save()
 
 
 def test_downloaded_folder_works_offline_with_and_without_the_package(run, hub, models, place):
+    offline = {"HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
     folder = snapshot_download("owner/model", endpoint=hub.endpoint, cache_dir=place / "hf" / "hub")
     expected = expected_video(models["first"], place)
     requests = len(hub.requests)
@@ -238,41 +271,21 @@ results["folder"] = video(pipe)
 save()
 """
     program = without.replace("FOLDER", repr(folder))
-    assert_same_video(run(program, installed=False, HF_HUB_OFFLINE="1")["folder"], expected)
+    assert_same_video(run(program, installed=False, **offline)["folder"], expected)
     within = """
 from mcdiff_pipeline import MCDiffPipeline
 results["folder"] = video(MCDiffPipeline.from_pretrained(FOLDER))
 results["name"] = video(MCDiffPipeline.from_pretrained("owner/model"))
 save()
 """
-    results = run(within.replace("FOLDER", repr(folder)), installed=True, HF_HUB_OFFLINE="1")
+    results = run(within.replace("FOLDER", repr(folder)), installed=True, **offline)
     assert_same_video(results["folder"], expected)
     assert_same_video(results["name"], expected)
     assert len(hub.requests) == requests
 
 
-def test_commands_push_and_describe_and_report_what_is_wrong(run, hub, exports, models, place):
-    program = """
-import contextlib, io
-from mcdiff_commands.main import main
-
-def mcdiff(*arguments):
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main(list(arguments))
-    return code, out.getvalue(), err.getvalue()
-
-import os
-results["no token"] = mcdiff("push", EXPORT, "owner/new")
-os.environ["HF_TOKEN"] = SECRET
-results["push"] = mcdiff("push", EXPORT, "owner/new", "--private")
-results["again"] = mcdiff("push", EXPORT, "owner/new")
-results["info"] = mcdiff("info", "owner/new")
-results["pickled"] = mcdiff("info", "owner/pickled")
-results["missing"] = mcdiff("info", "owner/missing")
-save()
-"""
-    program = program.replace("EXPORT", repr(str(exports["first"]))).replace("SECRET", repr(TOKEN))
-    results = run(program, installed=True)
+def test_commands_push_and_describe_and_report_what_is_wrong(with_package, hub, exports):
+    results = with_package
     code, out, err = results["no token"]
     assert code == 1 and "hf auth login" in err and err.count("\n") == 1
 

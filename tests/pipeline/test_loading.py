@@ -5,9 +5,7 @@ import ast
 import inspect
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -328,34 +326,6 @@ def test_library_needs_neither_torchvision_nor_mediapipe():
     # diffusers and transformers may import torchvision if it is installed, so this reads the sources
     for path in SOURCES.glob("*.py"):
         assert not imported_names(path) & {"torchvision", "mediapipe", "mcdiff_pipeline"}, path.name
-
-
-def test_folder_with_code_and_weights_needs_no_installation(tiny_pipeline, tiny_model_dir, image, tmp_path):
-    shutil.copy(SOURCES / "pipeline_mcdiff.py", tiny_model_dir / "pipeline.py")
-    for name in FLAT:
-        shutil.copy(SOURCES / f"{name}.py", tiny_model_dir)
-    component = "mcdiff_pipeline.flow_completion_unet.py"
-    shutil.copy(SOURCES / "flow_completion_unet.py", tiny_model_dir / "flow_completion" / component)
-    image.save(tmp_path / "image.png")
-
-    program = """
-import sys
-sys.modules["mcdiff_pipeline"] = None  # an import of the package fails
-import torch
-from diffusers import DiffusionPipeline
-folder, image, output = sys.argv[1:]
-pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
-Stroke = sys.modules[type(pipe).__module__].Stroke
-strokes = [Stroke([(10, 10), (34, 26)]), Stroke([(40, 30)], kind="hold")]
-frames = pipe(image, strokes, num_frames=3, generator=torch.Generator().manual_seed(0), output_type="pt").frames
-torch.save(frames, output)
-"""
-    subprocess.run(
-        [sys.executable, "-c", program, tiny_model_dir, tmp_path / "image.png", tmp_path / "frames.pt"],
-        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_MODULES_CACHE": str(tmp_path / "cache/modules")},
-        check=True,
-    )
-    assert_same_video(torch.load(tmp_path / "frames.pt"), video_of(tiny_pipeline, image))
 
 
 def test_code_of_a_folder_is_not_run_without_trust(tiny_model_dir):

@@ -175,6 +175,8 @@ def run(command: list[str]) -> None:
                 case "mcdiff", [name, *_]:
                     if name == "evaluate":  # generates hundreds of frames: with a tiny model, unless one is named
                         os.environ["MCDIFF_MODEL"] = "tiny"
+                    if name == "generate" and "--replay" not in arguments and "--num-frames" not in arguments:
+                        arguments += ["--num-frames", "4"]  # the default takes seconds
                     code = main(arguments)
                 case "python", [script, *_]:
                     sys.argv, sys.path = arguments, [str(Path(script).resolve().parent), *sys.path]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 import train_flow_completion
@@ -17,6 +18,7 @@ def test_run_that_was_killed_while_it_wrote_a_checkpoint_continues_from_the_one_
     process = launch("train_flow_completion", arguments(data, "train_flow_completion", tmp_path, **changes))
     while not find_checkpoints(tmp_path) or not list(tmp_path.glob(".checkpoint-*.unfinished")):
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.001)
     process.kill()
     process.communicate()
     (last, *_) = reversed(find_checkpoints(tmp_path))

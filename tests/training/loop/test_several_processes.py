@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from loop.accelerator import FSDP_ACCELERATE_VERSION
 from mcdiff_pipeline import FlowCompletionUNet
-from support import fsdp_on_cpu, recorded_training, scripts_in_turn
+from support import fsdp_on_cpu, launches, recorded_training, scripts_in_turn
 from support.training_runs import TRAINING, arguments, logged
 
 
@@ -29,28 +29,22 @@ has_fsdp = compare_versions("accelerate", ">=", FSDP_ACCELERATE_VERSION)
 needs_fsdp = pytest.mark.skipif(not has_fsdp, reason=f"FSDP 2 needs accelerate {FSDP_ACCELERATE_VERSION} or later")
 
 
-def launch_two(commands: list[list[str]], folder: Path, config: str, *program: str) -> None:
-    """Runs scripts with their arguments in turn in two processes, launched as in the documents.
+def launch_two(commands: list[list[str]], config: str, root: Path, *program: str) -> list[str]:
+    """The arguments of `accelerate launch` that run scripts in turn in two processes.
 
     Args:
-        folder: where the list of commands is written.
+        commands: each a script and its arguments.
         config: file in `training/accelerate_configs`.
+        root: where the list of commands is written.
         program: program that runs the scripts.
     """
-    (folder / "commands.json").write_text(json.dumps([[str(word) for word in command] for command in commands]))
+    file = root / f"commands-{config}.json"
+    file.write_text(json.dumps([[str(word) for word in command] for command in commands]))
     # accelerate 1.0 does not choose a free port by itself.
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    command += ["--config_file", str(CONFIGS / config), "--main_process_port", str(port)]
-    process = subprocess.run(
-        [*command, *program, scripts_in_turn.__file__, str(folder / "commands.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert process.returncode == 0, process.stderr
+    arguments = ["--config_file", str(CONFIGS / config), "--main_process_port", str(port)]
+    return [*arguments, *program, scripts_in_turn.__file__, str(file)]
 
 
 def steps_to(last: int, output_dir: Path, batch: int, **changes) -> list[str]:
@@ -85,30 +79,32 @@ def runs(data, start, tmp_path_factory) -> Path:
     - `one`: the recorded training in one process, three epochs of four steps.
     - `two`: steps 3 to 8 of the same in two processes, with two workers each.
     - `flow_completion`, `end_to_end`: two processes.
+    - `sharded/recorded`, `sharded/end_to_end`: steps 3 to 6 as in `two`, and `end_to_end`, with FSDP.
     """
     root = tmp_path_factory.mktemp("runs")
     assert recorded_training.main(steps_to(12, root / "one", batch=4)) == 0
-    resumed = {"resume_from_checkpoint": root / "one/checkpoint-2", "dataloader_num_workers": 2}
+    resumed = {"resume_from_checkpoint": root / "one/checkpoint-2"}
     commands = [
-        [recorded_training.__file__, *steps_to(8, root / "two", batch=2, **resumed)],
+        [recorded_training.__file__, *steps_to(8, root / "two", batch=2, dataloader_num_workers=2, **resumed)],
         [TRAINING / "train_flow_completion.py", *flow_completion(data, root / "flow_completion", batch=2)],
         [TRAINING / "train_end_to_end.py", *end_to_end(data, start, root / "end_to_end")],
     ]
-    launch_two(commands, root, "cpu_two_processes.yaml")
-    return root
-
-
-@pytest.fixture(scope="module")
-def sharded(data, start, runs) -> Path:
-    """Output folders of runs with FSDP in two processes: `recorded`, steps 3 to 6 as in `two`; and `end_to_end`."""
-    root = runs / "sharded"
-    root.mkdir()
-    resumed = {"resume_from_checkpoint": runs / "one/checkpoint-2"}
-    commands = [
-        [recorded_training.__file__, *steps_to(6, root / "recorded", batch=2, **resumed)],
-        [TRAINING / "train_end_to_end.py", *end_to_end(data, start, root / "end_to_end")],
-    ]
-    launch_two(commands, root, "fsdp.yaml", fsdp_on_cpu.__file__)
+    launched = [launch_two(commands, "cpu_two_processes.yaml", root)]
+    if has_fsdp:
+        commands = [
+            [recorded_training.__file__, *steps_to(6, root / "sharded/recorded", batch=2, **resumed)],
+            [TRAINING / "train_end_to_end.py", *end_to_end(data, start, root / "sharded/end_to_end")],
+        ]
+        launched.append(launch_two(commands, "fsdp.yaml", root, fsdp_on_cpu.__file__))
+    (root / "launches.json").write_text(json.dumps(launched))
+    process = subprocess.run(
+        [sys.executable, launches.__file__, root / "launches.json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stderr
     return root
 
 
@@ -171,17 +167,17 @@ def test_another_batch_size_after_resuming_skips_no_sample_and_repeats_none(runs
 
 
 @needs_fsdp
-def test_fsdp_continues_a_run_of_one_process(runs, sharded):
+def test_fsdp_continues_a_run_of_one_process(runs):
     for name in ("loss", "gradient_norm"):
-        expected, found = logged(runs / "two", name), logged(sharded / "recorded", name)
+        expected, found = logged(runs / "two", name), logged(runs / "sharded/recorded", name)
         assert found == pytest.approx({step: expected[step] for step in range(3, 7)}, rel=1e-5)
-    expected, found = logged(runs / "one", "reconstruction"), logged(sharded / "recorded", "reconstruction")
+    expected, found = logged(runs / "one", "reconstruction"), logged(runs / "sharded/recorded", "reconstruction")
     assert found == pytest.approx({step: expected[step] for step in range(3, 7)}, rel=1e-4)
 
 
 @needs_fsdp
-def test_one_process_continues_a_run_of_fsdp(runs, sharded, tmp_path):
-    checkpoint = sharded / "recorded/checkpoint-6"
+def test_one_process_continues_a_run_of_fsdp(runs, tmp_path):
+    checkpoint = runs / "sharded/recorded/checkpoint-6"
     assert_same_weights(checkpoint, runs / "two/checkpoint-6", rtol=1e-4, atol=1e-6)
     assert recorded_training.main(steps_to(8, tmp_path, batch=4, resume_from_checkpoint=checkpoint)) == 0
     assert recorded_training.recorded(tmp_path) == recorded_training.recorded(runs / "one")[6:8]
@@ -190,8 +186,8 @@ def test_one_process_continues_a_run_of_fsdp(runs, sharded, tmp_path):
 
 
 @needs_fsdp
-def test_two_networks_in_blocks_train_with_fsdp_as_without(runs, sharded):
-    found, expected = sharded / "end_to_end", runs / "end_to_end"
+def test_two_networks_in_blocks_train_with_fsdp_as_without(runs):
+    found, expected = runs / "sharded/end_to_end", runs / "end_to_end"
     for name in ("loss", "flow_loss", "denoising_loss", "gradient_norm", "epe", "psnr_moving_model"):
         assert logged(found, name) == pytest.approx(logged(expected, name), rel=1e-4)
     assert_same_weights(found / "checkpoint-2", expected / "checkpoint-2", rtol=1e-4, atol=1e-5)
