@@ -2,8 +2,8 @@
 """
 Makes the screenshots of Studio in the documents: `docs/images/studio-*.png`.
 
-Starts `mcdiff studio` with the embedded model, and draws, renders and goes on from a frame in Chromium. Needs the extras
-`studio` and `dev`, and Chromium. Takes some minutes on a CPU.
+Starts `mcdiff studio` with the embedded model, and draws, renders and goes on from a frame in Chromium. Needs the
+extras `studio` and `dev`, and Chromium. Takes some minutes on a CPU.
 
 Usage:
     python docs/studio_screenshots.py

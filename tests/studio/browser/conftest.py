@@ -1,4 +1,4 @@
-"""One browser and one server for all tests of the page; a fresh context, so no storage, for each test."""
+"""One browser and one server for the tests of a module; a fresh context, so no storage, for each test."""
 
 import shutil
 
@@ -10,7 +10,8 @@ from support.studio_page import Screen, serve
 ARGUMENTS = ["--no-sandbox", "--no-proxy-server", "--disable-background-networking", "--disable-gpu"]
 
 
-@pytest.fixture(scope="session")
+# Of a module, not of all tests: while it runs, the main thread has an event loop, and `asyncio.run` fails in it.
+@pytest.fixture(scope="module")
 def browser():
     from playwright.sync_api import sync_playwright
 
@@ -21,7 +22,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address():
     server, address = serve()
     yield address
