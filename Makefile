@@ -14,7 +14,6 @@ SEGMENTER := $(VENV)/segmenter
 MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)/$(SEGMENTER)"
 
 EXAMPLE ?= citrus
-STUDIO_EXAMPLE ?= cat
 
 # The version of diffusers for `make test-diffusers-main`, as a requirement of pip.
 DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
@@ -29,7 +28,7 @@ TRAIN_DATA ?= data/people data/objects
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
-	@echo "make studio       install, then open the page to draw on, with examples/$(STUDIO_EXAMPLE).jpg"
+	@echo "make studio       install, then open the page to draw on, with examples/$(EXAMPLE).jpg (EXAMPLE=... for another)"
 	@echo "make test         install what the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
@@ -51,7 +50,7 @@ demo: $(VENV)/.installed-core
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
 
 studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
-	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(STUDIO_EXAMPLE).jpg --strokes examples/$(STUDIO_EXAMPLE).json
+	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/python $(PYTEST)

@@ -119,6 +119,8 @@ function RegionShape({ editor, region, index }) {
   const places = loops.map((loop) => loop.map((point) => editor.view.toStage(point)));
   const path = places.map((loop) => `M${loop.map(([x, y]) => `${x.toFixed(2)} ${y.toFixed(2)}`).join("L")}Z`).join("");
   const top = places.flat().reduce((best, place) => (place[1] < best[1] ? place : best));
+  const middle = Math.max(48, Math.min(top[0], editor.view.stage.width - 48));
+  const above = top[1] > 64 ? top[1] - 6 : Math.max(top[1] + 18, 52); // below the note in the corner
   const selected = region.id === editor.state.region;
   const color = regionColor(index);
   const kind = region.still ? "kept still" : region.rigid ? "rigid region" : "region";
@@ -132,7 +134,7 @@ function RegionShape({ editor, region, index }) {
     <g class=${`region${selected ? " selected" : ""}${region.still ? " still" : ""}`} data-region=${region.id} role="button" tabindex="0"
       aria-label=${`${region.name}: ${kind}`} aria-pressed=${selected} onKeyDown=${key}>
       <path class="case" d=${path} /><path class="area" d=${path} stroke=${color} fill=${color} />
-      <text x=${top[0]} y=${Math.max(14, top[1] - 6)}>${region.name}</text>
+      <text x=${middle} y=${above}>${region.name}</text>
       ${selected && region.polygon && places[0].map(([x, y], i) => html`<circle key=${i} class="corner" cx=${x} cy=${y} r="4.5" />`)}
     </g>`;
 }
