@@ -14,7 +14,20 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from support.studio import HOLD, MOVE, ORIGIN, STROKES, TOKEN, Page, new_id, pixels, png_of, run_server, serving
+from support.studio import (
+    HOLD,
+    MOVE,
+    ORIGIN,
+    STROKES,
+    TOKEN,
+    Page,
+    Socket,
+    new_id,
+    pixels,
+    png_of,
+    run_server,
+    serving,
+)
 from support.tiny_models import make_feature_pipeline
 
 
@@ -283,13 +296,6 @@ def test_model_whose_flow_reads_features_continues_from_the_disk(tmp_path, image
     assert made[0] == made[1]
     (state,) = (tmp_path / session / "nodes" / root).glob("0001.safetensors")
     assert b"start_" not in state.read_bytes()[:4000]  # what frame 0 says is kept once
-
-
-class Socket:
-    """A websocket of another process, as that of Starlette's client."""
-
-    def __init__(self, socket):
-        self.send_text, self.receive_bytes = socket.send, socket.recv
 
 
 def test_server_that_is_killed_loses_at_most_the_frame_being_made(tmp_path, image):

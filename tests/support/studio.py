@@ -85,6 +85,13 @@ class Page:
         return node
 
 
+class Socket:
+    """A websocket of another process, as that of Starlette's client."""
+
+    def __init__(self, socket):
+        self.send_text, self.receive_bytes = socket.send, socket.recv
+
+
 class Server:
     """A Studio with a tiny model."""
 

@@ -59,10 +59,6 @@ BODY_SECONDS = 120
 # Bytes of a body that holds a few words.
 SMALL_BYTES = 10_000
 
-_PLACEHOLDER = """<!doctype html><meta charset="utf-8"><title>Studio</title>
-<p>The page of Studio is not in this installation.</p>
-"""
-
 SessionId = PathParameter(pattern=ID_PATTERN)
 NodeId = PathParameter(pattern=ID_PATTERN)
 OutputSize = Literal["output", "working"]
@@ -99,7 +95,6 @@ def create_app(settings: StudioSettings, load: "Callable[[], Engine]") -> FastAP
     async def live(socket: WebSocket, session_id: str) -> None:
         await Connection(studio, socket).run(session_id)
 
-    STATIC.mkdir(exist_ok=True)
     app.mount("/", _Static(studio), name="static")
     return app
 
@@ -114,9 +109,7 @@ class _Static(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         if path in (".", "index.html") and scope["method"] in SAFE_METHODS:
             task = BackgroundTask(self.studio.page_was_served)
-            if not (STATIC / "index.html").is_file():
-                return Response(_PLACEHOLDER, media_type="text/html", background=task)
-            response = FileResponse(STATIC / "index.html", background=task)
+            response: Response = FileResponse(STATIC / "index.html", background=task)
         else:
             response = await super().get_response(path, scope)
         response.headers["cache-control"] = "no-cache"
@@ -143,6 +136,11 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def disk_error(request: Request, error: OSError) -> Response:
         why = f"A file cannot be written ({error.strerror or type(error).__name__}): make room on the disk."
         return JSONResponse({"why": why, "code": "disk"}, 507)
+
+
+def _file(*types: str) -> dict[int | str, dict[str, Any]]:
+    """What the schema says of an answer that is a file of one of these types."""
+    return {200: {"content": {one: {} for one in types}, "description": "A file."}}
 
 
 def _add_session_routes(app: FastAPI, studio: Studio) -> None:
@@ -217,7 +215,11 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
         session = await get(session_id)
         await asyncio.to_thread(studio.remove, session)
 
-    @app.get("/api/sessions/{session_id}/{file}.{suffix}", responses=_FILE)
+    @app.get(
+        "/api/sessions/{session_id}/{file}.{suffix}",
+        responses=_file("image/png", "image/webp", "application/zip"),
+        response_class=Response,
+    )
     async def session_file(
         file: Literal["picture", "thumbnail", "session"],
         suffix: Literal["png", "webp", "zip"],
@@ -294,7 +296,7 @@ def _add_node_routes(app: FastAPI, studio: Studio) -> None:
         node = find_node(session.nodes, node_id)
         return {"removed": await asyncio.to_thread(studio.tasks.remove_node, session, node)}
 
-    @app.get(node_path + "/frames/{frame}.webp", responses=_FILE)
+    @app.get(node_path + "/frames/{frame}.webp", responses=_file("image/webp"), response_class=Response)
     async def frame(
         frame: int = PathParameter(ge=0, lt=10_000),
         size: OutputSize = "working",
@@ -311,7 +313,9 @@ def _add_node_routes(app: FastAPI, studio: Studio) -> None:
         headers = {"cache-control": "private, max-age=31536000, immutable"}
         return Response(content, media_type="image/webp", headers=headers)
 
-    @app.get(node_path + "/clip.{suffix}", responses=_FILE)
+    @app.get(
+        node_path + "/clip.{suffix}", responses=_file("video/mp4", "video/webm", "image/gif"), response_class=Response
+    )
     async def clip(
         suffix: Literal["mp4", "webm", "gif"],
         size: OutputSize | None = None,
@@ -321,16 +325,16 @@ def _add_node_routes(app: FastAPI, studio: Studio) -> None:
         chosen = size or ("working" if suffix == "gif" else "output")
         return await export(session_id, node_id, chosen, suffix, exports.write_clip)
 
-    @app.get(node_path + "/frames.zip", responses=_FILE)
+    @app.get(node_path + "/frames.zip", responses=_file("application/zip"), response_class=Response)
     async def frames(size: OutputSize = "output", session_id: str = SessionId, node_id: str = NodeId) -> Response:
         return await export(session_id, node_id, size, "zip", exports.write_frames)
 
-    @app.get(node_path + "/contact.png", responses=_FILE)
+    @app.get(node_path + "/contact.png", responses=_file("image/png"), response_class=Response)
     async def contact(session_id: str = SessionId, node_id: str = NodeId) -> Response:
         indices = exports.contact_frames(find_node((await get(session_id)).nodes, node_id))
         return await export(session_id, node_id, "output", "png", exports.write_contact_sheet, indices)
 
-    @app.get(node_path + "/sheet.json", responses=_FILE)
+    @app.get(node_path + "/sheet.json", responses=_file("application/json"), response_class=Response)
     async def sheet(session_id: str = SessionId, node_id: str = NodeId) -> Response:
         return await export(session_id, node_id, "working", "json", exports.write_sheet, [])
 
@@ -363,7 +367,7 @@ def _add_page_routes(app: FastAPI, studio: Studio) -> None:
             found.append({"name": name, "title": name.title(), "width": sheet["width"], "height": sheet["height"]})
         return found
 
-    @app.get("/api/examples/{name}/thumbnail.webp", responses=_FILE)
+    @app.get("/api/examples/{name}/thumbnail.webp", responses=_file("image/webp"), response_class=Response)
     async def example_thumbnail(name: str) -> Response:
         path = _example(studio, name)
         content = await asyncio.to_thread(lambda: thumbnail(read_picture(path.read_bytes())))
@@ -474,4 +478,3 @@ def _json_body(body: type[BaseModel]) -> dict[str, Any]:
 
 
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}, "description": "A file."}}

@@ -79,7 +79,7 @@ function renderStatus(editor) {
   const node = finished && editor.state.nodes.get(finished.node);
   if (finished && node) {
     const full = node.size === "working" ? [{ label: "Make full size", run: () => editor.live.enlarge() }] : [];
-    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes and render again, or go on from any frame.`, full);
+    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes, or go on from any frame.`, full);
   }
   return null;
 }

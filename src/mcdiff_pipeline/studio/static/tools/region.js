@@ -185,8 +185,8 @@ export function regionTool(editor) {
         </div>`}
       ${editor.state.regionMode === "brush" && brush.size()}
       ${editor.state.regionMode === "polygon"
-        ? corners.length > 2 && html`<button class="small" onClick=${closeOutline}>Close outline</button>`
-        : selected() && html`<button class="small" onClick=${() => editor.selectRegion(null)}>New region</button>`}
+        ? corners.length > 2 && html`<button class="button small" onClick=${closeOutline}>Close outline</button>`
+        : selected() && html`<button class="button small" onClick=${() => editor.selectRegion(null)}>New region</button>`}
     `,
   }; // prettier-ignore
 }
