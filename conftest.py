@@ -1,6 +1,8 @@
 """Skips marked tests that this machine cannot run, with the reason, and enables Ctrl-C for all tests."""
 
+import importlib.util
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from mcdiff_pipeline.annotation.pose_model import find_pose_model  # noqa: E402
 from mcdiff_pipeline.segmentation import find_segmenter  # noqa: E402
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EMBEDDED_MODEL = Path(__file__).parent / "checkpoints" / "mcdiff-small-128"
 # Files of tests that take longest.
 LONGEST = ("test_docs.py", "test_several_processes.py", "test_ray.py")
@@ -36,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons["hub"] = "talks to the Hugging Face Hub: set MCDIFF_TEST_HUB=1 to run it"
     if not (EMBEDDED_MODEL / "model_index.json").is_file():
         reasons["weights"] = "needs the embedded model, and checkpoints/mcdiff-small-128 is missing"
+    if importlib.util.find_spec("playwright") is None or not any(map(shutil.which, BROWSERS)):
+        reasons["browser"] = "needs playwright (pip) and Chromium (on Debian: apt-get install chromium)"
     try:
         find_pose_model()
     except FileNotFoundError:

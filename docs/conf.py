@@ -36,6 +36,7 @@ docs/quick-start
 docs/strokes
 docs/segmentation
 docs/live-editing
+docs/studio
 docs/training-your-own-videos
 docs/extending
 docs/publishing

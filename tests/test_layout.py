@@ -20,9 +20,9 @@ ROWS = (
     {"denoising", "input_checks"},
     {"call_inputs"},
     {"pipeline_mcdiff"},
-    {"", "video", "dataset", "baselines"},  # "" is the package itself: its public names and its version
+    {"", "public_names", "video", "dataset", "baselines"},  # "" is the package itself
     {"annotation", "hub", "segmentation"},
-    {"evaluation"},
+    {"evaluation", "studio"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.
 REMOTE_CODE = {

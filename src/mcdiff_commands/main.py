@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import annotate, dataset, evaluate, export, flow, generate, info, push, segment
+from . import annotate, dataset, evaluate, export, flow, generate, info, push, segment, studio
 from .errors import InputError, first_line
 from .typer_classes import Command, CommandGroup, Stopped
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=Command, epilog=generate.EPILOG, rich_help_panel=VIDEO)(generate.generate)
+app.command(cls=Command, epilog=studio.EPILOG, rich_help_panel=VIDEO)(studio.studio)
 app.command(cls=Command, epilog=flow.EPILOG, rich_help_panel=VIDEO)(flow.flow)
 app.command(cls=Command, epilog=segment.EPILOG, rich_help_panel=VIDEO)(segment.segment)
 app.command(cls=Command, rich_help_panel=MODELS)(info.info)

@@ -1,18 +1,14 @@
 """MCDiff (arXiv 2304.14404) as a diffusers pipeline: one image and a few strokes in, a video out."""
 
-import diffusers.pipelines
-
-from . import flow_completion_unet
-from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
-from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
-from .regions import Region
-from .rollout import Motion, RolloutState
-from .strokes import Stroke, StrokeSheet
+from typing import TYPE_CHECKING, Any
 
 
-# diffusers loads a component of a Hub repository only from modules that are attributes of `diffusers.pipelines`. With
-# this line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
-setattr(diffusers.pipelines, flow_completion_unet.__name__, flow_completion_unet)
+if TYPE_CHECKING:
+    from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
+    from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+    from .regions import Region
+    from .rollout import Motion, RolloutState
+    from .strokes import Stroke, StrokeSheet
 
 __version__ = "0.1.0"
 
@@ -27,3 +23,13 @@ __all__ = [
     "Stroke",
     "StrokeSheet",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch and diffusers take seconds to import. Packages that answer before the model is loaded do without them.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import public_names
+
+    globals().update({public: getattr(public_names, public) for public in __all__})
+    return globals()[name]

@@ -37,6 +37,7 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 NOT_RUN = (
     ("", "pip install", "would change the environment that the tests run in"),
     ("", "make", "installs everything, or takes hours"),
+    ("", "mcdiff studio", "serves a page until it is ended; the tests in tests/studio do"),
     (
         "",
         "python training/tools/build_pose_model.py",

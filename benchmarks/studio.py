@@ -1,0 +1,332 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""What Studio costs beside its model: flow, streamed frames, branches, files, memory.
+
+    python benchmarks/studio.py                 # the embedded model
+    python benchmarks/studio.py --tiny          # its shape with random weights
+    python benchmarks/studio.py --size 256
+
+A server runs in this process, and a client talks to it through a websocket. The two sides of a comparison take turns,
+and the ratio is that of their medians over `--repetitions`. How long the browser takes to paint flow is not measured.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import re
+import secrets
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import uvicorn
+from pipeline_overhead import REPOSITORY, describe_machine, load_pipeline
+from websockets.sync.client import ClientConnection, connect
+
+from mcdiff_pipeline import MCDiffPipeline
+from mcdiff_pipeline.studio.app import create_app
+from mcdiff_pipeline.studio.engine import Engine
+from mcdiff_pipeline.studio.protocol import unpacked
+from mcdiff_pipeline.studio.server import Studio
+from mcdiff_pipeline.studio.settings import StudioSettings, available_cores
+from mcdiff_pipeline.studio.sheets import make_sheet
+
+
+# What is measured, and what the ratio may be.
+LIMITS = {
+    "flow on the server / `predict_flow` alone": 1.15,
+    "flow at the client / on the server": 1.3,
+    "flow while another renders / a frame": 0.9,
+    "streamed / bare time of a frame": 1.05,
+    "frames after cancel": 1,
+    "first frame of a branch / a frame": 1.15,
+    "files of a frame / its latents, 2 flows and WebP": 1.3,
+    "memory after 20 sessions / after 4": 1.1,
+    "own JavaScript and CSS without comments, in kB": 200,
+}
+TOKEN = secrets.token_hex(16)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(REPOSITORY / "checkpoints/mcdiff-small-128"), help="Folder of a model.")
+    parser.add_argument(
+        "--tiny", action="store_true", help="Random weights in the shape of training/configs/small-128."
+    )
+    parser.add_argument("--image", type=Path, default=REPOSITORY / "examples/cat.jpg")
+    parser.add_argument("--size", type=int, default=128, help="Shorter side of the working size in pixels.")
+    parser.add_argument("--cpu_time", action="store_true", help="Compare frames by CPU time, on a busy machine.")
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--threads", type=int, help="Threads of torch (default: the cores it may use).")
+    return parser.parse_args()
+
+
+class Page:
+    """
+    A client with one session.
+
+    Args:
+        studio: The server.
+        address: Its host and port.
+        content: The picture, as the bytes of its file.
+    """
+
+    def __init__(self, studio: Studio, address: str, content: bytes):
+        import httpx
+
+        self.headers = {"origin": f"http://{address}", "x-mcdiff-token": TOKEN}
+        self.client = httpx.Client(base_url=f"http://{address}", headers=self.headers, timeout=600)
+        response = self.client.post("/api/sessions", content=content)
+        response.raise_for_status()
+        self.id, picture = response.json()["id"], response.json()["picture"]
+        self.session = studio.registry.get(self.id)
+        width, height = picture["width"], picture["height"]
+        self.strokes: list[dict[str, Any]] = [
+            {"kind": "move", "points": [[share * width, 0.5 * height], [(share + 0.1) * width, 0.4 * height]]}
+            for share in (0.2, 0.4, 0.6, 0.8)
+        ]
+        self.strokes.append({"kind": "hold", "points": [[0.5 * width, 0.9 * height]]})
+        url = f"ws://{address}/api/sessions/{self.id}/live"
+        self.stack = contextlib.ExitStack()
+        origin: Any = self.headers["origin"]
+        opened = connect(url, origin=origin, max_size=None, compression=None)
+        self.socket: ClientConnection = self.stack.enter_context(opened)
+        self.send("hello", token=TOKEN)
+        self.until("hello")
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"type": kind} | fields))
+
+    def until(self, *kinds: str) -> dict[str, Any]:
+        """The next message of one of these types, with the time at which it came."""
+        while True:
+            message = self.socket.recv()
+            assert isinstance(message, bytes)
+            header = unpacked(message)[0]
+            if header["type"] in ("refused", "error", "failed") and header["type"] not in kinds:
+                sys.exit(f"The server says: {header['why']}")
+            if header["type"] in kinds:
+                return header | {"received": time.perf_counter(), "cpu": time.process_time()}
+
+    def render(self, num_frames: int, size: int, **fields: Any) -> str:
+        """Asks for a node; returns its id."""
+        node = secrets.token_hex(16)
+        settings = None if fields.get("parent") else {"size": size}
+        self.send("render", rev=0, node=node, strokes=self.strokes, num_frames=num_frames, settings=settings, **fields)
+        return node
+
+    def flow(self, **fields: Any) -> tuple[float, float]:
+        """Asks for flow; returns its seconds on the server and at the client."""
+        begin = time.perf_counter()
+        self.send("flow", rev=0, strokes=self.strokes, num_frames=16, **fields)
+        header = self.until("flow")
+        return header["ms"] / 1e3, header["received"] - begin
+
+    def close(self) -> None:
+        self.stack.close()
+        self.client.close()
+
+
+class Bench:
+    """The measurements, each with its own sessions."""
+
+    def __init__(self, studio: Studio, address: str, args: argparse.Namespace):
+        self.studio, self.address, self.args = studio, address, args
+        self.content = args.image.read_bytes()
+        # of this process, which the client is part of: while it waits, it needs none
+        self.clock = time.process_time if args.cpu_time else time.perf_counter
+        self.received = "cpu" if args.cpu_time else "received"
+        engine = studio.model.engine
+        assert engine is not None
+        self.engine: Engine = engine
+        self.pipe: MCDiffPipeline = engine.pipe
+
+    def page(self) -> Page:
+        return Page(self.studio, self.address, self.content)
+
+    def flow(self) -> tuple[float, float]:
+        """Ratios of flow on the server to F's caller alone, and at the client to the server."""
+        page = self.page()
+        node = page.render(3, self.args.size)
+        page.until("done")
+        state = self.engine.state(page.session, page.session.nodes[node], 0)
+        sheet = make_sheet(page.strokes, page.session.size, 16)
+        server, client, alone = [], [], []
+        for index in range(self.args.repetitions + 2):
+            page.strokes[0]["points"][1][0] += 0.5  # the pen moves
+            on_server, at_client = page.flow(node=node, frame=0)
+            begin = time.perf_counter()
+            self.pipe.predict_flow(state, sheet, num_frames=16)
+            if index >= 2:
+                server.append(on_server)
+                client.append(at_client)
+                alone.append(time.perf_counter() - begin)
+        page.close()
+        print(f"flow: alone {1e3 * median(alone):.1f} ms, on the server {1e3 * median(server):.1f} ms")
+        return median(server) / median(alone), median(client) / median(server)
+
+    def bare_frame(self, page: Page, node: str, num_frames: int) -> list[float]:
+        """Seconds of frames of the pipeline alone, with the settings of a node."""
+        settings = page.session.nodes[node].settings
+        sheet = make_sheet(page.strokes, page.session.size, num_frames)
+        begin, seconds = self.clock(), []
+        stream = self.pipe.stream(
+            self.engine.state(page.session, page.session.nodes[node], 0),
+            sheet,
+            num_frames=num_frames,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+        )
+        for _ in stream:
+            end = self.clock()
+            seconds.append(end - begin)
+            begin = end
+        return seconds[1:]
+
+    def streaming(self) -> tuple[float, float, float]:
+        """Ratios of streamed to bare frames, of the first frame of a branch to one, and of the files of a frame."""
+        page = self.page()
+        streamed, bare, first, sizes = [], [], [], []
+        length = 6
+        for turn in range(max(self.args.repetitions // 4, 2)):
+            node = page.render(length, self.args.size)
+            times = [page.until("frame")[self.received] for _ in range(length - 1)]
+            page.until("done")
+            begin = self.clock()
+            branch = page.render(length, self.args.size, parent=node, at=2)
+            start = page.until("frame")[self.received] - begin
+            page.until("done")
+            more = self.bare_frame(page, node, length)
+            if turn:
+                streamed += [later - earlier for earlier, later in itertools.pairwise(times)]
+                first.append(start)
+                bare += more
+            sizes += list(self.sizes(page, node))
+            page.client.delete(f"/api/sessions/{page.id}/nodes/{node}").raise_for_status()
+            assert branch not in page.session.nodes
+        page.close()
+        print(f"frame: bare {median(bare):.3f} s, streamed {median(streamed):.3f} s, first of a branch", end=" ")
+        print(f"{median(first):.3f} s")
+        return median(streamed) / median(bare), median(first) / median(streamed), median(sizes)
+
+    def sizes(self, page: Page, node: str) -> Iterator[float]:
+        """The bytes of the files of a frame, over those of its latents, two flows and the WebP."""
+        state = self.engine.state(page.session, page.session.nodes[node], 0)
+        least = state.latents.nbytes + 2 * state.accumulated_flow.nbytes
+        for path in (page.session.files.folder / "nodes" / node).glob("*.safetensors"):
+            webp = path.with_suffix(".webp").stat().st_size
+            yield (path.stat().st_size + webp) / (least + webp)
+
+    def beside_another(self) -> float:
+        """The ratio of the time of flow to that of a frame, while another page renders."""
+        other, page = self.page(), self.page()
+        other.render(self.engine.settings.bounds.frames, self.args.size)
+        times, waits, chance = [other.until("frame")["received"]], [], random.Random(0)
+        while len(waits) < self.args.repetitions:
+            times.append(other.until("frame")["received"])
+            time.sleep(chance.random() * (times[-1] - times[-2]))
+            waits.append(page.flow(size=self.args.size)[1])
+        other.send("cancel")
+        other.until("stopped")
+        frames = [later - earlier for earlier, later in itertools.pairwise(times)]
+        print(f"beside another: flow {median(waits):.3f} s (most {max(waits):.3f} s), a frame {median(frames):.3f} s")
+        for one in (other, page):
+            one.close()
+        return median(waits) / median(frames)
+
+    def after_cancel(self) -> float:
+        """The most frames that come after a render was canceled."""
+        page, most = self.page(), 0
+        for _ in range(self.args.repetitions // 2):
+            node = page.render(50, self.args.size)
+            page.until("frame")
+            page.send("cancel")
+            count = 0
+            while page.until("frame", "stopped")["type"] == "frame":
+                count += 1
+            most = max(most, count)
+            page.client.delete(f"/api/sessions/{page.id}/nodes/{node}").raise_for_status()
+        page.close()
+        return most
+
+    def memory(self) -> float:
+        """The ratio of memory after 20 sessions to that after 4."""
+        found = []
+        for _ in range(20):
+            page = self.page()
+            page.render(3, self.args.size)
+            page.until("done")
+            page.close()
+            found.append(resident())
+        print(f"memory: after 4 sessions {found[3]:.0f} MB, after 20 {found[19]:.0f} MB")
+        return found[19] / found[3]
+
+
+def page_size() -> float:
+    """kB of the JavaScript and CSS that is ours, without comments (which hold all types) and indentation."""
+    folder = REPOSITORY / "src/mcdiff_pipeline/studio/static"
+    files = [path for path in folder.rglob("*") if path.suffix in (".js", ".css") and "vendor" not in path.parts]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    code = re.sub(r"/\*.*?\*/|^\s*//[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return sum(len(line.strip().encode()) + 1 for line in code.splitlines() if line.strip()) / 1e3
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def resident() -> float:
+    """Megabytes of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def report(ratios: dict[str, float]) -> None:
+    print("\n| what | measured | at most | |\n|---|---|---|---|")
+    for name, value in ratios.items():
+        shown = f"{value:.2f}" if value < 10 else f"{value:.0f}"
+        print(f"| {name} | {shown} | {LIMITS[name]} | {'holds' if value <= LIMITS[name] else 'DOES NOT HOLD'} |")
+
+
+def main() -> None:
+    args = parse_args()
+    args.threads = args.threads or available_cores()
+    torch.set_num_threads(args.threads)
+    pipe = load_pipeline(args)
+    with tempfile.TemporaryDirectory() as folder:
+        config = uvicorn.Config(None, port=0, log_level="warning", ws="websockets-sansio")  # type: ignore[arg-type]
+        listener = config.bind_socket()
+        port = listener.getsockname()[1]
+        settings = StudioSettings(folder=Path(folder), port=port, token=TOKEN)
+        app = create_app(settings, lambda: Engine(pipe, "benchmark", settings))
+        app.state.studio.may_load.set()
+        config.app = app
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while app.state.studio.model.engine is None:
+            time.sleep(0.05)
+        bench = Bench(app.state.studio, f"127.0.0.1:{port}", args)
+        print(f"{describe_machine(args.device)}; {args.size} pixels, {args.repetitions} repetitions")
+        names = list(LIMITS)
+        flow, client = bench.flow()
+        streamed, branch, files = bench.streaming()
+        beside, canceled = bench.beside_another(), bench.after_cancel()
+        values = (flow, client, beside, streamed, canceled, branch, files, bench.memory(), page_size())
+        report(dict(zip(names, values, strict=True)))
+        server.should_exit = True
+        thread.join(15)
+
+
+if __name__ == "__main__":
+    main()

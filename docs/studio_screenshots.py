@@ -1,0 +1,128 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""
+Makes the screenshots of Studio in the documents: `docs/images/studio-*.png`.
+
+Starts `mcdiff studio` with the embedded model, and draws, renders and goes on from a frame in Chromium. Needs the
+extras `studio` and `dev`, and Chromium. Takes some minutes on a CPU.
+
+Usage:
+    python docs/studio_screenshots.py
+"""
+
+import argparse
+import contextlib
+import io
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+
+ROOT = Path(__file__).resolve().parents[1]
+WINDOW = {"width": 1280, "height": 800}
+# A screenshot as a PNG with a palette takes a third of its bytes, and text stays sharp.
+COLORS = 256
+LARGEST_FILE = 400_000
+RENDER_MS = 600_000
+
+
+@contextlib.contextmanager
+def running_studio(example: str) -> Iterator[str]:
+    """The address of a server that shows an example."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    picture, sheet = (ROOT / "examples" / f"{example}{ending}" for ending in (".jpg", ".json"))
+    with tempfile.TemporaryDirectory() as sessions:
+        options = ["--strokes", sheet, "--port", str(port), "--sessions", sessions, "--no-browser"]
+        command = [sys.executable, "-m", "mcdiff_commands", "studio", picture, *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            found = re.search(r"http://\S+", line)
+            if found is None:
+                raise RuntimeError(f"The server did not start; it said {line!r}.")
+            yield found[0]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def save(page: Page, name: str) -> None:
+    """Saves what the page shows as `docs/images/studio-NAME.png`."""
+    page.mouse.move(1, 1)
+    page.wait_for_timeout(700)
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    path = ROOT / "docs" / "images" / f"studio-{name}.png"
+    image.quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB")
+    if size > LARGEST_FILE:
+        raise RuntimeError(f"{path} has {size} bytes; {LARGEST_FILE} are allowed.")
+
+
+def drag(page: Page, *places: tuple[float, float]) -> None:
+    """Drags along places of the stage, given as shares of its size."""
+    box = page.locator(".stage").bounding_box()
+    assert box is not None
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=12)
+    page.mouse.up()
+
+
+def make_all(page: Page, address: str) -> None:
+    """Draws and renders, and takes a screenshot of each state."""
+    page.set_default_timeout(RENDER_MS)
+    page.goto(address)
+    page.locator(".legend:not(.stale)").wait_for()
+    save(page, "draw")
+    page.locator(".stage").focus()
+    page.keyboard.press("Enter")
+    page.locator(".status-text", has_text=re.compile("frame 6 of")).wait_for()
+    save(page, "render")
+    page.locator(".status.good").wait_for()
+    page.locator(".strip").focus()
+    for key in ("Home", *["ArrowRight"] * 8, "m"):
+        page.keyboard.press(key)
+    drag(page, (0.52, 0.78), (0.6, 0.72), (0.68, 0.76))
+    page.locator(".legend:not(.stale)").wait_for()
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Render from 8").click()
+    page.get_by_role("button", name="Version 2").first.wait_for()
+    page.locator(".status.good").wait_for()
+    save(page, "versions")
+    page.get_by_role("button", name=re.compile("^File")).click()
+    page.get_by_role("menuitem", name="All pictures").click()
+    page.locator(".card img").nth(4).wait_for()
+    save(page, "start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--example", default="citrus", help="the name of a file in examples/ (default: citrus)")
+    parser.add_argument("--dark", action="store_true", help="dark colors")
+    arguments = parser.parse_args()
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser_path is None:
+        parser.error("Chromium is missing; on Debian, `apt-get install chromium` installs it.")
+    with running_studio(arguments.example) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--no-proxy-server"])
+        context = browser.new_context(
+            viewport=WINDOW, reduced_motion="reduce", color_scheme="dark" if arguments.dark else "light"
+        )
+        make_all(context.new_page(), address)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The public names of the package, imported the first time that one of them is used."""
+
+import sys
+
+import diffusers.pipelines
+
+from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
+from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
+from .regions import Region
+from .rollout import Motion, RolloutState
+from .strokes import Stroke, StrokeSheet
+
+
+# diffusers loads a component of a Hub repository only from modules that are attributes of `diffusers.pipelines`. With
+# this line, `MCDiffPipeline.from_pretrained("org/repo")` works without a trust flag.
+setattr(diffusers.pipelines, FlowCompletionUNet.__module__, sys.modules[FlowCompletionUNet.__module__])
+
+__all__ = [
+    "FlowCompletionOutput",
+    "FlowCompletionUNet",
+    "MCDiffPipeline",
+    "MCDiffPipelineOutput",
+    "Motion",
+    "Region",
+    "RolloutState",
+    "Stroke",
+    "StrokeSheet",
+]

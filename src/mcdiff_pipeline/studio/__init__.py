@@ -1,0 +1,17 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Studio: a web page on which one draws on a picture, sees the motion, and watches the picture move.
+
+Needs the extra `studio`. `docs/studio.md` describes the page, the protocol and how to run it for others.
+
+- `app.py`: the routes. `live.py`: the connection of a page. `server.py`: what both need.
+- `protocol.py`: the messages. `refusals.py`: what is not done, and why. `security.py`: who may ask. `settings.py`:
+  options and bounds.
+- `sessions.py`: what is open. `tree.py`: renders and branches. `store.py`: files. `pictures.py`, `archive.py`: bytes
+  of clients.
+- `worker.py`: the thread that owns the model, and whose turn it is. `tasks.py`: what is done for each message.
+  `exports.py`: files to take away.
+- `engine.py`: what the model computes. `sheets.py`: strokes and regions of clients as those of the library.
+  `states.py`: files of states.
+
+PyTorch is imported only by the last row, in the thread of the model: the page answers before it is there.
+"""

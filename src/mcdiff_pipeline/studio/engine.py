@@ -1,0 +1,522 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""What the model computes for sessions. Used only in the thread that owns the model."""
+
+import collections
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..frame_decoder import FrameDecoder
+from ..hub.fingerprint import model_fingerprint
+from ..pipeline_mcdiff import MCDiffPipeline
+from ..regions import Region
+from ..rollout import RolloutState
+from ..strokes import StrokeSheet
+from ..video.clip_metadata import ClipMetadata, ClipSettings
+from .archive import read_picture_file
+from .protocol import Flow, TreeSettings
+from .refusals import Refused
+from .sessions import Session
+from .settings import DEFAULT_OUTPUT_SIDE, LARGEST_AREA, STATES_BYTES, StudioSettings
+from .sheets import SheetMaker, make_regions, make_sheet, refusal_of
+from .states import at_output_size, at_working_size, own_bytes, state_bytes, state_from_bytes
+from .tree import Node, NodeSettings, branch_of, node_with_frame
+
+
+# States at frame 0 that are kept, of all sessions: each has the picture and the masks.
+START_BYTES = 512 * 1024**2
+
+_FLOW = np.dtype("<f2")
+
+
+class Cache(collections.OrderedDict):
+    """
+    A dictionary that forgets what was used least recently.
+
+    Args:
+        limit (`int`): Bytes of all values.
+    """
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self.limit, self.bytes = limit, 0
+        self._sizes: dict[Any, int] = {}
+
+    def keep(self, key: Any, value: Any, size: int) -> None:
+        """Keeps a value of `size` bytes; the newest is kept in any case."""
+        self.drop(key)
+        self[key], self._sizes[key] = value, size
+        self.bytes += size
+        while self.bytes > self.limit and len(self) > 1:
+            self.drop(next(iter(self)))
+
+    def find(self, key: Any) -> Any:
+        """The value, or None."""
+        if key in self:
+            self.move_to_end(key)
+        return self.get(key)
+
+    def drop(self, key: Any) -> None:
+        if key in self:
+            del self[key]
+            self.bytes -= self._sizes.pop(key)
+
+
+class Engine:
+    """
+    A model, and the states of the sessions that use it.
+
+    Args:
+        pipe (`MCDiffPipeline`): The model.
+        name (`str`): Its name in clips.
+        settings (`StudioSettings`): The options of the server.
+    """
+
+    def __init__(self, pipe: MCDiffPipeline, name: str, settings: StudioSettings):
+        self.pipe, self.name, self.settings = pipe, name, settings
+        self.pipe.set_progress_bar_config(disable=True)
+        self.fingerprint = model_fingerprint(pipe)
+        self._starts = Cache(START_BYTES)
+        self._states: dict[str, Cache] = {}
+        self._regions: collections.OrderedDict[Any, list[Region]] = collections.OrderedDict()
+        self._segmenter: Any = None
+        self._detector: Any = None
+
+    def describe(self) -> dict[str, Any]:
+        """What the page is told of the model."""
+        config = self.pipe.config
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "cell": self.pipe.vae_scale_factor,
+            "multiple": self.pipe.size_multiple,
+            "area": config.default_height * config.default_width,
+            "has_flow": self.pipe.flow_completion is not None,
+            "can_resize": self.pipe.conditioner.needs_dense_flow,
+            "defaults": {
+                "num_frames": config.default_num_frames,
+                "fps": 8.0,
+                "steps": config.default_num_inference_steps,
+                "guidance": config.default_guidance_scale,
+            },
+        }
+
+    def forget(self, session: Session) -> None:
+        """Drops what is kept for a session."""
+        self._states.pop(session.id, None)
+        for cache in (self._starts, self._regions):
+            for key in [key for key in cache if key[0] == session.id]:
+                cache.drop(key) if isinstance(cache, Cache) else cache.pop(key)
+
+    # Sizes and settings
+
+    def working_size(self, session: Session, size: int | None) -> tuple[int, int]:
+        """
+        The working (height, width) of a picture.
+
+        Args:
+            session (`Session`): Has the picture.
+            size (`int`, *optional*): The shorter side; None is the server's default, else the model's.
+
+        Raises:
+            Refused: If it is too large, or not a multiple of what the model needs.
+        """
+        width, height = session.size
+        size, bounds, processor = size or self.settings.size, self.settings.bounds, self.pipe.image_processor
+        if size is not None:
+            if size > bounds.shorter_side:
+                raise Refused(
+                    f"size is {size}; the shorter side may have {bounds.shorter_side} pixels here: choose a smaller "
+                    "one, frames can be larger all the same.",
+                    code="limit",
+                    field="size",
+                )
+            if size % processor.size_multiple:
+                multiple = processor.size_multiple
+                raise Refused(
+                    f"size is {size}, but this model needs a multiple of {multiple}: "
+                    f"{max(round(size / multiple), 1) * multiple} is the nearest.",
+                    field="size",
+                )
+        given = (size, None) if height <= width else (None, size)
+        working = processor.working_size((height, width), *given)
+        if working[0] * working[1] > LARGEST_AREA * bounds.shorter_side**2:
+            raise Refused(
+                f"The motion would be computed at {working[1]} x {working[0]} pixels, which is too much: choose a "
+                "smaller size, or crop the picture.",
+                code="limit",
+                field="size",
+            )
+        return working
+
+    def output_size(self, session: Session, output: str, working: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) of full frames."""
+        width, height = session.size
+        if output == "working" or not self.pipe.conditioner.needs_dense_flow:
+            return working
+        side = self.settings.bounds.output_side
+        zoom = min(1.0, (min(DEFAULT_OUTPUT_SIDE, side) if output == "default" else side) / max(width, height))
+        return max(round(height * zoom), 1), max(round(width * zoom), 1)
+
+    def node_settings(self, session: Session, given: TreeSettings) -> NodeSettings:
+        """The settings of a new tree, with the model's defaults. Raises `Refused` as [`working_size`] does."""
+        working = self.working_size(session, given.size)
+        output = self.output_size(session, given.output, working)
+        config = self.pipe.config
+        return NodeSettings(
+            seed=given.seed,
+            steps=given.steps or config.default_num_inference_steps,
+            guidance=config.default_guidance_scale if given.guidance is None else given.guidance,
+            width=working[1],
+            height=working[0],
+            output_width=output[1],
+            output_height=output[0],
+        )
+
+    def check(self, session: Session, branch: Sequence[Node]) -> None:
+        """
+        Checks the last node of a branch before it is rendered.
+
+        Raises:
+            Refused: If its strokes or regions are wrong.
+        """
+        node = branch[-1]
+        if node.regions is not None and not self.pipe.conditioner.needs_dense_flow:
+            raise Refused(
+                "There are regions, but this model has no dense flow that could move them as wholes: remove them.",
+                code="regions",
+            )
+        # as they were drawn, so that the sentence is about what the page shows
+        make_sheet(node.strokes, session.size, node.num_frames, node.fps)
+        SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
+
+    # States
+
+    def picture(self, session: Session) -> Image.Image:
+        """The picture. Raises `Refused` if its file is gone."""
+        return read_picture_file(session.files)
+
+    def output_picture(self, session: Session, settings: NodeSettings) -> Image.Image:
+        """The picture at the size of full frames, as 8-bit RGB: frame 0. A clip contains it, and replays from it."""
+        picture = self.picture(session)
+        size = settings.output_width, settings.output_height
+        if picture.size == size:
+            return picture
+        processor = self.pipe.image_processor
+        (images,) = cast(torch.Tensor, processor.to_output_size(processor.load(picture), (size[1], size[0])))
+        return Image.fromarray(images.permute(1, 2, 0).numpy())
+
+    def start(self, session: Session, settings: NodeSettings, regions: str | None) -> RolloutState:
+        """The state at frame 0, at the output size. Raises `Refused` if the regions are wrong."""
+        key = (session.id, settings, regions)
+        state = self._starts.find(key)
+        if state is None:
+            image = self.output_picture(session, settings)
+            is_larger = image.size != (settings.width, settings.height)
+            try:
+                state = self.pipe.start(
+                    image,
+                    settings.height,
+                    settings.width,
+                    regions=self._regions_at(session, regions, image.size) or None,
+                    output_size="image" if is_larger else None,
+                    generator=torch.Generator().manual_seed(settings.seed),
+                )
+            except (ValueError, TypeError) as error:
+                raise refusal_of(error) from None
+            self._starts.keep(key, state, own_bytes(state))
+        return state
+
+    def state(self, session: Session, node: Node, frame: int) -> RolloutState:
+        """
+        The state at a frame of a branch, for frames of the working size.
+
+        Raises:
+            Refused: If there is no such frame, another model made it, or its file is damaged.
+        """
+        start = self.start(session, node.settings, node.regions)
+        if frame == 0:
+            return at_working_size(start)
+        node = node_with_frame(session.nodes, node, frame)
+        if frame > node.last:
+            raise Refused(
+                f"Frame {frame} is not made yet; the last one is {node.last}.",
+                code="node",
+                field="frame",
+                node=node.id,
+            )
+        if node.model != self.fingerprint:
+            raise Refused(
+                "Another model made this version: look at it and export it, or render it again from frame 0.",
+                code="node",
+                node=node.id,
+            )
+        states = self._states.setdefault(session.id, Cache(STATES_BYTES))
+        state = states.find((node.id, frame))
+        if state is None:
+            try:
+                content = session.files.read(session.files.frame_name(node.id, frame, "safetensors"))
+                state = state_from_bytes(content, at_working_size(start))
+                if state.frame != frame:
+                    raise ValueError(f"it is of frame {state.frame}")
+            except (OSError, ValueError) as error:
+                raise Refused(
+                    f"Frame {frame} cannot be continued ({error}): choose another frame.", code="node", node=node.id
+                ) from None
+            states.keep((node.id, frame), state, own_bytes(state, start))
+        return state
+
+    def keep(self, session: Session, node: Node, state: RolloutState) -> None:
+        """Writes the state of a new frame, and keeps it. Raises `OSError` if it cannot be written."""
+        start = self.start(session, node.settings, node.regions)
+        name = session.files.frame_name(node.id, state.frame, "safetensors")
+        session.files.write(name, state_bytes(state, start))
+        states = self._states.setdefault(session.id, Cache(STATES_BYTES))
+        states.keep((node.id, state.frame), at_working_size(state), own_bytes(state, start))
+
+    # Flow and frames
+
+    def flow(self, session: Session, request: Flow) -> tuple[bytes, dict[str, int]]:
+        """
+        The dense flow of a step.
+
+        Returns:
+            `tuple[bytes, dict[str, int]]`: float16 `[2, h, w]`, little endian, in pixels of the working size; and
+            `h`, `w`, `width`, `height`.
+
+        Raises:
+            Refused: If the request is wrong, or the model has no F.
+        """
+        if self.pipe.flow_completion is None:
+            raise Refused("This model shows no motion before rendering: press Render to see it.", code="no-flow")
+        self.check_num_frames(request.num_frames)
+        sheet = make_sheet(request.strokes, session.size, request.num_frames)
+        if request.node is None:
+            if request.frame != 0:
+                raise Refused(f"frame is {request.frame}, but nothing is rendered yet: give 0.", field="frame")
+            height, width = self.working_size(session, request.size)
+            settings = NodeSettings(0, 1, 1.0, width, height, width, height)
+            state = self.start(session, settings, request.regions)
+        else:
+            node = session.nodes.get(request.node)
+            if node is None:
+                raise Refused("This version is no longer there: choose another one in the tree.", code="node")
+            state = self.state(session, node, request.frame)
+        try:
+            flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames)[0]
+        except (ValueError, TypeError) as error:
+            raise refusal_of(error) from None
+        h, w = flow.shape[1:]
+        cell = self.pipe.vae_scale_factor
+        content = flow.cpu().numpy().astype(_FLOW).tobytes()
+        return content, {"h": h, "w": w, "width": w * cell, "height": h * cell}
+
+    def check_num_frames(self, num_frames: int) -> None:
+        """Raises `Refused` if a video may not have as many frames."""
+        if num_frames > self.settings.bounds.frames:
+            raise Refused(
+                f"num_frames is {num_frames}; at most {self.settings.bounds.frames} are possible here: make a shorter "
+                "video, or continue it as another one.",
+                code="limit",
+                field="num_frames",
+            )
+
+    def frames(
+        self, session: Session, node: Node, cancel: threading.Event, on_step: Callable[[int, int, int], None]
+    ) -> Generator[tuple[Image.Image, RolloutState], None, None]:
+        """
+        The frames of a node that are still to be made.
+
+        Args:
+            session (`Session`): Has the node.
+            node (`Node`): The node.
+            cancel (`threading.Event`): Ends it before the next denoising step.
+            on_step (`Callable[[int, int, int], None]`): Called after each denoising step with the frame that is being
+                made, the step, from 1, and the number of steps.
+
+        Yields:
+            A frame, at the size of the node, and its state.
+
+        Raises:
+            Refused: If the strokes are wrong, or the parent's frame cannot be continued.
+        """
+        branch, settings = branch_of(session.nodes, node), node.settings
+        sheet = SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
+        state = self.state(session, node, node.last)
+        if node.size == "output":
+            state = at_output_size(state, self.start(session, settings, node.regions))
+
+        def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_step(index // settings.steps + 1, index % settings.steps + 1, settings.steps)
+            return {}
+
+        try:
+            stream = self.pipe.stream(
+                state,
+                sheet,
+                num_frames=node.num_frames,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                callback_on_step_end=after_step,
+                callback_on_step_end_tensor_inputs=(),
+                cancel=cancel,
+                return_states=True,
+            )
+        except (ValueError, TypeError) as error:
+            raise refusal_of(error) from None
+        yield from cast(Iterator[tuple[Image.Image, RolloutState]], stream)
+
+    def full_frames(self, session: Session, node: Node, frames: Iterable[int]) -> Iterator[tuple[int, Image.Image]]:
+        """
+        Frames of a branch at the output size, without diffusion.
+
+        Raises:
+            Refused: As [`state`] does.
+        """
+        start = self.start(session, node.settings, node.regions)
+        decoder = FrameDecoder(self.pipe.vae, self.pipe.conditioner, with_detail=True)
+        for frame in frames:
+            if frame == 0:
+                yield 0, self.output_picture(session, node.settings)
+                continue
+            state = at_output_size(self.state(session, node, frame), start)
+            with torch.no_grad():
+                (images,) = decoder.decode([state])
+            yield frame, cast(Image.Image, self.pipe.image_processor.postprocess(images[:, None], "pil")[0][0])
+
+    def clip(self, session: Session, node: Node) -> ClipMetadata:
+        """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
+        settings, num_frames = node.settings, max(node.last + 1, 2)
+        sheet = SheetMaker(session.files, session.size).of_branch(
+            branch_of(session.nodes, node), self._regions_of_node(session, node), num_frames
+        )
+        return ClipMetadata(
+            self.name,
+            node.model,
+            ClipSettings(
+                num_frames=num_frames,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                seed=settings.seed,
+                fps=node.fps,
+                dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
+                height=settings.height,
+                width=settings.width,
+            ),
+            sheet,
+            self.output_picture(session, settings),
+        )
+
+    def sheet(self, session: Session, node: Node) -> StrokeSheet:
+        """The one sheet of a branch, for people: as it was drawn if the branch is a root."""
+        maker, regions = SheetMaker(session.files, session.size), self._regions_of_node(session, node)
+        if node.parent is None:
+            return maker.of_node(node, regions)
+        return maker.of_branch(branch_of(session.nodes, node), regions)
+
+    # Things and people
+
+    def segment(self, session: Session, points: Sequence[Sequence[float]], labels: Sequence[int]) -> Any:
+        """The [`~mcdiff_pipeline.segmentation.Segmentation`] of a thing. Raises `Refused` if that is not possible."""
+        segmenter = self._find_segmenter()
+        try:
+            return segmenter.segment(self.picture(session), [(x, y) for x, y in points], labels)
+        except ValueError as error:
+            raise refusal_of(error) from None
+
+    def propose(self, session: Session, strokes: list[dict[str, Any]]) -> list[np.ndarray]:
+        """A mask for each group of strokes, float32 `[H, W]` in [0, 1]. Raises `Refused` if that is not possible."""
+        from ..segmentation import regions_of_strokes
+
+        segmenter = self._find_segmenter()
+        sheet = make_sheet(strokes, session.size, self.settings.bounds.frames)
+        try:
+            regions = regions_of_strokes(self.picture(session), sheet, segmenter)
+            return [cast(torch.Tensor, region.mask).numpy() for region in regions]
+        except ValueError as error:
+            raise refusal_of(error) from None
+
+    def people(self, picture: Image.Image, size: tuple[int, int]) -> list[list[list[float]]]:
+        """
+        The joints of the people in a frame.
+
+        Args:
+            picture (`PIL.Image.Image`): The frame.
+            size (`tuple[int, int]`): (width, height) of the picture of the session.
+
+        Returns:
+            `list`: for each person 17 times `[x, y, confidence]`, in pixels of the picture of the session.
+
+        Raises:
+            Refused: If nothing is there that finds people.
+        """
+        if self._detector is None:
+            from ..annotation.people import PersonDetector
+            from ..annotation.pose_model import find_pose_model
+
+            try:
+                self._detector = PersonDetector(find_pose_model())
+            except (OSError, ValueError, ImportError) as error:
+                raise Refused(str(error).splitlines()[0], code="missing") from None
+        found = self._detector(np.asarray(picture.convert("RGB")))
+        scale = np.array([size[0] / picture.width, size[1] / picture.height, 1.0])
+        return [np.round(person.keypoints * scale, 3).tolist() for person in found]
+
+    def _find_segmenter(self) -> Any:
+        if self._segmenter is None:
+            from ..segmentation import PromptSegmenter
+
+            try:
+                self._segmenter = PromptSegmenter()
+            except (OSError, ValueError, ImportError) as error:
+                raise Refused(str(error).splitlines()[0], code="missing") from None
+        return self._segmenter
+
+    # Regions
+
+    def _regions_of_node(self, session: Session, node: Node) -> list[Region]:
+        size = node.settings.output_width, node.settings.output_height
+        return self._regions_at(session, node.regions, size)
+
+    def _regions_at(self, session: Session, key: str | None, size: tuple[int, int]) -> list[Region]:
+        """The regions of a key at a (width, height). A few are kept."""
+        if key is None:
+            return []
+        place = (session.id, key, size)
+        if place not in self._regions:
+            self._regions[place] = make_regions(session.files.read_regions(key), session.size, size)
+            while len(self._regions) > 4:
+                self._regions.popitem(last=False)
+        return self._regions[place]
+
+
+def load_engine(model: str | None, device: str | None, dtype: str, threads: int, settings: StudioSettings) -> Engine:
+    """
+    Loads a model for a server.
+
+    Args:
+        model (`str`, *optional*): As in [`~mcdiff_pipeline.model_names.find_model`].
+        device (`str`, *optional*): None takes CUDA if there is one.
+        dtype (`str`): "float32", "float16" or "bfloat16".
+        threads (`int`): Threads of PyTorch.
+        settings (`StudioSettings`): The options of the server.
+
+    Raises:
+        ValueError, OSError, RuntimeError: If it cannot be loaded.
+    """
+    import diffusers
+
+    from .. import MCDiffPipeline  # registers its modules with diffusers
+    from ..model_names import find_model
+
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    diffusers.utils.logging.disable_progress_bar()
+    location = find_model(model)
+    pipe = MCDiffPipeline.from_pretrained(location.path, dtype=getattr(torch, dtype))
+    return Engine(pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), location.name, settings)

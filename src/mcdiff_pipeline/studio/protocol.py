@@ -1,0 +1,291 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The messages between page and server: `docs/studio.md` describes each.
+
+A client sends text with one JSON object, which `type` names. The server sends bytes: a little-endian `u32` length, as
+many bytes of JSON, and the payload.
+"""
+
+import json
+import struct
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from .refusals import Refused
+from .settings import DOCUMENT_DEPTH, GUIDANCE, LARGEST_SEED, NAME_LENGTH, POINTS, REGIONS, STEPS, STROKES
+
+
+ID_PATTERN = r"^[0-9a-f]{32}$"
+KEY_PATTERN = r"^[0-9a-f]{16}$"
+
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+Key = Annotated[str, Field(pattern=KEY_PATTERN)]
+Rev = Annotated[int, Field(ge=0, lt=2**53)]
+Frame = Annotated[int, Field(ge=0, lt=2**31)]
+# What a stroke and a region are, the library says: its sentences name the field.
+Strokes = Annotated[list[dict[str, Any]], Field(max_length=STROKES)]
+Regions = Annotated[list[dict[str, Any]], Field(max_length=REGIONS)]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH)]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+CLOSE_PROTOCOL, CLOSE_TOKEN, CLOSE_NO_SESSION, CLOSE_NO_HELLO = 4400, 4401, 4404, 4408
+CLOSE_REPLACED, CLOSE_GONE, CLOSE_RATE, CLOSE_TOO_LARGE, CLOSE_SERVER_ENDS = 4409, 4410, 4429, 1009, 1001
+
+
+class Message(BaseModel):
+    """A JSON object with exactly the fields of its class."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TreeSettings(Message):
+    """Settings of a render from frame 0; all its branches have the same. None takes the model's default."""
+
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    steps: Annotated[int, Field(ge=1, le=STEPS)] | None = None
+    guidance: Annotated[float, Field(ge=0, le=GUIDANCE)] | None = None
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    output: Literal["default", "image", "working"] = "default"
+
+
+class Hello(Message):
+    """The first message of a connection."""
+
+    type: Literal["hello"]
+    token: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Flow(Message):
+    """Asks for the dense flow of a step. The newest request of a session replaces one that waits."""
+
+    type: Literal["flow"]
+    rev: Rev
+    node: Id | None = None
+    frame: Frame = 0
+    strokes: Strokes
+    num_frames: Annotated[int, Field(ge=2)]
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    regions: Key | None = None
+
+
+class Render(Message):
+    """Asks for the frames of a new node, or to go on with one that was stopped."""
+
+    type: Literal["render"]
+    rev: Rev
+    node: Id
+    parent: Id | None = None
+    at: Frame = 0
+    strokes: Strokes
+    num_frames: Annotated[int, Field(ge=2)]
+    fps: Annotated[float, Field(gt=0, le=240)] = 8.0
+    regions: Key | None = None
+    settings: TreeSettings | None = None
+    preview: bool = True
+
+
+class Steer(Message):
+    """Changes the strokes of a render: it ends at the next frame, and a branch goes on."""
+
+    type: Literal["steer"]
+    rev: Rev
+    node: Id
+    strokes: Strokes
+
+
+class Cancel(Message):
+    """Ends the render at the next denoising step."""
+
+    type: Literal["cancel"]
+    node: Id | None = None
+
+
+class Enlarge(Message):
+    """Asks for the frames of a branch at the output size."""
+
+    type: Literal["enlarge"]
+    rev: Rev
+    node: Id
+
+
+class Joints(Message):
+    """Asks for the people in a frame."""
+
+    type: Literal["joints"]
+    rev: Rev
+    node: Id | None = None
+    frame: Frame = 0
+
+
+class Segment(Message):
+    """Asks for the mask of the thing at some points of the picture."""
+
+    type: Literal["segment"]
+    rev: Rev
+    points: Annotated[list[Point], Field(min_length=1, max_length=64)]
+    labels: Annotated[list[Literal[0, 1]], Field(min_length=1, max_length=64)]
+
+
+class Propose(Message):
+    """Asks for a region for each group of strokes."""
+
+    type: Literal["propose"]
+    rev: Rev
+    strokes: Strokes
+
+
+class Save(Message):
+    """Keeps the document of the page."""
+
+    type: Literal["save"]
+    rev: Rev
+    document: dict[str, Any]
+
+
+ClientMessage = Hello | Flow | Render | Steer | Cancel | Enlarge | Joints | Segment | Propose | Save
+
+_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+
+
+# Bodies of HTTP requests.
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class ExampleBody(Message):
+    example: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+
+
+class DocumentBody(Message):
+    rev: Rev
+    document: dict[str, Any]
+
+
+class RegionsBody(Message):
+    regions: Regions
+
+
+class NameBody(Message):
+    name: Name
+
+
+class NodeBody(Message):
+    name: Name | None = None
+    star: bool | None = None
+
+
+class SheetBody(Message):
+    """A stroke sheet of either version, as far as its shape goes."""
+
+    version: Literal[1, 2]
+    width: Annotated[int, Field(ge=1, le=100_000)]
+    height: Annotated[int, Field(ge=1, le=100_000)]
+    num_frames: Annotated[int, Field(ge=2, le=100_000)]
+    fps: Annotated[float, Field(gt=0, le=240)] = 8.0
+    regions: Regions = []
+    strokes: Strokes
+
+
+def read_json(content: str | bytes) -> Any:
+    """
+    A JSON value from a stranger. What is read can be written again: numbers are finite, and text is Unicode.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep.
+    """
+    value = from_json(content, allow_inf_nan=False)
+    json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
+    return value
+
+
+def read_message(text: str | bytes) -> ClientMessage:
+    """
+    The message in a text.
+
+    Raises:
+        Refused: If it is not one of the messages. `field` says what is wrong in it.
+    """
+    try:
+        return _CLIENT_MESSAGE.validate_python(_read_json(text, "The message"))
+    except ValidationError as error:
+        raise refusal_of(error) from None
+
+
+def read_body(body: type[Body], content: bytes) -> Body:
+    """
+    The JSON body of an HTTP request.
+
+    Raises:
+        Refused: If it does not fit the schema.
+    """
+    try:
+        return body.model_validate(_read_json(content, "The request"))
+    except ValidationError as error:
+        raise refusal_of(error, skip=0) from None
+
+
+def _read_json(content: str | bytes, what: str) -> Any:
+    try:
+        return read_json(content)
+    except ValueError as error:
+        raise Refused(f"{what} is not JSON that can be read: {error}.", status=422) from None
+
+
+def refusal_of(error: ValidationError, skip: int = 1) -> Refused:
+    """One sentence about the first thing that does not fit the schema. `skip` parts of its place are not shown."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"][skip:])[:100]
+    message = first["msg"].replace("Value error, ", "").rstrip(".")
+    return Refused(
+        f"{field or 'The message'}: {message[:1].lower()}{message[1:200]}.", status=422, field=field or None
+    )
+
+
+def check_strokes(strokes: list[dict[str, Any]]) -> None:
+    """Raises `Refused` if a stroke has too many points. Everything else the library checks."""
+    for index, stroke in enumerate(strokes):
+        points = stroke.get("points")
+        if isinstance(points, list) and len(points) > POINTS:
+            raise Refused(
+                f"strokes[{index}].points holds {len(points)} points; {POINTS} are allowed: leave out points that lie "
+                "nearly on the line between their neighbors.",
+                code="strokes",
+                field="points",
+                stroke=index,
+            )
+
+
+def check_document(document: dict[str, Any]) -> None:
+    """Raises `Refused` if a document of a page cannot be kept. What it says is the page's own business."""
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise Refused("document.version is missing; a document has a whole number as its version.", status=422)
+    if depth_of(document, DOCUMENT_DEPTH) > DOCUMENT_DEPTH:
+        raise Refused(f"The document is nested more than {DOCUMENT_DEPTH} deep.", status=422)
+
+
+def depth_of(value: Any, limit: int) -> int:
+    """How deep a JSON value is nested; counting ends above `limit`."""
+    depth, level = 0, [value]
+    while level and depth <= limit:
+        nested: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                nested.extend(one.values())
+            elif isinstance(one, list):
+                nested.extend(one)
+        depth, level = depth + 1, nested
+    return depth
+
+
+def packed(header: dict[str, Any], payload: bytes = b"") -> bytes:
+    """A message of the server."""
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    return struct.pack("<I", len(text)) + text + payload
+
+
+def unpacked(message: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the payload of a message of the server."""
+    (length,) = struct.unpack_from("<I", message)
+    return json.loads(message[4 : 4 + length]), message[4 + length :]

@@ -1,0 +1,242 @@
+/** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
+import { NumberField } from "./top_bar.js";
+import { Icon } from "../icons.js";
+import { regionColor, strokeColor } from "../layer.js";
+import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
+import { html, useEffect, useRef } from "../vendor/preact-htm.js";
+
+/** @typedef {import("../editor.js").Editor} Editor */
+
+/** @param {{editor: Editor}} props */
+export function SidePanel({ editor }) {
+  return html`
+    <aside class="side" aria-label="Strokes, regions and versions">
+      <${Strokes} editor=${editor} />
+      <${Regions} editor=${editor} />
+      <${Versions} editor=${editor} />
+    </aside>`;
+}
+
+/** @param {{editor: Editor}} props */
+function Strokes({ editor }) {
+  const { strokes } = editor.document;
+  return html`
+    <section class="strokes">
+      <h2>Strokes <span class="count">${strokes.length || ""}</span>
+        <button class="button small" onClick=${() => editor.addMoveAtCenter()} title="Adds a move in the middle, to be changed with numbers">Add move</button></h2>
+      ${!strokes.length && html`<p class="nothing">Drag on the picture: the point under the pen moves where you drag it.</p>`}
+      <ul>${strokes.map((stroke, index) => html`<${StrokeItem} key=${stroke.id} editor=${editor} stroke=${stroke} index=${index} />`)}</ul>
+    </section>`;
+}
+
+/** @param {{editor: Editor, stroke: import("../strokes.js").Stroke, index: number}} props */
+function StrokeItem({ editor, stroke, index }) {
+  const { selected, refusal } = editor.state;
+  const open = selected === stroke.id;
+  const [start, end] = span(stroke, editor.document.settings.num_frames);
+  const refused = refusal?.id === stroke.id;
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => void (open && element.current?.scrollIntoView({ block: "nearest" })), [open]);
+  return html`
+    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}`}>
+      <div class="row">
+        <button class="row-main" aria-expanded=${open} onClick=${() => editor.select(open ? null : stroke.id)}>
+          <span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>
+          <span class="what">${stroke.kind === "hold" ? "Hold" : "Move"}</span>
+          <span class="when">${short(start)}–${stroke.kind === "hold" && stroke.end === null ? "end" : short(end)}</span>
+        </button>
+        <button class="icon-button quiet" aria-label=${`Remove stroke ${index + 1}`} title="Remove" onClick=${() => editor.removeStroke(stroke.id)}><${Icon} name="bin" /></button>
+      </div>
+      ${refused && html`<p class="why">${refusal?.why}</p>`}
+      ${open && html`<${StrokeNumbers} editor=${editor} stroke=${stroke} />`}
+    </li>`;
+}
+
+/** Sets a CSS property by code: the page's policy allows no style attributes. @param {string} property @param {string} value */
+const paint = (property, value) => (/** @type {HTMLElement | null} */ element) => element?.style.setProperty(property, value);
+
+/** @param {number} value */
+const short = (value) => String(Math.round(value * 10) / 10);
+
+/** @param {{editor: Editor, stroke: import("../strokes.js").Stroke}} props */
+function StrokeNumbers({ editor, stroke }) {
+  const last = editor.document.settings.num_frames - 1;
+  const [start, end] = span(stroke, last + 1);
+  const { width, height } = editor.picture;
+  const regions = editor.document.regions.filter((region) => !region.still);
+  /** @param {number} from @param {number} to */
+  const retime = (from, to) => editor.replaceStroke(retimed(stroke, from, stroke.kind === "hold" && to >= last ? null : to));
+  return html`
+    <div class="numbers">
+      <div class="pair">
+        <${NumberField} label="From frame" value=${start} min=${0} max=${Math.max(0, end - 1)} step=${stroke.kind === "hold" ? 1 : 0.1} onChange=${(/** @type {number} */ value) => retime(value, end)} />
+        <${NumberField} label="to" value=${end} min=${start + 1} max=${Math.max(last, end)} step=${stroke.kind === "hold" ? 1 : 0.1} onChange=${(/** @type {number} */ value) => retime(start, value)} />
+      </div>
+      ${stroke.kind === "move" && html`
+        <label class="check"><input type="checkbox" checked=${stroke.stay === true} onChange=${() => editor.replaceStroke({ ...stroke, stay: !stroke.stay })} /> Stay on arrival</label>`}
+      ${regions.length > 0 && html`
+        <label class="number">Region
+          <select value=${stroke.region ?? ""} onChange=${(/** @type {any} */ event) => editor.replaceStroke(inRegion(stroke, event.target.value))}>
+            <option value="">where it starts</option>
+            ${regions.map((region) => html`<option key=${region.id} value=${region.name}>${region.name}</option>`)}
+          </select></label>`}
+      <table>
+        <thead><tr><th scope="col">Point</th><th scope="col">x</th><th scope="col">y</th>${stroke.kind === "move" && html`<th scope="col">frame</th>`}<th></th></tr></thead>
+        <tbody>
+          ${stroke.points.map(([x, y], i) => html`
+            <tr key=${i} class=${editor.state.point === i ? "chosen" : ""}>
+              <th scope="row"><button class="point" aria-label=${`Select point ${i + 1}`} onClick=${() => editor.select(stroke.id, i)}>${i + 1}</button></th>
+              <td><${Cell} label=${`x of point ${i + 1}`} value=${x} min=${-width} max=${2 * width} onChange=${(/** @type {number} */ value) => editor.replaceStroke(withPoint(stroke, i, [value, y]))} /></td>
+              <td><${Cell} label=${`y of point ${i + 1}`} value=${y} min=${-height} max=${2 * height} onChange=${(/** @type {number} */ value) => editor.replaceStroke(withPoint(stroke, i, [x, value]))} /></td>
+              ${stroke.kind === "move" && html`<td><${Cell} label=${`frame of point ${i + 1}`} value=${stroke.frames[i]} min=${0} max=${Math.max(last, end)} onChange=${(/** @type {number} */ value) => editor.replaceStroke(withTime(stroke, i, value))} /></td>`}
+              <td>${stroke.points.length > 2 && html`<button class="icon-button quiet" aria-label=${`Remove point ${i + 1}`} onClick=${() => removePoint(editor, stroke, i)}><${Icon} name="close" /></button>`}</td>
+            </tr>`)}
+        </tbody>
+      </table>
+      <div class="pair">
+        ${stroke.kind === "move" && html`<button class="button small" onClick=${() => addPoint(editor, stroke)}>Add point</button>`}
+        ${stroke.kind === "move"
+          ? html`<button class="button small" onClick=${() => editor.replaceStroke({ id: stroke.id, kind: "hold", points: [positionAt(stroke, 0)], start: Math.ceil(start), end: null })}>Make it a hold</button>`
+          : html`<button class="button small" onClick=${() => toMove(editor, stroke)}>Make it a move</button>`}
+      </div>
+    </div>`;
+}
+
+/** @param {import("../strokes.js").Stroke} stroke @param {string} name */
+function inRegion(stroke, name) {
+  const { region: _, ...rest } = stroke;
+  return /** @type {import("../strokes.js").Stroke} */ (name ? { ...rest, region: name } : rest);
+}
+
+/** @param {Editor} editor @param {import("../strokes.js").Stroke} stroke @param {number} index */
+function removePoint(editor, stroke, index) {
+  const next = withoutPoint(stroke, index);
+  if (next) editor.replaceStroke(next);
+}
+
+/** @param {Editor} editor @param {import("../strokes.js").Move} stroke */
+function addPoint(editor, stroke) {
+  const { points, frames } = stroke;
+  const n = points.length;
+  const [a, b] = [points[n - 2], points[n - 1]];
+  const middle = /** @type {import("../geometry.js").Point} */ ([(a[0] + b[0]) / 2, (a[1] + b[1]) / 2]);
+  editor.replaceStroke({ ...stroke, points: [...points.slice(0, -1), middle, b], frames: [...frames.slice(0, -1), (frames[n - 2] + frames[n - 1]) / 2, frames[n - 1]] });
+  editor.select(stroke.id, n - 1);
+}
+
+/** @param {Editor} editor @param {import("../strokes.js").Hold} stroke */
+function toMove(editor, stroke) {
+  const [[x, y]] = stroke.points;
+  const last = editor.document.settings.num_frames - 1;
+  editor.replaceStroke({ id: stroke.id, kind: "move", points: [[x, y], [x + editor.picture.width * 0.1, y]], frames: [stroke.start, Math.max(last, stroke.start + 1)] }); // prettier-ignore
+}
+
+/** @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => void}} props */
+function Cell({ label, value, min, max, onChange }) {
+  const shown = Math.round(value * 100) / 100;
+  /** @param {any} event */
+  const change = (event) => {
+    const number = Number(event.target.value);
+    if (event.target.value === "" || !Number.isFinite(number)) event.target.value = String(shown);
+    else onChange(Math.min(max, Math.max(min, number)));
+  };
+  return html`<input class="cell" type="number" step="any" aria-label=${label} value=${shown} onChange=${change} />`;
+}
+
+/** @param {{editor: Editor}} props */
+function Regions({ editor }) {
+  const { regions } = editor.document;
+  return html`
+    <section class="regions">
+      <h2>Regions <span class="count">${regions.length || ""}</span>
+        <button class="button small" title="Press R: things that move as a whole" onClick=${() => editor.setTool("region")}>Draw one</button></h2>
+      ${!regions.length && html`<p class="nothing">A thing with a region moves as a whole.</p>`}
+      <ul>${regions.map((region, index) => html`<${RegionItem} key=${region.id} editor=${editor} region=${region} index=${index} />`)}</ul>
+    </section>`;
+}
+
+/** @param {{editor: Editor, region: import("../document.js").Region, index: number}} props */
+function RegionItem({ editor, region, index }) {
+  const open = editor.state.region === region.id;
+  const change = (/** @type {Partial<import("../document.js").Region>} */ changes) => editor.putRegion({ ...region, ...changes });
+  const kind = region.still ? "kept still" : region.rigid ? "rigid" : "";
+  return html`
+    <li class=${open ? "open" : ""}>
+      <div class="row">
+        <button class="row-main" aria-expanded=${open} onClick=${() => editor.selectRegion(open ? null : region.id)}>
+          <span class="swatch area" ref=${paint("--color", regionColor(index))}></span><span class="what">${region.name}</span><span class="when">${kind}</span>
+        </button>
+        <button class="icon-button quiet" aria-label=${`Remove ${region.name}`} title="Remove" onClick=${() => editor.removeRegion(region.id)}><${Icon} name="bin" /></button>
+      </div>
+      ${open && html`
+        <div class="numbers">
+          <label class="number wide-field">Name <input type="text" maxlength="100" value=${region.name} onChange=${(/** @type {any} */ event) => rename(editor, region, event.target)} /></label>
+          ${!region.still && html`
+            <label class="check" title="It moves exactly as its strokes say: one stroke moves it, two also turn and scale it">
+              <input type="checkbox" checked=${region.rigid} onChange=${() => change({ rigid: !region.rigid })} /> Rigid: it does not bend</label>
+            <div class="pair">
+              <span class="depth">${region.order === null ? "In front if it moves more" : region.order > 0 ? `In front (${region.order})` : `Behind (${region.order})`}</span>
+              <button class="icon-button" title="To the front" aria-label="To the front" onClick=${() => change({ order: Math.min(64, (region.order ?? 0) + 1) })}><${Icon} name="front" /></button>
+              <button class="icon-button" title="To the back" aria-label="To the back" onClick=${() => change({ order: Math.max(-64, (region.order ?? 0) - 1) })}><${Icon} name="back" /></button>
+              ${region.order !== null && html`<button class="button small" onClick=${() => change({ order: null })}>Automatic</button>`}
+            </div>`}
+        </div>`}
+    </li>`;
+}
+
+/** @param {Editor} editor @param {import("../document.js").Region} region @param {HTMLInputElement} input */
+function rename(editor, region, input) {
+  const name = input.value.trim();
+  const taken = editor.document.regions.some((other) => other.id !== region.id && other.name === name);
+  if (name && !taken) return editor.putRegion({ ...region, name });
+  input.value = region.name;
+  if (taken) editor.say(`Another region is called ${name}. Each needs a name of its own.`);
+}
+
+/** @param {{editor: Editor}} props */
+function Versions({ editor }) {
+  const { nodes } = editor.state;
+  const list = [...nodes.values()].sort((a, b) => a.created - b.created);
+  return html`
+    <section class="versions">
+      <h2>Versions <span class="count">${list.length || ""}</span></h2>
+      ${!list.length && html`<p class="nothing">Each render is kept here as a version. Nothing is overwritten.</p>`}
+      <ul>${list.map((node, index) => html`<${Version} key=${node.id} editor=${editor} node=${node} number=${index + 1} list=${list} />`)}</ul>
+    </section>`;
+}
+
+/** @param {{editor: Editor, node: import("../live.js").Node, number: number, list: import("../live.js").Node[]}} props */
+function Version({ editor, node, number, list }) {
+  const { state } = editor;
+  const shown = state.node === node.id;
+  const parent = list.findIndex((other) => other.id === node.parent) + 1;
+  const title = node.name ?? `Version ${number}`;
+  const rendering = state.render?.node === node.id;
+  const last = node.at + node.frames;
+  const detail = [
+    parent ? `from frame ${node.at} of version ${parent}` : "",
+    rendering ? "rendering" : last < node.num_frames - 1 ? `${last} of ${node.num_frames - 1} frames` : `${last} frames`,
+    node.state === "failed" ? "failed" : "",
+  ];
+  return html`
+    <li class=${shown ? "open" : ""}>
+      <div class="row">
+        <button class="row-main" aria-pressed=${shown} onClick=${() => editor.showNode(node.id)}>
+          <span class="two-lines"><span class="what">${title}</span><small>${detail.filter(Boolean).join(", ")}</small></span>
+        </button>
+        <button class=${`icon-button quiet${node.star ? " starred" : ""}`} aria-pressed=${node.star} aria-label=${`Star ${title}`} title="Star" onClick=${() => changeNode(editor, node.id, { star: !node.star })}><${Icon} name="star" /></button>
+        <button class="icon-button quiet" aria-label=${`Remove ${title}`} title="Remove this version and those made from it" onClick=${() => editor.store.set({ dialog: `remove ${node.id}` })}><${Icon} name="bin" /></button>
+      </div>
+      ${shown && html`<div class="numbers"><label class="number wide-field">Name <input type="text" maxlength="100" value=${title} onChange=${(/** @type {any} */ event) => changeNode(editor, node.id, { name: event.target.value.trim() || null })} /></label></div>`}
+    </li>`;
+}
+
+/** @param {Editor} editor @param {string} id @param {{name?: string | null, star?: boolean}} changes */
+async function changeNode(editor, id, changes) {
+  try {
+    const node = await editor.transport.changeNode(id, changes);
+    editor.store.set({ nodes: new Map(editor.state.nodes).set(id, node) });
+  } catch (error) {
+    editor.say(/** @type {Error} */ (error).message);
+  }
+}

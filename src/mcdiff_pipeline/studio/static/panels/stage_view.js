@@ -1,0 +1,61 @@
+/** The stage with its canvas, the layer of strokes, and what lies in its corners. */
+import { directionColor, flowAt } from "../flow.js";
+import { zoom } from "../keys.js";
+import { Icon } from "../icons.js";
+import { Layer } from "../layer.js";
+import { Stage } from "../stage.js";
+import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
+
+/** @param {{editor: import("../editor.js").Editor}} props */
+export function StageView({ editor }) {
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
+  const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
+  useLayoutEffect(() => {
+    const stage = new Stage(editor, /** @type {HTMLElement} */ (element.current), /** @type {HTMLCanvasElement} */ (canvas.current));
+    editor.stage = stage;
+    return () => stage.destroy();
+  }, [editor]);
+  const { tool, frame, node } = editor.state;
+  const cursor = editor.stage?.spaceHeld ? "grab" : editor.tool.cursor;
+  return html`
+    <div class="stage" ref=${element} tabindex="0" data-tool=${tool} data-cursor=${cursor} role="application"
+      aria-label=${`Picture ${editor.state.name}, frame ${frame}. ${editor.tool.title}: ${editor.tool.hint} The list of strokes does all of this with numbers.`}>
+      <canvas ref=${canvas} aria-hidden="true"></canvas>
+      <${Layer} editor=${editor} />
+      <div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>
+      <${FlowLegend} editor=${editor} />
+      <div class="zoom" data-no-draw role="group" aria-label="Zoom">
+        <button class="icon-button" title="Zoom out (−)" aria-label="Zoom out" onClick=${() => zoom(editor, 0.8)}><${Icon} name="minus" /></button>
+        <button class="zoom-value" title="Actual pixels (1)" onClick=${() => zoom(editor, 0)}>${Math.round(editor.view.scale * 100)} %</button>
+        <button class="icon-button" title="Zoom in (+)" aria-label="Zoom in" onClick=${() => zoom(editor, 1.25)}><${Icon} name="plus" /></button>
+        <button class="icon-button" title="Whole picture (0)" aria-label="Show the whole picture" onClick=${() => zoom(editor, null)}><${Icon} name="fit" /></button>
+      </div>
+    </div>`;
+}
+
+/** @param {import("../editor.js").Editor} editor @param {number} frame @param {string | null} node */
+function frameLabel(editor, frame, node) {
+  if (frame === 0) return node ? "Frame 0, the given picture" : "The given picture";
+  return `Frame ${frame} of ${Math.max(editor.lastFrame(), frame)}`;
+}
+
+/** @param {{editor: import("../editor.js").Editor}} props */
+function FlowLegend({ editor }) {
+  const shown = editor.shownFlow();
+  if (!shown) return null;
+  const { pointer } = editor.state;
+  const inPicture = pointer && editor.view.isInPicture(pointer.picture);
+  const [u, v] = inPicture ? flowAt(shown.flow, pointer.picture, editor.picture) : [0, 0];
+  const speed = Math.hypot(u, v);
+  const swatches = Array.from({ length: 12 }, (_, i) => {
+    const angle = (i / 12) * 2 * Math.PI;
+    const next = ((i + 1) / 12) * 2 * Math.PI;
+    const [r, g, b] = directionColor(Math.cos((angle + next) / 2), Math.sin((angle + next) / 2)).map(Math.round);
+    return html`<path key=${i} fill=${`rgb(${r}, ${g}, ${b})`} d=${`M12 12L${12 + 11 * Math.cos(angle)} ${12 + 11 * Math.sin(angle)}A11 11 0 0 1 ${12 + 11 * Math.cos(next)} ${12 + 11 * Math.sin(next)}Z`} />`;
+  });
+  return html`
+    <div class=${`legend${shown.stale ? " stale" : ""}`} data-no-draw title="The color says the direction, the opacity the speed">
+      <svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">${swatches}</svg>
+      <span>${inPicture ? speed.toFixed(speed < 10 ? 1 : 0) : html`<span class="wide">full color: </span>${editor.fullSpeed().toFixed(0)}`} px<span class="wide"> per frame</span></span>
+    </div>`;
+}

@@ -1,0 +1,121 @@
+/**
+ * What the line below the picture says: one sentence a person would say, and what can be done.
+ *
+ * @typedef {{tone: "quiet" | "busy" | "good" | "warn" | "bad", text: string, actions: {label: string, run: () => void}[], progress: number | null}} Status
+ */
+import { LOOKING } from "./tools/region.js";
+
+/** @param {import("./editor.js").Editor} editor @returns {Status} */
+export function statusOf(editor) {
+  return connectionStatus(editor) ?? modelStatus(editor) ?? renderStatus(editor) ?? documentStatus(editor) ?? quietStatus(editor);
+}
+
+/** @param {Status["tone"]} tone @param {string} text @param {Status["actions"]} [actions] @param {number | null} [progress] @returns {Status} */
+const status = (tone, text, actions = [], progress = null) => ({ tone, text, actions, progress });
+
+/** @param {import("./editor.js").Editor} editor */
+function connectionStatus(editor) {
+  const { connection, connectionWhy, model } = editor.state;
+  const again = { label: "Try again", run: () => editor.transport.reconnect() };
+  const leave = editor.onLeave ? [{ label: "All pictures", run: editor.onLeave }] : [];
+  switch (connection) {
+    case "offline":
+      return status("warn", "No connection. Your drawing is kept here, and sent when the connection is back.", [again]);
+    case "connecting":
+      return model ? status("warn", "Connecting again …", [again]) : null;
+    case "elsewhere":
+      return status("warn", "This picture was opened in another window, which has it now.", [{ label: "Use it here", run: () => editor.transport.reconnect() }]);
+    case "expired":
+      return status("bad", "This session has ended, and the server no longer has it. What you see can still be looked at.", leave);
+    case "refused":
+      return status("bad", connectionWhy || "The server does not know this page. Open the address that mcdiff studio printed.", []);
+    default:
+      return null;
+  }
+}
+
+/** @param {import("./editor.js").Editor} editor */
+function modelStatus(editor) {
+  const { model, message, connection } = editor.state;
+  if (model?.state === "failed") return status("bad", `The model could not be loaded: ${model.why}`);
+  if (connection === "open" && model?.state === "loading" && !message) return status("busy", "The model is loading. You can draw already; the flow and Render come when it is there.", [], -1);
+  return null;
+}
+
+/** Seconds left, from the median time of the last frames. @param {import("./live.js").Render} render */
+export function secondsLeft(render) {
+  if (!render.seconds.length) return null;
+  const sorted = [...render.seconds].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)];
+  const spent = (performance.now() - render.frameStarted) / 1000;
+  return Math.max(0, median * (render.total - render.index + 1) - Math.min(spent, median));
+}
+
+/** @param {number | null} seconds */
+function leftInWords(seconds) {
+  if (seconds === null) return "";
+  if (seconds < 1.5) return ", a second left";
+  return seconds < 90 ? `, ${Math.round(seconds)} s left` : `, ${Math.round(seconds / 60)} minutes left`;
+}
+
+/** @param {import("./editor.js").Editor} editor */
+function renderStatus(editor) {
+  const { render, failure, finished, message } = editor.state;
+  if (render) {
+    const share = Math.min(1, (render.index - render.first + (render.steps ? render.step / render.steps : 0)) / Math.max(1, render.total - render.first + 1));
+    if (render.stopping) return status("busy", "Stopping after this step …", [], share);
+    if (message) return status("busy", message.text, [], share);
+    if (render.ahead > 0) return status("busy", `Waiting: ${render.ahead} ${render.ahead === 1 ? "render is" : "renders are"} taking turns with yours.`, [], share);
+    const what = render.enlarging ? "Making full-size frame" : "Rendering frame";
+    return status("busy", `${what} ${Math.min(render.index, render.total)} of ${render.total}${leftInWords(secondsLeft(render))}`, [], share);
+  }
+  if (failure) {
+    const smaller = { label: "Try smaller", run: () => tryAgain(editor, true) };
+    const again = { label: "Try again", run: () => tryAgain(editor, false) };
+    const close = { label: "Dismiss", run: () => editor.store.set({ failure: null }) };
+    return status("bad", `The render failed: ${failure.why} Your strokes are kept.`, [again, smaller, close]);
+  }
+  if (message) return null;
+  const node = finished && editor.state.nodes.get(finished.node);
+  if (finished && node) {
+    const full = node.size === "working" ? [{ label: "Make full size", run: () => editor.live.enlarge() }] : [];
+    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes, or go on from any frame.`, full);
+  }
+  return null;
+}
+
+/** @param {import("./editor.js").Editor} editor @param {boolean} smaller */
+function tryAgain(editor, smaller) {
+  editor.store.set({ failure: null });
+  if (smaller) {
+    const area = editor.state.model?.area ?? 128 * 128;
+    const working = editor.document.settings.work ?? Math.round(Math.sqrt(area));
+    editor.setSettings({ work: Math.max(64, Math.floor((working * 0.7) / 8) * 8), size: "preview" });
+  }
+  editor.live.render();
+}
+
+/** @param {import("./editor.js").Editor} editor */
+function documentStatus(editor) {
+  const { refusal, message, saved, busy } = editor.state;
+  if (busy) return status("busy", `${busy === LOOKING ? busy : `Making the file: ${busy}`} …`, [], -1);
+  if (refusal) {
+    const index = editor.document.strokes.findIndex((stroke) => stroke.id === refusal.id);
+    const actions = index < 0 ? [] : [{ label: `Show stroke ${index + 1}`, run: () => editor.select(refusal.id) }];
+    return status("warn", index < 0 ? refusal.why : `Stroke ${index + 1}: ${refusal.why}`, actions);
+  }
+  if (saved === "disk") return status("bad", "The disk is full: nothing new is saved. Remove old sessions, or export this one.", [{ label: "Save now", run: () => editor.live.save() }]);
+  if (message) return status("quiet", message.text);
+  return null;
+}
+
+/** @param {import("./editor.js").Editor} editor */
+function quietStatus(editor) {
+  const { strokes } = editor.document;
+  const { frame, model } = editor.state;
+  if (model?.state === "ready" && !model.has_flow) return status("quiet", "This model has no flow completion, so the motion is not shown before it is rendered.");
+  if (strokes.length > 40) return status("warn", `${strokes.length} strokes: with more than 40 the flow gets worse. Fewer, longer ones work better.`);
+  if (frame > 0) return status("quiet", `New strokes begin at this frame, ${frame}. Render goes on from here as a new version.`);
+  if (strokes.length && editor.live.plan().kind === "new") return status("quiet", `${strokes.length === 1 ? "One stroke" : `${strokes.length} strokes`}. Enter renders ${editor.document.settings.num_frames - 1} frames.`);
+  return status("quiet", strokes.length ? "Pick a frame to go on from there, or change the strokes." : editor.tool.hint);
+}
