@@ -10,6 +10,11 @@ An F that was trained with semantic features also needs `--image_encoder`, the f
 The conditions of the unet are read from the `training_arguments.json` of its run. Leave `--flow_completion` out for a
 unet that was trained with `--no_flow_completion`.
 
+With `--base_model`, only what is new has to be named. The rest comes from that pipeline:
+
+    python training/assemble_pipeline.py --base_model checkpoints/mcdiff-small-128 \
+        --flow_completion runs/flow_completion/flow_completion --output_dir runs/mcdiff-small-128
+
 Weights are stored in half precision, which halves the download. Loading converts them to the precision that is asked
 for.
 """
@@ -17,6 +22,7 @@ for.
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,17 +40,49 @@ from mcdiff_pipeline.semantic_features import channels_of_features
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vae", required=True, help="Folder of the autoencoder.")
+    parser.add_argument(
+        "--base_model", default=None, help="Folder of a pipeline, which gives the components that are not named."
+    )
+    parser.add_argument("--vae", default=None, help="Folder of the autoencoder.")
     parser.add_argument("--flow_completion", default=None, help="Folder of flow completion.")
     parser.add_argument("--image_encoder", default=None, help="Folder of the image encoder, if F reads its features.")
-    parser.add_argument("--unet", required=True, help="Folder of the unet, in the output of train_future_frame.py.")
-    parser.add_argument("--scheduler", required=True, help="Folder of the scheduler that the unet was trained with.")
+    parser.add_argument("--unet", default=None, help="Folder of the unet, in the output of train_future_frame.py.")
+    parser.add_argument("--scheduler", default=None, help="Folder of the scheduler that the unet was trained with.")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--default_size", type=int, default=128, help="Side of a square with the default area.")
     parser.add_argument("--default_frames", type=int, default=16)
     parser.add_argument("--default_steps", type=int, default=2)
     add_hub_arguments(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if (args.unet is None) != (args.scheduler is None):
+        parser.error("--unet and --scheduler belong together; name both, or neither")
+    missing = [f"--{name}" for name in ("vae", "unet", "scheduler") if getattr(args, name) is None]
+    if args.base_model is None and missing:
+        parser.error(f"{', '.join(missing)} is missing; name it, or give --base_model a pipeline that has it")
+    return args
+
+
+def take_components(args: argparse.Namespace) -> dict[str, Any]:
+    """Takes the components that the arguments do not name from the base model, and reads how its unet was trained.
+
+    The image encoder is taken only together with flow completion, which may not read its features otherwise.
+
+    Raises:
+        ValueError: if the unet is named, and it is unknown how it was trained.
+    """
+    settings = None if args.unet is None else training_arguments(args.unet)
+    if args.base_model is not None:
+        if settings is None:
+            settings = dict(MCDiffPipeline.load_config(args.base_model))
+            settings["conditioning"] = settings["conditioning"].split(",")
+        names = ["vae", "unet", "scheduler", "flow_completion"]
+        if args.flow_completion is None:
+            names.append("image_encoder")
+        for name in names:
+            folder = Path(args.base_model, name)
+            if getattr(args, name) is None and folder.is_dir():
+                setattr(args, name, str(folder))
+    return {name: settings[name] for name in CONDITION_SETTINGS if settings.get(name) is not None}
 
 
 def training_arguments(unet: str) -> dict[str, Any]:
@@ -69,8 +107,7 @@ def make_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
         ValueError: if flow completion is missing where the unet needs it, or given where it does not; or if the image
             encoder is given where flow completion does not read its features.
     """
-    trained = training_arguments(args.unet)
-    settings = {name: trained[name] for name in CONDITION_SETTINGS if trained.get(name) is not None}
+    settings = take_components(args)
     vae = load_vae(args.vae, "cpu")
     conditioner = FrameConditioner(
         **settings, latent_channels=vae.config.latent_channels, vae_scale_factor=vae_scale_factor(vae)

@@ -76,3 +76,32 @@ def test_pipeline_keeps_the_residual_that_the_unet_was_trained_with(data, traine
     assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / "run", **changes)) == 0
     pipe = assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "model")
     assert (pipe.config.residual_condition, pipe.config.residual_scale) == ("start_picture", 2)
+
+
+def test_what_is_not_named_comes_from_the_base_model(data, trained, tmp_path):
+    base = assemble(data, trained["train_future_frame"], trained["train_flow_completion"], tmp_path / "base")
+    other = FlowCompletionUNet.from_pretrained(trained["train_flow_completion"] / "flow_completion")
+    with torch.no_grad():
+        other.conv_out.bias.add_(1)
+    other.save_pretrained(tmp_path / "other")
+    options = ["--base_model", tmp_path / "base", "--flow_completion", tmp_path / "other"]
+    assemble_pipeline.main([str(argument) for argument in [*options, "--output_dir", tmp_path / "model"]])
+    pipe = MCDiffPipeline.from_pretrained(tmp_path / "model")
+    assert pipe.conditioning == base.conditioning
+    assert torch.equal(pipe.flow_completion.conv_out.bias, other.conv_out.bias.half().float())
+    for name in ("vae", "unet"):
+        found = getattr(pipe, name).state_dict()
+        assert all(torch.equal(found[key], one) for key, one in getattr(base, name).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--vae", "a"], "--unet, --scheduler is missing; name it, or give --base_model"),
+        (["--base_model", "a", "--unet", "b"], "--unet and --scheduler belong together"),
+    ],
+)
+def test_missing_components_are_named(options, message, capsys):
+    with pytest.raises(SystemExit):
+        assemble_pipeline.parse_args([*options, "--output_dir", "c"])
+    assert message in capsys.readouterr().err

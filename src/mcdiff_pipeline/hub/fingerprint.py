@@ -6,9 +6,28 @@ import json
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig
 
 from ..pipeline_mcdiff import MCDiffPipeline
+
+
+# Keys that transformers writes by itself, according to its version and to how the model was loaded.
+OF_LIBRARY = ("transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def own_config(component: Any) -> dict[str, Any]:
+    """What a component says about itself, without what depends on the version of the libraries.
+
+    Args:
+        component (`ConfigMixin` or `PreTrainedModel`): a component of diffusers or of transformers.
+
+    Returns:
+        `dict[str, Any]`: the values by their names.
+    """
+    config = component.config
+    if isinstance(config, PretrainedConfig):
+        config = {key: value for key, value in config.to_diff_dict().items() if key not in OF_LIBRARY}
+    return {key: value for key, value in dict(config).items() if not key.startswith("_")}
 
 
 def model_fingerprint(pipe: MCDiffPipeline) -> str:
@@ -23,17 +42,9 @@ def model_fingerprint(pipe: MCDiffPipeline) -> str:
     digest = hashlib.sha256()
     for name, component in sorted(pipe.components.items()):
         if hasattr(component, "config"):
-            config = {key: value for key, value in _values(component.config).items() if not key.startswith("_")}
-            digest.update(f"{name}{json.dumps(config, sort_keys=True, default=str)}".encode())
+            digest.update(f"{name}{json.dumps(own_config(component), sort_keys=True, default=str)}".encode())
         if isinstance(component, torch.nn.Module):
             for key, tensor in sorted(component.state_dict().items()):
                 digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _values(config: Any) -> dict[str, Any]:
-    """The values of a configuration of diffusers, or of transformers without the version that wrote it."""
-    if not isinstance(config, PreTrainedConfig):
-        return dict(config)
-    return {key: value for key, value in config.to_diff_dict().items() if key != "transformers_version"}
