@@ -112,18 +112,25 @@ def now(device: str) -> torch.Tensor:
 
 
 class Floor:
-    """The networks of a pipeline, called bare on tensors of the pipeline's shapes."""
+    """The networks of a pipeline, called bare on tensors of the pipeline's shapes.
 
-    def __init__(self, pipe: MCDiffPipeline, height: int, width: int, steps: int):
+    Args:
+        pipe (`MCDiffPipeline`): the pipeline.
+        height, width (`int`): size of the frames in pixels.
+        steps (`int`): denoising steps of a frame.
+        batch (`int`, defaults to 1): frames at a time.
+    """
+
+    def __init__(self, pipe: MCDiffPipeline, height: int, width: int, steps: int, batch: int = 1):
         self.pipe, self.steps = pipe, steps
         options = {"device": pipe.device, "dtype": pipe.unet.dtype}
         grid = (height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
         guided = pipe.config.default_guidance_scale != 1
-        self.image = torch.rand(1, 3, height, width, **options)
-        self.latents = torch.randn(1, pipe.latent_channels, *grid, **options)
-        self.flow = torch.zeros(1, 2, *grid, device=pipe.device)
-        self.mask = torch.zeros(1, 1, *grid, device=pipe.device, dtype=torch.bool)
-        self.model_input = torch.randn(2 if guided else 1, pipe.unet.config.in_channels, *grid, **options)
+        self.image = torch.rand(batch, 3, height, width, **options)
+        self.latents = torch.randn(batch, pipe.latent_channels, *grid, **options)
+        self.flow = torch.zeros(batch, 2, *grid, device=pipe.device)
+        self.mask = torch.zeros(batch, 1, *grid, device=pipe.device, dtype=torch.bool)
+        self.model_input = torch.randn(batch * (2 if guided else 1), pipe.unet.config.in_channels, *grid, **options)
         self.timestep = torch.tensor(500, device=pipe.device)
 
     def encode(self) -> None:
@@ -132,12 +139,18 @@ class Floor:
     def next_latents(self) -> None:
         if self.pipe.conditioner.needs_start_image:
             self.encode()
+        self.complete()
+        self.denoise()
+
+    def complete(self) -> None:
         self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
+
+    def denoise(self) -> None:
         for _ in range(self.steps):
             self.pipe.unet(self.model_input, self.timestep, encoder_hidden_states=None, return_dict=False)
 
     def decode(self, frames: int) -> None:
-        self.pipe.vae.decode(self.latents.expand(frames, -1, -1, -1), return_dict=False)
+        self.pipe.vae.decode(self.latents[:1].expand(frames, -1, -1, -1), return_dict=False)
 
 
 @torch.no_grad()

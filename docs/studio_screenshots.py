@@ -2,8 +2,8 @@
 """
 Makes the screenshots of Studio in the documents: `docs/images/studio-*.png`.
 
-Starts `mcdiff studio` with the embedded model, and draws, renders and goes on from a frame in Chromium. Needs the
-extras `studio` and `dev`, and Chromium. Takes some minutes on a CPU.
+Starts `mcdiff studio` with the embedded model, and renders an example in Chromium. Needs the extras `studio` and
+`dev`, and Chromium. Takes a minute on a CPU.
 
 Usage:
     python docs/studio_screenshots.py
@@ -68,43 +68,16 @@ def save(page: Page, name: str) -> None:
         raise RuntimeError(f"{path} has {size} bytes; {LARGEST_FILE} are allowed.")
 
 
-def drag(page: Page, *places: tuple[float, float]) -> None:
-    """Drags along places of the stage, given as shares of its size."""
-    box = page.locator(".stage").bounding_box()
-    assert box is not None
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
-    page.mouse.move(*points[0])
-    page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*point, steps=12)
-    page.mouse.up()
-
-
 def make_all(page: Page, address: str) -> None:
-    """Draws and renders, and takes a screenshot of each state."""
+    """Takes a screenshot with the flow of the first frame, and one of the render."""
     page.set_default_timeout(RENDER_MS)
     page.goto(address)
     page.locator(".legend:not(.stale)").wait_for()
     save(page, "draw")
     page.locator(".stage").focus()
     page.keyboard.press("Enter")
-    page.locator(".status-text", has_text=re.compile("frame 6 of")).wait_for()
+    page.locator(".status-text", has_text=re.compile(r"frame ([6-9]|1\d) of")).wait_for()
     save(page, "render")
-    page.locator(".status.good").wait_for()
-    page.locator(".strip").focus()
-    for key in ("Home", *["ArrowRight"] * 8, "m"):
-        page.keyboard.press(key)
-    drag(page, (0.52, 0.78), (0.6, 0.72), (0.68, 0.76))
-    page.locator(".legend:not(.stale)").wait_for()
-    page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Render from 8").click()
-    page.get_by_role("button", name="Version 2").first.wait_for()
-    page.locator(".status.good").wait_for()
-    save(page, "versions")
-    page.get_by_role("button", name=re.compile("^File")).click()
-    page.get_by_role("menuitem", name="All pictures").click()
-    page.locator(".card img").nth(4).wait_for()
-    save(page, "start")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class Screen:
 
     def until(self, condition: str) -> None:
         """Waits for a condition. `wait_for_function` would evaluate it in the page, whose policy forbids that."""
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 30
         while not self.page.evaluate(condition):
             assert time.monotonic() < deadline, f"{condition} is still not true; the page says: {self.status}"
             self.page.wait_for_timeout(20)

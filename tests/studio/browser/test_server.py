@@ -47,7 +47,7 @@ def page(browser, studio_address):
     """The start page; no script fails, and no request goes elsewhere."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     page = context.new_page()
-    page.set_default_timeout(10000)
+    page.set_default_timeout(30000)
     faults, requests = [], []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -98,7 +98,7 @@ def exported(page, label: str) -> bytes:
 
 
 def wait_until_done(page) -> None:
-    page.locator(".status.good").wait_for(timeout=20000)
+    page.locator(".status.good").wait_for(timeout=60000)
 
 
 def test_turned_photograph_is_drawn_on_where_it_is_seen(page):
@@ -132,7 +132,7 @@ def test_from_a_picture_to_an_exported_video_and_back(page, tmp_path):
     wait_until_done(page)
 
     # all of it is there again after a reload
-    page.wait_for_timeout(400)  # the page keeps what is drawn at once, the server a second later
+    page.locator(".saved", has_text=re.compile("^Saved$")).wait_for()
     page.reload()
     page.get_by_role("button", name="Version 2").first.wait_for()
     assert page.locator("[data-stroke]").count() >= 2

@@ -20,6 +20,6 @@ export function ToolOptions({ editor }) {
     <div class="options" role="toolbar" aria-label=${`${editor.tool.title} options`}>
       <b>${editor.tool.title}</b>
       <span class="options-controls">${editor.tool.options?.()}</span>
-      <span class="hint">${editor.tool.hint}</span>
+      <span class="hint" title=${editor.tool.hint}>${editor.tool.hint}</span>
     </div>`;
 }
