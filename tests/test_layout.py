@@ -12,7 +12,7 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "similarity", "model_files", "model_names", "helper_models", "atomic_files"},
+    {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models", "atomic_files"},
     {"regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail"},
@@ -33,6 +33,7 @@ REMOTE_CODE = {
     "rollout",
     "semantic_features",
     "model_files",
+    "model_weights",
     "regions",
     "strokes",
     "detail",
