@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from .image_processor import OutputSize
 from .input_checks import check_carried, check_state
 from .layers import Layers
-from .regions import MaskInput, Region, regions_of
+from .regions import MaskInput, Region, is_whole, regions_of
 from .rollout import RolloutState
 from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets, resolve_region
 
@@ -105,6 +105,10 @@ class CallInputs:
             num_inference_steps = pipe.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = pipe.config.default_guidance_scale
+        num_frames, height, width, num_inference_steps = (
+            int(number) if is_whole(number, 0) else number
+            for number in (num_frames, height, width, num_inference_steps)
+        )
 
         images = output_image = None
         state = image if isinstance(image, RolloutState) else None
