@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import random
 import re
 import shutil
 import sys
@@ -15,6 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import export_model
+from mcdiff_pipeline.model_files import check_model_files
+from support.mutations import mutated_config
 from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
 from support.tiny_models import make_pipeline, make_unet
 
@@ -185,6 +188,25 @@ def test_autoencoder_that_does_not_scale_its_latents_is_refused(model, component
     change_json(model / component, **changes)
     with pytest.raises(ValueError, match=message):
         MCDiffPipeline.from_pretrained(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model_index.json", "unet/config.json", "vae/config.json", "flow_completion/config.json"]
+    + ["scheduler/scheduler_config.json"],
+)
+def test_mutated_configuration_is_read_or_refused_in_one_sentence(model, name):
+    config = json.loads((model / name).read_text())
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(25):
+        (model / name).write_text(json.dumps(mutated_config(config, generator)))
+        try:
+            check_model_files(model)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 2
 
 
 @pytest.mark.parametrize("component", ["unet", "vae", "flow_completion"])

@@ -879,7 +879,7 @@ def test_damaged_masks_are_refused_as_value_errors():
 
 
 def test_number_of_points_is_limited():
-    with pytest.raises(ValueError, match="points holds 1000000, but at most 10000 points in a stroke are read"):
+    with pytest.raises(ValueError, match="points holds 1000000, but at most 100000 points in a stroke are read"):
         Stroke([(1, 1)] * 1_000_000)
 
 

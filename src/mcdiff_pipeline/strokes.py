@@ -49,7 +49,7 @@ SHEET_FIELDS: dict[int, tuple[str, ...]] = {
 
 
 # Far above what a hand draws, or a tracker follows, and still fast.
-MAX_STROKES, MAX_POINTS = 1000, 10_000
+MAX_STROKES, MAX_POINTS = 1000, 100_000
 
 
 def check_number(number: int, maximum: int, field: str, what: str) -> None:

@@ -1,6 +1,8 @@
 """Damage to files, the same for the same seed."""
 
+import math
 import random
+from typing import Any
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
@@ -32,3 +34,23 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
         else:
             changed[place:place] = changed[place : place + 32]
     return bytes(changed)
+
+
+# What may stand for a value of a configuration.
+STRANGE_VALUES = (
+    *(None, True, "", "x", [], {}, 0, -1, 3, 10**6, 10**11, 10**30, 0.5, math.nan, math.inf, [8], [8, 10**12], ["x"]),
+    *([[]], {"a": 1}, "DownBlock2D", ["DownBlock2D"] * 50),
+)
+
+
+def mutated_config(config: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+    """A JSON object in which one to three fields are replaced or removed."""
+    changed = dict(config)
+    for name in generator.sample(sorted(config), min(len(config), generator.randint(1, 3))):
+        if generator.random() < 0.15:
+            del changed[name]
+        elif isinstance(config[name], list) and config[name] and generator.random() < 0.3:
+            changed[name] = [*config[name][1:], generator.choice(STRANGE_VALUES)]
+        else:
+            changed[name] = generator.choice(STRANGE_VALUES)
+    return changed
