@@ -522,7 +522,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                     f"The weights in {pretrained_model_name_or_path} {what} {names[0]} and {len(names) - 1} more: "
                     "take weights and config.json from the same model."
                 )
-        return (model, info) if wants_info else model
+        return (model, info) if wants_info else model  # type: ignore[return-value]
 
     @classmethod
     def widened(

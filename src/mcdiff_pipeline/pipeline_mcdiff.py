@@ -15,6 +15,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DiffusionPipeline,
+    ModelMixin,
     UNet2DConditionModel,
     VQModel,
 )
@@ -52,6 +53,7 @@ from .regions import Region, is_whole  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
 from .semantic_features import channels_of_features, encode_features
 from .similarity import fit_similarity  # noqa: F401
+from .stroke_warnings import stroke_warnings  # noqa: F401
 from .strokes import Stroke, strokes_at_size
 
 
@@ -151,7 +153,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     def __init__(
         self,
         vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel,
-        flow_completion: FlowCompletionUNet | None,
+        # the class of a model that brought its code along is a copy; without the base class diffusers would warn of it
+        flow_completion: FlowCompletionUNet | ModelMixin | None,
         unet: UNet2DConditionModel,
         scheduler: KarrasDiffusionSchedulers,
         text_encoder: CLIPTextModel | None = None,
@@ -168,6 +171,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         default_guidance_scale: float = 1.0,
     ):
         super().__init__()
+        flow_completion = cast(FlowCompletionUNet | None, flow_completion)
         self.register_modules(
             vae=vae,
             flow_completion=flow_completion,
@@ -855,7 +859,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        num_frames = inputs.stroke_frames
+        num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
         check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 

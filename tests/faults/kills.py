@@ -49,7 +49,7 @@ def make_work(source: Path) -> dict[str, tuple[Work, tuple[str, ...]]]:
 
     def generate(folder: Path) -> int:
         options = ["--model", source / "model", "--stroke", "5,5 30,20", "--num-frames", 12, "--steps", 2]
-        options += ["--output", folder / "a.mkv", "--flow-video", folder / "flow.mkv"]
+        options += ["--output", folder / "a.mp4", "--flow-video", folder / "flow.mp4"]  # Matroska has random parts
         return mcdiff(["generate", str(source / "image.png"), *map(str, options)])
 
     def evaluate(folder: Path) -> int:
@@ -140,6 +140,9 @@ def main() -> int:
                 if expected is None:
                     expected, seconds = found, time.monotonic() - started
                     is_wrong = status != 0 or not found
+                elif own_kills == 0:  # later runs take less time than the first one
+                    seconds = min(seconds, time.monotonic() - started)
+                    is_wrong = status != 0 or found != expected
                 else:
                     is_wrong = status != 0 or found != expected
                 if is_wrong:

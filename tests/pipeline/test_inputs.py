@@ -231,6 +231,7 @@ def test_argument_that_is_not_allowed_is_refused(pipe, image, arguments, message
 def test_whole_numbers_of_any_type_are_accepted(pipe, image):
     expected = pipe(image, [DRAG], num_frames=2, height=32, width=40, num_inference_steps=1, output_type="latent")
     numbers = {"num_frames": np.int64(2), "height": 32.0, "width": np.float32(40), "num_inference_steps": np.uint8(1)}
+    numbers["decode_chunk_size"] = 4.0
     assert pipe(image, [DRAG], **numbers, output_type="latent").frames.shape == expected.frames.shape
 
 

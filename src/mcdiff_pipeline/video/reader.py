@@ -104,7 +104,7 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     Returns:
         `tuple[int, bool]`: quarter turns counterclockwise, 0 to 3, and whether the frame is mirrored before.
     """
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    data: Any = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # PyAV's stubs
     if data is None:
         return round(frame.rotation / 90) % 4, False
     a, b, _, c, d = (value / 2**16 for value in struct.unpack("=5i", bytes(data)[:20]))
