@@ -15,6 +15,9 @@ MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)
 
 EXAMPLE ?= citrus
 
+# How long `make fuzz` runs.
+MINUTES ?= 10
+
 # The version of diffusers for `make test-diffusers-main`, as a requirement of pip.
 DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 
@@ -27,7 +30,7 @@ BUDGET ?= 600
 RECIPE ?=
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo studio model test test-lowest test-diffusers-main docs docs-links results ablations lint format clean
+.PHONY: help demo studio model test test-lowest test-diffusers-main fuzz torture docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
@@ -35,6 +38,8 @@ help:
 	@echo "make test         install what the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
+	@echo "make fuzz         read damaged files of all kinds for MINUTES=10 minutes"
+	@echo "make torture      kill generating, annotating, training and evaluating at random moments, and compare the files"
 	@echo "make docs         make a site from the documents and the docstrings: build/docs/index.html"
 	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
@@ -58,6 +63,12 @@ studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/python $(PYTEST)
+
+fuzz: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz/readers.py --minutes $(MINUTES)
+
+torture: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/faults/kills.py
 
 # Direct requirements have their oldest versions, indirect ones the newest that fit.
 test-lowest: $(POSE_MODEL) $(SEGMENTER)/config.json

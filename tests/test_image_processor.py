@@ -1,6 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Any image becomes a tensor at the working size, and frames become what the caller asks for."""
 
+import logging
+import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 from mcdiff_pipeline.image_processor import ImageProcessor, load_image_tensor
+from support.mutations import mutated
 
 
 # Sizes are multiples of 8, and 32 x 32 pixels by default.
@@ -82,6 +86,85 @@ def test_floating_point_image_is_read():
     image = PIL.Image.fromarray(np.array([[0.0, 0.25, 1.0]], dtype=np.float32))
     assert image.mode == "F"
     torch.testing.assert_close(load_image_tensor(image)[1], torch.tensor([[0, 0.25, 1]]))
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.int32, 255), (np.int32, 65535), (np.float32, 1), (np.float32, 255)])
+def test_white_of_32_bit_images_is_found(tmp_path, dtype, white):
+    PIL.Image.fromarray(np.array([[0, white // 5 if white > 1 else 0.2, white]], dtype)).save(tmp_path / "deep.tif")
+    torch.testing.assert_close(load_image_tensor(tmp_path / "deep.tif")[0], torch.tensor([[0, 0.2, 1]]))
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e6, np.nan])
+def test_32_bit_image_without_a_known_white_is_refused(tmp_path, value):
+    PIL.Image.fromarray(np.array([[0, value]], np.float32)).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match="deep.tif cannot be read as an image"):
+        load_image_tensor(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((3024, 4032), (96, 128)),
+        ((4032, 3024), (128, 96)),
+        ((400, 600), (128, 192)),
+        ((1080, 1920), (128, 224)),
+        ((300, 300), (128, 128)),
+        ((1, 4000), (32, 4096)),
+    ],
+)
+def test_fitting_size_keeps_the_shape_of_photographs(given, expected):
+    assert ImageProcessor(32, 128, 128).fitting_size(given) == expected
+
+
+def test_stretching_by_default_is_warned_of(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("mcdiff_pipeline.image_processor"), "propagate", True)
+    images = [torch.zeros(3, 302, 403)]
+    ImageProcessor(32, 128, 128).to_working_size(images)
+    assert "403 x 302 is stretched by 25% to the working size of 160 x 96: give `height=96, width=128`" in (
+        caplog.text
+    )
+    caplog.clear()
+    ImageProcessor(32, 128, 128).to_working_size(images, 96, 128)
+    ImageProcessor(32, 128, 128).to_working_size([torch.zeros(3, 300, 300)])
+    assert caplog.text == ""
+
+
+# Damaged files
+
+
+def test_image_of_too_many_pixels_is_refused(tmp_path):
+    PIL.Image.new("1", (20000, 10000)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="a.png has more pixels than are read"):
+        load_image_tensor(tmp_path / "a.png")
+
+
+def test_damaged_exif_is_ignored(image, pixels, tmp_path):
+    image.save(tmp_path / "a.png", exif=b"MM")
+    assert torch.equal(load_image_tensor(tmp_path / "a.png"), pixels)
+
+
+def test_missing_image_is_not_called_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_image_tensor(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "avif"])
+def test_mutated_image_is_read_or_refused_in_one_sentence(image, tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    image.save(path)
+    content = path.read_bytes()
+    generator = random.Random(0)
+    before = len(os.listdir("/proc/self/fd"))
+    refused = 0
+    for _ in range(60):
+        path.write_bytes(mutated(content, generator))
+        try:
+            load_image_tensor(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 5
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

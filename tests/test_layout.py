@@ -12,8 +12,8 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "similarity", "model_files", "model_names", "helper_models", "atomic_files"},
-    {"regions", "strokes", "drawing", "layer_colors", "semantic_features"}
+    {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models", "atomic_files"},
+    {"regions", "strokes", "stroke_warnings", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail"},
     {"conditioning", "motion_completion", "frame_decoder"},
@@ -33,8 +33,10 @@ REMOTE_CODE = {
     "rollout",
     "semantic_features",
     "model_files",
+    "model_weights",
     "regions",
     "strokes",
+    "stroke_warnings",
     "detail",
     "motion_completion",
     "frame_decoder",

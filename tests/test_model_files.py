@@ -3,6 +3,8 @@
 
 import json
 import pickle
+import random
+import re
 import shutil
 import sys
 import types
@@ -10,10 +12,14 @@ import types
 import pytest
 import torch
 from diffusers import ModelMixin
+from safetensors.torch import load_file, save_file
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import export_model
-from support.tiny_models import make_unet
+from mcdiff_pipeline.model_files import check_model_files
+from support.mutations import mutated_config
+from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
+from support.tiny_models import make_pipeline, make_unet
 
 
 class Harm:
@@ -128,13 +134,173 @@ def test_shard_that_is_not_a_safetensors_file_of_its_folder_is_refused(model, op
         ("unet/config.json", b"[" * 2**19, "is not JSON"),
         ("unet/config.json", b"[]", "holds a list"),
         ("scheduler/scheduler_config.json", b'{"a": "' + b"x" * 2**20 + b'"}', "bytes"),
-        ("unet/config.json", b'{"block_out_channels": [8, 1000000000000]}', "says block_out_channels = 1000000000000"),
-        ("unet/config.json", b'{"hidden_size": 1000000000000}', "says hidden_size = 1000000000000"),
     ],
 )
 def test_huge_or_broken_configuration_is_refused_before_it_is_used(model, opening, name, content, message):
     model.joinpath(name).write_bytes(content)
     assert message in opening(model)
+
+
+@pytest.mark.parametrize(
+    ("component", "changes"),
+    [
+        ("unet", {"layers_per_block": 10**6}),
+        ("unet", {"num_class_embeds": 10**11}),
+        ("unet", {"time_embedding_dim": 10**7}),
+        ("unet", {"block_out_channels": [8, 10**12]}),
+        ("vae", {"layers_per_block": 10**9}),
+        ("flow_completion", {"layers_per_block": 10**9}),
+    ],
+)
+def test_configuration_of_a_network_that_is_larger_than_its_weights_is_refused(model, component, changes):
+    change_json(model / component / "config.json", **changes)
+    with pytest.raises(ValueError, match=f"{component}/config.json describes a larger network than the weights"):
+        MCDiffPipeline.from_pretrained(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("vae/config.json", {"latent_channels": "x"}, "AutoencoderKL, probably because of latent_channels = 'x'"),
+        ("unet/config.json", {"norm_num_groups": 0}, "UNet2DConditionModel"),
+        ("unet/config.json", {"down_block_types": "abc"}, "probably because of down_block_types = 'abc'"),
+        ("scheduler/scheduler_config.json", {"beta_end": "x"}, "probably because of beta_end = 'x'"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**11}, "num_train_timesteps = 100000000000"),
+        ("model_index.json", {"unet": ["diffusers", "NoSuchModel"]}, "has no class 'NoSuchModel'"),
+    ],
+)
+def test_configuration_that_cannot_be_built_is_refused_with_file_and_field(model, opening, name, changes, message):
+    change_json(model / name, **changes)
+    found = opening(model)
+    assert message in found
+    assert name in found or name == "model_index.json"
+
+
+@pytest.mark.parametrize(
+    ("component", "changes", "message"),
+    [
+        ("vae/config.json", {"scaling_factor": 0}, "scaling_factor = 0"),
+        ("vae/config.json", {"scaling_factor": float("nan")}, "scaling_factor = nan"),
+        ("vae/config.json", {"shift_factor": float("inf")}, "shift_factor = inf"),
+    ],
+)
+def test_autoencoder_that_does_not_scale_its_latents_is_refused(model, component, changes, message):
+    change_json(model / component, **changes)
+    with pytest.raises(ValueError, match=message):
+        MCDiffPipeline.from_pretrained(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model_index.json", "unet/config.json", "vae/config.json", "flow_completion/config.json"]
+    + ["scheduler/scheduler_config.json"],
+)
+def test_mutated_configuration_is_read_or_refused_in_one_sentence(model, name):
+    config = json.loads((model / name).read_text())
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(25):
+        (model / name).write_text(json.dumps(mutated_config(config, generator)))
+        try:
+            check_model_files(model)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 2
+
+
+@pytest.mark.parametrize("component", ["unet", "vae", "flow_completion"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: dict(list(weights.items())[1:]), "lacks"),
+        (lambda weights: {f"x.{name}": tensor for name, tensor in weights.items()}, "lacks"),
+        (lambda weights: {}, "lacks"),
+        (
+            lambda weights: weights | {"more.weight": torch.ones(2)},
+            "holds more.weight, which the network does not have",
+        ),
+        (lambda weights: {name: torch.cat([tensor, tensor]) for name, tensor in weights.items()}, "in another shape"),
+        (lambda weights: {name: tensor * torch.nan for name, tensor in weights.items()}, "are not finite in"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(model, component, change, message):
+    path = model / component / "diffusion_pytorch_model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message) as refusal:
+        MCDiffPipeline.from_pretrained(model)
+    assert component in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "a/b/c", "..", "~/model"])
+def test_folder_that_does_not_exist_is_named_instead_of_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"no folder '{re.escape(name)}'" if name != ".." else "holds no model_index"):
+        MCDiffPipeline.from_pretrained(name)
+
+
+def test_missing_weight_is_named(model):
+    path = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    del weights["conv_in.bias"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks conv_in.bias of the network"):
+        MCDiffPipeline.from_pretrained(model)
+
+
+def test_flow_completion_alone_is_refused_if_a_weight_is_missing(model):
+    path = model / "flow_completion" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    del weights["conv_in.bias"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lack conv_in.bias"):
+        FlowCompletionUNet.from_pretrained(model / "flow_completion")
+
+
+def test_index_without_weights_is_refused(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
+    path = tmp_path / "sharded" / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    change_json(path, weight_map={})
+    with pytest.raises(ValueError, match="index.json lacks conv_in"):
+        MCDiffPipeline.from_pretrained(tmp_path / "sharded")
+
+
+def test_text_encoder_whose_weights_do_not_fit_is_refused(tmp_path):
+    pipe = make_pipeline(
+        unet=make_cross_attention_unet(19), text_encoder=make_text_encoder(), tokenizer=make_tokenizer()
+    )
+    pipe.save_pretrained(tmp_path / "text")
+    MCDiffPipeline.from_pretrained(tmp_path / "text")
+    path = tmp_path / "text" / "text_encoder" / "model.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="text_encoder lacks"):
+        MCDiffPipeline.from_pretrained(tmp_path / "text")
+
+
+def test_truncated_weights_are_refused(model, opening):
+    path = model / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert f"{path} cannot be read" in opening(model)
+
+
+def test_lora_of_another_network_is_refused(tiny_pipeline):
+    weights = {f"transformer.blocks.0.attn.to_q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
+    with pytest.raises(ValueError, match="nothing of `unet` or `text_encoder`"):
+        tiny_pipeline.load_lora_weights(weights)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "torch.float16", {"default": "float16"}])
+def test_dtype_may_be_given_by_its_name(model, dtype):
+    assert MCDiffPipeline.from_pretrained(model, dtype=dtype).unet.dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", ["half precision", 16, "nn"])
+def test_unknown_dtype_is_refused(model, dtype):
+    with pytest.raises(ValueError, match="`dtype` is"):
+        MCDiffPipeline.from_pretrained(model, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "unet/config.json"])

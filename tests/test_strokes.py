@@ -7,6 +7,7 @@ import importlib.resources
 import io
 import json
 import math
+import random
 import re
 import struct
 import time
@@ -28,6 +29,7 @@ from mcdiff_pipeline.strokes import (
     regions_of_sheets,
     strokes_at_size,
 )
+from support.mutations import mutated
 
 
 DOC = Path(__file__).parents[1] / "docs" / "stroke-format.md"
@@ -305,14 +307,15 @@ def test_two_strokes_in_one_cell_are_averaged():
 def test_stroke_outside_the_image_specifies_nothing():
     stroke = Stroke([(-4, 2), (68, 2)], end_frame=18)  # 4 pixels a frame, on an image 64 pixels wide
     specified = [rasterize(stroke, frame=i)[1].any().item() for i in range(18)]
-    assert specified == [False] + [True] * 16 + [False]
+    assert specified == [False] + [True] * 17
 
 
-def test_point_on_the_border_is_outside_and_point_before_it_is_inside():
+def test_point_on_the_border_is_inside_and_point_beyond_it_is_outside():
     inside = math.nextafter(64, 0), math.nextafter(32, 0)
     assert rasterize(Stroke([inside], kind="hold"))[1].nonzero().tolist() == [[0, 0, 7, 15]]
-    assert not rasterize(Stroke([(64, 3)], kind="hold"))[1].any()
-    assert not rasterize(Stroke([(3, 32)], kind="hold"))[1].any()
+    assert rasterize(Stroke([(64, 32)], kind="hold"))[1].nonzero().tolist() == [[0, 0, 7, 15]]
+    assert not rasterize(Stroke([(math.nextafter(64, 65), 3)], kind="hold"))[1].any()
+    assert not rasterize(Stroke([(3, math.nextafter(32, 33))], kind="hold"))[1].any()
 
 
 def test_each_image_of_a_batch_has_its_own_strokes():
@@ -870,3 +873,45 @@ def test_damaged_masks_are_refused_as_value_errors():
             StrokeSheet.from_dict(regions_dict({"mask": text}))
         except ValueError as error:
             assert str(error).startswith("regions[0].mask ")
+
+
+# Limits and damaged files
+
+
+def test_number_of_points_is_limited():
+    with pytest.raises(ValueError, match="points holds 1000000, but at most 100000 points in a stroke are read"):
+        Stroke([(1, 1)] * 1_000_000)
+
+
+def test_number_of_strokes_of_a_sheet_is_limited(tmp_path):
+    fields = StrokeSheet([Stroke([(1, 1), (2, 2)])], 40, 40, 4).to_dict()
+    fields["strokes"] *= 100_000
+    with pytest.raises(ValueError, match="strokes holds 100000, but at most 1000 strokes in a sheet are read"):
+        StrokeSheet.from_dict(fields)
+
+
+@pytest.mark.parametrize("content", ['{"version": 1,\n}', '{"strokes": [1,\n\n 2,\n]}'])
+def test_comma_too_many_is_found(tmp_path, content):
+    (tmp_path / "sheet.json").write_text(content)
+    line = content[: content.rindex(",")].count("\n") + 1
+    with pytest.raises(ValueError, match=f"sheet.json is not JSON, .* comma at the end of line {line} has nothing"):
+        StrokeSheet.load(tmp_path / "sheet.json")
+
+
+def test_mutated_sheet_is_read_or_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "sheet.json"
+    region = Region(polygon=[(2, 2), (20, 2), (20, 20)])
+    strokes = [Stroke([(1, 1), (2, 2)], frames=[0, 2.5]), Stroke([(5, 5)], kind="hold", end_frame=3)]
+    StrokeSheet(strokes, 40, 40, 6, regions=[region]).save(path)
+    content = path.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        path.write_bytes(mutated(content, generator))
+        try:
+            StrokeSheet.load(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            assert len(str(error)) < 400 + len(str(path))
+    assert refused > 100

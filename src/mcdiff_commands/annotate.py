@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .errors import InputError, first_line
+from .images import check_output_folder
 from .option_values import Size, given, number
 
 
@@ -172,6 +173,7 @@ def annotate(
     Makes clips with dense flow, people and keypoints: shards that the training scripts read, a report and a dataset
     card. A run that was killed continues when it is started again.
     """
+    check_output_folder(output_dir)
     try:
         annotate_videos, AnnotationSettings, SelectionSettings, find_pose_model = _import_annotation()
         selection = given(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .images import IMAGE_SUFFIXES, check_output
+from .images import IMAGE_SUFFIXES, check_not_read, check_output
 from .option_values import number
 from .typer_classes import Command, CommandGroup
 
@@ -43,6 +43,7 @@ def show(
     from mcdiff_pipeline.drawing import save_image
 
     check_output(output, IMAGE_SUFFIXES)
+    check_not_read([output], shard)
     with checking_input():
         dataset = ClipDataset(shard)
     index = _find_clip(dataset, clip, shard)

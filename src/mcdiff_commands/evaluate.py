@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import InputError, checking_input, first_line
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
+from .images import check_output_folder
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import Counts, NamedModel, given, number
 
 
@@ -115,7 +116,7 @@ def evaluate(
     others = {named.name: find_model(named.model).path for named in other}
     output.mkdir(parents=True, exist_ok=True)
 
-    dtype = dtype or "float32"
+    dtype = long_dtype(dtype) or "float32"
     pipe = load_model(location.path, dtype, device)
     pipes = {name: load_model(path, dtype, device) for name, path in others.items()}
     for loaded in (pipe, *pipes.values()):
@@ -200,6 +201,7 @@ def check_evaluation(options: Mapping[str, Any]) -> EvaluationInputs:
     from mcdiff_pipeline.evaluation import EvaluationSettings
     from mcdiff_pipeline.evaluation.whole_photographs import WholePhotographs
 
+    check_output_folder(options["output"])
     if options["data"] is None and options["wholes"] is None:
         raise InputError("There is nothing to evaluate on: name clips by --data, photographs by --wholes, or both.")
     if options["batch_size"] is not None and options["batch_size"] < 1:

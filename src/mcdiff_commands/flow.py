@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
-from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_size
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
+from .images import IMAGE_SUFFIXES, SizeOption, check_not_read, check_output, read_image, to_pil, working_size
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import number
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
@@ -55,12 +55,13 @@ def flow(
     from mcdiff_pipeline.flow_visualization import flow_to_image
 
     check_output(output, IMAGE_SUFFIXES)
+    check_not_read([output], image, strokes, regions)
     given_image = read_image(image)
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)
     with checking_input():
         sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter))
-    pipe = load_model(find_model(model).path, dtype or "float32", device)
+    pipe = load_model(find_model(model).path, long_dtype(dtype) or "float32", device)
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames
         sheet = replace(sheet, num_frames=num_frames)

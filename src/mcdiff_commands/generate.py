@@ -16,13 +16,14 @@ from .images import (
     IMAGE_SUFFIXES,
     OutputSizeOption,
     SizeOption,
+    check_not_read,
     check_output,
     read_image,
     shown_image,
     shown_size,
     working_size,
 )
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import OutputSize, Size, given, number
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
@@ -77,7 +78,8 @@ def generate(
         typer.Option(parser=number(float, 0), metavar="G", help="Guidance on motion (default: the model's)."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(parser=number(int, 0), metavar="N", help="Seed of the noise (default: 0).")
+        int | None,
+        typer.Option(parser=number(int, 0, 2**64 - 1), metavar="N", help="Seed of the noise (default: 0)."),
     ] = None,
     fps: Annotated[
         float | None,
@@ -121,6 +123,7 @@ def generate(
         _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
+        check_not_read(outputs.paths, replay)
         source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
@@ -128,7 +131,7 @@ def generate(
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        outputs.check_inputs(image, strokes, regions)
+        check_not_read(outputs.paths, image, strokes, regions)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
@@ -139,7 +142,7 @@ def generate(
         guidance_scale=guidance_scale,
         seed=seed,
         fps=fps,
-        dtype=dtype,
+        dtype=long_dtype(dtype),
     )
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
@@ -191,18 +194,11 @@ class Outputs:
     def __post_init__(self) -> None:
         for path in self.paths:
             check_output(path, IMAGE_SUFFIXES if path in (self.contact_sheet, self.regions) else None)
-        if len(set(self.paths)) < len(self.paths):
+        if len({path.resolve() for path in self.paths}) < len(self.paths):
             raise InputError(
                 "two of --output, --flow-video, --contact-sheet and --show-regions name the same file; give each its "
                 "own."
             )
-
-    def check_inputs(self, *inputs: str | Path | None) -> None:
-        """Raises an [`InputError`] if a file to write is also one that is read."""
-        read = {Path(one).resolve() for one in inputs if one is not None}
-        for path in self.paths:
-            if path.resolve() in read:
-                raise InputError(f"{path} is to be written, but it is also an input; give it another name.")
 
     def check_videos(self, fps: float) -> None:
         """Raises an [`InputError`] if a suffix does not name a video format, or the format cannot have this rate."""
@@ -410,14 +406,18 @@ def _write_flow_video(
 
 @contextlib.contextmanager
 def stopping_once() -> Iterator[None]:
-    """Lets only the first Ctrl-C through: a second one would damage the file that is being finished."""
+    """Lets only the first Ctrl-C or SIGTERM through: a second one would damage the file that is being finished."""
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = [signal.getsignal(one) for one in signals]
+    signal.signal(signal.SIGINT, stop)  # the handler of SIGTERM calls that of SIGINT
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)

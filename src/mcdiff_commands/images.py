@@ -2,6 +2,7 @@
 """The image that is given, its working size, and the images that are written."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,27 @@ def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
         raise InputError(f"{path} cannot be written there; name a file in a folder that you may write to.")
 
 
+def check_output_folder(path: Path) -> None:
+    """Raises an [`InputError`] unless files can be written into a folder, which may have to be made."""
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{path} cannot be a folder, since {existing} is a file; name another folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written, since you may not write into {existing}; name another folder.")
+
+
+def check_not_read(outputs: Sequence[Path], *inputs: str | Path | None) -> None:
+    """Raises an [`InputError`] if a file to write is also one that is read, under any name and through links."""
+    for output in outputs:
+        for one in inputs:
+            if one is None or not os.path.exists(one):
+                continue
+            if output.resolve() == Path(one).resolve() or (output.exists() and os.path.samefile(output, one)):
+                raise InputError(f"{output} is to be written, but it is also an input; give it another name.")
+
+
 def read_image(name: str) -> "torch.Tensor":
     """The image in a file or at an address, float32 `[3, H, W]` in [0, 1], as the pipeline reads it."""
     from mcdiff_pipeline.image_processor import load_image_tensor
@@ -72,17 +94,20 @@ def working_size(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | Non
     Args:
         pipe (`MCDiffPipeline`): knows the default size and checks `size`.
         image (`torch.Tensor`): `[3, H, W]` in [0, 1].
-        size (`Size`, *optional*): the shorter side, or width and height.
+        size (`Size`, *optional*): the shorter side, or width and height; None takes the size that stretches the image
+            least.
 
     Raises:
         InputError: if the model cannot work at this size.
     """
     height = width = None
-    if size is not None and len(size.sides) == 2:
+    if size is None:
+        height, width = pipe.image_processor.fitting_size((image.shape[1], image.shape[2]))
+    elif len(size.sides) == 2:
         width, height = size.sides
-    elif size is not None and image.shape[1] <= image.shape[2]:
+    elif image.shape[1] <= image.shape[2]:
         (height,) = size.sides
-    elif size is not None:
+    else:
         (width,) = size.sides
     with checking_input():
         images, _ = pipe.prepare_images(image, height, width)

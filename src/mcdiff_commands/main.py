@@ -1,11 +1,15 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The `mcdiff` command: its commands in groups, and its exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C. An error in the input is reported in one sentence:
-before the model is loaded, or before the first frame if the check needs the model.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C or SIGTERM. An error in the input is reported in
+one sentence: before the model is loaded, or before the first frame if the check needs the model.
 """
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["mcdiff", *arguments[:1]])
     try:
-        return app(arguments, prog_name="mcdiff", standalone_mode=False) or 0
+        with sigterm_as_interrupt():
+            return app(arguments, prog_name="mcdiff", standalone_mode=False) or 0
     except typer.TyperException as error:
         code, message = 2, usage_mistake(error, command)
     except InputError as error:
@@ -78,6 +83,27 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 1, f"{command}: failed: {type(error).__name__}: {first_line(error)}"
     print(message, file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM keep what Ctrl-C keeps. Both reach the main thread only."""
+
+    def stop(*_: object) -> None:
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+            on_interrupt(signal.SIGINT, None)
+        else:  # a job in the background ignores Ctrl-C, but not SIGTERM
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def usage_mistake(error: typer.TyperException, command: str) -> str:

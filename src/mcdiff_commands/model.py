@@ -36,7 +36,7 @@ DeviceOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    Literal["float32", "float16", "bfloat16"] | None,
+    Literal["float32", "float16", "bfloat16", "fp16", "bf16"] | None,
     typer.Option(
         "--dtype",
         metavar="float32|float16|bfloat16",
@@ -52,6 +52,11 @@ def find_model(name: str | None) -> "ModelLocation":
 
     with checking_input():
         return find_model(name)
+
+
+def long_dtype(name: str | None) -> str | None:
+    """The long name of a number format: `"float16"` for `"fp16"`."""
+    return {"fp16": "float16", "bf16": "bfloat16"}.get(name or "", name)
 
 
 def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":

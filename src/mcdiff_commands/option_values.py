@@ -13,10 +13,18 @@ from typing import Any
 import typer
 
 
+# The largest whole number that programs in C take, and so those that this package calls.
+MAX_WHOLE = 2**63 - 1
+
+
 def number(
-    convert: type[int] | type[float], minimum: float = -math.inf, *, exclusive: bool = False
+    convert: type[int] | type[float],
+    minimum: float = -math.inf,
+    maximum: float = MAX_WHOLE,
+    *,
+    exclusive: bool = False,
 ) -> Callable[[str], Any]:
-    """A parser of numbers of type `convert` from `minimum` on, or above it if `exclusive`, and below 2^63."""
+    """A parser of numbers of type `convert` from `minimum`, or above it if `exclusive`, to `maximum`."""
     kind = "whole number" if convert is int else "number"
     limit = "" if minimum == -math.inf else f" {'above' if exclusive else 'of at least'} {minimum}"
 
@@ -25,8 +33,10 @@ def number(
             value = convert(text)
         except ValueError:
             value = math.nan
-        if not (minimum <= value < 2**63) or (exclusive and value == minimum):
-            raise typer.BadParameter(f"{text!r} is not a {kind}{limit}")
+        if value > maximum:
+            raise typer.BadParameter(f"{text:.40} is too large; it must be at most {maximum:g}")
+        if not value >= minimum or (exclusive and value == minimum):  # also catches NaN
+            raise typer.BadParameter(f"{text!r:.80} is not a {kind}{limit}")
         return value
 
     return parse
@@ -39,11 +49,11 @@ class Points(list[tuple[float, float]]):
     def parse(cls, text: str) -> "Points":
         """Reads `"x,y x,y ..."`."""
         points = cls()
-        for pair in text.split():
+        for pair in re.sub(r"\s*,\s*", ",", text).split():  # "206, 238" is one point, too
             try:
                 x, y = map(float, pair.split(","))
             except ValueError:
-                raise typer.BadParameter(f'{pair!r} is not a point; write "x,y x,y", in pixels') from None
+                raise typer.BadParameter(f'{pair!r:.80} is not a point; write "x,y x,y", in pixels') from None
             points.append((x, y))
         return points
 

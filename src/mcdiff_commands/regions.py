@@ -111,13 +111,16 @@ def _people(image: "torch.Tensor") -> "tuple[Region, ...]":
 def _read_regions(path: Path, height: int, width: int) -> "tuple[Region, ...]":
     from PIL import Image
 
+    from mcdiff_pipeline.image_processor import reading_image
     from mcdiff_pipeline.regions import Region, check_regions, regions_of
 
     if not path.is_file():
         raise InputError(
             f"--regions {path}: there is no such file; the option is auto, persons, sheet or an image file."
         )
-    with checking_input(f"--regions {path}: "), Image.open(path) as image:
+    with checking_input("--regions: "), reading_image(path), Image.open(path) as image:
+        image.load()
+    with checking_input(f"--regions {path}: "):
         key, value = MASK_MARK
         regions = (Region(mask=image),) if image.info.get(key) == value else regions_of(image, height, width)
         check_regions(regions, height, width)

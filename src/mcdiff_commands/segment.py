@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .images import IMAGE_SUFFIXES, check_output, read_image, to_pil
+from .images import IMAGE_SUFFIXES, check_not_read, check_output, read_image, to_pil
 from .option_values import Point
 from .regions import MASK_MARK, load_segmenter
 
@@ -59,6 +59,7 @@ def segment(
         check_output(overlay, IMAGE_SUFFIXES)
         if overlay == output:
             raise InputError(f"--output and --overlay are both {output}; give each its own file.")
+    check_not_read([output] if overlay is None else [output, overlay], image)
     picture = read_image(image)
     points, labels = [*point, *not_point], [1] * len(point) + [0] * len(not_point)
     loaded = load_segmenter(segmenter)

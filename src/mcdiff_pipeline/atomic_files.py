@@ -2,6 +2,7 @@
 """Atomic writes of files and folders: under its name, a file or folder is complete or does not exist."""
 
 import contextlib
+import glob
 import os
 import shutil
 import uuid
@@ -19,12 +20,35 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         path (`str` or `os.PathLike`): the file to write. An existing file is replaced.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
+    unfinished = unfinished_path(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unfinished_path(path: Path) -> Path:
+    """
+    A hidden name beside `path`, with the same suffix, for this process to write to.
+
+    Files of this kind that processes left behind which do not run any more, as after SIGKILL, are removed.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.unfinished{glob.escape(path.suffix)}"):
+        owner = leftover.name.removeprefix(f".{path.stem}.").removesuffix(f".unfinished{path.suffix}")
+        if owner.isdigit() and not _is_running(int(owner)):
+            leftover.unlink(missing_ok=True)
+    return path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 def unfinished_name(folder: Path) -> Path:

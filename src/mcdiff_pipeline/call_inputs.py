@@ -4,18 +4,22 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 
 from .image_processor import OutputSize
 from .input_checks import check_carried, check_state
 from .layers import Layers
-from .regions import MaskInput, Region, regions_of
+from .regions import MaskInput, Region, is_whole, regions_of
 from .rollout import RolloutState
+from .stroke_warnings import stroke_warnings
 from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets, resolve_region
 
+
+logger = logging.get_logger(__name__)
 
 # Strokes of one image in one of the forms that [`MCDiffPipeline.prepare_strokes`] reads.
 StrokesInput = Sequence[Stroke] | StrokeSheet | str | os.PathLike
@@ -105,6 +109,8 @@ class CallInputs:
             num_inference_steps = pipe.config.default_num_inference_steps
         if guidance_scale is None:
             guidance_scale = pipe.config.default_guidance_scale
+        num_frames, height, width = map(_plain, (num_frames, height, width))
+        num_inference_steps = _plain(num_inference_steps)
 
         images = output_image = None
         state = image if isinstance(image, RolloutState) else None
@@ -130,6 +136,10 @@ class CallInputs:
         check_carried(pipe.conditioner, output_size, regions)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
         pipe.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **others)
+        if state is None:
+            for of_image, shown_size in zip(strokes, image_sizes, strict=True):
+                for warning in stroke_warnings(of_image, stroke_frames, size, pipe.vae_scale_factor, shown_size):
+                    logger.warning(warning)
 
         layers = None
         if regions is not None:
@@ -148,12 +158,17 @@ class CallInputs:
             size,
             strokes,
             stroke_frames,
-            num_inference_steps,
+            cast(int, num_inference_steps),
             guidance_scale,
             layers,
             output_image,
             has_own_regions,
         )
+
+
+def _plain(number: Any) -> Any:
+    """A whole number of any type, such as `np.int64(4)`, as an `int`; anything else as it is."""
+    return int(number) if is_whole(number, 0) else number
 
 
 def check_named_regions(strokes: Sequence[Sequence[Stroke]]) -> None:

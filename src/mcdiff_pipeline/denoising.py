@@ -175,6 +175,9 @@ class FrameDenoiser:
 
         Returns:
             `RolloutState` at the next frame, or None if the call was canceled before the frame was finished.
+
+        Raises:
+            RuntimeError: If the flow or the latents of the frame are not finite.
         """
         pipe = self.pipe
         conditions = pipe.conditioner.build(state, motion, pipe.vae)
@@ -199,11 +202,19 @@ class FrameDenoiser:
         )
         if difference is None:
             return None
+        latents = pipe.conditioner.from_difference(difference, conditions.base, conditions.seen)
+        for name, tensor in (("flow to", motion.dense_flow), ("latents of", latents)):
+            if tensor is not None and not tensor.isfinite().all():
+                raise RuntimeError(
+                    f"The {name} frame {state.frame + 1} have values that are NaN or infinite, in {tensor.dtype}: "
+                    "load the model in float32 if this is half precision, and check what its scheduler or a LoRA "
+                    "changed."
+                )
         noise_state, noise_device = noise_state_of(generator)
         return replace(
             state,
             frame=state.frame + 1,
-            latents=pipe.conditioner.from_difference(difference, conditions.base, conditions.seen),
+            latents=latents,
             accumulated_flow=(
                 state.accumulated_flow if conditions.accumulated_flow is None else conditions.accumulated_flow
             ),

@@ -504,7 +504,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 Those of [`ModelMixin.from_pretrained`].
 
         Raises:
-            ValueError: If `use_safetensors` is False.
+            ValueError: If `use_safetensors` is False, or weights are missing or left over.
             OSError: If there are no safetensors, or the Hub cannot be reached.
         """
         if kwargs.get("use_safetensors") is False:
@@ -512,7 +512,17 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 "`use_safetensors` is False, but a pickle can run any code, so only safetensors are read: leave it "
                 "out, and take weights that end in .safetensors."
             )
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs | {"use_safetensors": True})
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, **kwargs | {"use_safetensors": True, "output_loading_info": True}
+        )
+        for keys, what in (("missing_keys", "lack"), ("unexpected_keys", "hold what this network does not have,")):
+            if names := sorted(info[keys]):
+                raise ValueError(
+                    f"The weights in {pretrained_model_name_or_path} {what} {names[0]} and {len(names) - 1} more: "
+                    "take weights and config.json from the same model."
+                )
+        return (model, info) if wants_info else model  # type: ignore[return-value]
 
     @classmethod
     def widened(

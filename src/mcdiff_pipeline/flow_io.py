@@ -16,6 +16,10 @@ import torch
 from .atomic_files import atomic_path
 
 
+# Bytes of pixels in a byte of a PNG, at most: the limit of deflate (RFC 1951) is 1,032.
+MAX_PNG_RATIO = 1100
+
+
 def _read_bytes(source: str | os.PathLike | BinaryIO, suffix: str) -> tuple[str, bytes]:
     """Name for messages and the whole content of a file, given by path or opened for binary reading."""
     if hasattr(source, "read"):
@@ -186,12 +190,18 @@ def read_kitti_png(source: str | os.PathLike | BinaryIO) -> tuple[torch.Tensor, 
     # A PNG ends with this chunk; the decoder would fill the missing rows of a truncated file without an error.
     if not content.startswith(b"\x89PNG\r\n\x1a\n") or b"IEND" not in content[-12:]:
         raise ValueError(f"{name} is not a PNG file, or is truncated.")
+    width, height = struct.unpack(">II", content[16:24].ljust(8, b"\0"))
+    if width * height * 6 > MAX_PNG_RATIO * len(content):
+        raise ValueError(
+            f"{name} is damaged: its header says {width} x {height} pixels, more than its {len(content)} bytes can "
+            "hold."
+        )
     decoder = av.CodecContext.create("png", "r")
     decoder.options = {"err_detect": "crccheck+explode"}  # by default checksums are not checked
     try:
         frames = [*decoder.decode(av.Packet(content)), *decoder.decode(None)]
-    except av.FFmpegError as error:
-        raise ValueError(f"{name} is a damaged PNG file: {error.strerror}.") from error
+    except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name} is a damaged PNG file: {getattr(error, 'strerror', None) or error}.") from error
     if len(frames) != 1 or frames[0].format.name != "rgb48be":
         found = frames[0].format.name if frames else "nothing"
         raise ValueError(

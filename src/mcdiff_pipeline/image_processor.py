@@ -1,9 +1,10 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Any image to a tensor at the working size, and frames to what the caller asked for."""
 
+import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,12 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import load_image
+from diffusers.utils import load_image, logging
+
+from .regions import is_whole
+
+
+logger = logging.get_logger(__name__)
 
 
 # An image in one of the forms that [`load_image_tensor`] reads.
@@ -22,11 +28,96 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 # Longest side of the frames that are shown, in pixels.
 MAX_OUTPUT_SIDE = 4096
 
+# Longest side of the working size, in pixels. The largest networks that run at it need hundreds of gigabytes.
+MAX_WORKING_SIDE = 4096
+
+# An image that is stretched by more than this, without a size in the call, is worth a warning.
+MAX_SILENT_STRETCH = 1.05
+# What stretching counts against a working size with more or fewer pixels than the default, both in logarithms.
+STRETCH_WEIGHT = 16
+
 # The size of frames: None (the working size), "image" (the size of the given image) or (height, width) in pixels.
 OutputSize = Literal["image"] | tuple[int, int] | None
 
 # The value of white in images of whole numbers.
 INTEGER_WHITE = {torch.uint8: 255, torch.uint16: 65535}
+
+
+def _download(address: str) -> PIL.Image.Image:
+    """The image at an address. Raises `ConnectionError` if there is no answer."""
+    try:
+        return load_image(address, convert_method=lambda image: image)
+    except PIL.UnidentifiedImageError:
+        raise
+    except OSError as error:  # those of requests, too
+        raise ConnectionError(f"{address} does not answer with an image: {error}") from error
+
+
+@contextlib.contextmanager
+def reading_image(
+    name: str | os.PathLike, unless: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """
+    Turns whatever PIL raises about a damaged or too large image into one `ValueError` that names it.
+
+    Args:
+        name (`str` or `os.PathLike`): What is read, for the message.
+        unless (`type[Exception]` or a tuple of them): Exceptions that pass unchanged.
+    """
+    try:
+        yield
+    except PIL.Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than are read ({error}): make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if "
+            "you trust it."
+        ) from error
+    except Exception as error:
+        if isinstance(error, unless):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{name} cannot be read as an image ({reason:.200}): it is damaged, or not an image; save it again as PNG "
+            "or JPEG."
+        ) from error
+
+
+def _pixels_of(image: PIL.Image.Image) -> np.ndarray:
+    """
+    The upright pixels of a PIL image, `[height, width]` or `[height, width, 3]`, as [`load_image_tensor`] reads them.
+    """
+    image.load()
+    try:
+        image = PIL.ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF chunk: the image is shown as it is stored, as browsers do
+        pass
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scaled_levels(np.asarray(image).astype(np.float32), image.mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _scaled_levels(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """
+    Levels of gray in [0, 1].
+
+    PIL reads 16 bits as the modes that begin with "I;", and 32 bits, which have no agreed white, as "I" and "F".
+
+    Raises:
+        ValueError: If white cannot be told from the values.
+    """
+    if mode.startswith("I;"):
+        return pixels / 65535
+    largest = pixels.max(initial=0)
+    if not (pixels.min(initial=0) >= 0 and largest <= 65535):  # also catches NaN
+        raise ValueError(
+            f"its values span [{pixels.min():.4g}, {largest:.4g}], but 32-bit images have to lie in [0, 1], [0, "
+            "255] or [0, 65535]"
+        )
+    if mode == "F" and largest <= 1:
+        return pixels
+    return pixels / (255 if largest <= 255 else 65535)
 
 
 def load_image_tensor(image: ImageInput) -> torch.Tensor:
@@ -36,32 +127,30 @@ def load_image_tensor(image: ImageInput) -> torch.Tensor:
     Args:
         image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str` or `os.PathLike`):
             A PIL image of any mode (its EXIF rotation is applied, transparency is laid over white, 16-bit and CMYK
-            are converted), an array `(height, width[, 1, 3 or 4])` or tensor `(1, 3 or 4, height, width)`, both either
-            uint8, uint16 or floating point in [0, 1]; or the path or http(s) address of an image.
+            are converted; the white of 32-bit images is 255 if no value is larger, else 65535, and 1 for floating
+            point values up to 1), an array `(height, width[, 1, 3 or 4])` or tensor `(1, 3 or 4, height, width)`,
+            both either uint8, uint16 or floating point in [0, 1]; or the path or http(s) address of an image.
 
     Returns:
         `torch.Tensor` of shape `(3, height, width)`, float32 in [0, 1].
 
     Raises:
-        ValueError: If the image has no pixels, a wrong number of channels, another dtype, or values outside [0, 1].
+        ValueError: If the image has no pixels, a wrong number of channels, another dtype, or values outside [0, 1]; if
+            a file is damaged, or has more pixels than PIL allows (`PIL.Image.MAX_IMAGE_PIXELS`).
         TypeError: If the image is none of the types above.
+        OSError: If there is no such file, or the address does not answer.
     """
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        image = load_image(image, convert_method=lambda image: image)
+        with reading_image(image, unless=ConnectionError):
+            image = _pixels_of(_download(image))
     elif isinstance(image, (str, os.PathLike)):
-        image = PIL.Image.open(image)
-
-    if isinstance(image, PIL.Image.Image):
-        image = PIL.ImageOps.exif_transpose(image)
-        if image.mode.startswith("I") or image.mode == "F":
-            pixels = np.asarray(image).astype(np.float32)
-            # PIL opens 16-bit images in the integer modes, and has no scale for "F"
-            image = pixels if image.mode == "F" else pixels / 65535
-        else:
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-            image = np.asarray(image.convert("RGB"))
+        path = image
+        # opened here, so that PIL's errors about the content are told from those about the file
+        with open(path, "rb") as file, reading_image(path), PIL.Image.open(file) as opened:
+            image = _pixels_of(opened)
+    elif isinstance(image, PIL.Image.Image):
+        with reading_image(getattr(image, "filename", "") or "the given image"):
+            image = _pixels_of(image)
     if isinstance(image, np.ndarray):
         pixels = torch.from_numpy(np.array(image.astype(np.float32) if image.dtype == np.float64 else image))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)
@@ -141,8 +230,9 @@ class ImageProcessor:
             [0, 1], and the `(height, width)` that each was given in.
 
         Raises:
-            ValueError: If there is no image, `height` or `width` is not a multiple of `size_multiple`, or images of
-                several shapes come without `height` and `width`.
+            ValueError: If there is no image, `height` or `width` is not a multiple of `size_multiple`, a side of the
+                working size is above `MAX_WORKING_SIDE`, or images of several shapes come without `height` and
+                `width`.
             TypeError: If an image is of none of the types that [`load_image_tensor`] reads.
         """
         images = self.load(image)
@@ -192,20 +282,43 @@ class ImageProcessor:
                 without `height` and `width`.
         """
         for name, size in (("height", height), ("width", width)):
-            if size is not None and (size < self.size_multiple or size % self.size_multiple):
+            if size is None:
+                continue
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise ValueError(f"`{name}` is {size!r}, but it has to be a whole number of pixels.")
+            if size < self.size_multiple or size % self.size_multiple:
                 raise ValueError(
                     f"`{name}` is {size}, but this model needs a multiple of {self.size_multiple}: "
-                    f"{self._nearest_multiple(size)} is the nearest."
+                    f"{min(self._nearest_multiple(size), MAX_WORKING_SIDE)} is the nearest."
                 )
 
         sizes = {self.working_size((one.shape[1], one.shape[2]), height, width) for one in images}
+        for working_height, working_width in sizes:
+            if max(working_height, working_width) > MAX_WORKING_SIDE:
+                raise ValueError(
+                    f"The working size would be {working_width} x {working_height} pixels, but each side can have at "
+                    f"most {MAX_WORKING_SIDE}, since memory grows with the size: give a smaller `height` and `width`, "
+                    "and `output_size` for larger frames."
+                )
         if len(sizes) > 1:
             raise ValueError(
                 f"The images of a batch share one working size, but theirs would be {sorted(sizes)}: give `height` "
                 "and `width`."
             )
         (size,) = sizes
+        if height is None and width is None:
+            self._warn_of_stretching(images, size)
         return torch.stack([resize_image(one, size) for one in images])
+
+    def _warn_of_stretching(self, images: Sequence[torch.Tensor], size: tuple[int, int]) -> None:
+        for given in {(one.shape[1], one.shape[2]) for one in images}:
+            change = size[1] / size[0] / (given[1] / given[0])
+            stretch, better = max(change, 1 / change), self.fitting_size(given)
+            if stretch > MAX_SILENT_STRETCH and better != size:
+                logger.warning(
+                    f"The image of {given[1]} x {given[0]} is stretched by {stretch - 1:.0%} to the working size "
+                    f"of {size[1]} x {size[0]}: give `height={better[0]}, width={better[1]}` to keep its shape."
+                )
 
     @staticmethod
     def to_output_size(images: Sequence[torch.Tensor], output_size: OutputSize) -> torch.Tensor | None:
@@ -238,9 +351,9 @@ class ImageProcessor:
         elif (
             isinstance(output_size, (tuple, list))
             and len(output_size) == 2
-            and all(isinstance(side, int) and side >= 1 for side in output_size)
+            and all(is_whole(side, 1) for side in output_size)
         ):
-            size = (output_size[0], output_size[1])
+            size = (int(output_size[0]), int(output_size[1]))
         else:
             raise ValueError(
                 f'`output_size` is {output_size!r}, but it has to be None, "image", or (height, width) in pixels.'
@@ -263,7 +376,26 @@ class ImageProcessor:
         if width is not None:
             return self._nearest_multiple(given[0] * (width / given[1])), width
         zoom = math.sqrt(self.default_area / (given[0] * given[1]))
-        return self._nearest_multiple(given[0] * zoom), self._nearest_multiple(given[1] * zoom)
+        height, width = (self._nearest_multiple(min(side * zoom, MAX_WORKING_SIDE)) for side in given)
+        return height, width
+
+    def fitting_size(self, given: tuple[int, int]) -> tuple[int, int]:
+        """
+        The working (height, width) for an image of the (height, width) `given` that stretches it least.
+
+        Among the sizes with half to twice as many pixels as the default size, this weighs the stretching against the
+        number of pixels. A photograph of 3:2 or 4:3 is not stretched at all; one of 16:9 by 2 % if sizes are multiples
+        of 32.
+        """
+        aspect = given[1] / given[0]
+        best, size = math.inf, self.working_size(given, None, None)
+        for height in range(self.size_multiple, 2 * self.default_area // self.size_multiple + 1, self.size_multiple):
+            width = self._nearest_multiple(height * aspect)
+            pixels = height * width / self.default_area
+            badness = STRETCH_WEIGHT * abs(math.log(width / height / aspect)) + abs(math.log(pixels))
+            if 0.5 <= pixels <= 2 and badness < best:
+                best, size = badness, (height, width)
+        return size
 
     def _nearest_multiple(self, side: float) -> int:
         return max(round(side / self.size_multiple), 1) * self.size_multiple

@@ -2,6 +2,7 @@
 """Checks of the inputs of a call, before anything slow starts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -10,6 +11,8 @@ from transformers import Dinov2Model
 
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
+from .latent_codec import Autoencoder, latent_scaling
+from .regions import is_number
 from .rollout import Motion, RolloutState
 from .semantic_features import channels_of_features
 
@@ -17,10 +20,44 @@ from .semantic_features import channels_of_features
 component_logger = logging.get_logger(__name__)
 
 
+# What the pipeline uses of a scheduler. Flow matching, for example, has no `init_noise_sigma`.
+SCHEDULER_PARTS = ("set_timesteps", "scale_model_input", "step", "init_noise_sigma")
+# Tensors of schedulers that come from their configuration.
+SCHEDULER_TENSORS = ("betas", "alphas_cumprod", "sigmas")
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Raises `ValueError` if the pipeline cannot run with a scheduler."""
+    missing = [name for name in SCHEDULER_PARTS if not hasattr(scheduler, name)]
+    if missing:
+        raise ValueError(
+            f"`scheduler` is a {type(scheduler).__name__}, which has no `{missing[0]}`: give a scheduler for models "
+            "that predict noise, such as DDIMScheduler or DPMSolverMultistepScheduler."
+        )
+    for name in SCHEDULER_TENSORS:
+        tensor = getattr(scheduler, name, None)
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(
+                f"`scheduler` is a {type(scheduler).__name__} whose `{name}` holds NaN: correct beta_start and "
+                "beta_end in its configuration."
+            )
+
+
+def check_vae(vae: Autoencoder) -> None:
+    """Raises `ValueError` if an autoencoder does not scale its latents by finite numbers."""
+    factor, shift = latent_scaling(vae)
+    for name, value in (("scaling_factor", factor), ("shift_factor", shift)):
+        if not is_number(value) or (name == "scaling_factor" and value == 0):
+            raise ValueError(
+                f"`vae` has {name} = {value!r}, but it has to be a finite number{' other than 0' * (value == 0)}: "
+                "correct its configuration."
+            )
+
+
 def check_components(
     unet: UNet2DConditionModel | None, flow_completion: FlowCompletionUNet | None, conditioner: FrameConditioner
 ) -> None:
-    """Raises `ValueError` if the components of a pipeline do not fit together."""
+    """Raises `ValueError` if the networks of a pipeline do not fit together."""
     if unet is not None and unet.config.in_channels != conditioner.in_channels:
         raise ValueError(
             f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {conditioner.latent_channels} "
@@ -116,6 +153,11 @@ def check_dense_flow(
             raise ValueError(
                 f"`dense_flow` has the shape {tuple(flow.shape)} for one step, but it has to be "
                 f"{(batch_size, 2, *grid)} on the latent grid or {(batch_size, 2, height, width)} on the pixels."
+            )
+        if flow is not None and not flow.isfinite().all():
+            raise ValueError(
+                "`dense_flow` holds values that are NaN or infinite: replace them, for example by those of the "
+                "nearest cell, or give None for the step."
             )
 
 

@@ -3,11 +3,16 @@
 
 import json
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from diffusers import ModelMixin, SchedulerMixin
+from transformers import PreTrainedModel
+
+from .model_weights import check_finite, check_scheduler, check_weights, load_class
 
 
 # Modules that the class of a component may come from. The module path is part of the file format.
@@ -15,6 +20,9 @@ LIBRARIES = ("diffusers", "transformers", "mcdiff_pipeline.flow_completion_unet"
 
 # Suffixes of weights that are read by unpickling, which can run any code.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".npy", ".npz", ".msgpack", ".h5")
+
+# A repository on the Hub. A path that begins with a dot or a slash, or has two, is none.
+REPOSITORY_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 # The largest real JSON files, indices of models in a hundred shards, have a few hundred kilobytes.
 MAX_CONFIG_BYTES = 2**20
@@ -29,7 +37,8 @@ class SafetensorsLoaderMixin:
         Load a model as [`DiffusionPipeline.from_pretrained`] does, also one from an unknown source.
 
         Only safetensors are read, never pickles, and the files are checked before they are opened. Without `dtype`,
-        all components are loaded in float32, whatever their weights are stored in.
+        all components are loaded in float32, whatever their weights are stored in. A `dtype` may be given by its name,
+        such as `"float16"`.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`):
@@ -38,8 +47,8 @@ class SafetensorsLoaderMixin:
                 Those of [`DiffusionPipeline.from_pretrained`]; components among them are not read from the folder.
 
         Raises:
-            ValueError: If `use_safetensors` is False, or the files are not those of a model or could do harm; see
-                [`check_model_files`].
+            ValueError: If `use_safetensors` is False, `dtype` is not the name of one, the files are not those of a
+                model or could do harm, see [`check_model_files`], or a weight is not finite.
             OSError: If a file is missing, or the Hub cannot be reached.
         """
         if kwargs.get("use_safetensors") is False:
@@ -48,15 +57,33 @@ class SafetensorsLoaderMixin:
                 "out, and take weights that end in .safetensors."
             )
         kwargs["use_safetensors"] = True
+        for name in ("dtype", "torch_dtype"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = _dtypes_of(kwargs[name])
         if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
             # the default of diffusers for its own models; those of transformers would keep the dtype of the file, and
             # in half precision an encoder takes 4 times as long on a CPU
             kwargs["dtype"] = torch.float32
         folder = pretrained_model_name_or_path
         if not os.path.isdir(folder):
+            if not REPOSITORY_NAME.fullmatch(os.fspath(folder)):
+                raise ValueError(
+                    f"There is no folder {os.fspath(folder)!r}, and it is not the name of a Hub repository, which "
+                    "looks like owner/name: check the path of the model."
+                )
             folder = cls.download(folder, **kwargs)  # type: ignore[attr-defined]
         check_model_files(folder, given=kwargs)
-        pipe = super().from_pretrained(folder, **kwargs)  # type: ignore[misc]
+        try:
+            pipe = super().from_pretrained(folder, **kwargs)  # type: ignore[misc]
+        except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, AssertionError) as error:
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            raise ValueError(
+                f"{folder} cannot be loaded ({type(error).__name__}: {reason:.200}): check its model_index.json "
+                "and the arguments, or save the model again."
+            ) from error
+        for name, component in pipe.components.items():
+            if isinstance(component, torch.nn.Module) and name not in kwargs:
+                check_finite(name, component)
         pipe.register_to_config(_name_or_path=pretrained_model_name_or_path)
         return pipe
 
@@ -67,7 +94,8 @@ class SafetensorsLoaderMixin:
         but from safetensors only, never from pickles.
 
         Raises:
-            ValueError: If `use_safetensors` is False, or `weight_name` does not end in .safetensors.
+            ValueError: If `use_safetensors` is False, `weight_name` does not end in .safetensors, or no weight belongs
+                to `unet` or `text_encoder`.
             OSError: If there are no safetensors, or the Hub cannot be reached.
         """
         weight_name = kwargs.get("weight_name")
@@ -77,7 +105,14 @@ class SafetensorsLoaderMixin:
                 "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
             )
         kwargs["use_safetensors"] = True
-        return super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs)  # type: ignore[misc]
+        found = super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs)  # type: ignore[misc]
+        weights = found[0] if isinstance(found, tuple) else found
+        if not any(name.startswith(("unet.", "text_encoder.")) for name in weights):
+            raise ValueError(
+                f"This LoRA changes {next(iter(weights), 'nothing')}, but nothing of `unet` or `text_encoder`, so it "
+                "was made for another kind of model: take one that was trained on the `unet` of this model."
+            )
+        return found
 
 
 def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) -> None:
@@ -92,9 +127,10 @@ def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) ->
 
     Raises:
         ValueError: If `model_index.json` is missing or names a class outside of `LIBRARIES`; if a configuration is
-            larger than `MAX_CONFIG_BYTES`, is not a JSON object, or names more channels than there are bytes of
-            weights; if a component has weights but no safetensors; or if an index of shards names anything but
-            safetensors files of its own folder.
+            larger than `MAX_CONFIG_BYTES`, is not a JSON object, or describes a component that cannot be built or is
+            larger than its weights; if a component has weights but no safetensors; if an index of shards names
+            anything but safetensors files of its own folder; or if weights are missing, left over or of another
+            shape, see [`~mcdiff_pipeline.model_weights.check_weights`].
     """
     folder = Path(folder)
     index = read_config(folder / "model_index.json")
@@ -108,7 +144,7 @@ def check_model_files(folder: str | os.PathLike, given: Collection[str] = ()) ->
                 f"`{name}`."
             )
         # without such a folder, diffusers looks for the component beside model_index.json
-        _check_component(folder / name if folder.joinpath(name).is_dir() else folder)
+        _check_component(folder / name if folder.joinpath(name).is_dir() else folder, value)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -138,8 +174,21 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_component(component: Path) -> None:
-    """Checks one component; see [`check_model_files`]."""
+def _dtypes_of(dtype: Any) -> Any:
+    """A dtype, or a dict of them, whose names are replaced by what they mean."""
+    if isinstance(dtype, dict):
+        return {name: _dtypes_of(one) for name, one in dtype.items()}
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise ValueError(
+            f"`dtype` is {dtype!r}, but it has to be a floating point dtype of PyTorch, such as torch.float32, "
+            "torch.float16 or torch.bfloat16, or its name."
+        )
+    return found
+
+
+def _check_component(component: Path, class_path: list[Any]) -> None:
+    """Checks one component, of the class `[library, name]`; see [`check_model_files`]."""
     configs = {path.name: read_config(path) for path in component.glob("*config.json")}
     weights = list(component.glob("*.safetensors"))
     pickles = [path for path in component.iterdir() if path.suffix in PICKLES]
@@ -157,12 +206,9 @@ def _check_component(component: Path) -> None:
                     f"{path} names the shard {shard!r}, but a shard is a .safetensors file of the same folder: save "
                     "the model again."
                 )
-    # a layer with n channels (in transformers, of the hidden size n) has at least n weights
-    size = sum(path.stat().st_size for path in weights)
-    for key, value in configs.get("config.json", {}).items():
-        for channels in value if isinstance(value, list) else [value]:
-            if key.endswith(("channels", "hidden_size")) and isinstance(channels, int) and weights and channels > size:
-                raise ValueError(
-                    f"{component / 'config.json'} says {key} = {channels}, but the weights beside it have only {size} "
-                    "bytes: take both files from the same model."
-                )
+    component_class = load_class(*(class_path + [None])[:2])
+    if issubclass(component_class, ModelMixin | PreTrainedModel) and "config.json" in configs:
+        check_weights(component, component_class, configs["config.json"])
+    elif issubclass(component_class, SchedulerMixin) and "scheduler_config.json" in configs:
+        name = "scheduler_config.json"
+        check_scheduler(component / name, component_class, configs[name])

@@ -15,6 +15,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DiffusionPipeline,
+    ModelMixin,
     UNet2DConditionModel,
     VQModel,
 )
@@ -36,19 +37,23 @@ from .input_checks import (
     check_dense_flow,
     check_image_encoder,
     check_noise,
+    check_scheduler,
     check_step,
     check_text,
+    check_vae,
     reads_text,
 )
 from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layer_colors import separate_colors  # noqa: F401
 from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
+from .model_weights import check_finite  # noqa: F401
 from .motion_completion import MotionCompleter, check_rigid_layers
-from .regions import Region  # noqa: F401
+from .regions import Region, is_whole  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
 from .semantic_features import channels_of_features, encode_features
 from .similarity import fit_similarity  # noqa: F401
+from .stroke_warnings import stroke_warnings  # noqa: F401
 from .strokes import Stroke, strokes_at_size
 
 
@@ -148,7 +153,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     def __init__(
         self,
         vae: AutoencoderDC | AutoencoderKL | AutoencoderTiny | VQModel,
-        flow_completion: FlowCompletionUNet | None,
+        # the class of a model that brought its code along is a copy; without the base class diffusers would warn of it
+        flow_completion: FlowCompletionUNet | ModelMixin | None,
         unet: UNet2DConditionModel,
         scheduler: KarrasDiffusionSchedulers,
         text_encoder: CLIPTextModel | None = None,
@@ -165,6 +171,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         default_guidance_scale: float = 1.0,
     ):
         super().__init__()
+        flow_completion = cast(FlowCompletionUNet | None, flow_completion)
         self.register_modules(
             vae=vae,
             flow_completion=flow_completion,
@@ -197,6 +204,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             residual_condition=residual_condition,
             residual_scale=residual_scale,
         )
+        if getattr(self, "vae", None):
+            check_vae(vae)
         check_components(unet, flow_completion, self.conditioner)
         check_image_encoder(image_encoder, flow_completion)
 
@@ -242,8 +251,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             ("num_inference_steps", num_inference_steps),
             ("decode_chunk_size", decode_chunk_size),
         ):
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"`{name}` is {number!r}, but it has to be an `int` from 1 up.")
+            if not is_whole(number, 1):
+                raise ValueError(f"`{name}` is {number!r}, but it has to be a whole number from 1 up.")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np", "pt" or "latent".')
         for name in callback_on_step_end_tensor_inputs:
@@ -252,6 +261,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                     f"`callback_on_step_end_tensor_inputs` names {name!r}, but it has to name some of "
                     f"{self._callback_tensor_inputs}."
                 )
+        check_components(self.unet, self.flow_completion, self.conditioner)
+        check_scheduler(self.scheduler)
         grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         check_noise(generator, latents, batch_size, num_frames, (self.latent_channels, *grid))
         check_dense_flow(dense_flow, batch_size, (height, width), self.conditioner)
@@ -848,7 +859,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        num_frames = inputs.stroke_frames
+        num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
         check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 

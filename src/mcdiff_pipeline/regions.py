@@ -233,6 +233,13 @@ def is_number(value: Any) -> bool:
         return False
 
 
+def is_whole(value: Any, minimum: int) -> bool:
+    """
+    Whether `value` is a whole number of at least `minimum`, of any type: 3, 3.0 and `np.int64(3)` are, True is not.
+    """
+    return is_number(value) and value == int(value) and value >= minimum
+
+
 def checked_points(points: Any, field: str) -> tuple[tuple[float, float], ...]:
     """
     Points as a tuple of pairs of floats.
@@ -389,7 +396,7 @@ def _unpacked_mask(text: Any, height: int, width: int) -> PIL.Image.Image:
             f"mask has many more pixels than the picture of the sheet, which has {width} x {height}; it must have as "
             "many."
         ) from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # each decoder of PIL reports damage in its own way
         reason = "PIL finds no image in it" if isinstance(error, PIL.UnidentifiedImageError) else str(error).lower()
         raise ValueError(f"mask is not a complete PNG ({reason}); write it again.") from None
     if image.size != (width, height):
@@ -455,7 +462,7 @@ def _opened(path: str | os.PathLike, what: str) -> PIL.Image.Image:
         return PIL.ImageOps.exif_transpose(PIL.Image.open(path))
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    except Exception as error:  # each decoder of PIL reports damage in its own way
         raise ValueError(f"{what} is {os.fspath(path)!r}, which cannot be read as an image: {error}.") from None
 
 
@@ -682,9 +689,9 @@ def region_at(regions: Sequence[Region], x: float, y: float, height: int, width:
     Returns:
         `int`: From 1; 0 for what belongs to no region, also if the point is outside the picture.
     """
-    if not (0 <= x < width and 0 <= y < height):
+    if not (0 <= x <= width and 0 <= y <= height):
         return 0
-    column, row = int(x), int(y)
+    column, row = min(int(x), width - 1), min(int(y), height - 1)  # the right and lower border are inside
     shares, remaining = [0.0] * (1 + len(regions)), 1.0
     for number in range(len(regions), 0, -1):
         region = regions[number - 1]

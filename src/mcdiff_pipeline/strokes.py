@@ -13,7 +13,7 @@ import math
 import os
 import reprlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from .regions import (
     check_regions,
     checked_points,
     is_number,
+    is_whole,
     region_at,
 )
 
@@ -47,9 +48,14 @@ SHEET_FIELDS: dict[int, tuple[str, ...]] = {
 }
 
 
-def _is_whole(value: Any, minimum: int) -> bool:
-    """Whether `value` is a whole number of at least `minimum`; 3.0 counts as 3, as it does in JSON Schema."""
-    return is_number(value) and value == int(value) and value >= minimum
+# Far above what a hand draws, or a tracker follows, and still fast.
+MAX_STROKES, MAX_POINTS = 1000, 100_000
+
+
+def check_number(number: int, maximum: int, field: str, what: str) -> None:
+    """Raises `ValueError` if there are more strokes or points than are read."""
+    if number > maximum:
+        raise ValueError(f"{field} holds {number}, but at most {maximum} {what} are read: leave some out.")
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class Stroke:
             object.__setattr__(self, "region", self._checked_region(self.region))
 
     def _checked_points(self) -> tuple[tuple[float, float], ...]:
+        if isinstance(self.points, Sized):
+            check_number(len(self.points), MAX_POINTS, "points", "points in a stroke")
         checked = checked_points(self.points, "points")
         if self.kind == "hold" and len(checked) != 1:
             raise ValueError(
@@ -124,11 +132,11 @@ class Stroke:
 
     def _checked_ends(self) -> tuple[int, int | None]:
         start_frame, end_frame = self.start_frame, self.end_frame
-        if not _is_whole(start_frame, 0):
+        if not is_whole(start_frame, 0):
             raise ValueError(f"start_frame is {reprlib.repr(start_frame)}; it must be a whole number from 0.")
         if end_frame is None:
             return int(start_frame), None
-        if not _is_whole(end_frame, 0):
+        if not is_whole(end_frame, 0):
             raise ValueError(
                 f"end_frame is {reprlib.repr(end_frame)}; it must be a whole number, or left out for the last frame."
             )
@@ -172,7 +180,7 @@ class Stroke:
     def _checked_region(region: str | int) -> str | int:
         if isinstance(region, str) and region.strip():
             return region
-        if not _is_whole(region, 0):
+        if not is_whole(region, 0):
             raise ValueError(
                 f"region is {reprlib.repr(region)}; it must be the name of a region or its number, from 1, or 0 for "
                 "what belongs to no region."
@@ -356,13 +364,14 @@ class StrokeSheet:
     def __post_init__(self):
         for name, minimum in (("width", 1), ("height", 1), ("num_frames", 2)):
             value = getattr(self, name)
-            if not _is_whole(value, minimum):
+            if not is_whole(value, minimum):
                 raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {minimum}.")
             object.__setattr__(self, name, int(value))
         if not (is_number(self.fps) and self.fps > 0):
             raise ValueError(f"fps is {reprlib.repr(self.fps)}; it must be a number above 0.")
         object.__setattr__(self, "fps", float(self.fps))
         object.__setattr__(self, "strokes", tuple(self.strokes))
+        check_number(len(self.strokes), MAX_STROKES, "strokes", "strokes in a sheet")
 
         for index, stroke in enumerate(self.strokes):
             for point_index, (x, y) in enumerate(stroke.points):
@@ -514,7 +523,7 @@ class StrokeSheet:
         if "version" not in fields:
             raise ValueError(f"version is missing; {readable}")
         version = fields["version"]
-        if not (_is_whole(version, 0) and version in SHEET_VERSIONS):
+        if not (is_whole(version, 0) and version in SHEET_VERSIONS):
             raise ValueError(f"version is {reprlib.repr(version)}; {readable}")
         version = int(version)
         for name in fields:
@@ -529,6 +538,7 @@ class StrokeSheet:
                 raise ValueError(f"{name} is missing; a stroke sheet needs it.")
         if not isinstance(fields["strokes"], list):
             raise ValueError(f"strokes is {reprlib.repr(fields['strokes'])}; it must be a list of strokes.")
+        check_number(len(fields["strokes"]), MAX_STROKES, "strokes", "strokes in a sheet")
         strokes = [_stroke_from_dict(stroke, index, version) for index, stroke in enumerate(fields["strokes"])]
         numbers = {name: fields[name] for name in fields if name not in ("version", "regions", "strokes")}
         sheet = cls(strokes, **numbers)  # its size is checked before any mask is unpacked
@@ -565,8 +575,16 @@ class StrokeSheet:
         try:
             # utf-8-sig: editors on Windows write a byte order mark
             fields = json.loads(content.decode("utf-8-sig"))
+        except json.JSONDecodeError as error:
+            reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+            before = error.doc[: error.pos].rstrip()
+            if before.endswith(",") and error.doc[error.pos : error.pos + 1] in ("]", "}"):
+                line = before.count("\n") + 1
+                reason = f"the comma at the end of line {line} has nothing after it, so remove it"
+            raise ValueError(f"{path} is not JSON, but a stroke sheet has to be: {reason}.") from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON, but a stroke sheet has to be: {error}.") from None
+            reason = "too many brackets in each other" if isinstance(error, RecursionError) else str(error)
+            raise ValueError(f"{path} is not JSON, but a stroke sheet has to be: {reason}.") from None
         try:
             return cls.from_dict(fields)
         except ValueError as error:
@@ -661,13 +679,39 @@ def resolve_region(stroke: Stroke, regions: Sequence[Named]) -> int | None:
     )
 
 
+def _is_stroke(item: Any) -> bool:
+    """Whether `item` is a stroke in one of the forms that [`load_sheets`] takes."""
+    if isinstance(item, Stroke) or (isinstance(item, dict) and "points" in item):
+        return True
+    if all(hasattr(item, name) for name in STROKE_FIELDS[1]):
+        return True
+    return isinstance(item, (list, tuple)) and len(item) > 0 and all(_is_point(point) for point in item)
+
+
+def _is_point(item: Any) -> bool:
+    return isinstance(item, (list, tuple)) and len(item) == 2 and all(is_number(number) for number in item)
+
+
+def _as_stroke(item: Any, index: int) -> Stroke:
+    """A stroke from a `Stroke` of any copy of this module, a dict as in a sheet, or a list of points."""
+    if isinstance(item, Stroke):
+        return item
+    if isinstance(item, dict):
+        return _stroke_from_dict(item, index, max(STROKE_FIELDS))
+    if isinstance(item, (list, tuple)):
+        return Stroke(item, kind="hold" if len(item) == 1 else "move")
+    names = [name for name in STROKE_FIELDS[max(STROKE_FIELDS)] if hasattr(item, name)]
+    return Stroke(**{name: getattr(item, name) for name in names})
+
+
 def load_sheets(strokes: Any, num_images: int) -> list[StrokeSheet | list[Stroke]]:
     """
     The strokes of every image of a batch, with sheets read from their files. What this returns can be given again.
 
     Args:
         strokes: A list of [`Stroke`] in pixels of the given image, a [`StrokeSheet`], the path of one, or a list of
-            these with one entry for each image. A single entry serves all images.
+            these with one entry for each image. A single entry serves all images. A dict with the fields of a stroke,
+            and a list of points (x, y), stand for a [`Stroke`]: a hold if there is one point.
         num_images (`int`): The number of images.
 
     Returns:
@@ -677,7 +721,9 @@ def load_sheets(strokes: Any, num_images: int) -> list[StrokeSheet | list[Stroke
         ValueError: If the number of entries is not 1 and not the number of images, or a file is not a stroke sheet.
         TypeError: If an entry is of none of the types above.
     """
-    if not isinstance(strokes, (list, tuple)) or all(isinstance(item, Stroke) for item in strokes):
+    if not isinstance(strokes, (list, tuple)):
+        strokes = [strokes]
+    elif all(_is_stroke(item) for item in strokes):
         strokes = [strokes]
     if len(strokes) not in (1, num_images):
         raise ValueError(
@@ -693,8 +739,12 @@ def load_sheets(strokes: Any, num_images: int) -> list[StrokeSheet | list[Stroke
             loaded.append(sheets[item])
         elif isinstance(item, StrokeSheet):
             loaded.append(item)
-        elif isinstance(item, (list, tuple)) and all(isinstance(stroke, Stroke) for stroke in item):
-            loaded.append(list(item))
+        elif hasattr(item, "strokes") and hasattr(item, "to_dict"):
+            # a sheet of another copy of this module, as with code that travels with a model
+            loaded.append(StrokeSheet.from_dict(item.to_dict()))
+        elif isinstance(item, (list, tuple)) and all(_is_stroke(stroke) for stroke in item):
+            check_number(len(item), MAX_STROKES, "strokes", "strokes for one image")
+            loaded.append([_as_stroke(stroke, index) for index, stroke in enumerate(item)])
         else:
             raise TypeError(
                 f"`strokes` holds a {type(item).__name__}, but it has to be a list of `Stroke`, a `StrokeSheet`, "
@@ -783,8 +833,8 @@ def rasterize_strokes(
     Rasterize what the strokes specify for one step onto the latent grid.
 
     Each stroke writes its displacement at the cell that holds its position at `frame`. Several strokes in one cell are
-    averaged. A stroke outside its time, or outside the image, specifies nothing. A set mask with zero flow (hold
-    still) and an unset mask (free) are different.
+    averaged. A stroke outside its time, or outside the image, specifies nothing; a point on the border is inside. A
+    set mask with zero flow (hold still) and an unset mask (free) are different.
 
     Args:
         strokes (`list[list[Stroke]]`):
@@ -818,10 +868,10 @@ def rasterize_strokes(
             if displacement is None or position is None:
                 continue
             x, y = position
-            if not (0 <= x < image_width and 0 <= y < image_height):
+            if not (0 <= x <= image_width and 0 <= y <= image_height):
                 continue
             row, column = int(y * height / image_height), int(x * width / image_width)
-            # a point less than one rounding step inside the border may round onto it
+            # a point on the right or lower border belongs to the last cell
             row, column = min(row, height - 1), min(column, width - 1)
             cells.append((sample * height + row) * width + column)
             displacements.append((displacement[0] * (width / image_width), displacement[1] * (height / image_height)))

@@ -81,3 +81,15 @@ def test_error_about_another_missing_package_does_not_name_the_extra(place, mcdi
     without("tqdm")
     code, _, err = mcdiff("annotate", "videos", "--output-dir", "clips", "--no-keypoints")
     assert code == 2 and "import of tqdm" in err and "pip install" not in err
+
+
+@pytest.mark.parametrize(
+    "command", [("annotate", "videos", "--output-dir"), ("evaluate", "--data", "clips", "--output")]
+)
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_file_as_output_folder_is_refused(mcdiff, tmp_path, monkeypatch, command, folder):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    code, _, err = mcdiff(*command, folder)
+    assert code == 2 and f"{folder} cannot be a folder, since file is a file" in err
+    assert len(err.strip().splitlines()) == 1

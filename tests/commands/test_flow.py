@@ -1,5 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+import os
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -16,6 +19,16 @@ def test_flow_shows_strokes_beside_colors(place, mcdiff, tiny_pipeline, image):
     with torch.no_grad():
         dense_flow = tiny_pipeline.predict_flow("photo.png", "strokes.json", height=40, width=48)
     assert np.array_equal(page[:, 48:], flow_to_image(resize_flow(dense_flow, (40, 48)))[0].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", ["photo.png", "./photo.png", "link.png", "hard.png"])
+def test_flow_does_not_replace_its_image(place, mcdiff, name):
+    (place / "link.png").symlink_to("photo.png")
+    os.link("photo.png", "hard.png")
+    before = (place / "photo.png").read_bytes()
+    code, _, err = mcdiff("flow", "photo.png", "--hold", "4,3", "--output", name)
+    assert code == 2 and "is to be written, but it is also an input" in err
+    assert (place / "photo.png").read_bytes() == before
 
 
 def test_flow_of_a_later_step_differs_and_the_last_step_is_checked(place, mcdiff):

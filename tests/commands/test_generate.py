@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_clip_contains_strokes_settings_and_model(place, mcdiff, tiny_model_dir)
     code, out, _ = mcdiff(
         *("generate", "photo.png", "--stroke", "10,10 20,12.5 30,10", "--hold", "40,30", "--hold", "1,1"),
         *("--seed", 7, "--steps", 1, "--guidance-scale", 1.5, "--num-frames", 3, "--fps", 12, "--output", "a.mp4"),
+        *("--size", "32x32"),
     )
     assert code == 0 and "a.mp4: 3 frames of 48 x 40 at 12 a second; motion at 32 x 32" in out
     metadata = read_video("a.mp4").metadata
@@ -92,7 +94,7 @@ def test_size_is_the_shorter_side_or_both(place, mcdiff, size, expected):
 SIZES = [
     (None, (48, 40)),
     ("image", (48, 40)),
-    ("working", (32, 32)),
+    ("working", (48, 40)),
     ("80", (96, 80)),
     ("30x50", (30, 50)),
 ]
@@ -105,7 +107,8 @@ def test_output_size_is_that_of_the_image_unless_given(place, mcdiff, output_siz
     assert mcdiff(*arguments)[0] == 0
     clip = read_video("a.mkv")
     assert {frame.shape for frame in clip.frames} == {(expected[1], expected[0], 3)}
-    assert (clip.metadata["settings"]["width"], clip.metadata["settings"]["height"]) == (32, 32)
+    # the working size has the shape of the image, although the default size of the model is 32 x 32
+    assert (clip.metadata["settings"]["width"], clip.metadata["settings"]["height"]) == (48, 40)
 
 
 def test_large_image_is_reduced_to_1280_pixels_unless_asked(place, mcdiff, image):
@@ -252,15 +255,16 @@ def test_clip_without_settings_cannot_be_replayed(place, mcdiff):
 # Ctrl-C
 
 
-def test_ctrl_c_keeps_the_frames_made_so_far(place, mcdiff):
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_the_frames_made_so_far(place, mcdiff, signal_number):
     deadline = time.monotonic() + 200
 
     def stop() -> bool:
-        written = sum(path.stat().st_size for path in place.glob(".long.mkv*"))
+        written = sum(path.stat().st_size for path in place.glob(".long.*.mkv"))
         if written < 50_000 and time.monotonic() < deadline:
             return False
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)  # a second one changes nothing
+        os.kill(os.getpid(), signal_number)
+        os.kill(os.getpid(), signal_number)  # a second one changes nothing
         return True
 
     arguments = ["--strokes", "strokes.json", "--num-frames", 100000, "--output", "long.mkv"]
@@ -276,6 +280,25 @@ def test_ctrl_c_keeps_the_frames_made_so_far(place, mcdiff):
     assert Image.open("sheet.png").width > 256
     assert clip.metadata["settings"]["num_frames"] == 100000
     assert not [path.name for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_files_that_a_killed_command_left_behind_are_removed(place, mcdiff):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ours = place / f".a.{gone.pid}.unfinished.mkv"
+    others = [place / f".b.{gone.pid}.unfinished.mkv", place / f".a.{os.getppid()}.unfinished.mkv"]
+    for path in [ours, *others]:
+        path.touch()
+    assert mcdiff("generate", "photo.png", "--hold", "4,3", "--num-frames", 2, "--output", "a.mkv")[0] == 0
+    assert not ours.exists() and all(path.exists() for path in others)
+
+
+def test_spaces_in_points_and_short_names_of_dtypes_are_understood(place, mcdiff):
+    arguments = ("generate", "photo.png", "--stroke", "10, 10 20 ,12.5", "--num-frames", 2, "--dtype", "bf16")
+    assert mcdiff(*arguments, "--output", "a.mkv")[0] == 0
+    metadata = read_video("a.mkv").metadata
+    assert metadata["strokes"]["strokes"][0]["points"] == [[10, 10], [20, 12.5]]
+    assert metadata["settings"]["dtype"] == "bfloat16"
 
 
 # Wrong input
@@ -305,6 +328,13 @@ WRONG = {
     "unknown suffix of the flow": ({"--flow-video": "flow.avi"}, "'flow.avi' ends in '.avi'"),
     "unknown suffix of the sheet": ({"--contact-sheet": "s.txt"}, "s.txt: the suffix is '.txt'"),
     "output that is an input": ({"--show-regions": "photo.png"}, "it is also an input"),
+    "output that is an input through a link": ({"--contact-sheet": "link.png"}, "it is also an input"),
+    "output that is an input through a hard link": ({"--contact-sheet": "hard.png"}, "it is also an input"),
+    "clip that is replayed onto itself": (
+        {"image": None, "--hold": None, "--replay": "replayed.mp4", "--output": "replayed.mp4"},
+        "it is also an input",
+    ),
+    "one file twice through a link": ({"--contact-sheet": "one.png", "--show-regions": "./one.png"}, "the same file"),
     "one file twice": ({"--flow-video": "a.mp4"}, "name the same file"),
     "too fast for a GIF": ({"--output": "a.gif", "--fps": 60}, "at most 50 frames per second"),
     "size of words": ({"--size": "big"}, "'--size': 'big' is not a size; write 256 for the shorter side"),
@@ -319,8 +349,16 @@ WRONG = {
     "half a step": ({"--steps": 0.5}, "'--steps': '0.5' is not a whole number of at least 1"),
     "no rate": ({"--fps": 0}, "'--fps': '0' is not a number above 0"),
     "rate NaN": ({"--fps": "nan"}, "'--fps': 'nan' is not a number above 0"),
+    "rate too low": ({"--fps": "1e-9"}, "`fps` is 1e-09, but it has to be a number of frames per second from 0.01 to"),
+    "rate of almost nothing": ({"--fps": "5e-324"}, "from 0.01 to 1000"),
+    "rate too high": ({"--fps": "5000"}, "from 0.01 to 1000"),
+    "rate much too high": ({"--fps": "1e308"}, "'--fps': 1e308 is too large; it must be at most 9.22337e+18"),
     "seed below 0": ({"--seed": "-1"}, "'--seed': '-1' is not a whole number of at least 0"),
     "seed too large": ({"--seed": 10**400}, "Invalid value for '--seed'"),
+    "seed of 65 bits": (
+        {"--seed": 2**64},
+        "'--seed': 18446744073709551616 is too large; it must be at most 1.84467e+19",
+    ),
     "model that is no folder": ({"--model": "gone"}, "gone is neither a folder nor the name of a Hub repository"),
     "folder without a model": ({"--model": "empty"}, "empty is not a model: it has no model_index.json"),
     "missing clip": ({"image": None, "--hold": None, "--replay": "gone.mp4"}, "gone.mp4: there is no such clip"),
@@ -334,6 +372,9 @@ def test_wrong_input_is_reported_in_one_sentence_before_the_model_is_loaded(plac
     changes, message = WRONG[name]
     (place / "empty").mkdir()
     (place / "folder.mp4").mkdir()
+    (place / "link.png").symlink_to("photo.png")
+    os.link("photo.png", "hard.png")
+    (place / "replayed.mp4").touch()
     monkeypatch.setenv("MCDIFF_MODEL", "no/model")  # the Hub cannot be asked for it here: loading would fail otherwise
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     before = sorted(place.rglob("*"))
@@ -350,6 +391,7 @@ def test_wrong_input_is_reported_in_one_sentence_before_the_model_is_loaded(plac
     ("changes", "message"),
     [
         (("--size", "45x40"), "`width` is 45"),
+        (("--size", "40000"), "each side can have at most 4096"),
         (("--output-size", "5000x4000"), "at most 4096 on the longer side"),
         (("--device", "abacus"), "--device abacus cannot be used"),
     ],

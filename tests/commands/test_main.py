@@ -111,7 +111,7 @@ def test_version_equals_the_version_of_the_package(mcdiff):
         (["push", "exported"], "mcdiff push: Missing argument 'OWNER/NAME' (`mcdiff push --help` "),
         (["flow", "a.png"], "mcdiff flow: Missing option '--output' (`mcdiff flow --help` "),
         (["generate", "--strokes"], "mcdiff generate: Option '--strokes' requires an argument (`mcdiff generate "),
-        (["generate", "--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16' ("),
+        (["generate", "--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16', 'fp16', 'bf16' ("),
     ],
 )
 def test_usage_mistake_is_one_sentence(mcdiff, arguments, message):
@@ -179,7 +179,11 @@ def test_help_of_evaluate_states_the_defaults_of_its_settings(name):
 
 @pytest.mark.parametrize(
     ("command", "option", "values"),
-    [("annotate", "--flow", ESTIMATORS), ("annotate", "--dtype", DTYPES), ("generate", "--dtype", DTYPES)],
+    [
+        ("annotate", "--flow", ESTIMATORS),
+        ("annotate", "--dtype", DTYPES),
+        ("generate", "--dtype", (*DTYPES, "fp16", "bf16")),
+    ],
 )
 def test_choices_of_an_option_are_those_of_the_library(mcdiff, command, option, values):
     _, _, err = mcdiff(command, option, "?")

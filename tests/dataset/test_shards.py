@@ -2,8 +2,11 @@ import errno
 import hashlib
 import io
 import pickle
+import random
 import resource
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 from mcdiff_pipeline.dataset import Clip, ClipDataset, ShardWriter
 from mcdiff_pipeline.flow_io import read_kitti_png
+from support.mutations import mutated
 
 
 def make_clip(number: int, num_frames: int = 3, size: tuple[int, int] = (20, 28), people: int = 2) -> Clip:
@@ -234,3 +238,104 @@ def test_repeated_keys_and_unknown_flow_are_rejected(tmp_path):
         with pytest.raises(ValueError, match="finite"):
             writer.write(broken)
     assert ClipDataset(tmp_path).keys == ["clip_0000"]
+
+
+# Foreign shards
+
+
+def write_member(path, name: str, content: bytes) -> None:
+    """A shard with one clip, of which one member has other content."""
+    write(path.parent / "source", [make_clip(0)])
+    with tarfile.open(path.parent / "source" / "train-00000.tar") as source, tarfile.open(path, "w") as target:
+        for member in source:
+            stored = source.extractfile(member).read()
+            if member.name == f"clip_0000.{name}":
+                stored, member.size = content, len(content)
+            target.addfile(member, io.BytesIO(stored))
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it has this size."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return buffer.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header)) + buffer.getvalue()[33:]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("meta.json", b"null"),
+        ("meta.json", b"[1]"),
+        ("meta.json", b"{}"),
+        ("meta.json", b"[" * 200_000),
+        ("keypoints.npy", b"PK\x03\x04" + bytes(60)),
+        ("keypoints.npy", npy(np.full((3, 2, 17, 3), np.nan, np.float32))),
+        ("keypoints.npy", npy(np.zeros((3, 2, 17, 3), np.float64))),
+        ("keypoints.npy", npy(np.zeros((3, 2, 17, 3), np.float32)).replace(b"(3, 2", b"(9**9, 2")),
+        ("frame_00.png", png_header(30_000, 30_000)),
+        ("flow_00.png", png_header(30_000, 30_000)),
+        ("mask_00.png", b""),
+    ],
+)
+def test_foreign_member_is_refused_with_shard_and_clip(tmp_path, name, content):
+    write_member(tmp_path / "a.tar", name, content)
+    dataset = ClipDataset([tmp_path / "a.tar"])
+    with pytest.raises(ValueError, match=f"Clip clip_0000 in .*a.tar is damaged or incomplete at {name}") as refusal:
+        dataset[0]
+    assert "\n" not in str(refusal.value)
+
+
+def test_frames_of_several_sizes_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 7)).save(buffer, "PNG")
+    write_member(tmp_path / "a.tar", "frame_01.png", buffer.getvalue())
+    with pytest.raises(ValueError, match="Clip clip_0000 in .*a.tar is damaged"):
+        ClipDataset([tmp_path / "a.tar"])[0]
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x"])
+def test_shard_with_a_negative_size_is_refused(tmp_path, kind):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        member = tarfile.TarInfo("a.meta.json")
+        member.size = 512
+        tar.addfile(member, io.BytesIO(b"x" * 512))
+    header = bytearray(buffer.getvalue())
+    header[124:136] = b"-0000001000\0"
+    header[156:157] = kind
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    (tmp_path / "a.tar").write_bytes(header)
+    with pytest.raises(ValueError, match="The shard .*a.tar cannot be read"):
+        ClipDataset([tmp_path / "a.tar"])
+
+
+def test_missing_shard_is_refused(tmp_path):
+    (tmp_path / "a.tar").symlink_to(tmp_path / "nothing.tar")
+    with pytest.raises(ValueError, match="The shard .*a.tar cannot be read"):
+        ClipDataset([tmp_path / "a.tar"])
+
+
+def test_mutated_shard_is_read_or_refused_in_one_sentence(tmp_path):
+    write(tmp_path, [make_clip(number, size=(8, 9)) for number in range(2)])
+    path = tmp_path / "train-00000.tar"
+    content = path.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(200):
+        path.write_bytes(mutated(content, generator))
+        try:
+            dataset = ClipDataset([path])
+            for index in range(len(dataset)):
+                dataset[index]
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 50

@@ -1,10 +1,13 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The images, strokes and arguments that the pipeline accepts, and its errors for all others."""
 
+import types
+
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from mcdiff_pipeline import Stroke, StrokeSheet
 from support.pipeline_runs import DRAG, HOLD
@@ -118,6 +121,30 @@ def test_invalid_strokes_are_refused(pipe, image, strokes, error, message):
         pipe.predict_flow(image, strokes)
 
 
+@pytest.mark.parametrize(
+    "stroke",
+    [
+        {"points": DRAG.points},
+        list(DRAG.points),
+        types.SimpleNamespace(
+            points=DRAG.points, start_frame=0, end_frame=None, frames=None, kind="move"
+        ),  # of a copy of the module, as with code that travels with a model
+    ],
+)
+def test_strokes_are_known_by_their_shape(pipe, image, stroke):
+    assert torch.equal(pipe.predict_flow(image, [stroke]), pipe.predict_flow(image, [DRAG]))
+
+
+def test_list_of_one_point_is_a_hold(pipe, image):
+    hold = Stroke([(20, 20)], kind="hold")
+    assert torch.equal(pipe.predict_flow(image, [DRAG, [(20, 20)]]), pipe.predict_flow(image, [DRAG, hold]))
+
+
+def test_number_of_strokes_is_limited(pipe, image):
+    with pytest.raises(ValueError, match="strokes holds 100000, but at most 1000 strokes for one image are read"):
+        pipe(image, [DRAG] * 100_000)
+
+
 def test_error_names_a_missing_sheet(pipe, image, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.json"):
         pipe(image, tmp_path / "nothing.json")
@@ -161,18 +188,24 @@ GRID = (1, 3, 4, 8, 8)
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"num_frames": 0}, "`num_frames` is 0, but it has to be an `int` from 1 up"),
+        ({"num_frames": 0}, "`num_frames` is 0, but it has to be a whole number from 1 up"),
         ({"num_frames": 2.5}, "`num_frames` is 2.5"),
-        ({"num_frames": np.int64(2)}, r"`num_frames` is np.int64\(2\), but it has to be an `int` from 1 up"),
-        ({"num_inference_steps": 0}, "`num_inference_steps` is 0, but it has to be an `int` from 1 up"),
+        ({"num_frames": True}, "`num_frames` is True, but it has to be a whole number from 1 up"),
+        ({"height": 32.5}, "`height` is 32.5, but it has to be a whole number of pixels"),
+        ({"width": "32"}, "`width` is '32', but it has to be a whole number of pixels"),
+        (
+            {"height": 40_000, "width": 32},
+            "working size would be 32 x 40000 pixels, but each side can have at most 4096",
+        ),
+        ({"num_inference_steps": 0}, "`num_inference_steps` is 0, but it has to be a whole number from 1 up"),
         ({"num_inference_steps": 1.5}, "`num_inference_steps` is 1.5"),
         ({"height": 30}, "`height` is 30, but this model needs a multiple of 8: 32 is the nearest"),
         ({"height": 0}, "`height` is 0, .* 8 is the nearest"),
         ({"width": -8}, "`width` is -8, .* 8 is the nearest"),
         ({"height": 32, "width": 3}, "`width` is 3, .* 8 is the nearest"),
         ({"output_type": "mp4"}, "`output_type` is 'mp4', but it has to be"),
-        ({"decode_chunk_size": 0}, "`decode_chunk_size` is 0, but it has to be an `int` from 1 up"),
-        ({"decode_chunk_size": 2.5}, "`decode_chunk_size` is 2.5, but it has to be an `int` from 1 up"),
+        ({"decode_chunk_size": 0}, "`decode_chunk_size` is 0, but it has to be a whole number from 1 up"),
+        ({"decode_chunk_size": 2.5}, "`decode_chunk_size` is 2.5, but it has to be a whole number from 1 up"),
         ({"generator": 0}, "`generator` is 0, but it has to be a `torch.Generator`"),
         ({"generator": [torch.Generator()] * 2}, "`generator` is a list of 2, but there are 1 images"),
         ({"latents": torch.zeros(1, 4, 4, 8, 8)}, r"`latents` has the shape \(1, 4, 4, 8, 8\).* \(1, 3, 4, 8, 8\)"),
@@ -183,6 +216,8 @@ GRID = (1, 3, 4, 8, 8)
         ({"dense_flow": torch.zeros(2, 1, 2, 8, 8)}, r"`dense_flow` has the shape \(2, 2, 8, 8\).*\(1, 2, 32, 32\)"),
         ({"dense_flow": [None, torch.zeros(1, 3, 8, 8)]}, r"`dense_flow` has the shape \(1, 3, 8, 8\) for one step"),
         ({"dense_flow": (torch.zeros(1, 2, 4, 4),)}, r"`dense_flow` has the shape \(1, 2, 4, 4\) for one step"),
+        ({"dense_flow": torch.full((1, 1, 2, 8, 8), torch.nan)}, "`dense_flow` holds values that are NaN or infinite"),
+        ({"dense_flow": [None, torch.full((1, 2, 8, 8), torch.inf)]}, "`dense_flow` holds values that are NaN"),
         ({"prompt": "a dog"}, "`prompt` is 'a dog', but this model takes no text"),
         ({"prompt_embeds": torch.zeros(1, 7, 32)}, "`prompt_embeds` is given, but the `unet` .* no cross-attention"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "names 'noise', but it has to name some of"),
@@ -191,6 +226,25 @@ GRID = (1, 3, 4, 8, 8)
 def test_argument_that_is_not_allowed_is_refused(pipe, image, arguments, message):
     with pytest.raises(ValueError, match=message):
         pipe(image, [DRAG], **arguments)
+
+
+def test_whole_numbers_of_any_type_are_accepted(pipe, image):
+    expected = pipe(image, [DRAG], num_frames=2, height=32, width=40, num_inference_steps=1, output_type="latent")
+    numbers = {"num_frames": np.int64(2), "height": 32.0, "width": np.float32(40), "num_inference_steps": np.uint8(1)}
+    numbers["decode_chunk_size"] = 4.0
+    assert pipe(image, [DRAG], **numbers, output_type="latent").frames.shape == expected.frames.shape
+
+
+def test_call_ends_at_the_first_frame_that_is_not_finite(image):
+    pipe, shown = make_pipeline(), []
+    with pytest.raises(
+        RuntimeError, match="latents of frame 2 have values that are NaN or infinite, in torch.float32"
+    ):
+        for frame in pipe.stream(image, [DRAG], num_frames=4):
+            shown.append(frame)
+            if len(shown) == 2:
+                torch.nn.init.constant_(pipe.unet.conv_out.bias, torch.nan)
+    assert len(shown) == 2
 
 
 @pytest.mark.parametrize("frame", [-1, 3])
@@ -244,6 +298,25 @@ def test_conditions_add_up_to_the_channels_of_the_unet(image, names, channels):
         message = rf"`unet` takes {wrong} channels, .* has {channels}: .*`in_channels={4 + channels}`"
         with pytest.raises(ValueError, match=message):
             make_pipeline(conditioning=names, unet=make_unet(wrong))
+
+
+def test_scheduler_of_another_kind_of_model_is_refused(image):
+    pipe = make_pipeline(scheduler=FlowMatchEulerDiscreteScheduler())
+    with pytest.raises(ValueError, match="`scheduler` is a FlowMatchEulerDiscreteScheduler, which has no `"):
+        pipe(image, [DRAG])
+
+
+def test_scheduler_with_nan_is_refused(image):
+    pipe = make_pipeline(scheduler=DDIMScheduler(beta_end=float("nan")))
+    with pytest.raises(ValueError, match="`scheduler` is a DDIMScheduler whose `betas` holds NaN"):
+        pipe(image, [DRAG])
+
+
+def test_component_that_was_removed_is_missed_at_once(image):
+    pipe = make_pipeline()
+    pipe.flow_completion = None
+    with pytest.raises(ValueError, match="`flow_completion` is None, but the conditions"):
+        pipe.stream(image, [DRAG])
 
 
 @pytest.mark.parametrize("settings", [{"in_channels": 3}, {"vae_scale_factor": 8}])

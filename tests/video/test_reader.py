@@ -1,5 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 import os
+import random
 from fractions import Fraction
 
 import av
@@ -9,6 +10,7 @@ from PIL import Image
 
 from mcdiff_pipeline.video import VideoReader, read_video, write_video
 from support.moving_square import mean_error, moving_square, tolerance
+from support.mutations import mutated
 
 
 def test_rate_and_metadata_are_known_before_the_first_frame(path):
@@ -52,6 +54,91 @@ def test_rotated_frames_are_turned_upright(tmp_path):
     upright, turned = read_video(tmp_path / "a.mp4").frames, read_video(tmp_path / "b.mp4").frames
     assert all(np.array_equal(np.rot90(a, -1), b) for a, b in zip(upright, turned, strict=True))
     assert turned[0].shape == (64, 48, 3)
+
+
+def with_matrix(content: bytes, a: int, b: int, c: int, d: int) -> bytes:
+    """An MP4 with another display matrix (ISO 14496-12, 8.3.2)."""
+    changed = bytearray(content)
+    matrix = content.index(b"tkhd") + 44
+    for position, value in ((0, a), (4, b), (12, c), (16, d)):
+        changed[matrix + position : matrix + position + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+@pytest.mark.parametrize("turns", range(4))
+def test_all_eight_orientations_are_shown_upright(tmp_path, mirror, turns):
+    write_video(moving_square(2), tmp_path / "a.mp4")
+    stored = read_video(tmp_path / "a.mp4").frames[0]
+    a, b = ((1, 0), (0, 1), (-1, 0), (0, -1))[turns]  # quarter turns clockwise, after a mirror
+    content = with_matrix((tmp_path / "a.mp4").read_bytes(), mirror * a, mirror * b, -b, a)
+    (tmp_path / "b.mp4").write_bytes(content)
+    expected = np.rot90(stored[:, ::mirror], -turns)
+    with VideoReader(tmp_path / "b.mp4") as reader:
+        frame = next(reader.timed_frames())
+        assert (frame.height, frame.width) == expected.shape[:2]
+        assert np.array_equal(frame.pixels(), expected)
+
+
+# Files of other programs
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        '{"mcdiff_video": [1]}',
+        '{"mcdiff_video": {"width": -5, "height": 4, "fps": 8}}',
+        '{"mcdiff_video": {"width": 64, "height": 48, "fps": NaN}}',
+        '{"mcdiff_video": {"width": 64, "height": 48, "fps": -5}}',
+        '{"mcdiff_video": {"width": [], "height": 48, "fps": 8}}',
+        '{"mcdiff_video": null}',
+        "null",
+        "[" * 200_000,
+    ],
+)
+def test_foreign_comment_changes_neither_size_nor_rate(tmp_path, monkeypatch, comment):
+    with monkeypatch.context() as patch:
+        patch.setattr("json.dumps", lambda *_, **__: comment)
+        write_video(moving_square(2), tmp_path / "a.mkv", fps=12, metadata={"a": 1})
+    video = read_video(tmp_path / "a.mkv")
+    assert (video.fps, video.metadata, video.frames[0].shape) == (12, {}, (48, 64, 3))
+
+
+def test_title_that_is_not_utf8_does_not_matter(tmp_path):
+    write_video(moving_square(2), tmp_path / "a.mkv", metadata={"a": "title"})
+    content = (tmp_path / "a.mkv").read_bytes()
+    assert content.count(b"title") == 1
+    (tmp_path / "b.mkv").write_bytes(content.replace(b"title", b"t\xe9tle"))
+    assert len(read_video(tmp_path / "b.mkv").frames) == 2
+
+
+def test_video_without_a_decoder_is_refused_and_closed(tmp_path):
+    write_video(moving_square(2), tmp_path / "a.mp4")
+    content = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(content.replace(b"avc1", b"xyz1").replace(b"avcC", b"xyzC"))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ValueError, match="b.mp4' is coded in a way that FFmpeg here has no decoder for"):
+        read_video(tmp_path / "b.mp4")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".mkv"])
+def test_mutated_video_is_read_or_refused_in_one_sentence(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_video(moving_square(2), path, metadata={"seed": 1})
+    content = path.read_bytes()
+    generator = random.Random(0)
+    before = len(os.listdir("/proc/self/fd"))
+    refused = 0
+    for _ in range(60):
+        path.write_bytes(mutated(content, generator))
+        try:
+            read_video(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 5
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # Timed frames

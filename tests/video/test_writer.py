@@ -296,9 +296,9 @@ def test_missing_folder_is_reported(tmp_path):
         VideoWriter(tmp_path / "missing" / "clip.mp4", fps=8)
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "8"])
+@pytest.mark.parametrize("fps", [0, -1, 1e-9, 5e-324, 1001, 1e308, float("nan"), float("inf"), "8", True])
 def test_impossible_frame_rate_is_refused(tmp_path, fps):
-    with pytest.raises(ValueError, match="`fps` is .*above 0"):
+    with pytest.raises(ValueError, match="`fps` is .*from 0.01 to 1000"):
         VideoWriter(tmp_path / "clip.mp4", fps=fps)
 
 
@@ -327,9 +327,35 @@ def test_frame_of_another_size_is_refused_and_earlier_frames_are_kept(path):
 
 @pytest.mark.parametrize(
     "frame",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), "frame.png"],
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.int32), "frame.png"],
 )
 def test_object_that_is_not_a_frame_is_refused(path, frame):
-    with pytest.raises(ValueError, match=r"A frame is .*uint8 array of shape \(height, width, 3\)"):
+    with pytest.raises(ValueError, match=r"A frame is .*array of shape \(height, width, 3\), uint8 or floating point"):
         write_video([frame], path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_frames_of_the_pipeline_as_arrays_are_written(tmp_path):
+    frames = moving_square(3)
+    write_video([frame.astype(np.float32) / 255 for frame in frames], tmp_path / "a.mkv")
+    assert all(np.array_equal(a, b) for a, b in zip(read_video(tmp_path / "a.mkv").frames, frames, strict=True))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan])
+def test_floating_point_frame_outside_of_0_to_1_is_refused(path, value):
+    with pytest.raises(ValueError, match=r"A frame of floating point spans .* has to lie in \[0, 1\]"):
+        write_video([np.full((4, 4, 3), value)], path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (16385, 4), (4, 16385)])
+def test_size_that_no_encoder_takes_is_refused(path, size):
+    with pytest.raises(ValueError, match=f"A frame has {size[1]} x {size[0]} pixels, but each side needs 1 to 16384"):
+        write_video([np.zeros((*size, 3), np.uint8)], path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_video_of_one_pixel_is_written(path):
+    write_video([np.full((1, 1, 3), 200, np.uint8)] * 2, path)
+    frames = read_video(path).frames
+    assert [frame.shape for frame in frames] == [(1, 1, 3)] * 2 and abs(int(frames[0].mean()) - 200) < 12

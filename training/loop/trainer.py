@@ -10,6 +10,7 @@ of processes or another batch size skips no draw and repeats none.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
@@ -22,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from diffusers import ModelMixin
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -102,8 +104,29 @@ class Trainer:
             FloatingPointError: if the loss or the gradient is not finite. The last checkpoint is untouched. The models
                 and the batch are kept in `output_dir/not-finite-STEP-process-N`.
             OSError: if a checkpoint cannot be written, for example to a full disk. The last one is untouched.
-            ValueError: if `--resume_from_checkpoint` names no folder.
+            ValueError: if `--resume_from_checkpoint` names no folder, or another training writes to `output_dir`.
         """
+        with self._output_dir_locked():
+            return self._train()
+
+    @contextlib.contextmanager
+    def _output_dir_locked(self) -> Iterator[None]:
+        """Keeps other trainings out of `output_dir`. The lock ends with the process, however it ends."""
+        lock = FileLock(Path(self.args.output_dir, ".lock"))
+        if self.accelerator.is_main_process:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ValueError(
+                    f"Another training writes to {self.args.output_dir}: wait for it or stop it, or name another "
+                    "--output_dir."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _train(self) -> int:
         if self.accelerator.is_main_process:
             remove_unfinished_checkpoints(self.args.output_dir)
             arguments = Path(self.args.output_dir, "training_arguments.json")

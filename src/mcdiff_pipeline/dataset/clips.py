@@ -9,6 +9,7 @@ KEY.frame_00.png …  KEY.flow_00.png …  KEY.mask_00.png …  KEY.keypoints.np
 import contextlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def decode_clip(key: str, frames: Sequence[int], images: dict[int, str], read: C
     colors = [_decode(read, name, _decode_image) for name in frame_names]
     masks = [_decode(read, f"mask_{t:02d}.png", _decode_image) for t in frames]
     flows = [_decode(read, f"flow_{t:02d}.png", read_kitti_png) for t in list(frames)[:-1]]
-    keypoints = _decode(read, "keypoints.npy", lambda file: np.load(file, allow_pickle=False))
+    keypoints = _decode(read, "keypoints.npy", _decode_keypoints)
     meta = _decode(read, "meta.json", _decode_meta)
     with _reporting("its members"):
         height, width = colors[0].shape[:2]
@@ -179,7 +180,9 @@ def _reporting(member: str) -> Iterator[None]:
     """Names the member in an error. Each decoder reports damage in its own way."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SyntaxError, EOFError) as error:
+    except DamagedMember:
+        raise
+    except Exception as error:
         raise DamagedMember(member, error) from error
 
 
@@ -189,11 +192,28 @@ def _decode(read: Callable[[str], bytes], name: str, decoder: Callable[[io.Bytes
 
 
 def _decode_image(file: io.BytesIO) -> np.ndarray:
-    return np.asarray(Image.open(file))
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def _decode_keypoints(file: io.BytesIO) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    stored = file.getbuffer().nbytes - file.tell()
+    if dtype != np.float32 or 4 * math.prod(shape) != stored:  # checked before memory is taken for it
+        raise ValueError(f"it holds {dtype} {list(shape)} in {stored} bytes, but float32 [T, P, K, 3] is needed")
+    file.seek(0)
+    keypoints = np.load(file, allow_pickle=False)
+    if not np.isfinite(keypoints).all():
+        raise ValueError("it holds values that are NaN or infinite; an absent keypoint has the visibility 0")
+    return keypoints
 
 
 def _decode_meta(file: io.BytesIO) -> dict[str, Any]:
     meta = json.load(file)
+    if not isinstance(meta, dict) or "version" not in meta:
+        raise ValueError("it is not a JSON object with a version")
     if meta.pop("version") != FORMAT_VERSION:
         raise ValueError(f"this version of the package reads format version {FORMAT_VERSION} only")
     return meta

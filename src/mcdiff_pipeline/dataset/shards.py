@@ -289,22 +289,41 @@ def _tar_members(path: Path) -> list[tuple[str, int, int]]:
             offset = 0
             while (header := data[offset : offset + 512]).strip(b"\0"):
                 # The checksum counts its own eight bytes as spaces (POSIX ustar).
-                if (
-                    len(header) < 512
-                    or int(header[148:156].strip(b" \0"), 8) != sum(header) - sum(header[148:156]) + 256
-                ):
+                if len(header) < 512 or _octal(header[148:156]) != sum(header) - sum(header[148:156]) + 256:
                     raise ValueError(f"it has no valid header at byte {offset}")
                 kind = header[156:157]
                 if kind not in b"0\0" or header[345:346] != b"\0":
-                    with tarfile.open(path) as tar:
-                        return [(member.name, member.offset_data, member.size) for member in tar if member.isfile()]
-                size = int(header[124:136].strip(b" \0"), 8)
+                    return _tar_members_by_tarfile(path, len(data))
+                size = _octal(header[124:136])
                 members.append((header[:100].rstrip(b"\0").decode(), offset + 512, size))
                 offset += 512 + -(-size // 512) * 512
                 if offset > len(data):
                     raise ValueError("its last member is truncated")
             if offset == len(data):
                 raise ValueError("its end is missing")
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except Exception as error:  # `tarfile` reports damage by exceptions of many kinds
         raise ValueError(f"The shard {path} cannot be read: {error}; write it again or leave it out.") from error
+    return members
+
+
+def _octal(field: bytes) -> int:
+    """The number in a field of a tar header. Raises `ValueError` if it is not one; `int` would accept a minus sign."""
+    digits = field.strip(b" \0")
+    if not digits.isdigit():
+        raise ValueError(f"a number in a header is {digits!r}, but only octal digits are allowed")
+    return int(digits, 8)
+
+
+def _tar_members_by_tarfile(path: Path, size: int) -> list[tuple[str, int, int]]:
+    """(name, offset, size) of the files in a tar archive of `size` bytes with extended headers."""
+    members = []
+    end = 0
+    with tarfile.open(path) as tar:
+        for member in tar:
+            # a negative size would lead back to an earlier header, and the search would not end
+            if member.offset < end or member.size < 0 or member.offset_data + member.size > size:
+                raise ValueError(f"the member {member.name!r:.80} has {member.size} bytes at byte {member.offset}")
+            end = member.offset + 1
+            if member.isfile():
+                members.append((member.name, member.offset_data, member.size))
     return members

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from ..image_processor import reading_image
+
 
 FORMAT, VERSION = "mcdiff wholes", 1
 
@@ -95,17 +97,21 @@ class WholePhotographs:
         """Reads one photograph and its masks.
 
         Raises:
-            ValueError: if a mask shows nothing or everything.
+            ValueError: if a file cannot be read as an image, or a mask shows nothing or everything.
         """
         entry = self._entries[name]
-        image = PIL.Image.open(self.folder / entry["image"]).convert("RGB")
+        path = self.folder / entry["image"]
+        with open(path, "rb") as opened, reading_image(path):
+            image = PIL.Image.open(opened).convert("RGB")
         masks = []
         for file in entry["masks"]:
-            mask = PIL.Image.open(self.folder / file).convert("L").resize(image.size, PIL.Image.Resampling.BILINEAR)
+            path = self.folder / file
+            with open(path, "rb") as opened, reading_image(path):
+                mask = PIL.Image.open(opened).convert("L").resize(image.size, PIL.Image.Resampling.BILINEAR)
             mask = np.asarray(mask) > 127
             if mask.all() or not mask.any():
                 raise ValueError(
-                    f"'{self.folder / file}' is {'white' if mask.all() else 'black'} everywhere, but a mask has to "
+                    f"'{path}' is {'white' if mask.all() else 'black'} everywhere, but a mask has to "
                     "show a thing (white) and what surrounds it (black)."
                 )
             masks.append(mask)

@@ -128,7 +128,7 @@ class ClipMetadata:
             )
         try:
             return cls.from_dict(content)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        except Exception as error:  # whatever a foreign value makes the parts raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"the settings that {path} carries are damaged: {reason}") from None
 
@@ -140,7 +140,8 @@ class ClipMetadata:
             KeyError, TypeError, ValueError, AttributeError, OverflowError or OSError: if the object is damaged.
         """
         png = base64.b64decode(content["picture"].removeprefix(_PNG_PREFIX), validate=True)
-        image = Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB")
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+            image = opened.convert("RGB")
         settings = content["settings"]
         if content["version"] == 1:
             settings = settings | {"height": image.height, "width": image.width}

@@ -2,6 +2,7 @@
 """The JSON object in the comment of a video's container."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ TRUE_VALUES = "mcdiff_video"
 
 
 def read_comment(path: Path, container: av.container.InputContainer) -> dict[str, Any]:
-    """The JSON object in the comment; empty if there is no comment, or it is not a JSON object.
+    """The JSON object in the comment; empty if there is no comment, or another program wrote it.
 
     Args:
         path (`Path`): the file.
@@ -26,15 +27,31 @@ def read_comment(path: Path, container: av.container.InputContainer) -> dict[str
         try:
             with Image.open(path) as image:
                 comment = image.info.get("comment", b"").decode("utf-8", errors="replace")
-        except OSError:  # truncated before the first frame; reading frames reports it
+        except Exception:  # truncated before the first frame, or damaged; reading frames reports it
             return {}
     else:
         comment = {name.lower(): value for name, value in container.metadata.items()}.get("comment", "")
     try:
         comment = json.loads(comment)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return comment if isinstance(comment, dict) else {}
+
+
+def true_values(comment: dict[str, Any]) -> dict[str, Any]:
+    """Removes the true size and frame rate from a comment, and returns them; empty unless [`VideoWriter`] wrote them.
+
+    Returns:
+        `dict[str, Any]`: `width` and `height`, whole numbers from 1, and `fps`, a finite number above 0.
+    """
+    values = comment.pop(TRUE_VALUES, None)
+    if not isinstance(values, dict) or set(values) != {"width", "height", "fps"}:
+        return {}
+    numbers = [values["width"], values["height"], values["fps"]]
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers):
+        return {}
+    is_true = all(isinstance(one, int) and one >= 1 for one in numbers[:2]) and 0 < numbers[2] < math.inf
+    return values if is_true else {}
 
 
 def insert_gif_comment(path: Path, comment: str) -> None:

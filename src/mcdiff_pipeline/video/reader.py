@@ -1,7 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Reading a video frame by frame."""
 
+import math
 import os
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 
-from .metadata import TRUE_VALUES, read_comment
+from .metadata import read_comment, true_values
 from .truncation import is_truncated
 
 
@@ -51,8 +54,12 @@ class TimedFrame:
         self.interlaced = frame.interlaced_frame
         self._frame = frame
         self._reader = reader
-        self._quarter_turns = round(frame.rotation / 90)
-        self._stored_size = reader._crop[0] or frame.height, reader._crop[1] or frame.width
+        self._quarter_turns, self._mirrored = _orientation(frame)
+        # the true size is at most the stored one, which is padded
+        self._stored_size = (
+            min(reader._crop[0] or frame.height, frame.height),
+            min(reader._crop[1] or frame.width, frame.width),
+        )
         turned = self._quarter_turns % 2 == 1
         self.height, self.width = self._stored_size[:: -1 if turned else 1]
         self.pixel_aspect = 1 / reader._pixel_aspect if turned else reader._pixel_aspect
@@ -80,15 +87,39 @@ class TimedFrame:
             threads=self._reader._num_threads,
         )
         array = reduced.to_ndarray()[:height, :width]
+        if self._mirrored:
+            array = array[:, ::-1]
         return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """How a stored frame becomes upright: it is mirrored left to right, if that is True, then turned.
+
+    The display matrix of a file (ISO 14496-12, 8.3.2) maps a stored point (x, y) to `(a x + c y, b x + d y)`, in 16.16
+    fixed point. All eight orientations of cameras are products of a mirror and quarter turns.
+
+    Args:
+        frame (`av.VideoFrame`): a decoded frame.
+
+    Returns:
+        `tuple[int, bool]`: quarter turns counterclockwise, 0 to 3, and whether the frame is mirrored before.
+    """
+    data: Any = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # PyAV's stubs
+    if data is None:
+        return round(frame.rotation / 90) % 4, False
+    a, b, _, c, d = (value / 2**16 for value in struct.unpack("=5i", bytes(data)[:20]))
+    mirrored = a * d - b * c < 0
+    if mirrored:  # what remains after the mirror, which negates x
+        a, b = -a, -b
+    return round(math.degrees(math.atan2(-b, a)) / 90) % 4, mirrored
 
 
 class VideoReader:
     """Reads a video in any format of FFmpeg, frame by frame. The attributes are known before the first frame.
 
     Use it as a context manager and iterate over it once. Frames are uint8 `[height, width, 3]` in RGB. They are turned
-    upright if the file says that the camera was rotated. `timed_frames` yields the same frames with their times, and
-    can reduce them.
+    and mirrored upright if the file says how the camera was held. `timed_frames` yields the same frames with their
+    times, and can reduce them.
 
     Args:
         path (`str` or `os.PathLike`): the file.
@@ -113,29 +144,38 @@ class VideoReader:
             raise FileNotFoundError(f"There is no video '{self.path}'.")
         try:
             # "file:" keeps FFmpeg from reading a name such as "http:a.mp4" as an address.
-            self._container = av.open(f"file:{self.path}")
-        except av.FFmpegError as error:
-            raise ValueError(f"'{self.path}' is not a video, or is truncated: {error.strerror}.") from error
+            self._container = av.open(f"file:{self.path}", metadata_errors="replace")
+        except (av.FFmpegError, ValueError) as error:
+            raise ValueError(f"'{self.path}' is not a video, or is truncated: {_reason(error)}.") from error
         try:
-            if not self._container.streams.video:
-                raise ValueError(f"'{self.path}' holds no frames, so it is not a video, or it is truncated.")
-            self._truncated = is_truncated(self.path, self._container.format.name)
-            comment = read_comment(self.path, self._container)
-        except ValueError:
+            self._read_header(num_threads)
+        except BaseException as error:
             self._container.close()
-            raise
+            if isinstance(error, ValueError) or not isinstance(error, Exception):
+                raise
+            raise ValueError(f"'{self.path}' is not a video, or is damaged: {_reason(error)}.") from error
+
+    def _read_header(self, num_threads: int) -> None:
+        """Sets the attributes from what the file says before its first frame."""
+        if not self._container.streams.video:
+            raise ValueError(f"'{self.path}' holds no frames, so it is not a video, or it is truncated.")
         stream = self._container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError(
+                f"'{self.path}' is coded in a way that FFmpeg here has no decoder for; convert it to H.264."
+            )
+        self._truncated = is_truncated(self.path, self._container.format.name)
+        self.metadata = read_comment(self.path, self._container)
+        stored = true_values(self.metadata)
         stream.codec_context.thread_count = num_threads
-        true_values = comment.pop(TRUE_VALUES, {})
-        self.metadata = comment
-        self.fps = float(true_values.get("fps") or stream.average_rate or stream.guessed_rate or 0)
+        self.fps = float(stored.get("fps") or stream.average_rate or stream.guessed_rate or 0)
         if stream.duration and stream.time_base:
             self.seconds = float(stream.duration * stream.time_base)
         else:
             self.seconds = (self._container.duration or 0) / av.time_base
         self.hdr = _HDR_TRANSFERS.get(stream.codec_context.color_trc)
         self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
-        self._crop = true_values.get("height"), true_values.get("width")
+        self._crop = stored.get("height"), stored.get("width")
         self._num_threads = num_threads
         # Setting up a conversion takes longer than converting a small frame, so each size keeps its converter.
         self._reformatters: defaultdict[tuple[int, int, bool], VideoReformatter] = defaultdict(VideoReformatter)
@@ -161,10 +201,16 @@ class VideoReader:
                 # Some raw streams have no times.
                 seconds = number / (self.fps or 1) if frame.time is None else frame.time
                 yield TimedFrame(frame, number, seconds, self)
-        except av.FFmpegError as error:
-            raise ValueError(f"'{self.path}' is damaged or truncated: {error.strerror}.") from error
+        except (av.FFmpegError, OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise ValueError(f"'{self.path}' is damaged or truncated: {_reason(error)}.") from error
         if self._truncated:
             raise ValueError(f"'{self.path}' is truncated; copy or make it again.")
+
+
+def _reason(error: Exception) -> str:
+    """Why FFmpeg or PyAV failed, as part of a sentence."""
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return reason.splitlines()[0].rstrip(".")
 
 
 def read_video(path: str | os.PathLike) -> Video:

@@ -2,7 +2,6 @@
 """Writing a video frame by frame."""
 
 import json
-import math
 import os
 import signal
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from ..atomic_files import unfinished_path
 from .metadata import TRUE_VALUES, insert_gif_comment
 
 
@@ -38,6 +39,10 @@ _FORMATS = {
     ".gif": _Format("gif", "gif", "pal8", {}, {"loop": "0"}),  # 0: endless
     ".mkv": _Format("matroska", "ffv1", "bgr0", {"level": "3"}, {}),
 }
+# Frames per second that all formats and players can show.
+MIN_FPS, MAX_FPS = 0.01, 1000
+# Longest side that the encoders take, in pixels.
+MAX_SIDE = 16384
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix. Without these tags players guess, and red turns orange.
 _BT709 = 1
 
@@ -58,7 +63,8 @@ class VideoWriter:
         num_frames (`int`): number of frames written so far.
 
     Raises:
-        ValueError: if the suffix is unknown, `fps` is not a positive number or `metadata` is not a JSON object.
+        ValueError: if the suffix is unknown, `fps` is not a number from `MIN_FPS` to `MAX_FPS`, or `metadata` is not a
+            JSON object.
         FileNotFoundError: if the folder does not exist.
     """
 
@@ -69,8 +75,11 @@ class VideoWriter:
             raise ValueError(f"'{self.path}' ends in '{suffix}', but a video must end in {_one_of(_FORMATS)}.")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder '{self.path.parent}' to write a video to; make it first.")
-        if not isinstance(fps, (int, float, Fraction)) or not math.isfinite(fps) or fps <= 0:
-            raise ValueError(f"`fps` is {fps!r}, but a number of frames per second above 0 is needed.")
+        is_number = isinstance(fps, Real) and not isinstance(fps, bool)
+        if not is_number or not MIN_FPS <= fps <= MAX_FPS:  # also catches NaN
+            raise ValueError(
+                f"`fps` is {fps!r}, but it has to be a number of frames per second from {MIN_FPS} to {MAX_FPS}."
+            )
         if suffix == ".gif" and fps > 50:
             raise ValueError(f"`fps` is {fps}, but a GIF shows at most 50 frames per second; use .mp4 or .webm.")
         if metadata is not None and (not isinstance(metadata, dict) or TRUE_VALUES in metadata):
@@ -82,8 +91,8 @@ class VideoWriter:
         self.num_frames = 0
         self._metadata = {} if metadata is None else metadata
         self._format = _FORMATS[suffix]
-        self._rate = Fraction(fps).limit_denominator(65535)
-        self._unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.unfinished{suffix}")
+        self._rate = Fraction(float(fps)).limit_denominator(65535)
+        self._unfinished = unfinished_path(self.path)
         self._container: av.container.OutputContainer | None = None
         self._comment = ""
         self._size = (0, 0)
@@ -106,20 +115,33 @@ class VideoWriter:
         """Appends one frame.
 
         Args:
-            frame (`PIL.Image.Image` or `np.ndarray`): an image, or uint8 `[height, width, 3]` in RGB. All frames have
-                the same size.
+            frame (`PIL.Image.Image` or `np.ndarray`): an image, or `[height, width, 3]` in RGB, uint8 or floating
+            point
+                in [0, 1]. All frames have the same size, from 1 to 16,384 pixels on a side.
 
         Raises:
             ValueError: if it is neither of these, or its size differs from the size of the first frame.
         """
         if isinstance(frame, Image.Image):
             frame = np.asarray(frame.convert("RGB"))
+        if isinstance(frame, np.ndarray) and frame.dtype.kind == "f" and frame.size:
+            low, high = frame.min(), frame.max()
+            if not (low >= 0 and high <= 1):  # also catches NaN
+                raise ValueError(
+                    f"A frame of floating point spans [{low:.3g}, {high:.3g}], but it has to lie in [0, 1]."
+                )
+            frame = (frame * 255).round().astype(np.uint8)
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise ValueError(
-                f"A frame is {found}, but a PIL image or a uint8 array of shape (height, width, 3) is needed."
+                f"A frame is {found}, but a PIL image, or an array of shape (height, width, 3), uint8 or floating "
+                "point in [0, 1], is needed."
             )
         height, width = frame.shape[:2]
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            raise ValueError(
+                f"A frame has {width} x {height} pixels, but each side needs 1 to {MAX_SIDE}: make it smaller."
+            )
         container = self._open(width, height) if self._container is None else self._container
         if (width, height) != self._size:
             raise ValueError(
@@ -213,8 +235,9 @@ def write_video(
     """Writes frames to a video file, as [`VideoWriter`] does.
 
     Args:
-        frames (iterable of `PIL.Image.Image` or `np.ndarray`): images, or uint8 `[height, width, 3]` in RGB, all of
-            the same size. A generator is written while it runs.
+        frames (iterable of `PIL.Image.Image` or `np.ndarray`): images, or `[height, width, 3]` in RGB, uint8 or
+        floating
+            point in [0, 1], all of the same size. A generator is written while it runs.
         path (`str` or `os.PathLike`): the file; `.mp4`, `.webm`, `.gif` or `.mkv`.
         fps (`float`, defaults to 8): frames per second.
         metadata (`dict`, *optional*): a JSON object to keep in the file.

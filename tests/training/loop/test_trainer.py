@@ -16,6 +16,7 @@ import train_autoencoder
 import train_flow_completion
 import train_future_frame
 from diffusers import AutoencoderDC, UNet2DConditionModel
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from loop.checkpoints import find_checkpoints
@@ -53,6 +54,12 @@ def test_checkpoint_has_model_and_average_and_the_average_is_the_result(trained,
         torch.testing.assert_close(tensor, average.state_dict()[key])
         same_as_model.append(torch.equal(tensor, model.state_dict()[key]))
     assert not all(same_as_model)
+
+
+def test_folder_of_a_running_training_is_refused(data, tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"Another training writes to {tmp_path}"):
+        train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path))
+    assert not (tmp_path / "training_arguments.json").exists()
 
 
 def test_run_ends_in_time_and_keeps_the_given_number_of_checkpoints(data, tmp_path):
