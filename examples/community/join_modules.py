@@ -23,7 +23,7 @@ def joined_source(package: Path) -> str:
         package (`Path`): folder of the sources of the package.
 
     Raises:
-        ValueError: if two modules define the same name, so that one file cannot hold both.
+        ValueError: if two modules define the same name in different ways, so that one file cannot hold both.
         graphlib.CycleError: if modules import each other in a circle.
     """
     sources = imported_sources(package)
@@ -34,6 +34,8 @@ def joined_source(package: Path) -> str:
     pieces, owners = [], {}
     for module, source in sources.items():
         for names, text in definitions(source):
+            if text in pieces:  # such as a logger
+                continue
             for name in names:
                 if owners.setdefault(name, module) != module:
                     raise ValueError(f"{name} is defined in {owners[name]}.py and in {module}.py: rename one.")

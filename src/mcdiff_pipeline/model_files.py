@@ -12,7 +12,7 @@ import torch
 from diffusers import ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel
 
-from .model_weights import check_finite, check_scheduler, check_weights, load_class
+from .model_weights import check_finite, check_scheduler_config, check_weights, load_class
 
 
 # Modules that the class of a component may come from. The module path is part of the file format.
@@ -211,4 +211,4 @@ def _check_component(component: Path, class_path: list[Any]) -> None:
         check_weights(component, component_class, configs["config.json"])
     elif issubclass(component_class, SchedulerMixin) and "scheduler_config.json" in configs:
         name = "scheduler_config.json"
-        check_scheduler(component / name, component_class, configs[name])
+        check_scheduler_config(component / name, component_class, configs[name])

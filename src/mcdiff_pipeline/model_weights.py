@@ -82,7 +82,7 @@ def check_weights(component: Path, component_class: type, config: Mapping[str, A
         _check_keys_of_transformers(component, component_class)
 
 
-def check_scheduler(path: Path, scheduler_class: type, config: Mapping[str, Any]) -> None:
+def check_scheduler_config(path: Path, scheduler_class: type, config: Mapping[str, Any]) -> None:
     """
     Refuse the configuration of a scheduler that cannot be built.
 

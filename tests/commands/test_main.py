@@ -79,7 +79,7 @@ def test_help_lists_all_commands_in_groups(mcdiff):
     assert (code, err) == (0, "")
     groups = re.findall(r"^(\S.*):\n((?:  .*\n)+)", out, re.MULTILINE)
     names = {title: tuple(line.split()[0] for line in lines.splitlines()) for title, lines in groups}
-    assert names["Make a video"] == ("generate", "flow", "segment")
+    assert names["Make a video"] == ("generate", "studio", "flow", "segment")
     assert names["Models"] == ("info", "export", "push")
     assert names["Data and measuring"] == ("annotate", "evaluate", "dataset")
     assert "--install-completion" in out and "--show-completion" in out
