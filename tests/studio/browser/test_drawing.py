@@ -75,6 +75,21 @@ def test_keys_alone_draw_render_and_change_a_stroke(screen):
     assert screen.run("editor.lastFrame()") == 15
 
 
+def test_what_is_typed_stays_while_other_things_arrive(screen):
+    screen.drag((100, 100), (200, 160))
+    field = screen.page.get_by_label("x of point 2")
+    field.fill("300")
+    screen.run("editor.store.set({ frame: 0 })")
+    screen.page.wait_for_timeout(100)
+    assert field.input_value() == "300" and screen.strokes[0]["points"][1] != [300, 160]
+    field.press("Enter")
+    assert screen.strokes[0]["points"][1] == pytest.approx([300, 160], abs=1)
+    screen.page.locator(".stage").focus()
+    screen.press("Control+z")
+    screen.page.wait_for_timeout(100)
+    assert float(field.input_value()) == pytest.approx(200, abs=1)
+
+
 def test_select_drags_points_the_start_moves_all_and_a_double_click_adds_a_point(screen):
     screen.drag((100, 100), (200, 100))
     screen.press("v")

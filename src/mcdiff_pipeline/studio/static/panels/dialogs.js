@@ -1,6 +1,6 @@
 /** Dialogs: help, settings, rename, loading strokes, removing a version. */
 import { KEY_LIST } from "../keys.js";
-import { NumberField } from "./top_bar.js";
+import { NumberField } from "./fields.js";
 import { setPreference } from "../storage.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
@@ -102,7 +102,7 @@ function Rename({ editor }) {
   };
   return html`
     <${Dialog} editor=${editor} title="Rename">
-      <label class="number wide-field">Name <input ref=${input} type="text" maxlength="100" value=${editor.state.name} onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save()} /></label>
+      <label class="number wide-field">Name <input ref=${input} type="text" maxlength="100" defaultValue=${editor.state.name} onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save()} /></label>
       <button type="button" class="button primary" onClick=${save}>Rename</button>
     <//>`;
 }

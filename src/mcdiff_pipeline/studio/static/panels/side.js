@@ -1,5 +1,5 @@
 /** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
-import { NumberField } from "./top_bar.js";
+import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
@@ -137,10 +137,11 @@ function Cell({ label, value, min, max, onChange }) {
   /** @param {any} event */
   const change = (event) => {
     const number = Number(event.target.value);
-    if (event.target.value === "" || !Number.isFinite(number)) event.target.value = String(shown);
-    else onChange(Math.min(max, Math.max(min, number)));
+    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, number)) : shown;
+    event.target.value = String(allowed);
+    if (allowed !== shown) onChange(allowed);
   };
-  return html`<input class="cell" type="number" step="any" aria-label=${label} value=${shown} onChange=${change} />`;
+  return html`<${Input} class="cell" type="number" step="any" aria-label=${label} value=${shown} onChange=${change} />`;
 }
 
 /** @param {{editor: Editor}} props */
@@ -170,7 +171,7 @@ function RegionItem({ editor, region, index }) {
       </div>
       ${open && html`
         <div class="numbers">
-          <label class="number wide-field">Name <input type="text" maxlength="100" value=${region.name} onChange=${(/** @type {any} */ event) => rename(editor, region, event.target)} /></label>
+          <label class="number wide-field">Name <${Input} type="text" maxlength="100" value=${region.name} onChange=${(/** @type {any} */ event) => rename(editor, region, event.target)} /></label>
           ${!region.still && html`
             <label class="check" title="It moves exactly as its strokes say: one stroke moves it, two also turn and scale it">
               <input type="checkbox" checked=${region.rigid} onChange=${() => change({ rigid: !region.rigid })} /> Rigid: it does not bend</label>
@@ -227,8 +228,15 @@ function Version({ editor, node, number, list }) {
         <button class=${`icon-button quiet${node.star ? " starred" : ""}`} aria-pressed=${node.star} aria-label=${`Star ${title}`} title="Star" onClick=${() => changeNode(editor, node.id, { star: !node.star })}><${Icon} name="star" /></button>
         <button class="icon-button quiet" aria-label=${`Remove ${title}`} title="Remove this version and those made from it" onClick=${() => editor.store.set({ dialog: `remove ${node.id}` })}><${Icon} name="bin" /></button>
       </div>
-      ${shown && html`<div class="numbers"><label class="number wide-field">Name <input type="text" maxlength="100" value=${title} onChange=${(/** @type {any} */ event) => changeNode(editor, node.id, { name: event.target.value.trim() || null })} /></label></div>`}
+      ${shown && html`<div class="numbers"><label class="number wide-field">Name <${Input} type="text" maxlength="100" value=${title} onChange=${(/** @type {any} */ event) => renameNode(editor, node.id, title, event.target)} /></label></div>`}
     </li>`;
+}
+
+/** @param {Editor} editor @param {string} id @param {string} title that is shown @param {HTMLInputElement} input */
+function renameNode(editor, id, title, input) {
+  const name = input.value.trim();
+  input.value = name || title;
+  changeNode(editor, id, { name: name || null });
 }
 
 /** @param {Editor} editor @param {string} id @param {{name?: string | null, star?: boolean}} changes */

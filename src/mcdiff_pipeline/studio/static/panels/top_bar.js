@@ -1,5 +1,6 @@
 /** Name, undo, flow, length, render, export. */
 import { LOOKING } from "../tools/region.js";
+import { NumberField } from "./fields.js";
 import { Menu } from "./menu.js";
 import { Icon } from "../icons.js";
 import { html } from "../vendor/preact-htm.js";
@@ -58,18 +59,6 @@ function RenderButton({ editor }) {
     <div class="group render-group">
       <button class="button primary" aria-disabled=${plan.kind === "none" || !ready} aria-label=${name} title=${why} onClick=${() => editor.live.render()}><${Icon} name="play" />${label}</button>
     </div>`;
-}
-
-/** @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => void, step?: number}} props */
-export function NumberField({ label, value, min, max, onChange, step = 1 }) {
-  /** @param {any} event */
-  const change = (event) => {
-    const number = Number(event.target.value);
-    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, step === 1 ? Math.round(number) : number)) : value;
-    event.target.value = String(allowed);
-    if (allowed !== value) onChange(allowed);
-  };
-  return html`<label class="number"><span>${label}</span><input type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value} onChange=${change} /></label>`;
 }
 
 /** @param {{editor: import("../editor.js").Editor}} props */

@@ -1,0 +1,28 @@
+/** Fields to type in. */
+import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
+
+/**
+ * An input whose text changes only when its value does, so that frames or flow that arrive meanwhile leave what is being
+ * typed.
+ *
+ * @param {{value: string | number, [attribute: string]: any}} props
+ */
+export function Input({ value, ...rest }) {
+  const element = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useLayoutEffect(() => {
+    /** @type {HTMLInputElement} */ (element.current).value = String(value);
+  }, [value]);
+  return html`<input ref=${element} ...${rest} />`;
+}
+
+/** @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => void, step?: number}} props */
+export function NumberField({ label, value, min, max, onChange, step = 1 }) {
+  /** @param {any} event */
+  const change = (event) => {
+    const number = Number(event.target.value);
+    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, step === 1 ? Math.round(number) : number)) : value;
+    event.target.value = String(allowed);
+    if (allowed !== value) onChange(allowed);
+  };
+  return html`<label class="number"><span>${label}</span><${Input} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value} onChange=${change} /></label>`;
+}
