@@ -2,8 +2,11 @@
 """`mcdiff generate`: make a video from an image and strokes."""
 
 import contextlib
+import math
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -328,7 +331,7 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
         save_image(draw_strokes(image, clip.strokes), outputs.regions)
     with stopping_once():
         recording = Recording.of(cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames), clip, outputs)
-        if outputs.flow_video is not None and recording.flows:
+        if outputs.flow_video is not None and len(recording.flows) > 0:
             _write_flow_video(recording.flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
         if outputs.contact_sheet is not None and recording.num_frames > 0:
             save_image(contact_sheet(image, clip.strokes, recording.tiles), outputs.contact_sheet)
@@ -352,14 +355,13 @@ class Recording:
     Args:
         num_frames (`int`): frames in the video.
         tiles (`dict[int, PIL.Image.Image]`): frames for the contact sheet, by their index.
-        flows (`list[torch.Tensor]`): dense flow of each step, float32 `[1, 2, h, w]` on the CPU, in latent cells; kept
-            only for a video of the flow.
+        flows (`StoredFlows`): dense flow of each step in latent cells; kept only for a video of the flow.
         is_stopped (`bool`): whether Ctrl-C ended it.
     """
 
     num_frames: int = 0
     tiles: dict[int, "PIL.Image.Image"] = field(default_factory=dict)
-    flows: list["torch.Tensor"] = field(default_factory=list)
+    flows: "StoredFlows" = field(default_factory=lambda: StoredFlows())
     is_stopped: bool = False
 
     @classmethod
@@ -382,16 +384,44 @@ class Recording:
                         if video.num_frames - 1 in in_tiles:
                             recording.tiles[video.num_frames - 1] = frame
                         if outputs.flow_video is not None and state.dense_flow is not None:
-                            recording.flows.append(state.dense_flow.float().cpu())
+                            recording.flows.append(state.dense_flow)
         except KeyboardInterrupt:
             recording.is_stopped = True
         recording.num_frames = video.num_frames
         return recording
 
 
-def _write_flow_video(
-    flows: list["torch.Tensor"], path: Path, fps: float, image: "PIL.Image.Image", cell: int
-) -> None:
+class StoredFlows:
+    """Flows of one shape, in a temporary file, so that memory does not grow with the length of a video."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()
+        self._shape: tuple[int, ...] = ()
+        self._number = 0
+
+    def append(self, flow: "torch.Tensor") -> None:
+        """Adds a flow, `[1, 2, h, w]` on any device."""
+        content = flow.float().cpu().numpy()
+        self._shape = content.shape
+        self._file.write(content.tobytes())
+        self._number += 1
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> "Iterator[torch.Tensor]":
+        """Yields the flows in their order, float32 `[1, 2, h, w]` on the CPU."""
+        import numpy as np
+        import torch
+
+        self._file.seek(0)
+        for _ in range(self._number):
+            content = self._file.read(4 * math.prod(self._shape))
+            yield torch.from_numpy(np.frombuffer(content, np.float32).reshape(self._shape).copy())
+        self._file.seek(0, os.SEEK_END)
+
+
+def _write_flow_video(flows: StoredFlows, path: Path, fps: float, image: "PIL.Image.Image", cell: int) -> None:
     """Writes flows in latent cells of `cell` pixels as colors, at the size of the image. All share one scale."""
     from mcdiff_pipeline.flow import flow_magnitude, resize_flow, to_pixels
     from mcdiff_pipeline.flow_visualization import flow_to_image

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def make_work(source: Path) -> dict[str, tuple[Work, tuple[str, ...]]]:
         return train_autoencoder.main(arguments(source / "training", "train_autoencoder", output, **changes))
 
     def annotate_pans(folder: Path) -> None:
-        annotate(source / "videos", folder / "clips", num_workers=1)
+        annotate([source / "videos"], folder / "clips", num_workers=1)
 
     return {
         "generate": (generate, ("**/*",)),
@@ -84,6 +85,8 @@ def start(work: Work, folder: Path) -> int:
         code = 1
         try:
             code = work(folder) or 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return process
