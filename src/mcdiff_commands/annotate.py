@@ -25,7 +25,10 @@ def annotate(
         typer.Argument(metavar="VIDEO_OR_FOLDER", help="Videos, and folders that are searched for videos."),
     ],
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the dataset; an unfinished run in it is continued.")
+        Path,
+        typer.Option(
+            "--output-dir", "-o", metavar="DIR", help="Folder of the dataset; an unfinished run in it is continued."
+        ),
     ],
     split: Annotated[
         str | None,

@@ -29,7 +29,10 @@ EXTRA_PACKAGES = {"matplotlib": "matplotlib", "stlpips_pytorch": "stlpips-pytorc
 def evaluate(
     context: typer.Context,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the results; an unfinished run in it is continued.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the results; an unfinished run in it is continued."
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="SHARDS", help="Clips with true flow: a folder of shards, or one shard.")

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
-from .images import IMAGE_SUFFIXES, SizeOption, check_output, read_image, to_pil, working_size
+from .images import SizeOption, read_image, to_pil, working_size
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
 from .option_values import number
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
@@ -23,7 +24,7 @@ LONGEST_SIDE = 1024
 
 def flow(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The image to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     frame: Annotated[
         int,
         typer.Option(parser=number(int, 0), metavar="N", help="Show the step from frame N to N + 1."),
@@ -41,6 +42,7 @@ def flow(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    replace_existing: ReplaceOption = None,
 ) -> None:
     """Show the dense flow that strokes give.
 
@@ -55,6 +57,7 @@ def flow(
     from mcdiff_pipeline.flow_visualization import flow_to_image
 
     check_output(output, IMAGE_SUFFIXES)
+    check_outputs({"--output": output}, [image, strokes, regions], replace=replace_existing)
     given_image = read_image(image)
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)

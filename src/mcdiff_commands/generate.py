@@ -4,7 +4,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .errors import InputError, checking_input
-from .images import (
-    IMAGE_SUFFIXES,
-    OutputSizeOption,
-    SizeOption,
-    check_output,
-    read_image,
-    shown_image,
-    shown_size,
-    working_size,
-)
+from .images import OutputSizeOption, SizeOption, read_image, shown_image, shown_size, working_size
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model
 from .option_values import OutputSize, Size, given, number
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
@@ -50,6 +42,8 @@ def generate(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             metavar="FILE",
             help="The video to write. The suffix decides: .mp4, .webm, .gif, or .mkv (lossless).",
         ),
@@ -111,6 +105,7 @@ def generate(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    replace_existing: ReplaceOption = None,
 ) -> None:
     """Make a video from an image and strokes.
 
@@ -121,6 +116,7 @@ def generate(
         _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
+        outputs.check([replay], replace_existing)
         source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
@@ -128,7 +124,7 @@ def generate(
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        outputs.check_inputs(image, strokes, regions)
+        outputs.check([image, strokes, regions], replace_existing)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
@@ -175,7 +171,7 @@ class Outputs:
         regions (`Path`, *optional*): the image with its regions and strokes.
 
     Raises:
-        InputError: if a file cannot be written, or two have the same path.
+        InputError: if a file cannot be written.
     """
 
     video: Path
@@ -191,18 +187,16 @@ class Outputs:
     def __post_init__(self) -> None:
         for path in self.paths:
             check_output(path, IMAGE_SUFFIXES if path in (self.contact_sheet, self.regions) else None)
-        if len(set(self.paths)) < len(self.paths):
-            raise InputError(
-                "two of --output, --flow-video, --contact-sheet and --show-regions name the same file; give each its "
-                "own."
-            )
 
-    def check_inputs(self, *inputs: str | Path | None) -> None:
-        """Raises an [`InputError`] if a file to write is also one that is read."""
-        read = {Path(one).resolve() for one in inputs if one is not None}
-        for path in self.paths:
-            if path.resolve() in read:
-                raise InputError(f"{path} is to be written, but it is also an input; give it another name.")
+    def check(self, inputs: Sequence[str | Path | None], replace_existing: bool | None) -> None:
+        """See [`check_outputs`]."""
+        outputs = {
+            "--output": self.video,
+            "--flow-video": self.flow_video,
+            "--contact-sheet": self.contact_sheet,
+            "--show-regions": self.regions,
+        }
+        check_outputs(outputs, inputs, replace=replace_existing)
 
     def check_videos(self, fps: float) -> None:
         """Raises an [`InputError`] if a suffix does not name a video format, or the format cannot have this rate."""

@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The image that is given, its working size, and the images that are written."""
+"""The image that is given, its working size, and the size of the frames."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
     from mcdiff_pipeline import MCDiffPipeline
 
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 # Longest side of the frames in pixels, if their size is not given.
 DEFAULT_LONGEST_SIDE = 1280
@@ -44,16 +41,6 @@ OutputSizeOption = Annotated[
         f"(default: the image's own, at most {DEFAULT_LONGEST_SIDE} pixels on the longer side).",
     ),
 ]
-
-
-def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
-    """Raises an [`InputError`] unless a file, with one of `suffixes` if given, can be written at `path`."""
-    if suffixes is not None and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path}: the suffix is {path.suffix!r}, but must be one of {', '.join(suffixes)}.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written there; name a file in a folder that you may write to.")
 
 
 def read_image(name: str) -> "torch.Tensor":
