@@ -121,8 +121,6 @@ def evaluate(
     dtype = dtype or "float32"
     pipe = load_model(location.path, dtype, device)
     pipes = {name: load_model(path, dtype, device) for name, path in others.items()}
-    for loaded in (pipe, *pipes.values()):
-        loaded.set_progress_bar_config(disable=True)
     try:
         if inputs.dataset is None:
             _evaluate_wholes(pipe, pipes, location.name, context.params)

@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff flow`: strokes and dense flow side by side."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -68,12 +69,17 @@ def flow(
         num_frames = num_frames or pipe.config.default_num_frames
         sheet = replace(sheet, num_frames=num_frames)
     working_height, working_width = working_size(pipe, given_image, size)
+    length = num_frames or sheet.num_frames
+    with checking_input():
+        problems = pipe.check_strokes(given_image, sheet, length, working_height, working_width)
+    for problem in problems:
+        print(f"mcdiff: warning: {problem.message}", file=sys.stderr)
     with checking_input(), torch.no_grad():
         dense_flow = pipe.predict_flow(
             given_image,
             sheet,
             frame=frame,
-            num_frames=num_frames or sheet.num_frames,
+            num_frames=length,
             height=working_height,
             width=working_width,
         )

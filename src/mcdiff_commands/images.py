@@ -106,6 +106,28 @@ def shown_size(
     return max(round(height * zoom), 1), max(round(width * zoom), 1)
 
 
+def working_size_reason(pipe: "MCDiffPipeline", size: Size | None, *, is_replay: bool) -> str:
+    """Why the model works at its size."""
+    if is_replay:
+        return "as in the clip"
+    if size is not None:
+        return "--size"
+    width, height = pipe.config.default_width, pipe.config.default_height
+    return f"the area of the model's {width} x {height}, at the aspect ratio of the image"
+
+
+def shown_size_reason(pipe: "MCDiffPipeline", image: "torch.Tensor", size: OutputSize | None) -> str:
+    """Why the frames have their size."""
+    if size is not None:
+        return {"image": "as the image", "working": "the working size"}.get(size.name, "--output-size")
+    if not pipe.conditioner.needs_dense_flow:
+        return "the working size, since the model has no dense flow that could carry a larger image"
+    height, width = image.shape[1:]
+    if max(height, width) <= DEFAULT_LONGEST_SIDE:
+        return "as the image"
+    return f"the image has {width} x {height}; --output-size image keeps them"
+
+
 def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Image":
     """The given image `[3, H, W]` at the size of the frames, as 8-bit RGB: frame 0 shows it, and a clip contains it.
 
