@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff annotate`: turn videos into training data."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -204,7 +203,7 @@ def annotate(
             ),
             num_workers=num_workers,
             ray_address=ray_address,
-            progress=sys.stderr.isatty(),
+            progress=True,
             **given(split=split, license=license, clips_per_shard=clips_per_shard),
         )
     except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures

@@ -20,7 +20,6 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
 from filelock import FileLock
-from tqdm.auto import tqdm
 from transformers import Dinov2Model
 
 from loop.autoencoder import load_vae
@@ -30,6 +29,7 @@ from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
 from mcdiff_pipeline.latent_codec import encode_images, latent_scaling
+from mcdiff_pipeline.progress import progress_bar
 
 
 # Part of the name of every folder. A new layout of the arrays needs a new number.
@@ -245,11 +245,14 @@ def encode_missing(
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):  # trainings that run at the same time read the same shards
         missing = [(shard, folder) for shard, folder in folders if not folder.is_dir()]
-        for shard, folder in tqdm(missing, desc=title, disable=not missing):
-            try:
-                atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
-            except ValueError as error:
-                skipped.append(str(error))
+        sizes = [shard.stat().st_size for shard, _ in missing]
+        with progress_bar(title, sum(sizes) / 1e6, unit="MB") as bar:
+            for (shard, folder), size in zip(missing, sizes, strict=True):
+                try:
+                    atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
+                except ValueError as error:
+                    skipped.append(str(error))
+                bar.update(size / 1e6)
     if skipped:
         print(f"Skipped {len(skipped)} of {len(folders)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
 
