@@ -51,7 +51,7 @@ help:
 
 demo: $(VENV)/.installed-core
 	@mkdir -p demo
-	$(VENV)/bin/mcdiff generate examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json --size 256 --seed 0 \
+	$(VENV)/bin/mcdiff generate examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json --size 256 --seed 0 --yes \
 		--output demo/$(EXAMPLE).mp4 --flow-video demo/$(EXAMPLE)-flow.mp4 --contact-sheet demo/$(EXAMPLE).png
 	@echo
 	@echo "The video:                        demo/$(EXAMPLE).mp4"

@@ -170,13 +170,17 @@ def test_num_timesteps_counts_the_steps_of_all_frames(image, scheduler, calls_pe
     assert steps == list(range(pipe.num_timesteps))
 
 
-def test_progress_bars_are_named_and_nested_and_can_be_switched_off(tiny_pipeline, image, capsys):
+def test_one_progress_bar_by_default_nested_ones_on_request_and_none_if_disabled(tiny_pipeline, image, capsys):
     tiny_pipeline(image, [])
     assert capsys.readouterr().err == ""
     tiny_pipeline.set_progress_bar_config(disable=False)
     tiny_pipeline(image, [])
     shown = capsys.readouterr().err
-    assert "Frames: 100%" in shown and "3/3" in shown
+    assert "Frames: 100%" in shown and "3/3" in shown and "Frame 1" not in shown
+    tiny_pipeline.set_progress_bar_config(nested=True)
+    tiny_pipeline(image, [])
+    shown = capsys.readouterr().err
+    assert "Frames: 100%" in shown
     for frame in (1, 2, 3):
         assert f"Frame {frame}:   0%" in shown
     list(zip(range(3), tiny_pipeline.stream(image, []), strict=False))

@@ -12,10 +12,11 @@ from support.paths import REPOSITORY
 
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
-    {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models", "atomic_files"},
-    {"regions", "strokes", "stroke_warnings", "drawing", "layer_colors", "semantic_features"}
+    {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
+    | {"atomic_files", "progress", "short_repr"},
+    {"regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
-    {"layers", "rollout", "detail"},
+    {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},
     {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
     {"call_inputs"},
@@ -28,6 +29,7 @@ ROWS = (
 REMOTE_CODE = {
     "flow",
     "similarity",
+    "short_repr",
     "layer_colors",
     "layers",
     "rollout",
@@ -36,7 +38,7 @@ REMOTE_CODE = {
     "model_weights",
     "regions",
     "strokes",
-    "stroke_warnings",
+    "stroke_problems",
     "detail",
     "motion_completion",
     "frame_decoder",

@@ -235,6 +235,19 @@ def most_frequent_size(clips: LatentClips) -> int:
     return round(float(np.prod(grids[numbers.argmax()])) ** 0.5)
 
 
+def largest_displacement(clips: LatentClips, num_pairs: int = 256) -> float:
+    """The displacement in pixels that 0.1 % of the training data exceeds, from evenly spaced pairs of frames.
+
+    Args:
+        clips (`LatentClips`): the training clips.
+        num_pairs (`int`, defaults to 256): how many pairs are read.
+    """
+    chosen = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), num_pairs)).astype(int))
+    # every fourth pixel in each direction is enough, and 256 large frames fit in memory
+    lengths = [np.linalg.norm(clips[int(index)]["flow"][:, ::4, ::4], axis=0).ravel() for index in chosen]
+    return round(float(np.quantile(np.concatenate(lengths), 0.999)), 2)
+
+
 class FlowCompletionTraining:
     """Flow completion with its training clips, loss and validation."""
 
@@ -248,7 +261,10 @@ class FlowCompletionTraining:
         config = self.model.config
         self.cell, self.flow_scale = config.vae_scale_factor, config.flow_scale
         self.reads_regions, self.reads_features = config.reads_regions, config.feature_channels is not None
-        self.model.register_to_config(sample_size=args.sample_size or most_frequent_size(self.clips))
+        self.model.register_to_config(
+            sample_size=args.sample_size or most_frequent_size(self.clips),
+            max_displacement=largest_displacement(self.clips),
+        )
         if args.strokes_on_things is None:
             args.strokes_on_things = 0.5 if self.reads_regions or self.reads_features else 0.0
         self.draws = self.make_draws()

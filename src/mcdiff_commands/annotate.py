@@ -1,15 +1,14 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff annotate`: turn videos into training data."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .errors import InputError, first_line
-from .images import check_output_folder
 from .option_values import Size, given, number
+from .outputs import check_output_folder
 
 
 EPILOG = "Example: mcdiff annotate holiday.mp4 videos/ --output-dir clips"
@@ -26,7 +25,10 @@ def annotate(
         typer.Argument(metavar="VIDEO_OR_FOLDER", help="Videos, and folders that are searched for videos."),
     ],
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the dataset; an unfinished run in it is continued.")
+        Path,
+        typer.Option(
+            "--output-dir", "-o", metavar="DIR", help="Folder of the dataset; an unfinished run in it is continued."
+        ),
     ],
     split: Annotated[
         str | None,
@@ -203,7 +205,7 @@ def annotate(
             ),
             num_workers=num_workers,
             ray_address=ray_address,
-            progress=sys.stderr.isatty(),
+            progress=True,
             **given(split=split, license=license, clips_per_shard=clips_per_shard),
         )
     except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures

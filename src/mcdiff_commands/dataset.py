@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .images import IMAGE_SUFFIXES, check_not_read, check_output
 from .option_values import number
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .typer_classes import Command, CommandGroup
 
 
@@ -24,7 +24,7 @@ app = typer.Typer(cls=CommandGroup, rich_markup_mode=None, help="Look at trainin
 )
 def show(
     shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard, or a folder of shards.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The image to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     clip: Annotated[str, typer.Option(metavar="N|KEY", help="Number or key of the clip.")] = "0",
     samples: Annotated[
         int | None,
@@ -33,6 +33,7 @@ def show(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(parser=number(int, 0), metavar="N", help="Seed of the strokes.")] = 0,
+    replace_existing: ReplaceOption = None,
 ) -> None:
     """Draw a clip.
 
@@ -43,7 +44,7 @@ def show(
     from mcdiff_pipeline.drawing import save_image
 
     check_output(output, IMAGE_SUFFIXES)
-    check_not_read([output], shard)
+    check_outputs({"--output": output}, [shard], replace=replace_existing)
     with checking_input():
         dataset = ClipDataset(shard)
     index = _find_clip(dataset, clip, shard)

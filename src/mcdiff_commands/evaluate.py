@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import InputError, checking_input, first_line
-from .images import check_output_folder
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import Counts, NamedModel, given, number
+from .outputs import check_output_folder
 
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ EXTRA_PACKAGES = {"matplotlib": "matplotlib", "stlpips_pytorch": "stlpips-pytorc
 def evaluate(
     context: typer.Context,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the results; an unfinished run in it is continued.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the results; an unfinished run in it is continued."
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="SHARDS", help="Clips with true flow: a folder of shards, or one shard.")
@@ -119,8 +122,6 @@ def evaluate(
     dtype = long_dtype(dtype) or "float32"
     pipe = load_model(location.path, dtype, device)
     pipes = {name: load_model(path, dtype, device) for name, path in others.items()}
-    for loaded in (pipe, *pipes.values()):
-        loaded.set_progress_bar_config(disable=True)
     try:
         if inputs.dataset is None:
             _evaluate_wholes(pipe, pipes, location.name, context.params)

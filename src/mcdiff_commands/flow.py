@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff flow`: strokes and dense flow side by side."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,10 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
-from .images import IMAGE_SUFFIXES, SizeOption, check_not_read, check_output, read_image, to_pil, working_size
+from .images import SizeOption, read_image, to_pil, working_size
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import number
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 
@@ -23,7 +25,7 @@ LONGEST_SIDE = 1024
 
 def flow(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The image to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     frame: Annotated[
         int,
         typer.Option(parser=number(int, 0), metavar="N", help="Show the step from frame N to N + 1."),
@@ -41,6 +43,7 @@ def flow(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    replace_existing: ReplaceOption = None,
 ) -> None:
     """Show the dense flow that strokes give.
 
@@ -55,7 +58,7 @@ def flow(
     from mcdiff_pipeline.flow_visualization import flow_to_image
 
     check_output(output, IMAGE_SUFFIXES)
-    check_not_read([output], image, strokes, regions)
+    check_outputs({"--output": output}, [image, strokes, regions], replace=replace_existing)
     given_image = read_image(image)
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)
@@ -66,12 +69,17 @@ def flow(
         num_frames = num_frames or pipe.config.default_num_frames
         sheet = replace(sheet, num_frames=num_frames)
     working_height, working_width = working_size(pipe, given_image, size)
+    length = num_frames or sheet.num_frames
+    with checking_input():
+        problems = pipe.check_strokes(given_image, sheet, length, working_height, working_width)
+    for problem in problems:
+        print(f"mcdiff: warning: {problem.message}", file=sys.stderr)
     with checking_input(), torch.no_grad():
         dense_flow = pipe.predict_flow(
             given_image,
             sheet,
             frame=frame,
-            num_frames=num_frames or sheet.num_frames,
+            num_frames=length,
             height=working_height,
             width=working_width,
         )

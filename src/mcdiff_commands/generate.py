@@ -5,9 +5,10 @@ import contextlib
 import math
 import os
 import signal
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,20 +17,21 @@ import typer
 
 from .errors import InputError, checking_input
 from .images import (
-    IMAGE_SUFFIXES,
     OutputSizeOption,
     SizeOption,
-    check_not_read,
-    check_output,
     read_image,
     shown_image,
     shown_size,
+    shown_size_reason,
     working_size,
+    working_size_reason,
 )
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
 from .option_values import OutputSize, Size, given, number
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
+from .telling import JsonOption, QuietOption, Teller, VerboseOption
 
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from mcdiff_pipeline import MCDiffPipeline, StrokeSheet
     from mcdiff_pipeline.rollout import RolloutState
+    from mcdiff_pipeline.stroke_verdicts import StrokeFollower
     from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
 
@@ -54,6 +57,8 @@ def generate(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             metavar="FILE",
             help="The video to write. The suffix decides: .mp4, .webm, .gif, or .mkv (lossless).",
         ),
@@ -116,17 +121,22 @@ def generate(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    replace_existing: ReplaceOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a video from an image and strokes.
 
     Ctrl-C keeps the frames made so far as a complete file.
     """
+    teller = Teller(quiet, verbose, as_json)
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        check_not_read(outputs.paths, replay)
+        outputs.check([replay], replace_existing)
         source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
@@ -134,7 +144,7 @@ def generate(
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        check_not_read(outputs.paths, image, strokes, regions)
+        outputs.check([image, strokes, regions], replace_existing)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
@@ -155,11 +165,11 @@ def generate(
         raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
     clip = source.plan(pipe, location.name, chosen)
     if not source.is_made_by(clip):
-        print(
-            f"mcdiff: warning: {location.path} is not the model that made {replay}; the video will differ.",
-            file=sys.stderr,
-        )
-    write(pipe, clip, outputs)
+        teller.warn(f"{location.path} is not the model that made {replay}; the video will differ.")
+    if segmenter is not None and regions != "auto":
+        teller.warn("--segmenter is ignored: only --regions auto uses it.")
+    _tell_plan(teller, pipe, source, clip)
+    write(pipe, clip, outputs, teller)
 
 
 def _refuse_beside_replay(options: dict[str, Any]) -> None:
@@ -181,7 +191,7 @@ class Outputs:
         regions (`Path`, *optional*): the image with its regions and strokes.
 
     Raises:
-        InputError: if a file cannot be written, or two have the same path.
+        InputError: if a file cannot be written.
     """
 
     video: Path
@@ -197,11 +207,16 @@ class Outputs:
     def __post_init__(self) -> None:
         for path in self.paths:
             check_output(path, IMAGE_SUFFIXES if path in (self.contact_sheet, self.regions) else None)
-        if len({path.resolve() for path in self.paths}) < len(self.paths):
-            raise InputError(
-                "two of --output, --flow-video, --contact-sheet and --show-regions name the same file; give each its "
-                "own."
-            )
+
+    def check(self, inputs: Sequence[str | Path | None], replace_existing: bool | None) -> None:
+        """See [`check_outputs`]."""
+        outputs = {
+            "--output": self.video,
+            "--flow-video": self.flow_video,
+            "--contact-sheet": self.contact_sheet,
+            "--show-regions": self.regions,
+        }
+        check_outputs(outputs, inputs, replace=replace_existing)
 
     def check_videos(self, fps: float) -> None:
         """Raises an [`InputError`] if a suffix does not name a video format, or the format cannot have this rate."""
@@ -302,7 +317,47 @@ class Source:
         )
 
 
-def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> None:
+def _tell_plan(teller: Teller, pipe: "MCDiffPipeline", source: "Source", clip: "ClipMetadata") -> None:
+    """Tells what will be made and how, and which parts of the strokes will be ignored."""
+    settings, image = clip.settings, clip.image
+    teller.say(
+        f"Model: {clip.model_name}, on {pipe.device} in {settings.dtype}",
+        model=clip.model_name,
+        device=str(pipe.device),
+        dtype=settings.dtype,
+    )
+    why_working = working_size_reason(pipe, source.size, is_replay=source.clip is not None)
+    why_shown = shown_size_reason(pipe, source.image, source.output_size)
+    teller.say(
+        f"Motion at {settings.width} x {settings.height} pixels ({why_working}); frames of {image.width} x "
+        f"{image.height} ({why_shown})",
+        working_width=settings.width,
+        working_height=settings.height,
+        width=image.width,
+        height=image.height,
+    )
+    teller.detail(
+        f"{settings.num_frames} frames at {settings.fps:g} a second, {settings.num_inference_steps} steps a frame, "
+        f"guidance {settings.guidance_scale:g}, seed {settings.seed}",
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        seed=settings.seed,
+        fps=settings.fps,
+    )
+    last = settings.num_frames - 1
+    for index, stroke in enumerate(clip.strokes.strokes):
+        start, end = stroke.span(settings.num_frames)
+        if start > last - 1:
+            teller.warn(
+                f"stroke {index + 1} begins at frame {start:g} and is ignored: the video ends at frame {last}."
+            )
+        elif end > last:
+            teller.warn(
+                f"stroke {index + 1} ends at frame {end:g}, but the video at frame {last}; the rest of it is ignored."
+            )
+
+
+def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller: Teller) -> None:
     """Makes the frames and writes all files. After Ctrl-C, all files hold the frames made so far.
 
     Raises:
@@ -311,10 +366,13 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
     """
     import torch
 
+    from mcdiff_pipeline import StrokeWarning
     from mcdiff_pipeline.drawing import contact_sheet, draw_strokes, save_image
 
     settings, image = clip.settings, clip.image
-    with checking_input():
+    begun = time.monotonic()
+    with checking_input(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StrokeWarning)
         frames = pipe.stream(
             image,
             clip.strokes,
@@ -327,10 +385,14 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
             generator=torch.Generator().manual_seed(settings.seed),
             return_states=True,
         )
+    for warning in caught:
+        if issubclass(warning.category, StrokeWarning):
+            teller.warn(str(warning.message))
     if outputs.regions is not None:
         save_image(draw_strokes(image, clip.strokes), outputs.regions)
     with stopping_once():
-        recording = Recording.of(cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames), clip, outputs)
+        states = cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames)
+        recording = Recording.of(states, clip, outputs, shows_progress=teller.shows_progress)
         if outputs.flow_video is not None and len(recording.flows) > 0:
             _write_flow_video(recording.flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
         if outputs.contact_sheet is not None and recording.num_frames > 0:
@@ -339,13 +401,50 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs) -> Non
     if recording.is_stopped:
         kept = f"{recording.num_frames} of {settings.num_frames} frames are in {outputs.video}"
         raise KeyboardInterrupt(f"stopped; {kept if recording.num_frames else 'no frame was made'}.")
+    _tell_verdicts(teller, recording.follower)
     size = f"{image.width} x {image.height}"
     worked_out = f"; motion at {settings.width} x {settings.height}"
     if (image.height, image.width) == (settings.height, settings.width):
         worked_out = ""
-    print(f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second{worked_out}")
-    for path in outputs.paths[1:]:
-        print(path)
+    seconds = time.monotonic() - begun
+    per_frame = recording.seconds / max(recording.num_frames - 1, 1)
+    teller.say(
+        f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second{worked_out}",
+        video=str(outputs.video),
+        num_frames=recording.num_frames,
+    )
+    files = {"flow_video": outputs.flow_video, "contact_sheet": outputs.contact_sheet, "show_regions": outputs.regions}
+    for name, path in files.items():
+        if path is not None:
+            teller.say(str(path), **{name: str(path)})
+    teller.say(
+        f"{per_frame:.2g} s a frame, {seconds:.3g} s in total",
+        seconds_per_frame=round(per_frame, 3),
+        seconds=round(seconds, 3),
+    )
+    teller.finish()
+
+
+def _tell_verdicts(teller: Teller, follower: "StrokeFollower") -> None:
+    """Tells how far the flow carried the strokes: each that it does not follow, and how many it follows."""
+    verdicts = follower.verdicts()
+    for verdict in verdicts:
+        (teller.detail if verdict.followed else teller.say)(verdict.message)
+    facts = [
+        {
+            "stroke": one.stroke + 1,
+            "kind": one.kind,
+            "asked": round(one.asked, 1),
+            "carried": round(one.carried, 1),
+            "error": round(one.error, 1),
+            "followed": one.followed,
+        }
+        for one in verdicts
+    ]
+    followed = sum(one.followed for one in verdicts)
+    teller.facts["strokes"] = facts
+    if verdicts:
+        teller.say(f"The flow follows {followed} of {len(verdicts)} strokes.")
 
 
 @dataclass
@@ -355,10 +454,14 @@ class Recording:
     Args:
         num_frames (`int`): frames in the video.
         tiles (`dict[int, PIL.Image.Image]`): frames for the contact sheet, by their index.
+        follower (`StrokeFollower`): how far the flow carried the strokes.
+        seconds (`float`): time of all frames, in seconds; frame 0 takes none.
         flows (`StoredFlows`): dense flow of each step in latent cells; kept only for a video of the flow.
         is_stopped (`bool`): whether Ctrl-C ended it.
     """
 
+    follower: "StrokeFollower"
+    seconds: float = 0.0
     num_frames: int = 0
     tiles: dict[int, "PIL.Image.Image"] = field(default_factory=dict)
     flows: "StoredFlows" = field(default_factory=lambda: StoredFlows())
@@ -366,25 +469,37 @@ class Recording:
 
     @classmethod
     def of(
-        cls, frames: "Iterator[tuple[PIL.Image.Image, RolloutState]]", clip: "ClipMetadata", outputs: Outputs
+        cls,
+        frames: "Iterator[tuple[PIL.Image.Image, RolloutState]]",
+        clip: "ClipMetadata",
+        outputs: Outputs,
+        *,
+        shows_progress: bool,
     ) -> "Recording":
         """Writes the video, and keeps what the other outputs need."""
+        from mcdiff_pipeline.progress import progress_bar
+        from mcdiff_pipeline.stroke_verdicts import StrokeFollower
         from mcdiff_pipeline.video import VideoWriter
         from mcdiff_pipeline.video.writer import interrupt_postponed
 
         last = clip.settings.num_frames - 1
         in_tiles = {round(k * last / (CONTACT_SHEET_FRAMES - 1)) for k in range(CONTACT_SHEET_FRAMES)}
-        recording = cls()
+        recording = cls(StrokeFollower(clip.strokes, clip.settings.num_frames))
         video = VideoWriter(outputs.video, clip.settings.fps, clip.to_dict())
         try:
-            with video:
+            with video, progress_bar("Frames", last, unit="frame", disable=not shows_progress) as bar:
                 for frame, state in frames:
+                    if state.frame == 0:
+                        begun = time.monotonic()
                     with interrupt_postponed():  # all outputs end with the same frame
                         video.write(frame)
                         if video.num_frames - 1 in in_tiles:
                             recording.tiles[video.num_frames - 1] = frame
                         if outputs.flow_video is not None and state.dense_flow is not None:
                             recording.flows.append(state.dense_flow)
+                        recording.follower.follow(state)
+                        recording.seconds = time.monotonic() - begun
+                    bar.update(state.frame > 0)
         except KeyboardInterrupt:
             recording.is_stopped = True
         recording.num_frames = video.num_frames

@@ -1,8 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The image that is given, its working size, and the images that are written."""
+"""The image that is given, its working size, and the size of the frames."""
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
 
     from mcdiff_pipeline import MCDiffPipeline
 
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 # Longest side of the frames in pixels, if their size is not given.
 DEFAULT_LONGEST_SIDE = 1280
@@ -45,37 +41,6 @@ OutputSizeOption = Annotated[
         f"(default: the image's own, at most {DEFAULT_LONGEST_SIDE} pixels on the longer side).",
     ),
 ]
-
-
-def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
-    """Raises an [`InputError`] unless a file, with one of `suffixes` if given, can be written at `path`."""
-    if suffixes is not None and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path}: the suffix is {path.suffix!r}, but must be one of {', '.join(suffixes)}.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written there; name a file in a folder that you may write to.")
-
-
-def check_output_folder(path: Path) -> None:
-    """Raises an [`InputError`] unless files can be written into a folder, which may have to be made."""
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"{path} cannot be a folder, since {existing} is a file; name another folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{path} cannot be written, since you may not write into {existing}; name another folder.")
-
-
-def check_not_read(outputs: Sequence[Path], *inputs: str | Path | None) -> None:
-    """Raises an [`InputError`] if a file to write is also one that is read, under any name and through links."""
-    for output in outputs:
-        for one in inputs:
-            if one is None or not os.path.exists(one):
-                continue
-            if output.resolve() == Path(one).resolve() or (output.exists() and os.path.samefile(output, one)):
-                raise InputError(f"{output} is to be written, but it is also an input; give it another name.")
 
 
 def read_image(name: str) -> "torch.Tensor":
@@ -142,6 +107,28 @@ def shown_size(
     else:
         zoom = size.sides[0] / min(height, width)
     return max(round(height * zoom), 1), max(round(width * zoom), 1)
+
+
+def working_size_reason(pipe: "MCDiffPipeline", size: Size | None, *, is_replay: bool) -> str:
+    """Why the model works at its size."""
+    if is_replay:
+        return "as in the clip"
+    if size is not None:
+        return "--size"
+    width, height = pipe.config.default_width, pipe.config.default_height
+    return f"the area of the model's {width} x {height}, at the aspect ratio of the image"
+
+
+def shown_size_reason(pipe: "MCDiffPipeline", image: "torch.Tensor", size: OutputSize | None) -> str:
+    """Why the frames have their size."""
+    if size is not None:
+        return {"image": "as the image", "working": "the working size"}.get(size.name, "--output-size")
+    if not pipe.conditioner.needs_dense_flow:
+        return "the working size, since the model has no dense flow that could carry a larger image"
+    height, width = image.shape[1:]
+    if max(height, width) <= DEFAULT_LONGEST_SIDE:
+        return "as the image"
+    return f"the image has {width} x {height}; --output-size image keeps them"
 
 
 def shown_image(image: "torch.Tensor", size: tuple[int, int]) -> "PIL.Image.Image":

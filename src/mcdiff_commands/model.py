@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The options that name a model, and loading it."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -60,7 +59,7 @@ def long_dtype(name: str | None) -> str | None:
 
 
 def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
-    """The pipeline at `path` on its device. Progress bars are shown only on a terminal."""
+    """The pipeline at `path` on its device. It shows no progress of its own."""
     import diffusers
     import torch
 
@@ -77,5 +76,5 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
         pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
     except ValueError as error:  # the model's files are wrong; a Hub that cannot be reached is a failure
         raise InputError(first_line(error)) from error
-    pipe.set_progress_bar_config(disable=not sys.stderr.isatty())
+    pipe.set_progress_bar_config(disable=True)
     return pipe

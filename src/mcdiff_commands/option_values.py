@@ -42,32 +42,56 @@ def number(
     return parse
 
 
-class Points(list[tuple[float, float]]):
-    """Points (x, y) in pixels of the image."""
+@dataclass(frozen=True)
+class Coordinate:
+    """One coordinate of a point: pixels of the image, or percent of its width or height."""
+
+    value: float
+    is_percent: bool = False
+
+    def in_pixels(self, side: int) -> float:
+        """Its place along a side of `side` pixels."""
+        return self.value * side / 100 if self.is_percent else self.value
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points (x, y) of an image."""
+
+    coordinates: tuple[tuple[Coordinate, Coordinate], ...]
 
     @classmethod
     def parse(cls, text: str) -> "Points":
-        """Reads `"x,y x,y ..."`."""
-        points = cls()
+        """Reads `"x,y x,y ..."`; a coordinate may end in a percent sign."""
+        points = []
         for pair in re.sub(r"\s*,\s*", ",", text).split():  # "206, 238" is one point, too
             try:
-                x, y = map(float, pair.split(","))
+                x, y = (
+                    Coordinate(float(part.removesuffix("%")), is_percent=part.endswith("%"))
+                    for part in pair.split(",")
+                )
             except ValueError:
-                raise typer.BadParameter(f'{pair!r:.80} is not a point; write "x,y x,y", in pixels') from None
+                raise typer.BadParameter(
+                    f'{pair!r:.80} is not a point; write "x,y x,y" in pixels, or "x%,y% x%,y%" of the image'
+                ) from None
             points.append((x, y))
-        return points
+        return cls(tuple(points))
+
+    def in_pixels(self, height: int, width: int) -> list[tuple[float, float]]:
+        """The points in pixels of an image of this size."""
+        return [(x.in_pixels(width), y.in_pixels(height)) for x, y in self.coordinates]
 
 
-class Point(tuple[float, float]):
-    """A point (x, y) in pixels of the image."""
+class Point(Points):
+    """A single point (x, y) of an image."""
 
     @classmethod
     def parse(cls, text: str) -> "Point":
-        """Reads `"x,y"`."""
-        points = Points.parse(text)
-        if len(points) != 1:
-            raise typer.BadParameter(f'{text!r} is not one point; write "x,y", in pixels')
-        return cls(points[0])
+        """Reads `"x,y"`; a coordinate may end in a percent sign."""
+        points = super().parse(text)
+        if len(points.coordinates) != 1:
+            raise typer.BadParameter(f'{text!r} is not one point; write "x,y" in pixels, or "x%,y%" of the image')
+        return cls(points.coordinates)
 
 
 class Counts(tuple[int, ...]):

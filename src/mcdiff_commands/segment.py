@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .images import IMAGE_SUFFIXES, check_not_read, check_output, read_image, to_pil
+from .images import read_image, to_pil
 from .option_values import Point
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import MASK_MARK, load_segmenter
 
 
@@ -22,11 +23,15 @@ EPILOG = 'Example: mcdiff segment coffee.jpg --point "210,164" --not-point "365,
 
 def segment(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The mask to write, a gray PNG: white is the thing.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The mask to write, a gray PNG: white is the thing.")
+    ],
     point: Annotated[
         list[Point],
         typer.Option(
-            parser=Point.parse, metavar='"X,Y"', help="A point of the thing, in pixels of the image; repeatable."
+            parser=Point.parse,
+            metavar='"X,Y"',
+            help="A point of the thing, in pixels or percent; repeatable.",
         ),
     ],
     not_point: Annotated[
@@ -45,6 +50,7 @@ def segment(
             "training/tools/build_segmenter.py fills).",
         ),
     ] = None,
+    replace_existing: ReplaceOption = None,
 ) -> None:
     """Find the thing at some points of an image.
 
@@ -57,23 +63,22 @@ def segment(
     check_output(output, (".png",))
     if overlay is not None:
         check_output(overlay, IMAGE_SUFFIXES)
-        if overlay == output:
-            raise InputError(f"--output and --overlay are both {output}; give each its own file.")
-    check_not_read([output] if overlay is None else [output, overlay], image)
+    check_outputs({"--output": output, "--overlay": overlay}, [image], replace=replace_existing)
     picture = read_image(image)
-    points, labels = [*point, *not_point], [1] * len(point) + [0] * len(not_point)
+    height, width = picture.shape[1:]
+    points = [one.in_pixels(height, width)[0] for one in (*point, *not_point)]
+    labels = [1] * len(point) + [0] * len(not_point)
     loaded = load_segmenter(segmenter)
     with checking_input():
         found = loaded.segment(picture, points, labels)
     if found.mask.sum() < 1:
-        raise InputError(f"there is no thing at {point[0][0]:g},{point[0][1]:g}; give other or more points.")
+        raise InputError(f"there is no thing at {points[0][0]:g},{points[0][1]:g}; give other or more points.")
     _write_mask(found.mask, output)
     if overlay is not None:
         colors = [MOVE_COLOR] * len(point) + [HOLD_COLOR] * len(not_point)
         save_image(draw_points(draw_regions(to_pil(picture), [Region(found.mask)]), points, colors), overlay)
     if found.warning is not None:
         print(f"mcdiff: warning: {output} may be wrong: {found.warning}; give more points.", file=sys.stderr)
-    height, width = found.mask.shape
     print(
         f"{output}: {100 * found.mask.mean():.1f} % of {width} x {height} pixels, confidence {found.confidence:.2f}"
         + ("" if overlay is None else f"\n{overlay}")

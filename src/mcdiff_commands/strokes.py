@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcdiff_pipeline import StrokeSheet
 
 
-PANEL = "Strokes, in pixels of the image; all that are given are used together"
+PANEL = "Strokes, in pixels or percent of the image (50%,30%); all that are given are used together"
 
 StrokesOption = Annotated[
     Path | None,
@@ -56,8 +56,8 @@ class GivenStrokes:
 
     Args:
         file (`Path`, *optional*): a stroke sheet.
-        moves (`list[Points]`): points of each `--stroke`, in pixels of the image.
-        holds (`list[Points]`): point of each `--hold`, in pixels of the image.
+        moves (`list[Points]`): points of each `--stroke`.
+        holds (`list[Points]`): point of each `--hold`.
     """
 
     file: Path | None
@@ -77,8 +77,9 @@ class GivenStrokes:
         if self.file is None and not self.moves and not self.holds:
             raise InputError("no strokes are given: draw some with --stroke, --hold or --strokes FILE.")
         with checking_input("--stroke and --hold: "):
-            typed = [Stroke(points) for points in self.moves] + [Stroke(point, kind="hold") for point in self.holds]
-            typed = StrokeSheet(typed, width, height, num_frames or 2)
+            moves = [Stroke(points.in_pixels(height, width)) for points in self.moves]
+            holds = [Stroke(points.in_pixels(height, width), kind="hold") for points in self.holds]
+            typed = StrokeSheet([*moves, *holds], width, height, num_frames or 2)
         if self.file is None:
             return typed
         if not self.file.is_file():

@@ -1,5 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Typer's command classes with two changes: help in groups without Rich, and Ctrl-C with its message.
+"""Typer's command classes with three changes: help in groups without Rich, help of a group that is given nothing, and
+Ctrl-C with its message.
 
 Rich would triple the time of `--help`.
 """
@@ -21,7 +22,10 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """A group whose help lists commands under their `rich_help_panel`."""
+    """A group whose help lists commands under their `rich_help_panel`. Without a command it shows its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args or ctx.resilient_parsing else ["--help"])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_parameters(self, ctx, formatter)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
     from .regions import Region
     from .rollout import Motion, RolloutState
+    from .stroke_problems import StrokeProblem, StrokeWarning
     from .strokes import Stroke, StrokeSheet
 
 __version__ = "0.1.0"
@@ -21,7 +22,9 @@ __all__ = [
     "Region",
     "RolloutState",
     "Stroke",
+    "StrokeProblem",
     "StrokeSheet",
+    "StrokeWarning",
 ]
 
 

@@ -8,18 +8,14 @@ from typing import Any, Self, cast
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 
 from .image_processor import OutputSize
 from .input_checks import check_carried, check_state
 from .layers import Layers
 from .regions import MaskInput, Region, is_whole, regions_of
 from .rollout import RolloutState
-from .stroke_warnings import stroke_warnings
 from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets, resolve_region
 
-
-logger = logging.get_logger(__name__)
 
 # Strokes of one image in one of the forms that [`MCDiffPipeline.prepare_strokes`] reads.
 StrokesInput = Sequence[Stroke] | StrokeSheet | str | os.PathLike
@@ -136,10 +132,6 @@ class CallInputs:
         check_carried(pipe.conditioner, output_size, regions)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
         pipe.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **others)
-        if state is None:
-            for of_image, shown_size in zip(strokes, image_sizes, strict=True):
-                for warning in stroke_warnings(of_image, stroke_frames, size, pipe.vae_scale_factor, shown_size):
-                    logger.warning(warning)
 
         layers = None
         if regions is not None:

@@ -258,9 +258,12 @@ class FrameDenoiser:
             embeds = torch.cat([embeds, embeds])
 
         dtype = pipe.unet.dtype  # diffusers searches all parameters for it, which is too slow for every step
-        with pipe.progress_bar(total=len(scheduler.timesteps)) as progress_bar:
-            progress_bar.set_description(f"Frame {state.frame + 1}")
-            progress_bar.leave = False
+        with contextlib.ExitStack() as stack:
+            progress_bar = None
+            if pipe.shows_steps:
+                progress_bar = stack.enter_context(pipe.progress_bar(total=len(scheduler.timesteps)))
+                progress_bar.set_description(f"Frame {state.frame + 1}")
+                progress_bar.leave = False
             for index, timestep in enumerate(scheduler.timesteps):
                 if self.is_canceled:
                     return None
@@ -281,7 +284,8 @@ class FrameDenoiser:
                         "prompt_embeds": state.prompt_embeds,
                     }
                     latents = self._call_back(self.callback, state.frame, index, timestep, tensors)
-                progress_bar.update()
+                if progress_bar is not None:
+                    progress_bar.update()
         return latents
 
     def _call_back(

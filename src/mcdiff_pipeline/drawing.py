@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Drawing strokes, points and regions over an image, and contact sheets."""
+"""Drawing strokes, points, regions and a grid over an image, and contact sheets."""
 
 import colorsys
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from .atomic_files import atomic_path
 from .regions import Region
@@ -19,6 +19,10 @@ MOVE_COLOR = (255, 70, 40)
 HOLD_COLOR = (60, 160, 255)
 # How much of the image the color of a region hides.
 REGION_OPACITY = 0.35
+# A grid is drawn over the image with a longer side in this range, in pixels.
+GRID_SIDES = (960, 1600)
+# Distance between lines of a grid in pixels of the page, at least.
+GRID_STEP = 60
 
 
 def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
@@ -153,6 +157,46 @@ def draw_points(
     for point, color in zip(points, colors, strict=True):
         _draw_ring(canvas, point, max(image.width, image.height) / 150, color)
     return drawn
+
+
+def draw_grid(image: Image.Image) -> tuple[Image.Image, int]:
+    """Draws an image with a grid and labels: pixels of the image above and on the left, percent on the other sides.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size; a small or very large one is drawn at another size.
+
+    Returns:
+        `tuple[PIL.Image.Image, int]`: the page, RGB, and the distance between its lines in pixels of the image: 1, 2
+        or 5 times a power of ten.
+    """
+    longest = max(image.size)
+    zoom = min(max(longest, GRID_SIDES[0]), GRID_SIDES[1]) / longest
+    width, height = (max(round(side * zoom), 1) for side in image.size)
+    powers = (factor * 10**power for power in range(10) for factor in (1, 2, 5))
+    step = next(step for step in powers if step * zoom >= GRID_STEP)
+    font = ImageFont.load_default(size=14)
+    margin = round(max(font.getlength(str(longest)), font.getlength("100%"))) + 12
+    page = Image.new("RGB", (width + 2 * margin, height + 2 * margin), "white")
+    page.paste(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (margin, margin))
+    canvas = ImageDraw.Draw(page, "RGBA")
+
+    for axis, side in enumerate(image.size):
+        is_vertical = axis == 0  # a line of constant x
+        far = (height if is_vertical else width) + margin
+        for place in range(0, side + 1, step):
+            at = margin + place * zoom
+            ends = ((at, margin), (at, far)) if is_vertical else ((margin, at), (far, at))
+            canvas.line(ends, fill=(0, 0, 0, 110), width=3)
+            canvas.line(ends, fill=(255, 255, 255, 220), width=1)
+            corner = (at, margin - 6) if is_vertical else (margin - 6, at)
+            canvas.text(corner, str(place), fill="black", font=font, anchor="ms" if is_vertical else "rm")
+        for percent in range(0, 101, 10):
+            at = margin + percent / 100 * side * zoom
+            tick = ((at, far), (at, far + 5)) if is_vertical else ((far, at), (far + 5, at))
+            canvas.line(tick, fill="black")
+            corner = (at, far + 8) if is_vertical else (far + 8, at)
+            canvas.text(corner, f"{percent}%", fill="black", font=font, anchor="ma" if is_vertical else "lm")
+    return page, step
 
 
 def contact_sheet(

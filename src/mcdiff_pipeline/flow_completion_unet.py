@@ -413,6 +413,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             Channels of the semantic features that the model reads, such as the tokens of DINOv2 (Oquab et al. 2023),
             384 of the small one. [`StrokeAttention`] makes input channels and two flows of them. The dense flow is the
             mean of these flows and that of the UNet, by weights that the model predicts. None: it reads no features.
+        max_displacement (`float`, *optional*):
+            Displacement of one step, in pixels, that only 0.1 % of the training data exceeds. The model computes
+            nothing with it: faster strokes give a warning. None: it is not known.
 
     Raises:
         ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length, or if
@@ -443,6 +446,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         reads_regions: bool = False,
         fits_regions: bool = False,
         feature_channels: int | None = None,
+        max_displacement: float | None = None,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):

@@ -27,6 +27,7 @@ from .flow import (
 )
 from .layer_colors import composite, sampling_grid, separate_colors, stack_layers
 from .regions import Region, layer_of_shares, layer_shares
+from .short_repr import ShortReprMixin
 from .similarity import (
     compose_similarities,
     identity_similarity,
@@ -56,8 +57,8 @@ class LayerTraits:
     order: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class LayerMotion:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerMotion(ShortReprMixin):
     """
     The motion of each layer in one step.
 
@@ -85,8 +86,8 @@ class LayerMotion:
         return replace(self, flow=self.flow.to(device), similarities=self.similarities.to(device))
 
 
-@dataclass(frozen=True, eq=False)
-class Layers:
+@dataclass(frozen=True, eq=False, repr=False)
+class Layers(ShortReprMixin):
     """
     The layers of each image of a batch at one frame of a rollout. They are never changed in place.
 

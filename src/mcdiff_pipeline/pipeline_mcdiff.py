@@ -5,10 +5,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, Literal, cast, overload
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -52,13 +50,14 @@ from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import Region, is_whole  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
 from .semantic_features import channels_of_features, encode_features
+from .short_repr import ShortReprMixin
 from .similarity import fit_similarity  # noqa: F401
-from .stroke_warnings import stroke_warnings  # noqa: F401
+from .stroke_problems import StrokeProblem, find_stroke_problems, warn_of
 from .strokes import Stroke, strokes_at_size
 
 
-@dataclass
-class MCDiffPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class MCDiffPipelineOutput(ShortReprMixin, BaseOutput):
     """
     Output of [`MCDiffPipeline`].
 
@@ -74,7 +73,7 @@ class MCDiffPipelineOutput(BaseOutput):
             F.
     """
 
-    frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
+    frames: Any  # one of the types above, which `output_type` chooses
     dense_flow: torch.Tensor | None
 
 
@@ -213,6 +212,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         levels = [len(model.config.block_out_channels) for model in (unet, flow_completion) if model is not None]
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
         self.image_processor = ImageProcessor(self.size_multiple, default_height, default_width)
+        self.shows_steps = False
+
+    def set_progress_bar_config(self, *, nested: bool = False, **config: Any) -> None:
+        """
+        Configure the progress bars of calls.
+
+        Args:
+            nested (`bool`, defaults to `False`):
+                Whether to show a bar of the denoising steps of each frame, below the bar of frames.
+            config:
+                Arguments of `tqdm`, such as `disable=True`.
+        """
+        super().set_progress_bar_config(**config)
+        self.shows_steps = nested
 
     @property
     def guidance_scale(self) -> float:
@@ -295,6 +308,43 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         if num_frames is None:
             num_frames = self.config.default_num_frames if length is None else length
         return scaled, num_frames
+
+    def check_strokes(
+        self,
+        image: ImageInput | Sequence[ImageInput] | RolloutState,
+        strokes: StrokesInput | Sequence[StrokesInput],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        regions: RegionsInput | Sequence[RegionsInput] | None = None,
+    ) -> list[StrokeProblem]:
+        """
+        The strokes that cannot work as they are: outside the image, at odds with each other, at a held point, or
+        faster than F has seen. [`MCDiffPipeline.__call__`] and [`MCDiffPipeline.stream`] warn of them.
+
+        The arguments are as in [`MCDiffPipeline.__call__`]; nothing is encoded.
+
+        Returns:
+            `list[StrokeProblem]`; see [`~mcdiff_pipeline.stroke_problems.find_stroke_problems`].
+
+        Raises:
+            ValueError: If an argument has a value that is not allowed.
+        """
+        return self._stroke_problems(CallInputs.read(self, image, strokes, num_frames, height, width, regions=regions))
+
+    def _stroke_problems(self, inputs: CallInputs) -> list[StrokeProblem]:
+        latent_grid = inputs.size[0] // self.vae_scale_factor, inputs.size[1] // self.vae_scale_factor
+        config = {} if self.flow_completion is None else self.flow_completion.config
+        return find_stroke_problems(
+            inputs.strokes,
+            inputs.image_sizes,
+            inputs.size,
+            self._completer.grid_of(latent_grid),
+            inputs.stroke_frames,
+            cell=self.vae_scale_factor,
+            max_displacement=config.get("max_displacement"),
+            layers=inputs.layers,
+        )
 
     def encode_prompt(
         self, prompt: str | list[str] | None, batch_size: int, prompt_embeds: torch.Tensor | None = None
@@ -724,7 +774,37 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 progress_bar.update()
                 yield state
 
-    @torch.no_grad()
+    @overload
+    def __call__(self, *arguments: Any, return_dict: Literal[False], **further: Any) -> tuple: ...
+
+    @overload
+    def __call__(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        strokes: StrokesInput | Sequence[StrokesInput],
+        num_frames: int | None = ...,
+        height: int | None = ...,
+        width: int | None = ...,
+        num_inference_steps: int | None = ...,
+        guidance_scale: float | None = ...,
+        prompt: str | list[str] | None = ...,
+        eta: float = ...,
+        generator: torch.Generator | list[torch.Generator] | None = ...,
+        latents: torch.Tensor | None = ...,
+        dense_flow: torch.Tensor | list[torch.Tensor | None] | None = ...,
+        prompt_embeds: torch.Tensor | None = ...,
+        regions: RegionsInput | Sequence[RegionsInput] | None = ...,
+        output_size: OutputSize = ...,
+        detail: bool = ...,
+        decode_chunk_size: int = ...,
+        output_type: str = ...,
+        return_dict: Literal[True] = ...,
+        callback_on_step_end: StepCallback | None = ...,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ...,
+        cancel: threading.Event | None = ...,
+    ) -> MCDiffPipelineOutput: ...
+
+    @torch.no_grad()  # type: ignore[misc]  # the first overload leaves arguments out
     def __call__(
         self,
         image: ImageInput | Sequence[ImageInput],
@@ -861,6 +941,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         )
         num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
         check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
+        warn_of(self._stroke_problems(inputs))
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         with self._interruptible(denoiser):
@@ -936,9 +1017,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         cancel: threading.Event | None = None,
         return_states: bool = False,
-    ) -> Iterator[
-        PIL.Image.Image | np.ndarray | torch.Tensor | tuple[PIL.Image.Image | np.ndarray | torch.Tensor, RolloutState]
-    ]:
+    ) -> Iterator[Any]:
         """
         Yield each frame as soon as it is ready, as long as frames are requested. Memory does not grow.
 
@@ -999,6 +1078,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             )
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
+            warn_of(self._stroke_problems(inputs))
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         decoder = FrameDecoder(self.vae, self.conditioner, detail)
         strokes_of = strokes if callable(strokes) else None

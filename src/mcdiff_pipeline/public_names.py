@@ -9,6 +9,7 @@ from .flow_completion_unet import FlowCompletionOutput, FlowCompletionUNet
 from .pipeline_mcdiff import MCDiffPipeline, MCDiffPipelineOutput
 from .regions import Region
 from .rollout import Motion, RolloutState
+from .stroke_problems import StrokeProblem, StrokeWarning
 from .strokes import Stroke, StrokeSheet
 
 
@@ -25,5 +26,7 @@ __all__ = [
     "Region",
     "RolloutState",
     "Stroke",
+    "StrokeProblem",
     "StrokeSheet",
+    "StrokeWarning",
 ]

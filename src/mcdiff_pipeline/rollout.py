@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .layers import LayerMotion, Layers
+from .short_repr import ShortReprMixin
 
 
 STATE_FORMAT = "mcdiff rollout state"
@@ -19,8 +20,8 @@ STATE_VERSION = "3"
 READABLE_VERSIONS = ("1", "2", "3")  # version 1 had no layers and no output image, version 2 no features
 
 
-@dataclass(frozen=True, eq=False)
-class Motion:
+@dataclass(frozen=True, eq=False, repr=False)
+class Motion(ShortReprMixin):
     """
     The motion of one step, from the current frame to the next, on the latent grid.
 
@@ -56,8 +57,8 @@ class Motion:
         return type(self)(dense_flow, sparse_flow, mask, layers)
 
 
-@dataclass(frozen=True, eq=False)
-class RolloutState:
+@dataclass(frozen=True, eq=False, repr=False)
+class RolloutState(ShortReprMixin):
     """
     Everything that the next frame depends on, except its motion. It is never changed in place.
 

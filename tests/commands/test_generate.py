@@ -160,7 +160,7 @@ def test_sheet_with_regions_needs_no_option(place, mcdiff, labels):
     StrokeSheet([Stroke([(10, 10), (20, 12)])], 48, 40, num_frames=3, regions=regions).save("regions.json")
     arguments = ("generate", "photo.png", "--strokes", "regions.json", "--output", "a.mkv")
     assert mcdiff(*arguments)[0] == 0
-    code, _, err = mcdiff(*arguments, "--regions", "labels.png")
+    code, _, err = mcdiff(*arguments, "-y", "--regions", "labels.png")
     assert code == 2 and "the stroke sheet has 1 regions of its own" in err
 
 

@@ -18,14 +18,14 @@ from mcdiff_pipeline.annotation.settings import AnnotationSettings
 from mcdiff_pipeline.evaluation import EvaluationSettings
 
 
-COMMANDS = ("generate", "flow", "info", "export", "push", "annotate", "evaluate", "dataset")
+COMMANDS = ("generate", "flow", "segment", "grid", "info", "export", "push", "annotate", "evaluate", "dataset")
 
 COMPLETION = {"_MCDIFF_COMPLETE": "complete_bash", "COMP_WORDS": "mcdiff gen", "COMP_CWORD": "1"}
 # Answers that need nothing of the library: the arguments of `mcdiff`, environment variables, and the exit code.
 QUICK = {
     "help": (["--help"], {}, 0),
     "help of a command": (["annotate", "-h"], {}, 0),
-    "no command": ([], {}, 2),
+    "no command": ([], {}, 0),
     "unknown command": (["genrate"], {}, 2),
     "unknown option": (["flow", "--speed", "3"], {}, 2),
     "wrong value": (["generate", "--num-frames", "1"], {}, 2),
@@ -79,7 +79,7 @@ def test_help_lists_all_commands_in_groups(mcdiff):
     assert (code, err) == (0, "")
     groups = re.findall(r"^(\S.*):\n((?:  .*\n)+)", out, re.MULTILINE)
     names = {title: tuple(line.split()[0] for line in lines.splitlines()) for title, lines in groups}
-    assert names["Make a video"] == ("generate", "studio", "flow", "segment")
+    assert names["Make a video"] == ("generate", "studio", "flow", "segment", "grid")
     assert names["Models"] == ("info", "export", "push")
     assert names["Data and measuring"] == ("annotate", "evaluate", "dataset")
     assert "--install-completion" in out and "--show-completion" in out
@@ -97,6 +97,11 @@ def test_help_of_a_command_describes_every_option(mcdiff, command):
         assert parameter.opts[0] in out or parameter.metavar in out
 
 
+@pytest.mark.parametrize("group", [[], ["dataset"]])
+def test_group_without_a_command_shows_its_help(mcdiff, group):
+    assert mcdiff(*group) == mcdiff(*group, "--help")
+
+
 def test_version_equals_the_version_of_the_package(mcdiff):
     assert mcdiff("--version") == (0, f"mcdiff-pipeline {__version__}\n", "")
 
@@ -104,12 +109,10 @@ def test_version_equals_the_version_of_the_package(mcdiff):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "mcdiff: Missing command (`mcdiff --help` shows what is allowed)\n"),
         (["genrate"], "mcdiff: No such command 'genrate'. Did you mean 'generate'? (`mcdiff --help` "),
-        (["dataset"], "mcdiff dataset: Missing command (`mcdiff dataset --help` "),
         (["dataset", "show"], "mcdiff dataset show: Missing argument 'SHARD' (`mcdiff dataset show --help` "),
         (["push", "exported"], "mcdiff push: Missing argument 'OWNER/NAME' (`mcdiff push --help` "),
-        (["flow", "a.png"], "mcdiff flow: Missing option '--output' (`mcdiff flow --help` "),
+        (["flow", "a.png"], "mcdiff flow: Missing option '--output' / '-o' (`mcdiff flow --help` "),
         (["generate", "--strokes"], "mcdiff generate: Option '--strokes' requires an argument (`mcdiff generate "),
         (["generate", "--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16', 'fp16', 'bf16' ("),
     ],

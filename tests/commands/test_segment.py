@@ -88,7 +88,10 @@ def test_unsure_mask_is_written_with_a_warning(place, mcdiff):
         (["boxes.png", "--point", "50,40", "--output", "mask.jpg"], "the suffix is '.jpg', but must be one of .png"),
         (["boxes.png", "--point", "50,40", "--output", "no/mask.png"], "there is no folder no"),
         (["none.png", "--point", "50,40", "--output", "mask.png"], "none.png: there is no such image"),
-        (["boxes.png", "--point", "50,40", "--output", "a.png", "--overlay", "a.png"], "give each its own file"),
+        (
+            ["boxes.png", "--point", "50,40", "--output", "a.png", "--overlay", "a.png"],
+            "name the same file, a.png",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_sentence(place, mcdiff, arguments, message):

@@ -38,7 +38,9 @@ MODULES = (
     "regions",
     "rollout",
     "semantic_features",
+    "short_repr",
     "similarity",
+    "stroke_problems",
     "strokes",
 )
 # Paths in an export, with the sources of the package that they are copies of.

@@ -197,7 +197,7 @@ def run(command: list[str]) -> None:
     if code != 0:
         raise RuntimeError(f"it ends with code {code}: {said.getvalue()}")
     for name, value in zip(arguments, arguments[1:]):
-        if name in ("--output", "--output-dir", "--output_dir") and not Path(value).exists():
+        if name in ("-o", "--output", "--output-dir", "--output_dir") and not Path(value).exists():
             raise RuntimeError(f"it has not written {value}.")
 
 

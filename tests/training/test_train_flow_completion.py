@@ -68,6 +68,7 @@ def test_model_with_regions_is_trained_and_validated_with_and_without_them(data,
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
     model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
     assert model.config.reads_regions and model.config.fits_regions and model.config.sample_size == SIZE // 4
+    assert 0 < model.config.max_displacement < SIZE
     assert model.conv_in.weight[:, -2:].abs().max() > 0  # it has learned to read the fit
     without = logged(tmp_path / "run", "epe_body_model")
     assert logged(tmp_path / "run", "epe_body_model_with_regions").keys() == without.keys()

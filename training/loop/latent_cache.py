@@ -20,7 +20,6 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderDC, AutoencoderKL
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 from transformers import Dinov2Model
 
 from loop.autoencoder import load_vae
@@ -30,6 +29,7 @@ from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
 from mcdiff_pipeline.latent_codec import encode_images, latent_scaling
+from mcdiff_pipeline.progress import progress_bar
 
 
 # Part of the name of every folder. A new layout of the arrays needs a new number.
@@ -246,15 +246,18 @@ def encode_missing(
     missing = [(shard, folder) for shard, folder in folders if not folder.is_dir()]
     # First what no other process encodes at the moment, so that several processes share the work.
     for waits, waiting in ((False, missing), (True, busy)):
-        for shard, folder in tqdm(waiting, desc=title, disable=not waiting):
-            try:
-                with FileLock(locks / folder.name, timeout=-1 if waits else 0):
-                    if not folder.is_dir():
-                        atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
-            except Timeout:
-                busy.append((shard, folder))
-            except ValueError as error:
-                skipped.append(str(error))
+        sizes = [shard.stat().st_size for shard, _ in waiting]
+        with progress_bar(title, sum(sizes) / 1e6, unit="MB") as bar:
+            for (shard, folder), size in zip(list(waiting), sizes, strict=True):
+                try:
+                    with FileLock(locks / folder.name, timeout=-1 if waits else 0):
+                        if not folder.is_dir():
+                            atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
+                except Timeout:
+                    busy.append((shard, folder))
+                except ValueError as error:
+                    skipped.append(str(error))
+                bar.update(size / 1e6)
     if skipped:
         print(f"Skipped {len(skipped)} of {len(folders)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
 

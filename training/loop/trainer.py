@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from diffusers import ModelMixin
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from loop.checkpoints import (
     Progress,
@@ -44,7 +43,9 @@ from loop.run_log import Averages, RunLog
 from loop.sharding import full_tensor
 from loop.signals import StopSignals
 from loop.training_state import TrainingState
+from loop.validation_history import ValidationHistory
 from mcdiff_pipeline.atomic_files import atomic_folder, unfinished_name
+from mcdiff_pipeline.progress import progress_bar
 
 
 Batch = dict[str, torch.Tensor]
@@ -132,6 +133,7 @@ class Trainer:
             arguments = Path(self.args.output_dir, "training_arguments.json")
             arguments.write_text(json.dumps(vars(self.args), indent=2) + "\n")
         self._resume()
+        self.history = ValidationHistory(Path(self.args.output_dir, "log.jsonl"))
         with RunLog(self.accelerator, self.args, self.name) as self.log, StopSignals() as self.signals:
             self._run_steps()
             self._finish()
@@ -150,17 +152,11 @@ class Trainer:
         batches = self._batches()
         self.averages = Averages(self.accelerator)
         self.started, self.resumed_minutes = time.monotonic(), progress.minutes
-        with tqdm(
-            total=args.max_train_steps,
-            initial=progress.step,
-            desc=self.name,
-            mininterval=0.1 if sys.stderr.isatty() else 30,
-            disable=not self.accelerator.is_local_main_process,
-        ) as bar:
+        with self._progress_bar() as bar:
             while progress.step < self.last_step and not self._is_over():
                 learning_rate = self._learning_rate()
                 gradient_norm = self._step(batches, learning_rate)
-                bar.update()
+                self._advance(bar)
                 if progress.step % args.logging_steps == 0 or progress.step == self.last_step:
                     means = self.averages.take()
                     self.log.write(
@@ -172,6 +168,27 @@ class Trainer:
                         self._run_validation(bar.write)
                 if progress.step % args.checkpointing_steps == 0:
                     self._save_checkpoint()
+
+    def _progress_bar(self) -> tqdm:
+        """Progress in steps, or in minutes if only they are limited."""
+        args, progress = self.args, self.progress
+        disable = not self.accelerator.is_local_main_process
+        if args.max_train_steps is None and args.max_train_minutes is not None:
+            total, minutes = float(args.max_train_minutes), round(progress.minutes, 2)
+            return progress_bar(self.name, total, initial=minutes, unit="min", disable=disable)
+        return progress_bar(self.name, args.max_train_steps, initial=progress.step, unit="step", disable=disable)
+
+    def _advance(self, bar: tqdm) -> None:
+        """Counts one step."""
+        if bar.unit == "step":
+            bar.update()
+        else:
+            bar.set_description(f"{self.name}, step {self.progress.step}", refresh=False)
+            bar.update(self._minutes() - bar.n)
+
+    def _minutes(self) -> float:
+        """Minutes of training until now, over resumed runs."""
+        return self.resumed_minutes + (time.monotonic() - self.started) / 60
 
     def _finish(self) -> None:
         """Writes the last checkpoint, and validates the final model."""
@@ -206,7 +223,7 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Updates the training time. Returns whether the minutes are spent or a signal arrived."""
-        minutes = self.resumed_minutes + (time.monotonic() - self.started) / 60
+        minutes = self._minutes()
         if self.accelerator.num_processes > 1:
             # The processes must agree on the clock and on the signals, or they would stop at different steps.
             minutes, *received = broadcast_object_list([[minutes, *self.signals.received]])[0]
@@ -302,7 +319,7 @@ class Trainer:
         with torch.no_grad():
             values = self.validate(self.state.full_model.to(self.accelerator.device), step)
         self.log.write(step, values)
-        write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+        write(self.history.take(step, values))
 
     def _save_checkpoint(self) -> None:
         """Writes `checkpoint-STEP` and removes old ones; all processes call this together."""

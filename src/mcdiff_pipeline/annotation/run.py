@@ -23,10 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
-
 from ..atomic_files import durable_write
 from ..dataset.shards import check_shard_arguments
+from ..progress import progress_bar
 from .found_videos import FoundVideo, find_videos
 from .merge import MERGE_PLAN, MergePlan, merge_parts
 from .parts import DISK_FULL, WRITING, Part
@@ -250,12 +249,15 @@ def _annotate_missing(
         parts = annotate_here(todo, settings, unfinished, num_workers)
     else:
         parts = annotate_on_ray(todo, settings, unfinished, num_workers, ray_address)
+    total, waiting = (sum(video.size for video in videos) / 1e6 for videos in (found, todo))
     with (
         contextlib.closing(parts),
-        tqdm(total=len(found), initial=len(found) - len(todo), unit="video", disable=not progress) as bar,
+        progress_bar("Annotation", total, initial=total - waiting, unit="MB", disable=not progress) as bar,
     ):
-        for _ in parts:
-            bar.update()
+        bar.set_postfix_str(f"{len(found) - len(todo)} of {len(found)} videos", refresh=False)
+        for done, video in enumerate(parts, start=len(found) - len(todo) + 1):
+            bar.set_postfix_str(f"{done} of {len(found)} videos", refresh=False)
+            bar.update(video.size / 1e6)
 
 
 def _finished_report(

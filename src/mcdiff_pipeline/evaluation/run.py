@@ -28,11 +28,11 @@ from ..atomic_files import atomic_path
 from ..dataset import Clip, ClipDataset
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
+from ..progress import progress_bar
 from .aggregation import score_strokes, summarize
 from .description import EvaluationDescription
 from .evaluator import ClipEvaluator
 from .metrics.st_lpips import SMALLEST
-from .progress import progress_bar
 from .records import ClipRecord, write_drift
 from .report import write_report
 from .settings import EvaluationSettings
@@ -211,7 +211,7 @@ def _evaluate_clips(
     """
     num_frames, sampled = evaluator.settings.num_frames, list(clips)[: evaluator.settings.num_samples]
     remaining = [index for key, index in clips.items() if not (output_dir / f"clips/{key}.json").is_file()]
-    with progress_bar("clips", len(clips), len(clips) - len(remaining)) as bar:
+    with progress_bar("clips", len(clips), initial=len(clips) - len(remaining)) as bar:
         for first in range(0, len(remaining), batch_size):
             indices = remaining[first : first + batch_size]
             batch = [read_clip(dataset, index, num_frames) for index in indices]
@@ -228,7 +228,7 @@ def _evaluate_drift(evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[
     """Makes the long rollouts without a record, and writes their records."""
     paths = {key: output_dir / f"drift/{key}.json" for key in clips}
     remaining = [key for key, path in paths.items() if not path.is_file()]
-    with progress_bar("long rollouts", len(clips), len(clips) - len(remaining)) as bar:
+    with progress_bar("long rollouts", len(clips), initial=len(clips) - len(remaining)) as bar:
         for key in remaining:
             clip = read_clip(dataset, clips[key], evaluator.settings.num_frames)
             write_drift(paths[key], evaluator.drift(clip, clips[key]))

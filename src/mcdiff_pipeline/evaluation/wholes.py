@@ -18,9 +18,9 @@ from ..atomic_files import atomic_path
 from ..hub.fingerprint import model_fingerprint
 from ..image_processor import ImageProcessor
 from ..pipeline_mcdiff import MCDiffPipeline
+from ..progress import progress_bar
 from ..regions import Region
 from ..rollout import RolloutState
-from .progress import progress_bar
 from .records import COMPLETED_FLOW, write_json
 from .summary import FORMAT, VERSION
 from .whole_measures import RULES, measure_whole, share_inside
@@ -145,7 +145,7 @@ def measure_wholes(
     evaluator = WholeEvaluator(pipes, sizes, seed)
     remaining = [name for name in photographs.names if not (folder / f"{name}.json").is_file()]
     total = len(photographs.names)
-    with progress_bar("photographs", total, total - len(remaining)) as bar:
+    with progress_bar("photographs", total, initial=total - len(remaining)) as bar:
         for name in remaining:
             measurements = evaluator.evaluate(photographs.read(name))
             write_json(folder / f"{name}.json", [measurement.to_json() for measurement in measurements])

@@ -13,10 +13,12 @@ from ..pipeline_mcdiff import MCDiffPipeline
 
 # Keys that transformers writes by itself, according to its version and to how the model was loaded.
 OF_LIBRARY = ("transformers_version", "dtype", "torch_dtype", "architectures")
+# Keys that describe the training data, on which no frame depends.
+OF_TRAINING_DATA = ("max_displacement",)
 
 
 def own_config(component: Any) -> dict[str, Any]:
-    """What a component says about itself, without what depends on the version of the libraries.
+    """What a component says about itself, without what depends on the version of the libraries or affects no frame.
 
     Args:
         component (`ConfigMixin` or `PreTrainedModel`): a component of diffusers or of transformers.
@@ -27,7 +29,9 @@ def own_config(component: Any) -> dict[str, Any]:
     config = component.config
     if isinstance(config, PretrainedConfig):
         config = {key: value for key, value in config.to_diff_dict().items() if key not in OF_LIBRARY}
-    return {key: value for key, value in dict(config).items() if not key.startswith("_")}
+    return {
+        key: value for key, value in dict(config).items() if not key.startswith("_") and key not in OF_TRAINING_DATA
+    }
 
 
 def model_fingerprint(pipe: MCDiffPipeline) -> str:

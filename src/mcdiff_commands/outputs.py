@@ -1,0 +1,101 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""The files that a command writes. Their names are checked; an existing file is replaced only if the user agrees."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import InputError
+
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+ReplaceOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--yes/--no",
+        "-y/-n",
+        help="Replace outputs that exist, or refuse to (default: ask on a terminal, refuse elsewhere).",
+    ),
+]
+
+
+def check_outputs(
+    outputs: Mapping[str, Path | None], inputs: Iterable[str | Path | None], *, replace: bool | None
+) -> None:
+    """Checks that outputs can be written without harm, and asks whether existing ones may be replaced.
+
+    Args:
+        outputs (`Mapping[str, Path]`): the files to write by their options; None for options that are not given.
+        inputs (`Iterable[str | Path]`): files that are read. Addresses, names and None are allowed and mean no file.
+        replace (`bool`, *optional*): whether existing files may be replaced. None asks on a terminal, and means no
+            elsewhere.
+
+    Raises:
+        InputError: if a file cannot be written, is an input or leads to one, two outputs are the same file, or a file
+            exists and may not be replaced.
+    """
+    given = {option: path for option, path in outputs.items() if path is not None}
+    for path in given.values():
+        check_output(path)
+    read = [Path(name) for name in inputs if name is not None]
+    options = list(given)
+    for index, option in enumerate(options):
+        path = given[option]
+        for one in read:
+            if _is_same(path, one):
+                raise InputError(f"{option} {path} is to be written, but it is also an input; give it another name.")
+        for other in options[:index]:
+            if _is_same(path, given[other]):
+                raise InputError(f"{other} and {option} name the same file, {path}; give each its own.")
+    _check_existing([path for path in given.values() if path.exists() or path.is_symlink()], replace)
+
+
+def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:
+    """Raises an [`InputError`] unless a file, with one of `suffixes` if given, can be written at `path`."""
+    if suffixes is not None and path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the suffix is {path.suffix!r}, but must be one of {', '.join(suffixes)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written there; name a file in a folder that you may write to.")
+
+
+def check_output_folder(path: Path) -> None:
+    """Raises an [`InputError`] unless files can be written into a folder, which may have to be made."""
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{path} cannot be a folder, since {existing} is a file; name another folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written, since you may not write into {existing}; name another folder.")
+
+
+def is_on_terminal() -> bool:
+    """Whether somebody can be asked: input and messages are on a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _check_existing(paths: list[Path], replace: bool | None) -> None:
+    if not paths or replace:
+        return
+    names = ", ".join(map(str, paths))
+    exist = f"{names} exists" if len(paths) == 1 else f"{names} exist"
+    if replace is None and is_on_terminal():
+        if typer.confirm(f"{exist}. Replace?", err=True):
+            return
+        raise InputError(f"nothing is done, and {names} stays as it is.")
+    raise InputError(f"{exist}; give -y to replace what exists, or another name.")
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    """Whether two paths are one file, also by links."""
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them does not exist, or is an address
+        return first.resolve() == second.resolve()

@@ -1,0 +1,66 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""Progress of long work: a bar in terminals and notebooks, elsewhere a line every 30 seconds."""
+
+import sys
+from typing import Any, TextIO
+
+from tqdm.auto import tqdm as bar_of_place
+from tqdm.std import tqdm
+
+
+# Seconds between lines where a bar cannot be redrawn, such as a log file.
+LINE_INTERVAL = 30.0
+LINE_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left{postfix}"
+
+
+class _Lines:
+    """A stream on which each state of a bar is a line of its own."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        for line in filter(None, (part.strip() for part in text.split("\r"))):
+            self.stream.write(line + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def progress_bar(
+    name: str, total: float | None, *, initial: float = 0, unit: str = "it", disable: bool = False
+) -> tqdm:
+    """Progress with the time that is left.
+
+    Work that takes less than 30 seconds writes nothing where there is neither a terminal nor a notebook.
+
+    Args:
+        name (`str`): what is done.
+        total (`float`, *optional*): the amount of work in `unit`; None if it is not known, and then no time left.
+        initial (`float`, defaults to 0): how much was done before.
+        unit (`str`, defaults to `"it"`): what is counted.
+        disable (`bool`, defaults to `False`): whether to show nothing.
+
+    Returns:
+        `tqdm`: a bar, to be used as a context manager; `update(n)` counts.
+    """
+    arguments: dict[str, Any] = {
+        "total": total,
+        "initial": initial,
+        "desc": name,
+        "unit": unit,
+        "disable": disable or total == 0,
+    }
+    if isinstance(total, float) or isinstance(initial, float):
+        arguments["unit_scale"] = True  # without it, tqdm prints all digits
+    is_in_notebook = bar_of_place.__module__ == "tqdm.auto"
+    if sys.stderr.isatty() or is_in_notebook:
+        return bar_of_place(**arguments)
+    return tqdm(
+        **arguments,
+        file=_Lines(sys.stderr),
+        bar_format=LINE_FORMAT,
+        mininterval=LINE_INTERVAL,
+        maxinterval=LINE_INTERVAL,
+        delay=LINE_INTERVAL,
+    )

@@ -1,0 +1,38 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+import pytest
+
+from mcdiff_pipeline import progress
+from mcdiff_pipeline.progress import progress_bar
+
+
+def test_short_work_writes_nothing_where_there_is_no_terminal(capsys):
+    with progress_bar("Frames", 3) as bar:
+        for _ in range(3):
+            bar.update()
+    assert capsys.readouterr().err == ""
+
+
+def test_long_work_writes_lines_with_the_time_left(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0)
+    with progress_bar("Frames", 4, initial=1) as bar:
+        bar.update()
+        bar.set_postfix(loss="0.5", refresh=False)
+        bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("Frames: 3 of 4, 00:00 so far, 00:00 left, loss=0.5")
+    assert all(line.startswith("Frames: ") for line in lines) and len(lines) >= 2
+
+
+def test_terminal_has_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_bar("Frames", 2, unit="frame") as bar:
+        bar.update(2)
+    assert "Frames: 100%|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [{"total": 0}, {"total": 5, "disable": True}])
+def test_nothing_to_do_or_disabled_writes_nothing(capsys, monkeypatch, arguments):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_bar("Frames", **arguments):
+        pass
+    assert capsys.readouterr().err == ""
