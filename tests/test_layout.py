@@ -34,6 +34,7 @@ REMOTE_CODE = {
     "rollout",
     "semantic_features",
     "model_files",
+    "model_names",
     "regions",
     "strokes",
     "stroke_problems",

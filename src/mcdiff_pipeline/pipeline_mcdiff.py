@@ -2,10 +2,11 @@
 """The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, Self, cast, overload
 
 import torch
 from diffusers import (
@@ -42,6 +43,7 @@ from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layer_colors import separate_colors  # noqa: F401
 from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
+from .model_names import EMBEDDED_MODEL, EMBEDDED_NAME
 from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import Region  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
@@ -205,6 +207,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
         self.image_processor = ImageProcessor(self.size_multiple, default_height, default_width)
         self.shows_steps = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """
+        Load a model; see [`~mcdiff_pipeline.model_files.SafetensorsLoaderMixin.from_pretrained`].
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                A folder, a Hub repository, or `"mcdiff-small-128"`, the embedded model, which is in a checkout and in
+                the package that the extra `model` installs.
+        """
+        if pretrained_model_name_or_path == EMBEDDED_NAME and EMBEDDED_MODEL.is_dir():
+            pretrained_model_name_or_path = EMBEDDED_MODEL
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def set_progress_bar_config(self, *, nested: bool = False, **config: Any) -> None:
         """
