@@ -947,7 +947,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         )
         num_frames = inputs.stroke_frames
         check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
-        warn_of(self._stroke_problems(inputs))
+        warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         with self._interruptible(denoiser):
@@ -1084,7 +1084,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             )
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
-            warn_of(self._stroke_problems(inputs))
+            warn_of(self._stroke_problems(inputs), stacklevel=2)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         decoder = FrameDecoder(self.vae, self.conditioner, detail)
         strokes_of = strokes if callable(strokes) else None
