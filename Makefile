@@ -30,7 +30,11 @@ BUDGET ?= 600
 RECIPE ?=
 TRAIN_DATA ?= data/people data/objects
 
-.PHONY: help demo studio model test test-lowest test-diffusers-main fuzz torture docs docs-links results ablations lint format clean
+# Where `make dist` writes, and more arguments for `uv build`.
+DIST ?= dist
+BUILD ?=
+
+.PHONY: help demo studio model dist test test-lowest test-diffusers-main fuzz torture docs docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
@@ -40,6 +44,7 @@ help:
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
 	@echo "make fuzz         read damaged files of all kinds for MINUTES=10 minutes"
 	@echo "make torture      kill generating, annotating, training and evaluating at random moments, and compare the files"
+	@echo "make dist         build the packages, with the embedded model as one of its own, in $(DIST)"
 	@echo "make docs         make a site from the documents and the docstrings: build/docs/index.html"
 	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
@@ -85,6 +90,17 @@ test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
 		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
 	$(MODELS) $(DIFFUSERS_MAIN)/bin/python $(PYTEST)
 
+dist: | $(VENV)/bin/uv
+	rm -rf $(DIST)
+	mkdir -p $(DIST)
+	cp -r packaging/mcdiff-small-128 $(DIST)/.model
+	cp -r checkpoints/mcdiff-small-128 $(DIST)/.model/mcdiff_small_128/mcdiff-small-128
+	cp model_card.md $(DIST)/.model/mcdiff_small_128/mcdiff-small-128/README.md
+	$(VENV)/bin/uv build --quiet --python $(VENV)/bin/python $(BUILD) --out-dir $(DIST) .
+	$(VENV)/bin/uv build --quiet --python $(VENV)/bin/python $(BUILD) --out-dir $(DIST) $(DIST)/.model
+	rm -rf $(DIST)/.model
+	@ls $(DIST)
+
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --conf-dir docs . build/docs
 	@cp build/docs/README.html build/docs/index.html
@@ -119,7 +135,7 @@ format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(DIFFUSERS_MAIN) demo build/docs build/docs-links
+	rm -rf $(VENV) $(LOWEST) $(DIFFUSERS_MAIN) demo $(DIST) build/docs build/docs-links
 
 # A stamp file marks a complete installation. It is outdated when the requirements change.
 $(VENV)/.installed-core: setup.cfg pyproject.toml | $(VENV)/bin/uv

@@ -36,6 +36,7 @@ REMOTE_CODE = {
     "semantic_features",
     "model_files",
     "model_weights",
+    "model_names",
     "regions",
     "strokes",
     "stroke_problems",

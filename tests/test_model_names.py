@@ -40,7 +40,7 @@ def test_name_that_means_no_model_is_refused(embedded, tmp_path, monkeypatch):
 def test_without_a_default_the_error_says_how_to_name_a_model(tmp_path, monkeypatch):
     monkeypatch.setenv("MCDIFF_MODEL", "")  # the same as unset
     monkeypatch.setattr(model_names, "EMBEDDED_MODEL", tmp_path / "nothing")
-    with pytest.raises(ValueError, match="no model is named: give --model .* or set MCDIFF_MODEL"):
+    with pytest.raises(ValueError, match="no model is named: give --model .* set MCDIFF_MODEL"):
         find_model(None)
 
 

@@ -96,5 +96,6 @@ def test_call_and_stream_warn_once_and_still_run(pipe, image):
         "stroke 1 (from 60,10) is outside the image, where it specifies nothing; begin it on the thing that is to "
         "move."
     ]
-    with pytest.warns(StrokeWarning, match="stroke 1 "):
+    with pytest.warns(StrokeWarning, match="stroke 1 ") as streamed:
         pipe.stream(image, strokes, num_frames=2)
+    assert {one.filename for one in (*caught, *streamed) if one.category is StrokeWarning} == {__file__}

@@ -116,7 +116,7 @@ def working_size_reason(pipe: "MCDiffPipeline", size: Size | None, *, is_replay:
     if size is not None:
         return "--size"
     width, height = pipe.config.default_width, pipe.config.default_height
-    return f"the area of the model's {width} x {height}, at the aspect ratio of the image"
+    return f"about the area of the model's {width} x {height}, in the shape of the image"
 
 
 def shown_size_reason(pipe: "MCDiffPipeline", image: "torch.Tensor", size: OutputSize | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 PANEL = "Model"
-DEFAULT_MODEL = "default: $MCDIFF_MODEL, else the model in this checkout"
+DEFAULT_MODEL = "default: $MCDIFF_MODEL, else the embedded model"
 
 ModelOption = Annotated[
     str | None,

@@ -11,12 +11,12 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import InputError, checking_input
-from .model import DeviceOption, DtypeOption, ModelOption
+from .model import DeviceOption, DtypeOption, ModelOption, long_dtype
 from .option_values import number
 
 
@@ -93,7 +93,7 @@ def studio(
         stack.enter_context(owning(folder))
         settings = make_settings(folder, shared, port, host, size)
         listener = stack.enter_context(listening(settings))
-        serve(settings, listener, image, strokes, browser, (model, device, dtype or "float32", threads))
+        serve(settings, listener, image, strokes, browser, (model, device, long_dtype(dtype) or "float32", threads))
 
 
 def check_installed() -> None:
@@ -180,7 +180,7 @@ def serve(
     image: Path | None,
     strokes: Path | None,
     browser: bool,
-    model: tuple[str | None, str | None, Literal["float32", "float16", "bfloat16"], int | None],
+    model: tuple[str | None, str | None, str, int | None],
 ) -> None:
     """Serves the page until Ctrl-C."""
     import uvicorn

@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Which model a name means, and what a checkout of this project has for its embedded model."""
+"""Which model a name means, and where the embedded model is: in a checkout, or in a data package."""
 
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -9,10 +10,24 @@ from pathlib import Path
 
 MODEL_VARIABLE = "MCDIFF_MODEL"
 
-# Without a checkout, none of these files exist.
+EMBEDDED_NAME = "mcdiff-small-128"
+# The extra `model` installs it. It holds a folder of the name above.
+DATA_PACKAGE = "mcdiff_small_128"
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
-EMBEDDED_MODEL = _CHECKOUT / "checkpoints" / "mcdiff-small-128"
-EMBEDDED_MODEL_CARD = _CHECKOUT / "model_card.md"
+
+
+def _embedded_model() -> tuple[Path, Path]:
+    """The folder of the embedded model and its card. Without a checkout and the data package, neither exists."""
+    in_checkout = _CHECKOUT / "checkpoints" / EMBEDDED_NAME
+    package = importlib.util.find_spec(DATA_PACKAGE)
+    if in_checkout.joinpath("model_index.json").is_file() or package is None or package.origin is None:
+        return in_checkout, _CHECKOUT / "model_card.md"
+    installed = Path(package.origin).parent / EMBEDDED_NAME
+    return installed, installed / "README.md"
+
+
+EMBEDDED_MODEL, EMBEDDED_MODEL_CARD = _embedded_model()
 EXAMPLE_IMAGE = _CHECKOUT / "examples" / "cat.jpg"
 
 
@@ -23,7 +38,7 @@ class ModelLocation:
     Args:
         path (`str`): a folder or a Hub repository, as `from_pretrained` takes it.
         name (`str`): the name that clips and reports show.
-        is_embedded (`bool`): whether it is the model in the checkout.
+        is_embedded (`bool`): whether it is the embedded model.
     """
 
     path: str
@@ -46,7 +61,7 @@ def find_model(name: str | None = None) -> ModelLocation:
         >>> from mcdiff_pipeline import MCDiffPipeline
         >>> from mcdiff_pipeline.model_names import find_model
 
-        >>> pipe = MCDiffPipeline.from_pretrained(find_model("mcdiff-small-128").path)
+        >>> pipe = MCDiffPipeline.from_pretrained(find_model().path)
         ```
     """
     name = name or os.environ.get(MODEL_VARIABLE) or None
@@ -55,7 +70,8 @@ def find_model(name: str | None = None) -> ModelLocation:
         return ModelLocation(str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, is_embedded=True)
     if name is None:
         raise ValueError(
-            f"no model is named: give --model a folder or a Hub repository, or set {MODEL_VARIABLE} to one."
+            f"no model is named: give --model a folder or a Hub repository, set {MODEL_VARIABLE} to one, or install "
+            "the small one: pip install 'mcdiff-pipeline[model]'."
         )
     if Path(name).joinpath("model_index.json").is_file():
         return ModelLocation(name, name)

@@ -2,10 +2,11 @@
 """The MCDiff pipeline (arXiv 2304.14404): an image and strokes in, a video out, made frame by frame."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, Self, cast, overload
 
 import torch
 from diffusers import (
@@ -45,6 +46,7 @@ from .latent_codec import decode_latents, encode_images, vae_scale_factor
 from .layer_colors import separate_colors  # noqa: F401
 from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
+from .model_names import EMBEDDED_MODEL, EMBEDDED_NAME
 from .model_weights import check_finite  # noqa: F401
 from .motion_completion import MotionCompleter, check_rigid_layers
 from .regions import Region, is_whole  # noqa: F401
@@ -213,6 +215,20 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         self.size_multiple = self.vae_scale_factor * 2 ** (max(levels, default=1) - 1)
         self.image_processor = ImageProcessor(self.size_multiple, default_height, default_width)
         self.shows_steps = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """
+        Load a model; see [`~mcdiff_pipeline.model_files.SafetensorsLoaderMixin.from_pretrained`].
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                A folder, a Hub repository, or `"mcdiff-small-128"`, the embedded model, which is in a checkout and in
+                the package that the extra `model` installs.
+        """
+        if pretrained_model_name_or_path == EMBEDDED_NAME and EMBEDDED_MODEL.is_dir():
+            pretrained_model_name_or_path = EMBEDDED_MODEL
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def set_progress_bar_config(self, *, nested: bool = False, **config: Any) -> None:
         """
@@ -941,7 +957,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         )
         num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
         check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
-        warn_of(self._stroke_problems(inputs))
+        warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
         with self._interruptible(denoiser):
@@ -1078,7 +1094,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             )
         if not callable(strokes):
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
-            warn_of(self._stroke_problems(inputs))
+            warn_of(self._stroke_problems(inputs), stacklevel=2)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         decoder = FrameDecoder(self.vae, self.conditioner, detail)
         strokes_of = strokes if callable(strokes) else None

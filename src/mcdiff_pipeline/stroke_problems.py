@@ -103,10 +103,10 @@ def find_stroke_problems(
     return problems
 
 
-def warn_of(problems: Sequence[StrokeProblem]) -> None:
-    """Gives each problem as a [`StrokeWarning`]; Python shows equal ones once."""
+def warn_of(problems: Sequence[StrokeProblem], stacklevel: int) -> None:
+    """Gives each problem as a [`StrokeWarning`] at the line that is `stacklevel` calls above; equal ones show once."""
     for problem in problems:
-        warnings.warn(problem.message, StrokeWarning, stacklevel=3)
+        warnings.warn(problem.message, StrokeWarning, stacklevel=stacklevel + 1)
 
 
 def stroke_name(index: int, stroke: Stroke) -> str:

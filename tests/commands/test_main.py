@@ -149,7 +149,8 @@ def test_without_any_model_one_sentence_says_how_to_name_one(place, mcdiff, monk
     code, _, err = mcdiff("generate", "photo.png", "--hold", "1,1", "--output", "a.mp4")
     assert code == 2
     assert err == (
-        "mcdiff generate: no model is named: give --model a folder or a Hub repository, or set MCDIFF_MODEL to one.\n"
+        "mcdiff generate: no model is named: give --model a folder or a Hub repository, set MCDIFF_MODEL to one, or "
+        "install the small one: pip install 'mcdiff-pipeline[model]'.\n"
     )
 
 

@@ -15,7 +15,7 @@ def test_before_and_after_a_run(place, mcdiff, tiny_model_dir):
     lines = out.splitlines()
     assert lines[0] == f"Model: {tiny_model_dir}, on cpu in float32"
     assert lines[1] == (
-        "Motion at 32 x 32 pixels (the area of the model's 32 x 32, at the aspect ratio of the image); frames of "
+        "Motion at 48 x 40 pixels (about the area of the model's 32 x 32, in the shape of the image); frames of "
         "48 x 40 (as the image)"
     )
     assert any(line.startswith("The flow follows ") and line.endswith(" of 2 strokes.") for line in lines)
@@ -27,7 +27,7 @@ def test_before_and_after_a_run(place, mcdiff, tiny_model_dir):
     ("options", "reason"),
     [
         (("--size", "48x40"), "Motion at 48 x 40 pixels (--size); frames of 48 x 40 (as the image)"),
-        (("--output-size", "working"), "frames of 32 x 32 (the working size)"),
+        (("--output-size", "working"), "frames of 48 x 40 (the working size)"),
         (("--output-size", "80"), "frames of 96 x 80 (--output-size)"),
     ],
 )
@@ -52,7 +52,7 @@ def test_json_is_one_line_of_facts(place, mcdiff, tiny_model_dir):
     assert code == 0 and out.count("\n") == 1 and err.count("\n") == 1
     facts = json.loads(out)
     assert (facts["video"], facts["flow_video"], facts["num_frames"]) == ("a.mkv", "flow.mkv", 3)
-    assert (facts["width"], facts["height"], facts["working_width"], facts["working_height"]) == (48, 40, 32, 32)
+    assert (facts["width"], facts["height"], facts["working_width"], facts["working_height"]) == (48, 40, 48, 40)
     assert (facts["model"], facts["device"], facts["dtype"]) == (str(tiny_model_dir), "cpu", "float32")
     assert (facts["seed"], facts["fps"], facts["num_inference_steps"]) == (0, 8, 1)
     assert 0 < facts["seconds_per_frame"] < facts["seconds"]

@@ -34,6 +34,7 @@ MODULES = (
     "layer_colors",
     "layers",
     "model_files",
+    "model_names",
     "motion_completion",
     "regions",
     "rollout",
