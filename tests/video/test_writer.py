@@ -336,7 +336,7 @@ def test_object_that_is_not_a_frame_is_refused(path, frame):
 
 
 def test_frames_of_the_pipeline_as_arrays_are_written(tmp_path):
-    frames = moving_square(3)
+    frames = list(moving_square(3))
     write_video([frame.astype(np.float32) / 255 for frame in frames], tmp_path / "a.mkv")
     assert all(np.array_equal(a, b) for a, b in zip(read_video(tmp_path / "a.mkv").frames, frames, strict=True))
 
