@@ -55,16 +55,19 @@ def check_vae(vae: Autoencoder) -> None:
 
 
 def check_components(
-    unet: UNet2DConditionModel | None, flow_completion: FlowCompletionUNet | None, conditioner: FrameConditioner
+    unet: UNet2DConditionModel | None,
+    flow_completion: FlowCompletionUNet | None,
+    conditioner: FrameConditioner,
+    completes_strokes: bool = True,
 ) -> None:
-    """Raises `ValueError` if the networks of a pipeline do not fit together."""
+    """Raises `ValueError` if the networks of a pipeline do not fit together, or F is missing where strokes need it."""
     if unet is not None and unet.config.in_channels != conditioner.in_channels:
         raise ValueError(
             f"`unet` takes {unet.config.in_channels} channels, but the noisy latent has {conditioner.latent_channels} "
             f"and `conditioning` {list(conditioner.names)} has {conditioner.channels}: give the `conditioning` "
             f"that `unet` was trained with, or a `unet` with `in_channels={conditioner.in_channels}`."
         )
-    if unet is not None and flow_completion is None and conditioner.needs_dense_flow:
+    if completes_strokes and unet is not None and flow_completion is None and conditioner.needs_dense_flow:
         raise ValueError(
             f"`flow_completion` is None, but the conditions {conditioner.dense_flow_conditions} of `unet` are "
             "made of dense flow: give the `flow_completion` that completes strokes to it, or a `unet` that was "

@@ -79,7 +79,8 @@ def check_weights(component: Path, component_class: type, config: Mapping[str, A
         for path, found in stored.items():
             _check_keys(path, network, found)
     else:
-        _check_keys_of_transformers(component, component_class)
+        for path in stored:
+            _check_keys_of_transformers(component, component_class, _variant_of(path))
 
 
 def check_scheduler_config(path: Path, scheduler_class: type, config: Mapping[str, Any]) -> None:
@@ -211,7 +212,13 @@ def _check_keys(path: Path, network: Any, shapes: dict[str, tuple[int, ...]]) ->
     _refuse(path, [name for name in expected if name not in found], unexpected, mismatched)
 
 
-def _check_keys_of_transformers(component: Path, model_class: Any) -> None:
+def _variant_of(path: Path) -> str | None:
+    """The variant in the name of a file of weights or of their index: `"fp16"` for model.fp16.safetensors."""
+    parts = [part for part in path.name.split(".")[1:] if part not in ("safetensors", "index", "json")]
+    return ".".join(parts) or None
+
+
+def _check_keys_of_transformers(component: Path, model_class: Any, variant: str | None) -> None:
     """Raises `ValueError` unless transformers finds the weights of a model, which it may rename, in its folder."""
     from transformers.utils import logging
 
@@ -225,6 +232,7 @@ def _check_keys_of_transformers(component: Path, model_class: Any) -> None:
             ignore_mismatched_sizes=True,
             local_files_only=True,
             output_loading_info=True,
+            variant=variant,
         )
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -267,10 +267,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         decode_chunk_size: int = 8,
         output_type: str = "pil",
         callback_on_step_end_tensor_inputs: Sequence[str] = (),
+        completes_strokes: bool = True,
     ) -> None:
         """
         Check the arguments of a call before anything slow starts. [`MCDiffPipeline.prepare_images`] and
-        [`MCDiffPipeline.prepare_strokes`] check theirs.
+        [`MCDiffPipeline.prepare_strokes`] check theirs. `completes_strokes` says whether strokes are made into dense
+        flow, which needs F; a motion that is given does not.
 
         Raises:
             ValueError: With one sentence that names the argument, its value, and what is allowed.
@@ -290,7 +292,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                     f"`callback_on_step_end_tensor_inputs` names {name!r}, but it has to name some of "
                     f"{self._callback_tensor_inputs}."
                 )
-        check_components(self.unet, self.flow_completion, self.conditioner)
+        completes_strokes = completes_strokes and dense_flow is None
+        check_components(self.unet, self.flow_completion, self.conditioner, completes_strokes)
         check_scheduler(self.scheduler)
         grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         check_noise(generator, latents, batch_size, num_frames, (self.latent_channels, *grid))
@@ -726,6 +729,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             generator=generator,
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
+            completes_strokes=not isinstance(strokes, Motion),
         )
         state = self._continued(state, inputs)
         if isinstance(strokes, Motion):

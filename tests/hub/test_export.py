@@ -35,6 +35,7 @@ MODULES = (
     "layers",
     "model_files",
     "model_names",
+    "model_weights",
     "motion_completion",
     "regions",
     "rollout",
