@@ -169,22 +169,27 @@ class Trainer:
                 if progress.step % args.checkpointing_steps == 0:
                     self._save_checkpoint()
 
+    @property
+    def _counts_minutes(self) -> bool:
+        """Whether minutes are limited, and steps are not."""
+        return self.args.max_train_steps is None and self.args.max_train_minutes is not None
+
     def _progress_bar(self) -> tqdm:
         """Progress in steps, or in minutes if only they are limited."""
         args, progress = self.args, self.progress
         disable = not self.accelerator.is_local_main_process
-        if args.max_train_steps is None and args.max_train_minutes is not None:
+        if self._counts_minutes:
             total, minutes = float(args.max_train_minutes), round(progress.minutes, 2)
             return progress_bar(self.name, total, initial=minutes, unit="min", disable=disable)
         return progress_bar(self.name, args.max_train_steps, initial=progress.step, unit="step", disable=disable)
 
     def _advance(self, bar: tqdm) -> None:
         """Counts one step."""
-        if bar.unit == "step":
-            bar.update()
-        else:
+        if self._counts_minutes:
             bar.set_description(f"{self.name}, step {self.progress.step}", refresh=False)
             bar.update(self._minutes() - bar.n)
+        else:
+            bar.update()
 
     def _minutes(self) -> float:
         """Minutes of training until now, over resumed runs."""
