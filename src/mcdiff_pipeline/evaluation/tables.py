@@ -46,8 +46,8 @@ NEXT_FRAME_NOTE = (
     "from behind; the last column is the difference from it, over the same clips."
 )
 DRIFT_NOTE = (
-    "Each stroke follows its handle and then holds its position. All frames are compared with the start frame after "
-    "the autoencoder. Still regions are those where nothing moves in the true video."
+    "Each stroke follows its handle and then holds its position. All frames are compared with the start frame. "
+    "Still regions are those where nothing moves in the true video."
 )
 DIFFERENCE_NOTE = (
     "The value of the model minus the value of each method, over the same clips. Both are resampled together. An "
