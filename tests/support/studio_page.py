@@ -79,6 +79,13 @@ class Screen:
             assert time.monotonic() < deadline, f"{condition} is still not true; the page says: {self.status}"
             self.page.wait_for_timeout(20)
 
+    def until_it_says(self, text: str) -> None:
+        """Waits until the page says something that contains `text`. It does so with the next picture on the screen."""
+        deadline = time.monotonic() + 30
+        while text not in self.status:
+            assert time.monotonic() < deadline, f"the page does not say {text!r}, but {self.status!r}"
+            self.page.wait_for_timeout(20)
+
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the picture is in the window."""
         left, top = self.run(f"editor.view.toStage([{x}, {y}])")

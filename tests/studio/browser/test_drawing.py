@@ -20,7 +20,7 @@ def test_drag_makes_a_move_from_the_shown_frame_to_the_end(screen):
 def test_a_short_drag_is_discarded_and_says_why(screen):
     screen.drag((100, 100), (101, 100), steps=1)
     assert screen.strokes == []
-    assert "Too short for a move" in screen.status
+    screen.until_it_says("Too short for a move")
 
 
 def test_recorded_timing_keeps_the_speed_of_the_pen(screen):

@@ -80,7 +80,7 @@ def test_stop_keeps_the_frames_and_go_on_continues(screen):
     screen.until("!editor.state.render")
     kept = screen.run("editor.lastFrame()")
     assert 2 <= kept < 15
-    assert "kept" in screen.status
+    screen.until_it_says("kept")
     screen.run("void (transport.frameMs = 4)")
     screen.page.get_by_role("button", name="Go on").click()
     screen.until("editor.state.finished")
@@ -105,7 +105,7 @@ def test_a_failed_render_keeps_strokes_and_offers_a_smaller_one(screen):
     screen.drag((100, 100), (200, 100))
     screen.press("Enter")
     screen.page.wait_for_selector(".status.bad")
-    assert "The graphics memory is full." in screen.status
+    screen.until_it_says("The graphics memory is full.")
     assert len(screen.strokes) == 1
     screen.run("void (transport.failAt = Infinity)")
     screen.page.get_by_role("button", name="Try smaller").click()
@@ -117,7 +117,7 @@ def test_drawing_goes_on_offline_and_the_newest_document_is_sent_after(screen):
     screen.run("transport.drop()")
     screen.drag((100, 100), (200, 100))
     screen.drag((100, 200), (200, 200))
-    assert "No connection" in screen.status
+    screen.until_it_says("No connection")
     screen.page.wait_for_timeout(1100)
     assert screen.run("transport.saved.length") == 0
     screen.page.get_by_role("button", name="Try again").click()
