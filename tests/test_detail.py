@@ -230,4 +230,4 @@ def test_memory_of_a_large_picture_is_bounded():
     frame = DetailRenderer(picture, colors, colors, shares).render(colors, backward, known)
     added = largest_memory() - before
     assert frame.shape[-2:] == (4096, 1000)
-    assert 40 < added < 160  # less than the frame would mean that nothing was measured
+    assert 40 < added < 200  # less than the frame would mean that nothing was measured

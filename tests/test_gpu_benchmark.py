@@ -1,8 +1,8 @@
 import json
 import runpy
-import sys
 
 import pytest
+import torch
 
 from support.paths import REPOSITORY
 
@@ -10,7 +10,9 @@ from support.paths import REPOSITORY
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    return runpy.run_path(str(REPOSITORY / "benchmarks/gpu.py"))
+    precision = torch.get_float32_matmul_precision()
+    yield runpy.run_path(str(REPOSITORY / "benchmarks/gpu.py"))
+    torch.set_float32_matmul_precision(precision)
 
 
 def test_what_does_not_fit_into_the_time_is_named(gpu, tmp_path, capsys):
@@ -55,7 +57,7 @@ def test_a_pipeline_is_measured(gpu):
 
 
 def test_no_gpu_is_said_at_once(gpu, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["torch"].cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
         gpu["parse_args"]([])
     assert "there is no CUDA device here" in capsys.readouterr().err

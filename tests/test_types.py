@@ -14,6 +14,7 @@ from support.paths import REPOSITORY
 
 
 SAMPLE = Path(__file__).parent / "typing" / "sample.py"
+PYRIGHT = shutil.which("basedpyright", path=Path(sys.executable).parent)
 
 
 def test_package_is_marked_as_typed():
@@ -26,7 +27,7 @@ def test_mypy_accepts_the_sample():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.skipif(shutil.which("basedpyright") is None, reason="needs basedpyright: pip install '.[dev]'")
+@pytest.mark.skipif(PYRIGHT is None, reason="needs basedpyright: pip install '.[dev]'")
 def test_pyright_accepts_the_sample(tmp_path):
     settings = {
         "include": [str(SAMPLE)],
@@ -35,6 +36,6 @@ def test_pyright_accepts_the_sample(tmp_path):
         "typeCheckingMode": "standard",
     }
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
-    command = ["basedpyright", "--project", tmp_path, "--pythonpath", sys.executable, "--level", "error"]
+    command = [PYRIGHT, "--project", tmp_path, "--pythonpath", sys.executable, "--level", "error"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout

@@ -76,7 +76,8 @@ class Tasks:
     def rendering(self, session: Session) -> Node | None:
         """The node that is being rendered."""
         render = self._renders.get(session)
-        return None if render is None else render.node
+        # one that is over is forgotten a moment after its node says so
+        return render.node if render is not None and render.node.is_running else None
 
     def answer(self, session: Session, message: protocol.ClientMessage) -> None:
         """
