@@ -34,6 +34,7 @@ CONTENTS = """
 docs/README
 docs/quick-start
 docs/strokes
+docs/regions
 docs/segmentation
 docs/live-editing
 docs/studio
