@@ -22,6 +22,10 @@ LARGEST_TURN, GROWTH = np.deg2rad(12), 0.03
 # The camera's, which moves less.
 CAMERA_DISPLACEMENT, CAMERA_TURN, CAMERA_GROWTH = 1 / 50, 0.02, 0.015
 
+# A similarity `z -> center + factor (z - center) + shift` of points z = x + iy, as (center, factor, shift) in pixels.
+Motion = tuple[complex, complex, complex]
+STILL: Motion = (0j, 1 + 0j, 0j)
+
 
 def with_new_motions(pair: FramePair, rng: np.random.Generator) -> FramePair:
     """Gives each large thing of a frame a new motion, a random similarity, and the background that of a camera.
@@ -38,20 +42,19 @@ def with_new_motions(pair: FramePair, rng: np.random.Generator) -> FramePair:
     labels = large_labels(mask, pair["latent"].shape[1:])
     if not labels:
         return pair
-    flow = flow_of(mask.shape, random_camera(mask.shape, rng))
+    flow = displacements(random_camera(mask.shape, rng), *np.indices(mask.shape)).astype(np.float32)
     moves = rng.random(len(labels)) < MOVES_PROBABILITY
     moves[rng.integers(len(labels))] = True
     for label, is_moving in zip(labels, moves, strict=True):
-        where = mask == label
-        flow[:, where] = flow_of(mask.shape, random_motion(where, rng))[:, where] if is_moving else 0
+        rows, columns = np.nonzero(mask == label)
+        motion = random_motion(rows, columns, np.sqrt(mask.size), rng) if is_moving else STILL
+        flow[:, rows, columns] = displacements(motion, rows, columns)
     return {**pair, "flow": flow}
 
 
-def random_motion(where: np.ndarray, rng: np.random.Generator) -> tuple[complex, complex, complex]:
-    """A similarity `z -> center + factor (z - center) + shift` of a thing, as (center, factor, shift)."""
-    rows, columns = np.nonzero(where)
+def random_motion(rows: np.ndarray, columns: np.ndarray, side: float, rng: np.random.Generator) -> Motion:
+    """The motion of a thing with pixels at these rows and columns, in a frame with the geometric mean `side`."""
     center = complex(columns.mean() + 0.5, rows.mean() + 0.5)
-    side = np.sqrt(where.size)
     translates, turns = ((True, False), (False, True), (True, True))[rng.integers(3)]
     factor, shift = 1 + 0j, 0j
     if translates:
@@ -64,19 +67,18 @@ def random_motion(where: np.ndarray, rng: np.random.Generator) -> tuple[complex,
     return center, factor, shift
 
 
-def random_camera(size: tuple[int, int], rng: np.random.Generator) -> tuple[complex, complex, complex]:
-    """The motion of the background, in the form of `random_motion`: mostly none."""
+def random_camera(size: tuple[int, int], rng: np.random.Generator) -> Motion:
+    """The motion of the background of a frame of (H, W): mostly none."""
     center, side = complex(size[1] / 2, size[0] / 2), np.sqrt(size[0] * size[1])
     if rng.random() >= CAMERA_PROBABILITY:
-        return center, 1 + 0j, 0j
+        return STILL
     shift = side * CAMERA_DISPLACEMENT * complex(*rng.normal(size=2))
     factor = np.exp(rng.normal(0, CAMERA_GROWTH) + 1j * rng.normal(0, CAMERA_TURN)) if rng.random() < 0.5 else 1 + 0j
     return center, factor, shift
 
 
-def flow_of(size: tuple[int, int], motion: tuple[complex, complex, complex]) -> np.ndarray:
-    """Flow of a similarity over a frame of (H, W), float32 `[2, H, W]` in pixels."""
+def displacements(motion: Motion, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How far a motion moves the centers of pixels, `[2, ...]` in pixels (x, y)."""
     center, factor, shift = motion
-    rows, columns = np.indices(size)
     displacement = (factor - 1) * (columns + 0.5 + 1j * (rows + 0.5) - center) + shift
-    return np.stack([displacement.real, displacement.imag]).astype(np.float32)
+    return np.stack([displacement.real, displacement.imag])
