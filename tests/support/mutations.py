@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -12,8 +14,7 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
     Args:
         content (`bytes`): The file; at least one byte.
         generator (`random.Random`): Decides what is changed. Half of the changes are in the first 256 bytes, where
-        most
-            formats have their header.
+            most formats have their header.
     """
     changed = bytearray(content)
     for _ in range(generator.randint(1, 4)):
@@ -34,6 +35,29 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
         else:
             changed[place:place] = changed[place : place + 32]
     return bytes(changed)
+
+
+def refusals(path: Path, read: Callable[[Path], object], number: int) -> list[str]:
+    """
+    Reads a file that is damaged in many ways. Each time it has to be read, or refused in one sentence that names it.
+
+    Args:
+        path (`Path`): The file, which is overwritten.
+        read (`Callable`): Reads it, and raises `ValueError` to refuse it.
+        number (`int`): How often it is damaged, each time from its content at the beginning.
+
+    Returns:
+        `list[str]`: the messages of the refusals.
+    """
+    content, generator, messages = path.read_bytes(), random.Random(0), []
+    for _ in range(number):
+        path.write_bytes(mutated(content, generator))
+        try:
+            read(path)
+        except ValueError as error:
+            messages.append(str(error))
+            assert str(path) in messages[-1] and "\n" not in messages[-1]
+    return messages
 
 
 # What may stand for a value of a configuration.
