@@ -91,8 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
 def share_cores() -> None:
     """Lets the threads of PyTorch sleep while they wait, if the machine is busy. PyTorch must not be imported before.
 
-    By default they spin, so that other programs on the same cores stop them all: with two threads on two cores and a load
-    of 17, a frame of 128 x 128 took 13 s, and 0.4 s with this number of turns (one thread: 0.25 s).
+    By default they spin, so that other programs on the same cores stop them all: with two threads on two cores and a
+    load of 17, a frame of 128 x 128 took 13 s, and 0.4 s with this number of turns (one thread: 0.25 s).
     """
     if hasattr(os, "getloadavg") and "OMP_WAIT_POLICY" not in os.environ:
         if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
