@@ -10,8 +10,8 @@
     python training/recipes/bundle.py load result --output_dir runs/carried
 
 A bundle holds the code of the training, photographs as small JPEG files, their masks, cut-outs, motions, some
-annotated clips, the image encoder and a pipeline folder to start from. Matrices are stored in 8 bits with one scale for
-each row, and in half precision where that is not given up (`--half NAME`). The photographs get the largest size at
+annotated clips, the image encoder and a pipeline folder to start from. Matrices are stored in 8 bits with one scale
+for each row, and in half precision where that is not given up (`--half NAME`). The photographs get the largest size at
 which everything fits in `--max_mib`. The saved weights are in half precision, in files of at most 16 MiB.
 """
 
