@@ -9,6 +9,7 @@ import typer
 from .errors import InputError, first_line
 from .option_values import Size, given, number
 from .outputs import check_output_folder
+from .telling import Teller, told
 
 
 EPILOG = "Example: mcdiff annotate holiday.mp4 videos/ --output-dir clips"
@@ -19,7 +20,9 @@ EXTRA_PACKAGES = ("cv2", "mediapipe", "torchvision")
 CLIPS, FLOW, PEOPLE, RUNNING = "Clips", "Optical flow", "People", "Running"
 
 
+@told
 def annotate(
+    teller: Teller,
     videos: Annotated[
         list[Path],
         typer.Argument(metavar="VIDEO_OR_FOLDER", help="Videos, and folders that are searched for videos."),
@@ -211,12 +214,24 @@ def annotate(
             ),
             num_workers=num_workers,
             ray_address=ray_address,
-            progress=True,
             **given(split=split, license=license, clips_per_shard=clips_per_shard),
         )
     except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures
         raise InputError(first_line(error)) from error
-    print(report.summary())
+    teller.say(report.summary())
+    total = report.total
+    teller.facts |= {
+        "folder": str(report.folder),
+        "was_finished": report.was_finished,
+        "clips": total.clips,
+        "shards": report.num_shards,
+        "videos": len(report.videos),
+        "dropped": total.dropped,
+        "failed": {outcome.video: outcome.error for outcome in report.failed},
+    }
+    for one in report.videos:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in one.dropped.items()) or "none"
+        teller.detail(f"{one.video}: {one.clips} clips; dropped: {dropped}" + (f"; {one.error}" if one.error else ""))
 
 
 def _import_annotation() -> tuple:

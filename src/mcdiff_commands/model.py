@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .errors import InputError, checking_input, first_line
+from .telling import Teller
 
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
     """The pipeline at `path` on its device. It shows no progress of its own."""
     import diffusers
     import torch
+    import transformers
 
     from mcdiff_pipeline import MCDiffPipeline
 
@@ -72,9 +74,16 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     try:
         pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
     except ValueError as error:  # the model's files are wrong; a Hub that cannot be reached is a failure
         raise InputError(first_line(error)) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tell_model(teller: Teller, pipe: "MCDiffPipeline", name: str) -> None:
+    """Tells which model works, where, and in which number format."""
+    dtype = str(pipe.dtype).removeprefix("torch.")
+    teller.say(f"Model: {name}, on {pipe.device} in {dtype}", model=name, device=str(pipe.device), dtype=dtype)
