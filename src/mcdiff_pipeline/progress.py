@@ -83,6 +83,6 @@ def progress_bar(
         file=_Lines(sys.stderr),
         bar_format=LINE_FORMAT.replace("UNIT", UNITS.get(unit, f" {unit}s")),
         mininterval=LINE_INTERVAL,
-        maxinterval=LINE_INTERVAL,
+        miniters=0,  # without it, tqdm guesses from the speed so far how much is to be done until the next line
         delay=LINE_INTERVAL,
     )
