@@ -143,7 +143,7 @@ def generate(
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold, teller), num_frames, size, output_size)
-        source = source.with_regions(regions, segmenter)
+        source = source.with_regions(regions, segmenter, teller)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
     chosen |= given(
@@ -163,8 +163,6 @@ def generate(
     clip = source.plan(pipe, location.name, chosen)
     if not source.is_made_by(clip):
         teller.warn(f"{location.path} is not the model that made {replay}; the video will differ.")
-    if segmenter is not None and regions != "auto":
-        teller.warn("--segmenter is ignored: only --regions auto uses it.")
     _tell_plan(teller, pipe, source, clip)
     write(pipe, clip, outputs, teller)
 
@@ -261,9 +259,9 @@ class Source:
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
         return cls(given_image, sheet, size, output_size, settings)
 
-    def with_regions(self, option: str | None, segmenter: Path | None) -> "Source":
+    def with_regions(self, option: str | None, segmenter: Path | None, teller: Teller) -> "Source":
         """The same with the regions that the options give."""
-        regions = find_regions(option, self.image, self.sheet, segmenter)
+        regions = find_regions(option, self.image, self.sheet, segmenter, teller)
         with checking_input():
             return replace(self, sheet=replace(self.sheet, regions=regions))
 
