@@ -202,6 +202,9 @@ def _evaluate_clips(
 ) -> None:
     """Evaluates the clips without a record, and writes their records, features and samples.
 
+    The size of a batch changes the last digits of its results. So a batch of which a record is missing is evaluated
+    again as a whole, and a run that was stopped gives the same bytes as one that was not.
+
     Args:
         evaluator (`ClipEvaluator`): makes and measures the videos.
         dataset (`ClipDataset`): the clips.
@@ -210,10 +213,12 @@ def _evaluate_clips(
         batch_size (`int`): clips at a time.
     """
     num_frames, sampled = evaluator.settings.num_frames, list(clips)[: evaluator.settings.num_samples]
-    remaining = [index for key, index in clips.items() if not (output_dir / f"clips/{key}.json").is_file()]
-    with progress_bar("clips", len(clips), initial=len(clips) - len(remaining)) as bar:
-        for first in range(0, len(remaining), batch_size):
-            indices = remaining[first : first + batch_size]
+    keys = list(clips)
+    batches = [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
+    remaining = [of_batch for of_batch in batches if not all(_is_finished(output_dir, key) for key in of_batch)]
+    with progress_bar("clips", len(keys), initial=len(keys) - sum(map(len, remaining))) as bar:
+        for of_batch in remaining:
+            indices = [clips[key] for key in of_batch]
             batch = [read_clip(dataset, index, num_frames) for index in indices]
             for clip, result in zip(batch, evaluator.evaluate(batch, indices)):
                 if clip.key in sampled:
@@ -222,6 +227,10 @@ def _evaluate_clips(
                     np.savez(path, **result.features)  # type: ignore[arg-type]
                 result.record.write(output_dir / f"clips/{clip.key}.json")  # last: a clip with a record is finished
                 bar.update()
+
+
+def _is_finished(output_dir: Path, key: str) -> bool:
+    return (output_dir / f"clips/{key}.json").is_file()
 
 
 def _evaluate_drift(evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[str, int], output_dir: Path) -> None:
