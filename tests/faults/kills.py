@@ -131,7 +131,7 @@ class Trials:
         self.expected: dict[str, str] | None = None
 
     def run(self) -> bool:
-        """Does the work once, killed up to `MAX_KILLS` times unless it is the first run. Returns whether it is right."""
+        """Does the work, killed up to `MAX_KILLS` times unless it is the first run. Returns whether it is right."""
         folder = self.folder / f"{self.name}-{self.runs}"
         folder.mkdir()
         kills, status = 0, None

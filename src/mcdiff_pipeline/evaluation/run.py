@@ -26,6 +26,7 @@ import numpy as np
 from ..annotation.people import PersonDetector
 from ..atomic_files import atomic_path
 from ..dataset import Clip, ClipDataset
+from ..folder_lock import folder_lock
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..progress import progress_bar
@@ -75,8 +76,9 @@ def evaluate(
         `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: if no clip can be used, clips differ in size, `wholes` has no photographs, or the folder holds
-            another evaluation. The error is raised before the first video is made.
+        ValueError: if no clip can be used, clips differ in size, `wholes` has no photographs, the folder holds
+            another evaluation, or another process evaluates into it. The error is raised before the first video is
+            made.
 
     Example:
         ```py
@@ -97,7 +99,10 @@ def evaluate(
     height, width = dataset.read(indices[0], frames=(0,)).frames.shape[1:3]
     clips = {dataset.keys[index]: index for index in indices}
     drifting = dict(list(clips.items())[: settings.drift_clips])
-    with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
+    with (
+        folder_lock(output_dir, used_by="evaluation"),
+        contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector,
+    ):
         evaluator = ClipEvaluator(pipe, settings, others, detector, i3d)
         absent = dict(evaluator.networks.absent)
         if detector is None:
@@ -116,13 +121,13 @@ def evaluate(
         description.start_or_resume(output_dir)
         _evaluate_clips(evaluator, dataset, clips, output_dir, batch_size)
         _evaluate_drift(evaluator, dataset, drifting, output_dir)
-    records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
-    summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
-    if photographs is not None:
-        measured = measure_wholes(pipe, photographs, output_dir, others=others, seed=settings.seed)
-        summary = dataclasses.replace(summary, wholes=measured)
-    write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
-    return summary.to_json()
+        records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
+        summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
+        if photographs is not None:
+            measured = measure_wholes(pipe, photographs, output_dir, others=others, seed=settings.seed)
+            summary = dataclasses.replace(summary, wholes=measured)
+        write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
+        return summary.to_json()
 
 
 def usable_clips(
