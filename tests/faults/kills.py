@@ -52,7 +52,8 @@ def make_work(source: Path) -> dict[str, tuple[Work, tuple[str, ...]]]:
 
     def generate(folder: Path) -> int:
         options = ["--model", source / "model", "--stroke", "5,5 30,20", "--num-frames", 12, "--steps", 2]
-        options += ["--output", folder / "a.mp4", "--flow-video", folder / "flow.mp4"]  # Matroska has random parts
+        # Matroska has random parts; what was killed after its last file is made again
+        options += ["--output", folder / "a.mp4", "--flow-video", folder / "flow.mp4", "--yes"]
         return mcdiff(["generate", str(source / "image.png"), *map(str, options)])
 
     def evaluate(folder: Path) -> int:

@@ -205,7 +205,8 @@ def evaluate_wholes(
         `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: as `WholePhotographs` and `measure_wholes` raise it, or if another process evaluates into the folder.
+        ValueError: as `WholePhotographs` and `measure_wholes` raise it, or if another process evaluates into the
+            folder.
 
     Example:
         ```py
