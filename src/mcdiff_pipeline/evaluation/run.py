@@ -17,6 +17,7 @@ metrics.json, report.md, strokes.csv, *.png     the results over all clips
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ from .report import write_report
 from .settings import EvaluationSettings
 from .whole_photographs import WholePhotographs
 from .wholes import measure_wholes
+
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -133,7 +137,7 @@ def evaluate(
 def usable_clips(
     dataset: ClipDataset, pipe: MCDiffPipeline, settings: EvaluationSettings
 ) -> tuple[list[int], dict[str, int]]:
-    """The clips that can be evaluated, and how many others cannot, by reason.
+    """The clips that can be evaluated, and how many others cannot, by reason. Damaged clips are named by a warning.
 
     Returns:
         `tuple[list[int], dict[str, int]]`: indices in the dataset, at most `num_clips` of them, and the number of
@@ -147,6 +151,7 @@ def usable_clips(
     sizes: set[tuple[int, int]] = set()
     longest = 0
     too_short, no_keypoint = f"fewer than {settings.num_frames} frames", "no keypoint in the first frame"
+    damaged = "damage"
     for index in range(len(dataset)):
         if len(indices) == settings.num_clips:
             break
@@ -154,7 +159,12 @@ def usable_clips(
         if dataset.num_frames(index) < settings.num_frames:
             reasons[too_short] = reasons.get(too_short, 0) + 1
             continue
-        first = dataset.read(index, frames=(0,))
+        try:
+            first = read_clip(dataset, index, settings.num_frames)
+        except ValueError as error:
+            logger.warning(f"Left out: {error}")
+            reasons[damaged] = reasons.get(damaged, 0) + 1
+            continue
         if not settings.anywhere and not (first.keypoints[0, ..., 2] == 2).any():
             reasons[no_keypoint] = reasons.get(no_keypoint, 0) + 1
             continue
