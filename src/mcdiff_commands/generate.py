@@ -25,6 +25,7 @@ from .images import (
     working_size,
     working_size_reason,
 )
+from .memory import check_memory
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .option_values import OutputSize, Size, given, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
@@ -156,6 +157,8 @@ def generate(
     )
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
+    image_size = (source.image.shape[1], source.image.shape[2])
+    check_memory(location.path, size, image_size, chosen["dtype"], device)
 
     pipe = load_model(location.path, chosen["dtype"], device)
     if flow_video is not None and pipe.flow_completion is None:

@@ -138,18 +138,13 @@ def make_settings(folder: Path, shared: bool, port: int, hosts: list[str], size:
 
 @contextlib.contextmanager
 def owning(folder: Path) -> Iterator[None]:
-    """Keeps the folder of sessions for this server, until its end or a crash, where the system has such locks."""
+    """Keeps the folder of sessions for this server, until its end or a crash."""
+    from mcdiff_pipeline.folder_lock import FolderInUse, folder_lock
+
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with folder_lock(folder):
             yield
-    except BlockingIOError:
+    except FolderInUse:
         raise InputError(
             f"Another Studio uses {folder}: open its page, end it, or give this one a folder with --sessions."
         ) from None
