@@ -510,6 +510,7 @@ def load_engine(model: str | None, device: str | None, dtype: str, threads: int,
         ValueError, OSError, RuntimeError: If it cannot be loaded.
     """
     import diffusers
+    import transformers
 
     from .. import MCDiffPipeline  # registers its modules with diffusers
     from ..model_names import find_model
@@ -517,6 +518,7 @@ def load_engine(model: str | None, device: str | None, dtype: str, threads: int,
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     location = find_model(model)
     pipe = MCDiffPipeline.from_pretrained(location.path, dtype=getattr(torch, dtype))
     return Engine(pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), location.name, settings)
