@@ -1,7 +1,6 @@
 """Flow that follows the pen, renders, versions, and what is said when something fails."""
 
 import json
-import re
 import shutil
 import subprocess
 
@@ -157,15 +156,6 @@ def test_masks_are_gray_pngs_of_the_same_pixels(screen):
             return again.width === 7 && again.height === 5 && again.data.every((value, i) => value === mask.data[i]);
         })()"""
     )
-
-
-def test_page_is_small():
-    """Code alone: comments, which hold all types, and indentation are about 60 kB more."""
-    own = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css") and "vendor" not in path.parts]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in own)
-    code = re.sub(r"/\*.*?\*/|^\s*//[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
-    size = sum(len(line.strip().encode()) + 1 for line in code.splitlines() if line.strip())
-    assert size <= 200_000  # about 186,000 at the time of writing
 
 
 def test_types_of_the_page():
