@@ -23,7 +23,7 @@ OWN = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css") and 
         ("const a = b[0] / 2; `/`", "const a = b[0] / 2; `/`"),
         ("const a = `\n  // kept ${b /* not */} \\` ${'}'}`;", "const a = `\n  // kept ${b  } \\` ${'}'}`;"),
         ("const a = html`\n    <b title=\"//\">don't</b>`;", "const a = html`\n<b title=\"//\">don't</b>`;"),
-        ("f(html`<p>${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  </p>`);", "f(html`<p>${a ? html`\n<b>//</b>` : { b: `\n  ` }}\n</p>`);"),
+        ("html`${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  `", "html`${a ? html`\n<b>//</b>` : { b: `\n  ` }}\n`"),
         ("return/* a\nb */x;", "return\nx;"),
     ],
 )  # fmt: skip

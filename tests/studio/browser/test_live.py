@@ -124,6 +124,15 @@ def test_drawing_goes_on_offline_and_the_newest_document_is_sent_after(screen):
     assert len(screen.run("transport.saved[0].draft.strokes")) == 2
 
 
+def test_document_is_saved_while_one_draws_on_without_a_pause(screen):
+    for index in range(8):
+        screen.drag((100, 60 + 40 * index), (200, 60 + 40 * index))
+        screen.page.wait_for_timeout(300)
+    assert screen.run("transport.saved.length") >= 1
+    screen.until("editor.state.saved === 'saved'")
+    assert len(screen.run("transport.saved.at(-1).draft.strokes")) == 8
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
