@@ -22,6 +22,7 @@ SOURCES = Path(mcdiff_pipeline.__file__).parent
 NETWORKS = ("vae", "flow_completion", "unet")
 MODULES = (
     "call_inputs",
+    "color_matching",
     "conditioning",
     "denoising",
     "detail",
