@@ -33,6 +33,8 @@ CONTENTS = """
 
 docs/README
 docs/quick-start
+docs/troubleshooting
+docs/how-long
 docs/strokes
 docs/regions
 docs/segmentation
@@ -53,6 +55,7 @@ CHANGELOG
 
 docs/api/index
 docs/stroke-format
+docs/interchange
 docs/dataset-format
 docs/annotation
 docs/evaluation

@@ -79,13 +79,13 @@ def test_help_lists_all_commands_in_groups(mcdiff):
     assert (code, err) == (0, "")
     groups = re.findall(r"^(\S.*):\n((?:  .*\n)+)", out, re.MULTILINE)
     names = {title: tuple(line.split()[0] for line in lines.splitlines()) for title, lines in groups}
-    assert names["Make a video"] == ("generate", "studio", "flow", "segment", "grid")
+    assert names["Make a video"] == ("generate", "studio", "flow", "segment", "grid", "strokes")
     assert names["Models"] == ("info", "export", "push")
     assert names["Data and measuring"] == ("annotate", "evaluate", "dataset")
     assert "--install-completion" in out and "--show-completion" in out
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["dataset", "show"]])
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["dataset", "show"], ["strokes", "convert"]])
 def test_help_of_a_command_describes_every_option(mcdiff, command):
     code, out, err = mcdiff(*command, "--help")
     assert (code, err) == (0, "") and out.startswith(f"Usage: mcdiff {' '.join(command)} ")
@@ -97,7 +97,7 @@ def test_help_of_a_command_describes_every_option(mcdiff, command):
         assert parameter.opts[0] in out or parameter.metavar in out
 
 
-@pytest.mark.parametrize("group", [[], ["dataset"]])
+@pytest.mark.parametrize("group", [[], ["dataset"], ["strokes"]])
 def test_group_without_a_command_shows_its_help(mcdiff, group):
     assert mcdiff(*group) == mcdiff(*group, "--help")
 
@@ -206,3 +206,14 @@ def test_parse_reads_arguments_without_running_the_command():
 def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mcdiff", "--version"])
     assert main() == 0 and "mcdiff-pipeline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("load", "given", "turns"), [(17.0, {}, "1000"), (0.0, {}, None), (17.0, {"x": "5"}, "5")])
+def test_threads_sleep_while_they_wait_on_a_busy_machine(monkeypatch, mcdiff, load, given, turns):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", given.get("x", ""))
+    if not given:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert mcdiff("--version")[0] == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == turns
