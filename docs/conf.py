@@ -55,6 +55,7 @@ CHANGELOG
 
 docs/api/index
 docs/stroke-format
+docs/interchange
 docs/dataset-format
 docs/annotation
 docs/evaluation

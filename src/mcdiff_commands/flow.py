@@ -66,7 +66,7 @@ def flow(
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold, teller).sheet(height, width, num_frames)
     with checking_input():
-        sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter))
+        sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter, teller))
     location = find_model(model)
     check_memory(location.path, size, (height, width), long_dtype(dtype) or "float32", device)
     pipe = load_model(location.path, long_dtype(dtype) or "float32", device)

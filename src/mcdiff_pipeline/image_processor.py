@@ -14,6 +14,7 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import load_image
 
+from .color_matching import color_match
 from .regions import is_whole
 
 
@@ -256,6 +257,26 @@ class ImageProcessor:
         if not len(given):
             raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
         return [load_image_tensor(one) for one in given]
+
+    @staticmethod
+    def continued_image(frames: Sequence[ImageInput]) -> torch.Tensor:
+        """
+        The image from which a video goes on: its last frame, with colors matched to those of its first.
+
+        Args:
+            frames: The frames of one video, in their order; only the first and the last are read.
+
+        Returns:
+            `torch.Tensor` of shape `(3, height, width)`, float32 in [0, 1].
+
+        Raises:
+            ValueError: If there is no frame.
+        """
+        if not len(frames):
+            raise ValueError("`frames` is empty, but a video has at least one frame to start from.")
+        first, last = load_image_tensor(frames[0]), load_image_tensor(frames[-1])
+        scale, shift = color_match(last, first)
+        return (scale * last + shift).clamp(0, 1)
 
     def to_working_size(
         self, images: Sequence[torch.Tensor], height: int | None = None, width: int | None = None

@@ -178,7 +178,7 @@ class Trainer:
     def _advance(self, bar: tqdm) -> None:
         """Counts one step."""
         if self._counts_minutes:
-            bar.set_description(f"{self.name}, step {self.progress.step}", refresh=False)
+            bar.set_description_str(f"{self.name}, step {self.progress.step}", refresh=False)
             bar.update(self._minutes() - bar.n)
         else:
             bar.update()
