@@ -35,6 +35,7 @@ docs/README
 docs/quick-start
 docs/strokes
 docs/regions
+docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio
