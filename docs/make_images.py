@@ -213,6 +213,34 @@ def make_reference(name: str) -> None:
     save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
 
 
+def make_physics(name: str) -> None:
+    """A region that falls, and a background that ripples."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for photograph, toys in (
+            ("fig", ["gravity 1 acceleration 0.6 bounce 0.5"]),
+            ("walking", ["ripple 0 amplitude 1.2"]),
+        ):
+            sheet, video = Path(folder, f"{photograph}.json"), Path(folder, f"{photograph}.mkv")
+            drawn = StrokeSheet.load(EXAMPLES / f"{photograph}.json")
+            replace(drawn, strokes=(), num_frames=13).save(sheet)
+            words = [word for toy in toys for word in ("--physics", toy)]
+            run(
+                "generate",
+                EXAMPLES / f"{photograph}.jpg",
+                "--strokes",
+                sheet,
+                *words,
+                "--output-size",
+                "200",
+                "-o",
+                video,
+            )
+            rows.append(tiles_of(read_video(video).frames, 4, 200))
+    width = min(row.shape[1] for row in rows)
+    save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
+
+
 def make_continued(name: str) -> None:
     """A clip and what follows it: strokes, the last frame with the next strokes, and the last frame of all."""
     with tempfile.TemporaryDirectory() as folder:
@@ -283,6 +311,7 @@ PICTURES = {
     "motion-camera": Picture(make_camera),
     "motion-reference": Picture(make_reference, "the embedded model, the extra `annotation`"),
     "motion-continued": Picture(make_continued),
+    "motion-physics": Picture(make_physics),
     "annotated": Picture(make_clip, "nothing"),
     "samples": Picture(make_clip, "nothing"),
     "segmentation": Picture(make_segmentation, "the segmenter (training/tools/build_segmenter.py)"),

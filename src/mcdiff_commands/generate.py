@@ -44,6 +44,7 @@ from .motion import (
     MotionPointOption,
     MotionRegionOption,
     MotionSpeedOption,
+    PhysicsOption,
     lead_frames,
 )
 from .option_values import OutputSize, Size, given, number
@@ -140,6 +141,7 @@ def generate(
     regions: RegionsOption = None,
     segmenter: SegmenterOption = None,
     camera: CameraOption = None,
+    physics: PhysicsOption = [],  # noqa: B006
     motion_from: MotionFromOption = None,
     motion_align: MotionAlignOption = MotionAlign.COVER,
     motion_point: MotionPointOption = [],  # noqa: B006
@@ -164,13 +166,13 @@ def generate(
     if motion_from is not None:
         settings = (motion_align, motion_point, motion_speed, motion_region, motion_as, flow_estimator, flow_weights)
         reference = GivenReference(motion_from, *settings)
-    motion = GivenMotion(camera, reference)
+    motion = GivenMotion(camera, reference, physics)
     motion.check()
     drawn = GivenStrokes(strokes, stroke, hold, teller)
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
-        options["--motion-from"] = motion_from
+        options |= {"--motion-from": motion_from, "--physics": physics}
         _refuse_beside("--replay", options, "image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)

@@ -103,6 +103,15 @@ FlowWeightsOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+PhysicsOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar='"WORDS"',
+        help='A region that falls, sways or ripples: "gravity ball bounce 0.5", "sway 2 amplitude 8 seed 1", '
+        '"ripple water"; repeatable.',
+        rich_help_panel=PANEL,
+    ),
+]
 ContinueOption = Annotated[
     Path | None,
     typer.Option(
@@ -236,13 +245,15 @@ class GivenMotion:
     Args:
         camera (`str`, *optional*): words or a file.
         reference (`GivenReference`, *optional*): a video.
+        physics (`list[str]`): words for each region that falls, sways or ripples.
     """
 
     camera: str | None = None
     reference: GivenReference | None = None
+    physics: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return self.camera is not None or self.reference is not None
+        return self.camera is not None or self.reference is not None or bool(self.physics)
 
     @property
     def gives_strokes(self) -> bool:
@@ -279,10 +290,13 @@ class GivenMotion:
         from mcdiff_pipeline.motion.camera import Camera
         from mcdiff_pipeline.motion.camera_text import camera_from_text
         from mcdiff_pipeline.motion.description import describe_camera
+        from mcdiff_pipeline.motion.physics import toy_from_text
 
         found = []
         if self.reference is not None and not self.reference.gives_strokes:
             found.append(self.reference.motion(height, width, fps, first).to_dict())
+        with checking_input("--physics: "):
+            found += [toy_from_text(words).to_dict() for words in self.physics]
         if self.camera is not None:
             with checking_input("--camera: "):
                 if self.camera.endswith(".json") or Path(self.camera).is_file():

@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from ..annotation.consistency import forward_backward_consistency
 from ..annotation.flow import load_flow_estimator
 from ..flow import fill_from_behind
-from ..layers import Layers, extend_flow, resize_shares
 from ..motion_completion import CompleteStrokes
 from ..regions import is_number
 from ..rollout import Motion, RolloutState
-from ..similarity import similarity_of_flow
 from ..strokes import Stroke
 from ..video import VideoReader
+from .mixing import with_region_flow
 from .still import still_motion
 from .tracks import Tracks
 
@@ -223,44 +222,13 @@ class ReferenceMotion:
         if not valid.any():
             return motion
         if self.region is not None:
-            return self._in_region(state, motion, flow, valid)
+            return with_region_flow(state, motion, self.region, flow, valid)
         if any(strokes):
             assert motion.dense_flow is not None
             mixed = valid * flow + (1 - valid) * motion.dense_flow
         else:
             mixed = fill_from_behind(flow, valid, torch.zeros_like(valid))
         return replace(motion, dense_flow=mixed, layers=None)
-
-    def _in_region(self, state: RolloutState, motion: Motion, flow: torch.Tensor, valid: torch.Tensor) -> Motion:
-        """The motion with the flow of one region replaced."""
-        layers = state.layers
-        if layers is None or motion.layers is None:
-            raise ValueError(f"region is {self.region!r}, but the image has no regions: give some, or leave it out.")
-        own = motion.layers.flow.clone()
-        similarities = motion.layers.similarities.clone()
-        visible = resize_shares(layers.visible, layers.grid)
-        for index in range(len(layers.traits)):
-            layer = self._layer(layers, index)
-            known = valid[index, 0] * visible[index, layer]
-            if not known.any():
-                continue
-            own[index, layer] = extend_flow(flow[index][None, None], known[None, None])[0, 0]
-            if layers.is_rigid[index, layer]:
-                similarities[index, layer] = similarity_of_flow(own[index, layer], known, layers.image_sizes[index])
-        changed = replace(motion.layers, flow=layers.with_rigid(own, similarities), similarities=similarities)
-        shares = layers.visible_on(layers.grid)
-        return replace(motion, dense_flow=(shares[:, :, None] * changed.flow).sum(dim=1), layers=changed)
-
-    def _layer(self, layers: Layers, index: int) -> int:
-        names = [one.name for one in layers.traits[index]]
-        if isinstance(self.region, str) and self.region in names:
-            return names.index(self.region) + 1
-        if isinstance(self.region, int) and 0 <= self.region <= len(names):
-            return self.region
-        raise ValueError(
-            f"region is {self.region!r}, but the image has the regions 1 to {len(names)} (names: "
-            f"{', '.join(map(repr, filter(None, names))) or 'none'}): give one of these."
-        )
 
     def tracks(self, num_frames: int, fps: float, columns: int = 24) -> Tracks:
         """
