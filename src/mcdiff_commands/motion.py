@@ -2,6 +2,7 @@
 """The options that give motion besides strokes, and that continue a video."""
 
 import enum
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,6 +140,14 @@ MatchColorOption = Annotated[
 ]
 
 
+@functools.lru_cache(maxsize=1)
+def _open_reference(path: Path, estimator: str, weights: str | None) -> "ReferenceFlow":
+    """Opens a video once; all of its frames are counted."""
+    from mcdiff_pipeline.motion.reference import ReferenceFlow
+
+    return ReferenceFlow(path, estimator, weights)
+
+
 @dataclass(frozen=True)
 class GivenReference:
     """
@@ -174,8 +183,6 @@ class GivenReference:
         Raises:
             InputError: if an option is wrong, or the video cannot be read.
         """
-        from mcdiff_pipeline.motion.reference import ReferenceFlow
-
         if not self.path.is_file():
             raise InputError(f"--motion-from {self.path}: there is no such video.")
         for points in self.points:
@@ -189,7 +196,7 @@ class GivenReference:
             )
         try:
             with checking_input("--motion-from: "):
-                return ReferenceFlow(self.path, self.estimator, self.weights)
+                return _open_reference(self.path, self.estimator, self.weights)
         except ImportError as error:
             raise InputError(f"--motion-from: {error}") from error
 

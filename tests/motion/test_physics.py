@@ -76,6 +76,9 @@ def test_sources_are_mixed_by_time_and_by_region(image):
     class Rightward:
         needs_layers = False
 
+        def check(self, layers, num_frames):
+            pass
+
         def __call__(self, complete, state, strokes, num_frames):
             motion = complete(strokes)
             return type(motion)(torch.ones_like(motion.dense_flow), motion.sparse_flow, motion.mask)

@@ -31,6 +31,10 @@ class Between:
     def needs_layers(self) -> bool:
         return self.source.needs_layers
 
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """See [`~mcdiff_pipeline.motion_completion.MotionSource`]."""
+        self.source.check(layers, num_frames)
+
     def __call__(
         self, complete: CompleteStrokes, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None
     ) -> Motion:
@@ -56,6 +60,11 @@ class InRegion:
     @property
     def needs_layers(self) -> bool:
         return self.source.needs_layers
+
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """See [`~mcdiff_pipeline.motion_completion.MotionSource`]."""
+        self.source.check(layers, num_frames)
+        check_region(layers, self.region)
 
     def __call__(
         self, complete: CompleteStrokes, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None
@@ -109,6 +118,14 @@ def with_region_flow(
     changed = replace(motion.layers, flow=layers.with_rigid(own, similarities), similarities=similarities)
     shares = layers.visible_on(layers.grid)
     return replace(motion, dense_flow=(shares[:, :, None] * changed.flow).sum(dim=1), layers=changed)
+
+
+def check_region(layers: Layers | None, region: str | int) -> None:
+    """Raises `ValueError` if an image has no such region."""
+    if layers is None:
+        raise ValueError(f"region is {region!r}, but the image has no regions: give some, or leave it out.")
+    for index in range(len(layers.traits)):
+        layer_of(layers, index, region)
 
 
 def layer_of(layers: Layers, index: int, region: str | int) -> int:

@@ -16,7 +16,7 @@ from ..motion_completion import CompleteStrokes
 from ..regions import is_number, is_whole
 from ..rollout import Motion, RolloutState
 from ..strokes import Stroke
-from .mixing import layer_of, with_region_flow
+from .mixing import check_region, layer_of, with_region_flow
 from .still import still_motion
 
 
@@ -55,6 +55,10 @@ class Toy:
             height (`int`): Height of the image.
         """
         raise NotImplementedError
+
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """Raises `ValueError` if the image has no such region."""
+        check_region(layers, self.region)
 
     def __call__(
         self, complete: CompleteStrokes, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from ..annotation.consistency import forward_backward_consistency
 from ..annotation.flow import load_flow_estimator
 from ..flow import fill_from_behind
+from ..layers import Layers
 from ..motion_completion import CompleteStrokes
 from ..regions import is_number
 from ..rollout import Motion, RolloutState
 from ..strokes import Stroke
 from ..video import VideoReader
-from .mixing import with_region_flow
+from .mixing import check_region, with_region_flow
 from .still import still_motion
 from .tracks import Tracks
 
@@ -206,6 +207,11 @@ class ReferenceMotion:
         back = torch.from_numpy(np.linalg.inv(matrix)).float()
         moved = torch.einsum("ij,bjhw->bihw", back, found) / torch.from_numpy(cell).float()[:, None, None]
         return moved * (valid > 1e-3), valid.clamp(0, 1)
+
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """Raises `ValueError` if the image has no such region."""
+        if self.region is not None:
+            check_region(layers, self.region)
 
     def __call__(
         self, complete: CompleteStrokes, state: RolloutState, strokes: list[list[Stroke]], num_frames: int | None
