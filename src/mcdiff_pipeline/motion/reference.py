@@ -69,11 +69,6 @@ class ReferenceFlow:
         self._kept: dict[int, np.ndarray] = {}
         self._next = 0
 
-    def first_frame(self) -> np.ndarray:
-        """Frame 0 at its own size, uint8 `[height, width, 3]`."""
-        with VideoReader(self.path) as video:
-            return next(iter(video))
-
     def between(self, start: float, end: float) -> tuple[torch.Tensor, torch.Tensor] | None:
         """
         The flow from one time to a later one.
@@ -100,7 +95,7 @@ class ReferenceFlow:
         return flow, torch.from_numpy(~occluded).float()[:, None]
 
     def _frame(self, index: int) -> np.ndarray:
-        """A frame at the size at which flow is estimated. Frames are read in order, and two of them are kept."""
+        """A frame at the size at which flow is estimated. Frames are read in order, and the last hundred are kept."""
         if index in self._kept:
             return self._kept[index]
         if index < self._next:
@@ -110,8 +105,8 @@ class ReferenceFlow:
         while self._next <= index:
             self._kept[self._next] = next(self._frames)
             self._next += 1
-            # steps of a faster video are several frames long
-            self._kept = {number: one for number, one in self._kept.items() if number > self._next - SPEEDS[1] - 2}
+            # a step of the fastest speed is as long as this
+            self._kept = {number: one for number, one in self._kept.items() if number > self._next - SPEEDS[1] - 3}
         return self._kept[index]
 
     def _read(self) -> Iterator[np.ndarray]:
