@@ -37,6 +37,13 @@ class MotionSource(Protocol):
 
     needs_layers: bool
 
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """
+        Raises `ValueError` if this source cannot act on images with these layers in a video of `num_frames` frames.
+        It is called before anything slow starts.
+        """
+        ...
+
     def __call__(
         self,
         complete: CompleteStrokes,
