@@ -51,6 +51,10 @@ class CallInputs:
         has_own_regions (`bool`, defaults to `False`):
             Whether `layers` replaces the layers of a state, also if it is None: the call gives regions, or the state
             has none.
+        dense_flow (`Sequence[torch.Tensor | None]`, defaults to `()`):
+            Flow of each step that replaces the flow of F, as in [`MCDiffPipeline.__call__`].
+        noise (`torch.Tensor` of shape `(batch_size, num_frames - 1, channels, height / f, width / f)`, *optional*):
+            Noise of all steps, instead of drawing it.
     """
 
     images_or_none: torch.Tensor | None
@@ -63,6 +67,16 @@ class CallInputs:
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     has_own_regions: bool = False
+    dense_flow: Sequence[torch.Tensor | None] = ()
+    noise: torch.Tensor | None = None
+
+    def flow_of_step(self, frame: int) -> torch.Tensor | None:
+        """The flow that was given for the step from `frame` to the next frame, in pixels of the working size."""
+        return self.dense_flow[frame] if frame < len(self.dense_flow) else None
+
+    def noise_of_step(self, frame: int) -> torch.Tensor | None:
+        """The noise that was given for the step from `frame` to the next frame, `[B, C, h, w]`."""
+        return None if self.noise is None else self.noise[:, frame]
 
     @property
     def images(self) -> torch.Tensor:
@@ -144,6 +158,7 @@ class CallInputs:
             layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
         if layers is None and has_own_regions:
             check_named_regions(strokes)
+        dense_flow = others.get("dense_flow")
         return cls(
             images,
             image_sizes,
@@ -155,6 +170,8 @@ class CallInputs:
             layers,
             output_image,
             has_own_regions,
+            dense_flow=dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or (),
+            noise=others.get("latents"),
         )
 
 
