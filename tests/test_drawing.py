@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mcdiff_pipeline import Region, Stroke, StrokeSheet
-from mcdiff_pipeline.drawing import draw_regions, draw_strokes, region_color
+from mcdiff_pipeline.drawing import TITLE_HEIGHT, draw_regions, draw_strokes, region_color, titled_columns
 
 
 BOX = [(40, 20), (100, 20), (100, 60), (40, 60)]
@@ -79,3 +79,14 @@ def test_regions_of_a_sheet_are_drawn_below_its_strokes_at_the_size_of_the_image
     without = StrokeSheet(sheet.strokes, 120, 80, num_frames=3)
     assert drawn.tobytes() == draw_strokes(draw_regions(blank, scaled), without).tobytes()
     assert drawn.tobytes() != draw_strokes(blank, without).tobytes()
+
+
+@pytest.mark.parametrize(("width", "factor"), [(8, 16), (100, 2), (200, 1)])
+def test_columns_have_titles_and_keep_their_pixels(width, factor):
+    frames = np.random.default_rng(0).integers(0, 255, (2, 6, 3 * width, 3)).astype(np.uint8)
+    titled = titled_columns(frames, ["frame", "a title that is too long for a narrow column", "flow"])
+    assert titled.shape == (2, TITLE_HEIGHT + 6 * factor, 3 * width * factor, 3)
+    np.testing.assert_array_equal(titled[:, TITLE_HEIGHT::factor, ::factor], frames)
+    strip = titled[0, :TITLE_HEIGHT].reshape(TITLE_HEIGHT, 3, width * factor, 3)
+    assert (strip.min(axis=(0, 2, 3)) < 128).all()
+    np.testing.assert_array_equal(titled[1, :TITLE_HEIGHT], titled[0, :TITLE_HEIGHT])

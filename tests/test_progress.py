@@ -2,7 +2,7 @@
 import pytest
 
 from mcdiff_pipeline import progress
-from mcdiff_pipeline.progress import progress_bar
+from mcdiff_pipeline.progress import progress_bar, progress_hidden
 
 
 def test_short_work_writes_nothing_where_there_is_no_terminal(capsys):
@@ -36,3 +36,13 @@ def test_nothing_to_do_or_disabled_writes_nothing(capsys, monkeypatch, arguments
     with progress_bar("Frames", **arguments):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_hidden_progress_writes_nothing_and_ends_with_its_block(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_hidden(), progress_bar("Frames", 2):
+        pass
+    assert capsys.readouterr().err == ""
+    with progress_bar("Frames", 2):
+        pass
+    assert "Frames" in capsys.readouterr().err

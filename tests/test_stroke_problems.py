@@ -36,10 +36,11 @@ def test_good_strokes_have_no_problem(pipe, image):
     [
         (Stroke([(60, 10), (70, 10)]), True),
         (Stroke([(-5, 10)], kind="hold"), True),
-        (Stroke([(44, 10), (60, 10)]), True),  # one step of four inside
+        (Stroke([(46, 10), (62, 10)]), True),  # one step of four inside
         (Stroke([(36, 10), (50, 10)]), False),
+        (Stroke([(48, 40)], kind="hold"), False),
     ],
-    ids=["outside", "hold outside", "leaves at once", "leaves in the end"],
+    ids=["outside", "hold outside", "leaves at once", "leaves in the end", "on the border"],
 )
 def test_stroke_that_is_mostly_outside(pipe, image, stroke, is_problem):
     assert problems(pipe, image, MOVE, stroke) == [("outside", (1,))] * is_problem
@@ -93,9 +94,21 @@ def test_call_and_stream_warn_once_and_still_run(pipe, image):
             assert len(pipe(image, strokes, num_frames=3).frames[0]) == 3
     messages = [str(one.message) for one in caught if one.category is StrokeWarning]
     assert messages == [
-        "stroke 1 (from 60,10) is outside the image, where it specifies nothing; begin it on the thing that is to "
-        "move."
+        "stroke 1 (from 60,10) is outside the image, which has 48 x 40 pixels, and specifies nothing; draw it on the "
+        "thing that is to move."
     ]
     with pytest.warns(StrokeWarning, match="stroke 1 ") as streamed:
         pipe.stream(image, strokes, num_frames=2)
     assert {one.filename for one in (*caught, *streamed) if one.category is StrokeWarning} == {__file__}
+
+
+def test_message_about_a_stroke_outside_says_where_the_image_is(pipe, image):
+    strokes = [Stroke([(60, 10), (70, 10)]), Stroke([(0, 41)], kind="hold"), Stroke([(46, 10), (62, 10)])]
+    assert [problem.message for problem in pipe.check_strokes(image, strokes, 5, 32, 32)] == [
+        "stroke 1 (from 60,10) is outside the image, which has 48 x 40 pixels, and specifies nothing; draw it on the "
+        "thing that is to move.",
+        "stroke 2 (hold at 0,41) is outside the image, which has 48 x 40 pixels, and specifies nothing; put it on "
+        "what is to stay.",
+        "stroke 3 (from 46,10) is in the image in 1 of 4 steps only, and specifies nothing in the others; draw it on "
+        "the thing that is to move.",
+    ]

@@ -55,12 +55,13 @@ def test_hold_is_judged_by_its_drift():
     assert verdict(hold, uniform_flow(0.25)).followed
     found = verdict(hold, uniform_flow(2))
     assert not found.followed and "asked to stay, the flow moved it 8 px: add holds around it" in found.message
+    assert verdict(Stroke([(48, 40)], kind="hold"), uniform_flow(0)).followed  # on the border is inside
 
 
 def test_only_steps_of_the_stroke_inside_the_image_count():
     late = Stroke([(8, 20), (16, 20)], start_frame=2)
     assert verdict(late, uniform_flow(4)).asked == pytest.approx(8)
-    leaving = Stroke([(40, 20), (56, 20)])
+    leaving = Stroke([(41, 20), (57, 20)])
     assert verdict(leaving, uniform_flow(4)).asked == pytest.approx(8)
     assert judge_strokes(StrokeSheet([Stroke([(60, 20), (70, 20)])], 48, 40, 5), uniform_flow(4), 4) == []
 

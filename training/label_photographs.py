@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
+from mcdiff_pipeline.progress import progress_bar
 from mcdiff_pipeline.segmentation import PromptSegmenter
 from rendering.labeled_photographs.labeling import find_things
 from rendering.labeled_photographs.labels import label_path, write_labels
@@ -54,10 +54,13 @@ def main(arguments: list[str] | None = None) -> None:
     segmenter = PromptSegmenter(args.segmenter)
     matting = None if args.matting is None else MattingNetwork(args.matting)
     count = 0
-    for path in tqdm(waiting, unit="photograph"):
-        labels = find_things(Image.open(path).convert("RGB"), segmenter, matting, args.points_per_side)
-        write_labels(label_path(args.output_dir, path), labels)
-        count += len(labels.masks)
+    done = len(photographs) - len(waiting)
+    with progress_bar("Labeling", len(photographs), initial=done, unit="photograph") as bar:
+        for path in waiting:
+            labels = find_things(Image.open(path).convert("RGB"), segmenter, matting, args.points_per_side)
+            write_labels(label_path(args.output_dir, path), labels)
+            count += len(labels.masks)
+            bar.update()
     print(f"{count} masks of {len(waiting)} photographs in {args.output_dir}", file=sys.stderr)
 
 

@@ -31,6 +31,7 @@ from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
+from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.latent_codec import retrieve_latents, vae_scale_factor
 
 
@@ -374,10 +375,11 @@ class AutoencoderTraining:
             values[f"psnr_{name}_shifted"] = psnr(output_moved, target)
             if self.teacher is not None:
                 values |= self.compare_with_teacher(model.vae, name, latents)
-            # Two rows: the images, and their reconstructions.
-            rows = torch.cat([images[:8], output[:8].clamp(-1, 1)]).add(1).mul(127.5).round().byte().cpu()
-            sheet = rows.unflatten(0, (2, -1)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
-            show(self.accelerator, self.args, f"validation_{name}", step, sheet.numpy())
+            # One row for each image.
+            columns = torch.stack([images[:8], output[:8].clamp(-1, 1)]).add(1).mul(127.5).round().byte().cpu()
+            sheet = columns.permute(1, 3, 0, 4, 2).flatten(0, 1).flatten(1, 2).numpy()
+            sheet = titled_columns(sheet, ("image", "reconstruction"))
+            show(self.accelerator, self.args, f"validation_{name}", step, sheet)
         return values
 
     def compare_with_teacher(

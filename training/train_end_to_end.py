@@ -44,6 +44,7 @@ from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.baselines import moving_pixels
+from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow, to_pixels
 from mcdiff_pipeline.rollout import Motion, RolloutState
 
@@ -246,9 +247,10 @@ class EndToEndTraining:
             flow = accumulate_flow(flow, true_flow)
         outputs = {"model": self.decode(end.latents), "repeat": self.decode(batch["latent"][:, 0])}
         values = psnr_moving_and_still(outputs, self.decode(batch["latent"][:, -1]), moving_pixels(flow))
-        # One row for each clip: the true frames at the left, the frames of the model at the right.
+        # One row for each clip.
         frames = np.concatenate([self.true_video, self.make_video(model)], axis=3)  # [clips, frames, H, 2 W, 3]
-        show(self.accelerator, self.args, "validation", step, np.concatenate(frames, axis=1))
+        video = titled_columns(np.concatenate(frames, axis=1), ("true frames", "frames of the model"))
+        show(self.accelerator, self.args, "validation", step, video)
         error = end.dense_flow - resize_flow(batch["flow"][:, -1], tuple(end.latents.shape[2:]))
         return values | {"epe": float(to_pixels(error, self.pipe.vae_scale_factor).norm(dim=1).mean())}
 

@@ -55,6 +55,7 @@ from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.baselines import moving_pixels, splat_frame
 from mcdiff_pipeline.conditioning import FrameConditions
+from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.latent_codec import decode_latents
 
@@ -338,10 +339,12 @@ class FutureFrameTraining:
             "splat": self.decode(splat_frame(latents, resize_flow(flow, tuple(latents.shape[2:])))),
             "autoencoder": self.decode(batch["next_latent"][:, 0]),
         }
-        # One row for each sample: the frame, the true next frame, the predicted one, the splatted one.
+        # One row for each sample.
         columns = torch.stack([current, target, outputs["model"], outputs["splat"]])[:, :8]
         sheet = columns.mul(255).round().byte().cpu().permute(1, 3, 0, 4, 2)
-        show(self.accelerator, self.args, "validation", step, sheet.flatten(0, 1).flatten(1, 2).numpy())
+        titles = ("frame", "true next frame", "predicted", "splatted")
+        sheet = titled_columns(sheet.flatten(0, 1).flatten(1, 2).numpy(), titles)
+        show(self.accelerator, self.args, "validation", step, sheet)
         return psnr_moving_and_still(outputs, target, moving_pixels(flow))
 
     def save(self) -> None:

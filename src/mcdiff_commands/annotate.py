@@ -9,6 +9,7 @@ import typer
 from .errors import InputError, first_line
 from .option_values import Size, given, number
 from .outputs import check_output_folder
+from .telling import Teller, told
 
 
 EPILOG = "Example: mcdiff annotate holiday.mp4 videos/ --output-dir clips"
@@ -19,7 +20,9 @@ EXTRA_PACKAGES = ("cv2", "mediapipe", "torchvision")
 CLIPS, FLOW, PEOPLE, RUNNING = "Clips", "Optical flow", "People", "Running"
 
 
+@told
 def annotate(
+    teller: Teller,
     videos: Annotated[
         list[Path],
         typer.Argument(metavar="VIDEO_OR_FOLDER", help="Videos, and folders that are searched for videos."),
@@ -92,9 +95,11 @@ def annotate(
         typer.Option(parser=number(int), metavar="N", help="Clips of a shard (default: 256).", rich_help_panel=CLIPS),
     ] = None,
     flow: Annotated[
-        Literal["raft_large", "raft_small", "dis"] | None,
+        Literal["raft_large", "raft_small", "gmflow", "dis"] | None,
         typer.Option(
-            metavar="raft_large|raft_small|dis", help="The flow estimator (default: dis).", rich_help_panel=FLOW
+            metavar="raft_large|raft_small|gmflow|dis",
+            help="The flow estimator (default: dis).",
+            rich_help_panel=FLOW,
         ),
     ] = None,
     flow_weights: Annotated[
@@ -102,19 +107,23 @@ def annotate(
         typer.Option(
             metavar="PATH|NAME",
             help="Weights of RAFT: a file, a folder that training/train_optical_flow.py wrote, or a member of "
-            "torchvision's enum such as C_T_SKHT_V2, which is downloaded.",
+            "torchvision's enum such as C_T_SKHT_V2, which is downloaded. Weights of GMFlow: a file.",
             rich_help_panel=FLOW,
         ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="DEVICE", help="Device of RAFT (default: cuda if there is one).", rich_help_panel=FLOW),
+        typer.Option(
+            metavar="DEVICE",
+            help="Device of RAFT and GMFlow (default: cuda if there is one).",
+            rich_help_panel=FLOW,
+        ),
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
         typer.Option(
             metavar="float32|float16|bfloat16",
-            help="Number format of RAFT (default: float32).",
+            help="Number format of RAFT and GMFlow (default: float32).",
             rich_help_panel=FLOW,
         ),
     ] = None,
@@ -155,8 +164,8 @@ def annotate(
         typer.Option(
             parser=number(int),
             metavar="N",
-            help="Number of processes (default: one per CPU of the machine or cluster; for RAFT on GPUs at most four "
-            "per GPU).",
+            help="Number of processes (default: one per CPU of the machine or cluster; for RAFT and GMFlow on GPUs at "
+            "most four per GPU).",
             rich_help_panel=RUNNING,
         ),
     ] = None,
@@ -205,12 +214,24 @@ def annotate(
             ),
             num_workers=num_workers,
             ray_address=ray_address,
-            progress=True,
             **given(split=split, license=license, clips_per_shard=clips_per_shard),
         )
     except (ValueError, FileNotFoundError, ImportError) as error:  # other OSErrors, such as a full disk, are failures
         raise InputError(first_line(error)) from error
-    print(report.summary())
+    teller.say(report.summary())
+    total = report.total
+    teller.facts |= {
+        "folder": str(report.folder),
+        "was_finished": report.was_finished,
+        "clips": total.clips,
+        "shards": report.num_shards,
+        "videos": len(report.videos),
+        "dropped": total.dropped,
+        "failed": {outcome.video: outcome.error for outcome in report.failed},
+    }
+    for one in report.videos:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in one.dropped.items()) or "none"
+        teller.detail(f"{one.video}: {one.clips} clips; dropped: {dropped}" + (f"; {one.error}" if one.error else ""))
 
 
 def _import_annotation() -> tuple:

@@ -1,6 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff dataset`: look at training data."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from .errors import InputError, checking_input
 from .option_values import number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
+from .telling import Teller, told
 from .typer_classes import Command, CommandGroup
 
 
@@ -22,7 +24,9 @@ app = typer.Typer(cls=CommandGroup, rich_markup_mode=None, help="Look at trainin
 @app.command(
     cls=Command, epilog="Example: mcdiff dataset show clips/train-00000.tar --output clip.png", rich_help_panel=None
 )
+@told
 def show(
+    teller: Teller,
     shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard, or a folder of shards.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     clip: Annotated[str, typer.Option(metavar="N|KEY", help="Number or key of the clip.")] = "0",
@@ -58,7 +62,18 @@ def show(
         image = draw_samples(found, samples, seed=seed)
     save_image(image, output)
     num_frames, height, width = found.frames.shape[:3]
-    print(f"{output}: clip {found.key}, {num_frames} frames of {width} x {height}, {found.keypoints.shape[1]} people")
+    people = found.keypoints.shape[1]
+    teller.say(
+        f"{output}: clip {found.key}, {num_frames} frames of {width} x {height}, {people} people",
+        image=str(output),
+        clip=found.key,
+        num_frames=num_frames,
+        width=width,
+        height=height,
+        people=people,
+        num_clips=len(dataset),
+    )
+    teller.detail(f"Clip {index} of {len(dataset)}: {json.dumps(found.meta, default=str)}")
 
 
 def _find_clip(dataset: "ClipDataset", clip: str, shard: Path) -> int:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import InputError, checking_input, first_line
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .option_values import Counts, NamedModel, given, number
 from .outputs import check_output_folder
+from .telling import Teller, told
 
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ EPILOG = "Example: mcdiff evaluate --data data/people --output evaluation"
 EXTRA_PACKAGES = {"matplotlib": "matplotlib", "stlpips_pytorch": "stlpips-pytorch", "torchmetrics": "torchmetrics"}
 
 
+@told
 def evaluate(
+    teller: Teller,
     context: typer.Context,
     output: Annotated[
         Path,
@@ -122,6 +125,9 @@ def evaluate(
     dtype = long_dtype(dtype) or "float32"
     pipe = load_model(location.path, dtype, device)
     pipes = {name: load_model(path, dtype, device) for name, path in others.items()}
+    tell_model(teller, pipe, location.name)
+    if inputs.dataset is not None:
+        teller.detail(f"{len(inputs.dataset)} clips; {inputs.settings}", num_clips=len(inputs.dataset))
     try:
         if inputs.dataset is None:
             _evaluate_wholes(pipe, pipes, location.name, context.params)
@@ -129,7 +135,8 @@ def evaluate(
             _evaluate_clips(pipe, pipes, location.name, inputs, context.params)
     except ValueError as error:
         raise InputError(first_line(error)) from error
-    print(f"Report: {output / 'report.md'}")
+    report = output / "report.md"
+    teller.say(f"Report: {report}", report=str(report), metrics=str(output / "metrics.json"))
 
 
 def _evaluate_wholes(

@@ -9,12 +9,15 @@ import typer
 from .errors import InputError, checking_input
 from .model import find_model
 from .option_values import file_size
+from .telling import Teller, told
 
 
 EPILOG = "Example: mcdiff export mcdiff-small-128 exported --variant fp16"
 
 
+@told
 def export(
+    teller: Teller,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Folder of the model, or the name of the embedded model.")
     ],
@@ -76,5 +79,13 @@ def export(
             variant=variant,
             max_shard_size=max_shard_size,
         )
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 1e6:.1f} MB; `mcdiff push {folder} owner/name` uploads it")
+    sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path, size in sizes.items():
+        teller.detail(f"{path}: {size:,} bytes")
+    total = sum(sizes.values())
+    teller.say(
+        f"{folder}: {total / 1e6:.1f} MB; `mcdiff push {folder} owner/name` uploads it",
+        folder=str(folder),
+        files=len(sizes),
+        bytes=total,
+    )

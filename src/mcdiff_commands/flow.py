@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff flow`: strokes and dense flow side by side."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +8,13 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
-from .images import SizeOption, read_image, to_pil, working_size
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
+from .images import SizeOption, read_image, to_pil, working_size, working_size_reason
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .option_values import number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
+from .telling import Teller, told
 
 
 EPILOG = 'Example: mcdiff flow cat.jpg --stroke "206,238 160,230" --output flow.png'
@@ -23,7 +23,9 @@ EPILOG = 'Example: mcdiff flow cat.jpg --stroke "206,238 160,230" --output flow.
 LONGEST_SIDE = 1024
 
 
+@told
 def flow(
+    teller: Teller,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     frame: Annotated[
@@ -61,19 +63,26 @@ def flow(
     check_outputs({"--output": output}, [image, strokes, regions], replace=replace_existing)
     given_image = read_image(image)
     height, width = given_image.shape[1:]
-    sheet = GivenStrokes(strokes, stroke, hold).sheet(height, width, num_frames)
+    sheet = GivenStrokes(strokes, stroke, hold, teller).sheet(height, width, num_frames)
     with checking_input():
         sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter))
-    pipe = load_model(find_model(model).path, long_dtype(dtype) or "float32", device)
+    location = find_model(model)
+    pipe = load_model(location.path, long_dtype(dtype) or "float32", device)
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames
         sheet = replace(sheet, num_frames=num_frames)
     working_height, working_width = working_size(pipe, given_image, size)
     length = num_frames or sheet.num_frames
+    tell_model(teller, pipe, location.name)
+    teller.say(
+        f"Motion at {working_width} x {working_height} pixels ({working_size_reason(pipe, size, is_replay=False)})",
+        working_width=working_width,
+        working_height=working_height,
+    )
     with checking_input():
         problems = pipe.check_strokes(given_image, sheet, length, working_height, working_width)
     for problem in problems:
-        print(f"mcdiff: warning: {problem.message}", file=sys.stderr)
+        teller.warn(problem.message)
     with checking_input(), torch.no_grad():
         dense_flow = pipe.predict_flow(
             given_image,
@@ -92,7 +101,14 @@ def flow(
     page.paste(Image.fromarray(colors[0].permute(1, 2, 0).numpy()), (shown.width, 0))
     save_image(page, output)
     speed = flow_magnitude(dense_flow)
-    print(
-        f"{output}: step {frame} to {frame + 1}; the flow moves {speed.mean():.2f} pixels on average, "
-        f"{speed.max():.2f} at most, on an image of {working_width} x {working_height}"
+    average, fastest = speed.mean().item(), speed.max().item()
+    teller.say(
+        f"{output}: step {frame} to {frame + 1}; the flow moves {average:.2f} pixels on average, "
+        f"{fastest:.2f} at most",
+        image=str(output),
+        frame=frame,
+        num_frames=length,
+        average=round(average, 3),
+        fastest=round(fastest, 3),
     )
+    teller.detail(f"{len(sheet.strokes)} strokes, {len(sheet.regions)} regions, {length} frames")

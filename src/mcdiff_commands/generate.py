@@ -7,7 +7,6 @@ import os
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,12 +25,12 @@ from .images import (
     working_size,
     working_size_reason,
 )
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype
+from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .option_values import OutputSize, Size, given, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
-from .telling import JsonOption, QuietOption, Teller, VerboseOption
+from .telling import Teller, told
 
 
 if TYPE_CHECKING:
@@ -50,7 +49,9 @@ EPILOG = 'Example: mcdiff generate cat.jpg --stroke "206,238 160,230" --hold "20
 CONTACT_SHEET_FRAMES = 7
 
 
+@told
 def generate(
+    teller: Teller,
     image: Annotated[
         str | None, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")
     ] = None,
@@ -122,15 +123,11 @@ def generate(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     replace_existing: ReplaceOption = None,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Make a video from an image and strokes.
 
     Ctrl-C keeps the frames made so far as a complete file.
     """
-    teller = Teller(quiet, verbose, as_json)
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
@@ -145,7 +142,7 @@ def generate(
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
-        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold), num_frames, size, output_size)
+        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold, teller), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
@@ -320,12 +317,7 @@ class Source:
 def _tell_plan(teller: Teller, pipe: "MCDiffPipeline", source: "Source", clip: "ClipMetadata") -> None:
     """Tells what will be made and how, and which parts of the strokes will be ignored."""
     settings, image = clip.settings, clip.image
-    teller.say(
-        f"Model: {clip.model_name}, on {pipe.device} in {settings.dtype}",
-        model=clip.model_name,
-        device=str(pipe.device),
-        dtype=settings.dtype,
-    )
+    tell_model(teller, pipe, clip.model_name)
     why_working = working_size_reason(pipe, source.size, is_replay=source.clip is not None)
     why_shown = shown_size_reason(pipe, source.image, source.output_size)
     teller.say(
@@ -366,13 +358,11 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller
     """
     import torch
 
-    from mcdiff_pipeline import StrokeWarning
     from mcdiff_pipeline.drawing import contact_sheet, draw_strokes, save_image
 
     settings, image = clip.settings, clip.image
     begun = time.monotonic()
-    with checking_input(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StrokeWarning)
+    with checking_input():
         frames = pipe.stream(
             image,
             clip.strokes,
@@ -385,14 +375,11 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller
             generator=torch.Generator().manual_seed(settings.seed),
             return_states=True,
         )
-    for warning in caught:
-        if issubclass(warning.category, StrokeWarning):
-            teller.warn(str(warning.message))
     if outputs.regions is not None:
         save_image(draw_strokes(image, clip.strokes), outputs.regions)
     with stopping_once():
         states = cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames)
-        recording = Recording.of(states, clip, outputs, shows_progress=teller.shows_progress)
+        recording = Recording.of(states, clip, outputs)
         if outputs.flow_video is not None and len(recording.flows) > 0:
             _write_flow_video(recording.flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
         if outputs.contact_sheet is not None and recording.num_frames > 0:
@@ -422,7 +409,6 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller
         seconds_per_frame=round(per_frame, 3),
         seconds=round(seconds, 3),
     )
-    teller.finish()
 
 
 def _tell_verdicts(teller: Teller, follower: "StrokeFollower") -> None:
@@ -473,8 +459,6 @@ class Recording:
         frames: "Iterator[tuple[PIL.Image.Image, RolloutState]]",
         clip: "ClipMetadata",
         outputs: Outputs,
-        *,
-        shows_progress: bool,
     ) -> "Recording":
         """Writes the video, and keeps what the other outputs need."""
         from mcdiff_pipeline.progress import progress_bar
@@ -487,7 +471,7 @@ class Recording:
         recording = cls(StrokeFollower(clip.strokes, clip.settings.num_frames))
         video = VideoWriter(outputs.video, clip.settings.fps, clip.to_dict())
         try:
-            with video, progress_bar("Frames", last, unit="frame", disable=not shows_progress) as bar:
+            with video, progress_bar("Frames", last, unit="frame") as bar:
                 for frame, state in frames:
                     if state.frame == 0:
                         begun = time.monotonic()

@@ -8,12 +8,15 @@ import typer
 
 from .images import read_image, to_pil
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
+from .telling import Teller, told
 
 
 EPILOG = "Example: mcdiff grid cat.jpg --output grid.png"
 
 
+@told
 def grid(
+    teller: Teller,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.")],
     replace_existing: ReplaceOption = None,
@@ -29,4 +32,11 @@ def grid(
     picture = to_pil(read_image(image))
     page, step = draw_grid(picture)
     save_image(page, output)
-    print(f"{output}: {picture.width} x {picture.height} pixels, a line every {step}")
+    teller.detail(f"The page has {page.width} x {page.height} pixels.")
+    teller.say(
+        f"{output}: {picture.width} x {picture.height} pixels, a line every {step}",
+        image=str(output),
+        width=picture.width,
+        height=picture.height,
+        step=step,
+    )

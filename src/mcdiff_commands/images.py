@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import InputError, checking_input
+from .errors import InputError, checking_input, first_line
 from .option_values import OutputSize, Size
 
 
@@ -49,8 +49,11 @@ def read_image(name: str) -> "torch.Tensor":
 
     if not name.startswith(("http://", "https://")) and not Path(name).is_file():
         raise InputError(f"{name}: there is no such image.")
-    with checking_input(f"{name} cannot be read as an image: "):
+    try:
         return load_image_tensor(name)
+    except (ValueError, TypeError, OSError) as error:
+        why = first_line(error)
+        raise InputError(why if name in why else f"{name} cannot be read as an image: {why}") from error
 
 
 def working_size(pipe: "MCDiffPipeline", image: "torch.Tensor", size: Size | None) -> tuple[int, int]:

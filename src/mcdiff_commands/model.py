@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .errors import InputError, checking_input, first_line
+from .telling import Teller
 
 
 if TYPE_CHECKING:
@@ -78,3 +79,9 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
         raise InputError(first_line(error)) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tell_model(teller: Teller, pipe: "MCDiffPipeline", name: str) -> None:
+    """Tells which model works, where, and in which number format."""
+    dtype = str(pipe.dtype).removeprefix("torch.")
+    teller.say(f"Model: {name}, on {pipe.device} in {dtype}", model=name, device=str(pipe.device), dtype=dtype)

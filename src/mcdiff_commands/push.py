@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from .errors import checking_input
+from .telling import Teller, told
 
 
 EPILOG = "Example: mcdiff push exported owner/name --private"
 
 
+@told
 def push(
+    teller: Teller,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `mcdiff export` wrote.")],
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The repository; created if it does not exist.")
@@ -28,4 +31,4 @@ def push(
 
     with checking_input(), hub_errors_explained(repository):
         address = push_export(folder, repository, private=private)
-    print(address)
+    teller.say(address, address=address, repository=repository)

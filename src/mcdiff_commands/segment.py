@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff segment`: the thing at some points of an image, as a mask."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from .images import read_image, to_pil
 from .option_values import Point
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import MASK_MARK, load_segmenter
+from .telling import Teller, told
 
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 EPILOG = 'Example: mcdiff segment coffee.jpg --point "210,164" --not-point "365,240" --output mask.png'
 
 
+@told
 def segment(
+    teller: Teller,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The mask to write, a gray PNG: white is the thing.")
@@ -78,11 +80,19 @@ def segment(
         colors = [MOVE_COLOR] * len(point) + [HOLD_COLOR] * len(not_point)
         save_image(draw_points(draw_regions(to_pil(picture), [Region(found.mask)]), points, colors), overlay)
     if found.warning is not None:
-        print(f"mcdiff: warning: {output} may be wrong: {found.warning}; give more points.", file=sys.stderr)
-    print(
-        f"{output}: {100 * found.mask.mean():.1f} % of {width} x {height} pixels, confidence {found.confidence:.2f}"
-        + ("" if overlay is None else f"\n{overlay}")
+        teller.warn(f"{output} may be wrong: {found.warning}; give more points.")
+    share, files = float(found.mask.mean()), {"mask": output, "overlay": overlay}
+    teller.say(
+        f"{output}: {100 * share:.1f} % of {width} x {height} pixels, confidence {found.confidence:.2f}"
+        + ("" if overlay is None else f"\n{overlay}"),
+        **{name: str(path) for name, path in files.items() if path is not None},
+        width=width,
+        height=height,
+        share=round(share, 4),
+        confidence=round(float(found.confidence), 3),
     )
+    for place, label in zip(points, labels, strict=True):
+        teller.detail(f"{place[0]:g},{place[1]:g} is {'' if label else 'not '}of the thing.")
 
 
 def _write_mask(mask: "np.ndarray", path: Path) -> None:

@@ -2,7 +2,6 @@
 """The options that give strokes."""
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from .errors import InputError, checking_input
 from .option_values import Points
+from .telling import Teller
 
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ class GivenStrokes:
         file (`Path`, *optional*): a stroke sheet.
         moves (`list[Points]`): points of each `--stroke`.
         holds (`list[Points]`): point of each `--hold`.
+        teller (`Teller`): warns of a file for an image of another shape.
     """
 
     file: Path | None
     moves: list[Points]
     holds: list[Points]
+    teller: Teller
 
     def sheet(self, height: int, width: int, num_frames: int | None) -> "StrokeSheet":
         """All strokes as one sheet for an image of this size.
@@ -87,10 +89,9 @@ class GivenStrokes:
         with checking_input():
             sheet = StrokeSheet.load(self.file)
         if abs(math.log(sheet.width / sheet.height * height / width)) > 0.02:
-            print(
-                f"mcdiff: warning: {self.file} was drawn on {sheet.width} x {sheet.height} pixels, but the image has "
-                f"{width} x {height}; its strokes are stretched to fit.",
-                file=sys.stderr,
+            self.teller.warn(
+                f"{self.file} was drawn on {sheet.width} x {sheet.height} pixels, but the image has {width} x "
+                f"{height}; its strokes are stretched to fit."
             )
         sheet = sheet.scaled(width, height)
         return replace(sheet, strokes=[*sheet.strokes, *typed.strokes])

@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Drawing strokes, points, regions and a grid over an image, and contact sheets."""
+"""Drawing strokes, points, regions and a grid over an image, contact sheets, and titles of columns."""
 
 import colorsys
 import math
@@ -23,6 +23,8 @@ REGION_OPACITY = 0.35
 GRID_SIDES = (960, 1600)
 # Distance between lines of a grid in pixels of the page, at least.
 GRID_STEP = 60
+# Columns with titles are at least this wide, and titles this high, in pixels. Videos need an even height.
+TITLED_WIDTH, TITLE_HEIGHT = 128, 20
 
 
 def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
@@ -233,6 +235,30 @@ def contact_sheet(
     for place, tile in enumerate(tiles):
         page.paste(tile, (place % columns * step_x, place // columns * step_y))
     return page
+
+
+def titled_columns(pixels: np.ndarray, titles: Sequence[str]) -> np.ndarray:
+    """Writes titles above the columns of a sheet, or of all frames of a video.
+
+    Args:
+        pixels (`np.ndarray`): uint8 `[..., H, W, 3]`, columns of one width side by side. Narrow ones are enlarged.
+        titles (`Sequence[str]`): the title of each column, from left to right.
+
+    Returns:
+        `np.ndarray`: uint8 `[..., F * H + TITLE_HEIGHT, F * W, 3]`, enlarged by the whole number F.
+    """
+    width = pixels.shape[-2] // len(titles)
+    factor = max(1, -(-TITLED_WIDTH // width))
+    width, pixels = width * factor, pixels.repeat(factor, axis=-3).repeat(factor, axis=-2)
+    strip = Image.new("RGB", (pixels.shape[-2], TITLE_HEIGHT), "white")
+    canvas = ImageDraw.Draw(strip)
+    for column, title in enumerate(titles):
+        fonts = map(ImageFont.load_default, range(13, 6, -1))
+        font = next((font for font in fonts if font.getlength(title) < width - 4), ImageFont.load_default(6))
+        center = (column * width + width // 2, TITLE_HEIGHT // 2)
+        canvas.text(center, title, fill="black", font=font, anchor="mm")
+    above = np.broadcast_to(np.asarray(strip), (*pixels.shape[:-3], *np.asarray(strip).shape))
+    return np.concatenate([above, pixels], axis=-3)
 
 
 def save_image(image: Image.Image, path: Path) -> None:

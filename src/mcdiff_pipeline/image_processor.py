@@ -75,6 +75,8 @@ def reading_image(
         if isinstance(error, unless):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if isinstance(error, PIL.UnidentifiedImageError):
+            reason = "its format is not known"  # PIL's words name an object in memory
         raise ValueError(
             f"{name} cannot be read as an image ({reason:.200}): it is damaged, or not an image; save it again as PNG "
             "or JPEG."

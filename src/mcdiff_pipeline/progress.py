@@ -1,7 +1,10 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Progress of long work: a bar in terminals and notebooks, elsewhere a line every 30 seconds."""
 
+import contextlib
+import contextvars
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from tqdm.auto import tqdm as bar_of_place
@@ -11,6 +14,23 @@ from tqdm.std import tqdm
 # Seconds between lines where a bar cannot be redrawn, such as a log file.
 LINE_INTERVAL = 30.0
 LINE_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left{postfix}"
+
+_is_hidden = contextvars.ContextVar("_is_hidden", default=False)
+
+
+@contextlib.contextmanager
+def progress_hidden() -> Iterator[None]:
+    """Shows no progress of work that begins in this block."""
+    token = _is_hidden.set(True)
+    try:
+        yield
+    finally:
+        _is_hidden.reset(token)
+
+
+def is_progress_hidden() -> bool:
+    """Whether this runs in a block of [`progress_hidden`]."""
+    return _is_hidden.get()
 
 
 class _Lines:
@@ -49,7 +69,7 @@ def progress_bar(
         "initial": initial,
         "desc": name,
         "unit": unit,
-        "disable": disable or total == 0,
+        "disable": disable or total == 0 or is_progress_hidden(),
     }
     if isinstance(total, float) or isinstance(initial, float):
         arguments["unit_scale"] = True  # without it, tqdm prints all digits

@@ -130,7 +130,7 @@ class _Path:
         grid: tuple[int, int],
     ):
         self.index, self.stroke, self.layer, self.is_rigid = index, stroke, layer, is_rigid
-        self.num_frames, self.grid, self.unit = num_frames, grid, image_size[1] / grid[1]
+        self.num_frames, self.grid, self.image_size, self.unit = num_frames, grid, image_size, image_size[1] / grid[1]
         x_factor, y_factor = grid[1] / size[1], grid[0] / size[0]
         start, end = stroke.span(num_frames)
         steps = range(math.ceil(start), min(math.floor(end), num_frames - 1))
@@ -144,8 +144,9 @@ class _Path:
         self.name = stroke_name(index, stroke.scaled(image_size[1] / size[1], image_size[0] / size[0]))
 
     def is_inside(self, frame: int) -> bool:
+        """Whether the stroke is in the image at a frame. A point on the border is, as where strokes are rasterized."""
         x, y = self.places[frame]
-        return 0 <= x < self.grid[1] and 0 <= y < self.grid[0]
+        return 0 <= x <= self.grid[1] and 0 <= y <= self.grid[0]
 
 
 def _layer_of(stroke: Stroke, layers: Layers | None, image: int, num_frames: int) -> int | None:
@@ -164,8 +165,13 @@ def _outside(path: _Path, image: int) -> list[StrokeProblem]:
     inside = sum(path.is_inside(frame) for frame in path.places)
     if 2 * inside >= len(path.places):
         return []
-    what = f"is inside the image in {inside} of {len(path.places)} steps only" if inside else "is outside the image"
-    message = f"{path.name} {what}, where it specifies nothing; begin it on the thing that is to move."
+    if inside:
+        what = f"is in the image in {inside} of {len(path.places)} steps only, and specifies nothing in the others"
+    else:
+        height, width = path.image_size
+        what = f"is outside the image, which has {width} x {height} pixels, and specifies nothing"
+    better = "put it on what is to stay" if path.stroke.kind == "hold" else "draw it on the thing that is to move"
+    message = f"{path.name} {what}; {better}."
     return [StrokeProblem("outside", (path.index,), message, image)]
 
 

@@ -92,7 +92,7 @@ class StrokeFollower:
         self.frame, self._cell = frame, max(cell)
         for index, stroke in enumerate(sheet.strokes):
             here, asked = stroke.at(frame - 1, self.num_frames), stroke.displacement(frame - 1, self.num_frames)
-            if here is None or asked is None or not (0 <= here[0] < sheet.width and 0 <= here[1] < sheet.height):
+            if here is None or asked is None or not (0 <= here[0] <= sheet.width and 0 <= here[1] <= sheet.height):
                 continue
             followed = self._followed.setdefault(index, _Followed(here, here))
             moved = self._place_in_layer(stroke, followed.start, state, cell)

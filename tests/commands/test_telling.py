@@ -1,9 +1,14 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""What `mcdiff generate` and `mcdiff flow` tell before, while and after they work."""
+"""What the commands tell before, while and after they work."""
 
 import json
+import shutil
 
 import pytest
+import typer
+
+from mcdiff_commands.main import app
+from support.sliding_squares import write_squares
 
 
 RUN = ("generate", "photo.png", "--stroke", "10,10 20,12", "--hold", "40,30", "--num-frames", 3, "--steps", 1)
@@ -86,3 +91,56 @@ def test_what_is_ignored_is_told(place, mcdiff):
 def test_flow_warns_of_strokes_that_cannot_work(place, mcdiff):
     code, _, err = mcdiff("flow", "photo.png", "--stroke", "60,10 70,10", "-o", "flow.png")
     assert code == 0 and err.startswith("mcdiff: warning: stroke 1 (from 60,10) is outside the image")
+
+
+# A run of each command that needs neither a network nor an extra, and facts of it.
+SHORT_RUNS = (
+    (("grid", "photo.png", "-o", "new.png"), {"image": "new.png", "width": 48, "height": 40, "step": 5}),
+    (("flow", "photo.png", "--stroke", "10,10 20,12", "-o", "new.png"), {"image": "new.png", "working_width": 48}),
+    (("info",), {"loads": True, "latent_channels": 4}),
+    (("dataset", "show", "clips", "-o", "new.png"), {"image": "new.png", "num_frames": 3, "num_clips": 1}),
+    (("export", "MODEL", "new"), {"folder": "new"}),
+)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), SHORT_RUNS, ids=[run[0][0] for run in SHORT_RUNS])
+def test_every_command_tells_nothing_a_line_of_facts_or_more(place, mcdiff, tiny_model_dir, arguments, expected):
+    write_squares(place / "clips", range(1), "train", size=32, num_frames=3)
+    arguments = [str(tiny_model_dir) if argument == "MODEL" else argument for argument in arguments]
+
+    def run(*options):
+        code, out, err = mcdiff(*arguments, *options)
+        assert (code, err) == (0, "")
+        for path in place.glob("new*"):
+            path.rename(place / f"{path.name} of {options[0]}")
+        return out
+
+    assert run("--quiet") == ""
+    told = run("--json")
+    facts = json.loads(told)
+    assert told.count("\n") == 1 and facts["warnings"] == [] and facts["seconds"] >= 0
+    assert facts == facts | expected
+    assert len(run("--verbose").splitlines()) > 1
+
+
+def leaves(group, path=()):
+    for name, command in group.commands.items():
+        yield from leaves(command, (*path, name)) if hasattr(command, "commands") else [((*path, name), command)]
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, id=" ".join(path)) for path, one in leaves(typer.main.get_command(app))]
+)
+def test_every_command_has_the_same_options(command):
+    if command.name == "studio":  # it serves until it is ended
+        return
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {"--quiet", "-q", "--verbose", "-v", "--json"} <= options
+
+
+def test_facts_of_a_model_that_does_not_load(place, mcdiff, tiny_model_dir):
+    shutil.copytree(tiny_model_dir, "broken")
+    shutil.rmtree("broken/unet")
+    code, out, _ = mcdiff("info", "broken", "--json")
+    facts = json.loads(out)
+    assert code == 1 and facts["loads"] is False and "broken" in facts["reason"]

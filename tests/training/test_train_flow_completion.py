@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import train_flow_completion
 from PIL import Image
 
+from mcdiff_pipeline.drawing import TITLE_HEIGHT, TITLED_WIDTH
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from support.sliding_squares import write_squares
 from support.tiny_models import make_flow_completion
@@ -19,7 +21,8 @@ def test_validation_compares_with_baselines_and_draws_a_sheet(trained):
     assert logged(folder, "epe_body_nearest")[4] < 0.5  # and rigidly, so that one stroke is enough
     assert logged(folder, "epe_off_body_zero")[4] < 0.2
     with Image.open(folder / "validation_000004.png") as sheet:
-        assert sheet.width == 4 * SIZE
+        titles = np.asarray(sheet.convert("L"))[:TITLE_HEIGHT].reshape(TITLE_HEIGHT, 4, TITLED_WIDTH)
+    assert (titles.min(axis=(0, 2)) < 128).all()  # one above each column
 
 
 @pytest.mark.parametrize("switch", [{"no_keypoints": True}, {"sampling": "uniform"}, {"flow_weighting": "none"}])

@@ -5,6 +5,7 @@ and on the size at which it sees images. So features of different encoders never
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,13 @@ def encode_features(image_encoder: Dinov2Model, frames: np.ndarray) -> np.ndarra
     return features.float().cpu().numpy().astype(np.float16)
 
 
-def encode_shard_features(folder: Path, shard: Path, image_encoder: Dinov2Model) -> None:
+def encode_shard_features(
+    folder: Path, shard: Path, image_encoder: Dinov2Model, watch: Callable[[float], object]
+) -> None:
     """Encodes the frames of one shard into `FEATURES`. Short clips are padded with zeros.
 
     The last frame of a clip is never the first of a pair and is left out. Frames that are equal, as the first frames
-    of clips from one photograph, are encoded once.
+    of clips from one photograph, are encoded once. `watch` is called with the share of the frames that are encoded.
     """
     dataset = ClipDataset([shard])
     steps = [dataset.num_frames(clip) - 1 for clip in range(len(dataset))]
@@ -84,6 +87,7 @@ def encode_shard_features(folder: Path, shard: Path, image_encoder: Dinov2Model)
         for values, same in zip(encoded, batch):
             for clip, t in same:
                 features[clip, t] = values
+        watch(min(first + BATCH_SIZE, len(distinct)) / len(distinct))
     if features is None:
         raise ValueError(f"The shard {shard} has no clip of two frames, so there is nothing to encode; leave it out.")
     features.flush()

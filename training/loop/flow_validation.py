@@ -17,6 +17,7 @@ from loop.samples import FramePair
 from loop.stroke_sampling import at, large_labels
 from mcdiff_pipeline.baselines import nearest_stroke_flow
 from mcdiff_pipeline.dataset.sampling import STILL, keypoint_strokes, rasterize_points
+from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.evaluation.whole_measures import measure_whole, share_inside
 from mcdiff_pipeline.evaluation.whole_motions import INSETS, OUTSETS, spread_points
 from mcdiff_pipeline.flow import resize_flow, to_cells, to_pixels
@@ -259,7 +260,7 @@ class FlowValidation:
             colors = flow_to_image(flows, max_magnitude=float(flows[1].norm(dim=0).max().clamp_min(1)))
             colors = F.interpolate(colors, (height, width), mode="nearest").permute(0, 2, 3, 1).numpy()
             rows.append(np.concatenate([self.clips.frames(sample["index"])[0], *colors], axis=1))
-        return np.concatenate(rows)
+        return titled_columns(np.concatenate(rows), ("frame", "strokes", "true flow", "predicted flow"))
 
 
 def whole_thing(pair: FramePair) -> np.ndarray | None:

@@ -182,8 +182,13 @@ def encode_frames(vae: AutoencoderDC | AutoencoderKL, frames: np.ndarray, batch_
     return torch.cat(latents)
 
 
-def encode_shard(folder: Path, shard: Path, vae: AutoencoderDC | AutoencoderKL) -> None:
-    """Encodes one shard into the arrays that `LatentClips` reads. Short clips are padded with zeros."""
+def encode_shard(
+    folder: Path, shard: Path, vae: AutoencoderDC | AutoencoderKL, watch: Callable[[float], object]
+) -> None:
+    """Encodes one shard into the arrays that `LatentClips` reads. Short clips are padded with zeros.
+
+    `watch` is called with the share of the frames that are encoded, in [0, 1].
+    """
     dataset = ClipDataset([shard])
     clips = [dataset[index] for index in range(len(dataset))]
     num_clips, num_frames = len(clips), max(len(clip.frames) for clip in clips)
@@ -195,6 +200,7 @@ def encode_shard(folder: Path, shard: Path, vae: AutoencoderDC | AutoencoderKL) 
         "keypoints": np.zeros((num_clips, num_frames, people, points, 3), np.float32),
         "num_frames": np.array([len(clip.frames) for clip in clips], np.int32),
     }
+    total, encoded = sum(len(clip.frames) for clip in clips), 0
     for number, clip in enumerate(clips):
         latents = encode_frames(vae, clip.frames).cpu().numpy().astype(np.float16)
         if number == 0:
@@ -205,6 +211,8 @@ def encode_shard(folder: Path, shard: Path, vae: AutoencoderDC | AutoencoderKL) 
         arrays["keypoints"][number, : len(clip.frames), : clip.keypoints.shape[1], : clip.keypoints.shape[2]] = (
             clip.keypoints
         )
+        encoded += len(clip.frames)
+        watch(encoded / total)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
 
@@ -230,13 +238,17 @@ def shard_folder(shard: Path) -> str:
 
 
 def encode_missing(
-    folders: Sequence[tuple[Path, Path]], encode: Callable[[Path, Path], None], title: str, split: str
+    folders: Sequence[tuple[Path, Path]],
+    encode: Callable[[Path, Path, Callable[[float], object]], None],
+    title: str,
+    split: str,
 ) -> None:
     """Encodes the shards that have no folder yet. Prints the shards that cannot be read, and skips them.
 
     Args:
         folders (`Sequence[tuple[Path, Path]]`): shards with their folders in the cache, which are in one folder.
-        encode (`Callable`): `encode(folder, shard)` fills the folder.
+        encode (`Callable`): `encode(folder, shard, watch)` fills the folder, and calls `watch` with the share of it
+            that is done.
         title (`str`): what is shown while it is done.
         split (`str`): the split of the shards.
     """
@@ -249,15 +261,20 @@ def encode_missing(
         sizes = [shard.stat().st_size for shard, _ in waiting]
         with progress_bar(title, sum(sizes) / 1e6, unit="MB") as bar:
             for (shard, folder), size in zip(list(waiting), sizes, strict=True):
+                end = bar.n + size / 1e6
+
+                def watch(share: float, end: float = end, size: float = size / 1e6) -> None:
+                    bar.update(end - (1 - share) * size - bar.n)
+
                 try:
                     with FileLock(locks / folder.name, timeout=-1 if waits else 0):
                         if not folder.is_dir():
-                            atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard))
+                            atomic_folder(folder, lambda unfinished, shard=shard: encode(unfinished, shard, watch))
                 except Timeout:
                     busy.append((shard, folder))
                 except ValueError as error:
                     skipped.append(str(error))
-                bar.update(size / 1e6)
+                watch(1.0)
     if skipped:
         print(f"Skipped {len(skipped)} of {len(folders)} {split} shards:", *skipped, sep="\n  ", file=sys.stderr)
 
@@ -295,13 +312,18 @@ def open_latent_clips(
             found.append(CachedShard(shard, source, cache / name, None if features is None else features / name))
     if write:
         folders = [(shard.shard, shard.latents) for shard in found]
-        encode_missing(folders, lambda to, shard: encode_shard(to, shard, vae), f"encoding {split} shards", split)
+        encode_missing(
+            folders,
+            lambda to, shard, watch: encode_shard(to, shard, vae, watch),
+            f"encoding {split} shards",
+            split,
+        )
     found = [shard for shard in found if shard.latents.is_dir()]
     if write and image_encoder is not None and found:
         folders = [(shard.shard, shard.features) for shard in found]
         encode_missing(
             folders,
-            lambda to, shard: encode_shard_features(to, shard, image_encoder),
+            lambda to, shard, watch: encode_shard_features(to, shard, image_encoder, watch),
             f"features of {split} shards",
             split,
         )

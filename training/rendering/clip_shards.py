@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcdiff_pipeline.dataset import Clip, ShardWriter
+from mcdiff_pipeline.progress import progress_bar
 from rendering.clip_shape import frame_size, motion_factor
 from rendering.photographs import SPLITS
 
@@ -94,13 +95,19 @@ def _render(render_clip, seed, split, resolution, num_frames, time_gap, index) -
 
 
 def _write(clips: Iterable[Clip], args: argparse.Namespace) -> None:
-    start = time.perf_counter()
-    with ShardWriter(args.output_dir, args.split, clips_per_shard=args.clips_per_shard) as writer:
+    start, number, by_minutes = time.perf_counter(), 0, args.max_minutes is not None
+    total, unit = (args.max_minutes, "min") if by_minutes else (args.num_clips, "clip")
+    with (
+        ShardWriter(args.output_dir, args.split, clips_per_shard=args.clips_per_shard) as writer,
+        progress_bar("Rendering", total, unit=unit) as bar,
+    ):
         for number, clip in enumerate(clips, 1):
             writer.write(clip)
-            if number % 100 == 0 or number == args.num_clips:
-                rate = number * args.num_frames / (time.perf_counter() - start)
-                print(f"{number} / {args.num_clips} clips, {rate:.0f} frames/s", file=sys.stderr)
-            if args.max_minutes is not None and time.perf_counter() - start >= 60 * args.max_minutes:
-                print(f"{number} clips in {args.max_minutes:g} minutes", file=sys.stderr)
+            minutes = (time.perf_counter() - start) / 60
+            bar.set_postfix_str(f"{number} clips", refresh=False)
+            bar.update(minutes - bar.n if by_minutes else 1)
+            if by_minutes and minutes >= args.max_minutes:
                 break
+    minutes = (time.perf_counter() - start) / 60
+    rate = number * args.num_frames / (60 * minutes)
+    print(f"{number} clips in {minutes:.1f} minutes, {rate:.0f} frames/s", file=sys.stderr)

@@ -4,7 +4,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,7 +67,13 @@ class VideoAnnotator:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def annotate(self, path: str | os.PathLike, name: str, outcome: VideoOutcome) -> Iterator[Clip]:
+    def annotate(
+        self,
+        path: str | os.PathLike,
+        name: str,
+        outcome: VideoOutcome,
+        watch: Callable[[float], object] | None = None,
+    ) -> Iterator[Clip]:
         """Yields the clips of one video, in the order of their frames. Memory does not grow with the length.
 
         A bad video raises no error: `outcome.error` states it, and the clips before the damage are kept.
@@ -76,13 +82,14 @@ class VideoAnnotator:
             path (`str` or `os.PathLike`): the video.
             name (`str`): name of the video in keys and meta of the clips, unique in the dataset, e.g. a relative path.
             outcome (`VideoOutcome`): outcome of this video, filled in while the clips are yielded.
+            watch (`Callable`, *optional*): as in `select_clips`.
 
         Yields:
             [`Clip`]: with COCO keypoints of all people found. `docs/dataset-format.md` lists the fields of its meta.
         """
         slug = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:40]
         identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        for selected in select_clips(path, self.settings.selection, outcome):
+        for selected in select_clips(path, self.settings.selection, outcome, watch):
             key = f"{slug}_{identity}_{selected.frame_numbers[0]:06d}"
             clip = self.annotate_clip(selected, key, {"source": "video", "video": name})
             if isinstance(clip, str):

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from tqdm import tqdm
 
 from ..atomic_files import durable_replace, durable_write
 from ..dataset import ClipDataset, ShardWriter
+from ..progress import progress_bar
 from .found_videos import FoundVideo
 from .near_duplicates import FINGERPRINT_LENGTH, without_near_duplicates
 from .outcome import VideoOutcome
@@ -106,20 +106,22 @@ def merge_parts(output: Path, unfinished: Path, progress: bool) -> None:
     plan = MergePlan.read(unfinished, output)
     size = plan.report.clips_per_shard
     shards = [plan.clips[start : start + size] for start in range(0, len(plan.clips), size)]
-    for number, clips in enumerate(tqdm(shards, desc="packing", unit="shard", disable=not progress)):
-        shard = output / f"{plan.report.split}-{number:05d}.tar"
-        if not shard.exists():
-            with ShardWriter(
-                unfinished / WRITING, plan.report.split, clips_per_shard=size, first_shard=number
-            ) as writer:
-                for part, group in itertools.groupby(clips, key=lambda clip: clip[0]):
-                    dataset = ClipDataset(unfinished / f"{part}.tar")
-                    for _, index in group:
-                        writer.copy(dataset, index)
-            durable_replace(unfinished / WRITING / shard.name, shard)
-        # The last part continues if the next shard begins with it.
-        needed = {part for part, _ in shards[number + 1][:1]} if number + 1 < len(shards) else set()
-        for part in {part for part, _ in clips} - needed:
-            (unfinished / f"{part}.tar").unlink(missing_ok=True)
+    with progress_bar("Packing", len(plan.clips), unit="clip", disable=not progress) as bar:
+        for number, clips in enumerate(shards):
+            shard = output / f"{plan.report.split}-{number:05d}.tar"
+            if not shard.exists():
+                with ShardWriter(
+                    unfinished / WRITING, plan.report.split, clips_per_shard=size, first_shard=number
+                ) as writer:
+                    for part, group in itertools.groupby(clips, key=lambda clip: clip[0]):
+                        dataset = ClipDataset(unfinished / f"{part}.tar")
+                        for _, index in group:
+                            writer.copy(dataset, index)
+                durable_replace(unfinished / WRITING / shard.name, shard)
+            # The last part continues if the next shard begins with it.
+            needed = {part for part, _ in shards[number + 1][:1]} if number + 1 < len(shards) else set()
+            for part in {part for part, _ in clips} - needed:
+                (unfinished / f"{part}.tar").unlink(missing_ok=True)
+            bar.update(len(clips))
     for name, content in report_files(plan.report).items():
         durable_write(output / name, content, unfinished / WRITING)

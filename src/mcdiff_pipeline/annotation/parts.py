@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -77,8 +78,16 @@ class Part:
         return cls(**values)
 
 
-def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) -> None:
+def annotate_part(
+    annotator: VideoAnnotator, video: FoundVideo, folder: Path, watch: Callable[[float], object] | None = None
+) -> None:
     """Annotates one video into a part in `folder`. An existing part is replaced.
+
+    Args:
+        annotator (`VideoAnnotator`): makes the clips.
+        video (`FoundVideo`): the video.
+        folder (`Path`): folder of the parts.
+        watch (`Callable`, *optional*): as in `select_clips`.
 
     Raises:
         OSError: if the part cannot be written.
@@ -88,7 +97,7 @@ def annotate_part(annotator: VideoAnnotator, video: FoundVideo, folder: Path) ->
     part = Part(video.size, video.modified, outcome)
     fingerprints = []
     attempt = f"{video.identity}_{uuid.uuid4().hex}"  # unique also among machines that share the folder
-    clips = annotator.annotate(video.path, video.name, outcome)
+    clips = annotator.annotate(video.path, video.name, outcome, watch)
     with ShardWriter(
         folder / WRITING, attempt, clips_per_shard=sys.maxsize, frame_format=annotator.settings.frame_format
     ) as writer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from .found_videos import FoundVideo
 from .parts import WRITING, Part, write_crash
 from .settings import AnnotationSettings
-from .workers import Worker, WorkerDied, default_num_workers, needs_gpu
+from .workers import VideoProgress, Worker, WorkerDied, default_num_workers, needs_gpu
 
 
 # There is one actor per CPU, but it reserves half a CPU: the tasks of Ray Data need CPUs too, and a pool of actors
@@ -30,7 +30,7 @@ def annotate_on_ray(
     folder: Path,
     num_workers: int | None,
     address: str,
-) -> Generator[FoundVideo, None, None]:
+) -> Generator[VideoProgress, None, None]:
     """Annotates videos into parts on a Ray cluster.
 
     If a machine fails, its videos are annotated on another one. An existing part is replaced.
@@ -44,7 +44,7 @@ def annotate_on_ray(
             uses that one and stays connected.
 
     Yields:
-        [`FoundVideo`]: each video when it is done.
+        [`VideoProgress`]: each video when it is done.
 
     Raises:
         ImportError: if Ray Data is missing.
@@ -69,7 +69,7 @@ def annotate_on_ray(
         for row in _rows(videos, _with_absolute_paths(settings), folder, num_workers):
             if row["error"]:
                 raise pickle.loads(row["error"])
-            yield pickle.loads(row["video"])
+            yield VideoProgress(pickle.loads(row["video"]))
     finally:
         if connects:
             ray.shutdown()
@@ -140,7 +140,8 @@ class _Actor:
                 self._worker.answer()
             self._worker.give(video)
             try:
-                self._worker.answer()
+                while self._worker.answer() is not None:
+                    pass  # a part of the video is read
                 return
             except WorkerDied as death:
                 self._worker.stop()

@@ -254,10 +254,13 @@ def _annotate_missing(
         contextlib.closing(parts),
         progress_bar("Annotation", total, initial=total - waiting, unit="MB", disable=not progress) as bar,
     ):
-        bar.set_postfix_str(f"{len(found) - len(todo)} of {len(found)} videos", refresh=False)
-        for done, video in enumerate(parts, start=len(found) - len(todo) + 1):
+        done, shares = len(found) - len(todo), dict.fromkeys((video.identity for video in todo), 0.0)
+        bar.set_postfix_str(f"{done} of {len(found)} videos", refresh=False)
+        for part in parts:
+            done += part.is_done
             bar.set_postfix_str(f"{done} of {len(found)} videos", refresh=False)
-            bar.update(video.size / 1e6)
+            bar.update(part.video.size / 1e6 * (part.share - shares[part.video.identity]))
+            shares[part.video.identity] = part.share
 
 
 def _finished_report(

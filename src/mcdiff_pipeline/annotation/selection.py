@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,10 @@ class SelectedClip:
 
 
 def select_clips(
-    video: str | os.PathLike, settings: SelectionSettings, outcome: VideoOutcome
+    video: str | os.PathLike,
+    settings: SelectionSettings,
+    outcome: VideoOutcome,
+    watch: Callable[[float], object] | None = None,
 ) -> Iterator[SelectedClip]:
     """Selects the clips of a video. Memory does not grow with its length.
 
@@ -78,6 +81,8 @@ def select_clips(
         settings (`SelectionSettings`): which parts become clips.
         outcome (`VideoOutcome`): outcome of this video. Everything that is known before optical flow is entered while
             the video is read. The caller counts the clips that it keeps.
+        watch (`Callable`, *optional*): called with the share of the video that is read, in [0, 1], for each frame; not
+            if the file does not state its length.
 
     Yields:
         [`SelectedClip`]: in the order of their frames, which do not overlap.
@@ -95,14 +100,16 @@ def select_clips(
                 "to SDR first, for example with FFmpeg's filter 'tonemap'."
             )
             return
-        frames = number_shots(_frames_with_thumbnails(reader, outcome), lambda frame: frame.thumbnail)
+        frames = number_shots(_frames_with_thumbnails(reader, outcome, watch), lambda frame: frame.thumbnail)
         for shot, numbered_frames in itertools.groupby(frames, key=lambda numbered: numbered[0]):
             outcome.shots = shot + 1
             selection = _ShotSelection(shot, settings, outcome)
             yield from selection.clips(frame for _, frame in numbered_frames)
 
 
-def _frames_with_thumbnails(reader: VideoReader, outcome: VideoOutcome) -> Iterator[ThumbnailFrame]:
+def _frames_with_thumbnails(
+    reader: VideoReader, outcome: VideoOutcome, watch: Callable[[float], object] | None
+) -> Iterator[ThumbnailFrame]:
     """All frames until the end or the damage. Enters the damage and the properties of the frames in the outcome."""
     frame = first = None
     try:
@@ -114,6 +121,8 @@ def _frames_with_thumbnails(reader: VideoReader, outcome: VideoOutcome) -> Itera
                     outcome.notes.append("It is interlaced: deinterlace it, or moving edges look like combs.")
             outcome.num_frames += 1
             outcome.seconds = frame.seconds - first.seconds + (1 / reader.fps if reader.fps else 0.0)
+            if watch is not None and reader.seconds > 0:
+                watch(min(outcome.seconds / reader.seconds, 1.0))
             yield ThumbnailFrame(frame)
     except ValueError as error:
         outcome.error = _with_name(error, reader.path, outcome)

@@ -7,9 +7,11 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,24 @@ WORKERS_PER_GPU = 4
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
 
+# Seconds between the messages of a worker that say how much of a video is read.
+WATCH_INTERVAL = 1.0
+
+
+@dataclass(frozen=True)
+class VideoProgress:
+    """How far the annotation of a video is.
+
+    Args:
+        video (`FoundVideo`): the video.
+        share (`float`): share of it that is read, in [0, 1].
+        is_done (`bool`): whether its part is written.
+    """
+
+    video: FoundVideo
+    share: float = 1.0
+    is_done: bool = True
+
 
 class MachineFailed(Exception):
     """Memory ran out, or the GPU failed, while a video was annotated. The message describes it."""
@@ -41,19 +61,27 @@ class WorkerDied(Exception):
 class Worker:
     """A process that annotates videos one after another.
 
-    `answer` returns once after the start, when estimator and detector are loaded, and once for each video.
+    `answer` returns None once after the start, when estimator and detector are loaded, and once for each video. Before
+    that, it returns shares of the video that are read.
 
     Args:
         settings (`AnnotationSettings`): of its [`VideoAnnotator`].
         folder (`Path`): folder of the parts.
         num_threads (`int`): number of threads for its computations.
+        watch_interval (`float`, defaults to `WATCH_INTERVAL`): seconds between two shares.
     """
 
-    def __init__(self, settings: AnnotationSettings, folder: Path, num_threads: int) -> None:
+    def __init__(
+        self,
+        settings: AnnotationSettings,
+        folder: Path,
+        num_threads: int,
+        watch_interval: float = WATCH_INTERVAL,
+    ) -> None:
         self.video: FoundVideo | None = None
         self._folder = folder
         self._connection, child_connection = _PROCESSES.Pipe()
-        arguments = (child_connection, settings, folder, num_threads)
+        arguments = (child_connection, settings, folder, num_threads, watch_interval)
         self._process = _PROCESSES.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         child_connection.close()
@@ -68,8 +96,11 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # the process has died; `answer` raises the error
             self._connection.send(video)
 
-    def answer(self) -> None:
-        """Waits until the process has started, or is done with the video.
+    def answer(self) -> float | None:
+        """Waits until the process has started, has read more of the video, or is done with it.
+
+        Returns:
+            `float`, *optional*: share of the video that is read; None if the process has started or is done.
 
         Raises:
             WorkerDied: if the process has ended, or stopped because of a failure of the machine.
@@ -77,7 +108,7 @@ class Worker:
             Exception: an error of the process that no video causes.
         """
         try:
-            error = self._connection.recv()
+            answer = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode or 0
@@ -91,10 +122,13 @@ class Worker:
             for path in (self._folder / WRITING).glob(f"{self.video.identity}_*"):
                 path.unlink(missing_ok=True)
             raise WorkerDied(reason) from None
-        if isinstance(error, MachineFailed):
-            raise WorkerDied(str(error))
-        if error is not None:
-            raise error
+        if isinstance(answer, float):
+            return answer
+        if isinstance(answer, MachineFailed):
+            raise WorkerDied(str(answer))
+        if answer is not None:
+            raise answer
+        return None
 
     def stop(self) -> None:
         """Kills the process. An unfinished part does not appear under its name."""
@@ -104,8 +138,12 @@ class Worker:
 
 
 def annotate_here(
-    videos: Sequence[FoundVideo], settings: AnnotationSettings, folder: Path, num_workers: int | None
-) -> Generator[FoundVideo, None, None]:
+    videos: Sequence[FoundVideo],
+    settings: AnnotationSettings,
+    folder: Path,
+    num_workers: int | None,
+    watch_interval: float = WATCH_INTERVAL,
+) -> Generator[VideoProgress, None, None]:
     """Annotates videos into parts, in processes on this machine.
 
     If a worker dies, memory runs out or the GPU fails, another video may be the cause. So the video is tried again at
@@ -116,9 +154,11 @@ def annotate_here(
         settings (`AnnotationSettings`): settings of the clips.
         folder (`Path`): folder of the parts.
         num_workers (`int`, *optional*): number of processes, which share the CPUs. None: see `default_num_workers`.
+        watch_interval (`float`, defaults to `WATCH_INTERVAL`): seconds between two shares of a video.
 
     Yields:
-        [`FoundVideo`]: each video when it is done. Closing the generator stops the workers.
+        [`VideoProgress`]: while videos are read, and for each when it is done. Closing the generator stops the
+            workers.
 
     Raises:
         RuntimeError: if workers cannot start.
@@ -127,12 +167,12 @@ def annotate_here(
     if num_workers is None:
         num_workers = default_num_workers(settings, num_cpus(), num_gpus=int(torch.cuda.is_available()))
     died: list[tuple[FoundVideo, str]] = []
-    yield from _annotate_once(videos, settings, folder, num_workers, died)
+    yield from _annotate_once(videos, settings, folder, num_workers, watch_interval, died)
     again, died = [video for video, _ in died], []
-    yield from _annotate_once(again, settings, folder, 1, died)
+    yield from _annotate_once(again, settings, folder, 1, watch_interval, died)
     for video, reason in died:
         write_crash(video, folder, reason)
-        yield video
+        yield VideoProgress(video)
 
 
 def _annotate_once(
@@ -140,9 +180,10 @@ def _annotate_once(
     settings: AnnotationSettings,
     folder: Path,
     num_workers: int,
+    watch_interval: float,
     died: list[tuple[FoundVideo, str]],
-) -> Iterator[FoundVideo]:
-    """Yields the videos that are done. Appends those whose worker died to `died`, with the reason."""
+) -> Iterator[VideoProgress]:
+    """Yields the progress of the videos. Appends those whose worker died to `died`, with the reason."""
     num_workers = min(num_workers, len(videos))
     num_threads = max(1, num_cpus() // max(num_workers, 1))
     waiting = deque(videos)
@@ -151,10 +192,10 @@ def _annotate_once(
         while waiting or workers:
             busy = sum(worker.video is not None for worker in workers)
             while len(workers) < min(num_workers, busy + len(waiting)):
-                workers.append(Worker(settings, folder, num_threads))
+                workers.append(Worker(settings, folder, num_threads, watch_interval))
             for worker in _answering(workers):
                 try:
-                    worker.answer()
+                    share = worker.answer()
                 except WorkerDied as death:
                     assert worker.video is not None  # during the start, `answer` raises another error
                     died.append((worker.video, str(death)))
@@ -162,13 +203,17 @@ def _annotate_once(
                     worker.stop()
                     continue
                 done = worker.video
+                if share is not None:
+                    assert done is not None  # during the start, nothing is read
+                    yield VideoProgress(done, share, is_done=False)
+                    continue
                 if waiting:
                     worker.give(waiting.popleft())
                 else:
                     workers.remove(worker)
                     worker.stop()
                 if done is not None:
-                    yield done
+                    yield VideoProgress(done)
     finally:
         for worker in workers:
             worker.stop()
@@ -204,7 +249,11 @@ def num_cpus() -> int:
 
 
 def _work(
-    connection: multiprocessing.connection.Connection, settings: AnnotationSettings, folder: Path, num_threads: int
+    connection: multiprocessing.connection.Connection,
+    settings: AnnotationSettings,
+    folder: Path,
+    num_threads: int,
+    watch_interval: float,
 ) -> None:
     """The process of a worker."""
     # Ctrl-C reaches all processes of the terminal. The parent process decides what to do.
@@ -218,7 +267,7 @@ def _work(
         while True:
             video = connection.recv()
             try:
-                annotate_part(annotator, video, folder)
+                annotate_part(annotator, video, folder, _Watch(connection, watch_interval).tell)
             except Exception as error:
                 if not is_machine_failure(error):
                     raise
@@ -227,6 +276,18 @@ def _work(
     except Exception as error:
         error.add_note(traceback.format_exc())  # tracebacks cannot be pickled
         connection.send(error)
+
+
+class _Watch:
+    """Sends the share of a video that is read, from time to time."""
+
+    def __init__(self, connection: multiprocessing.connection.Connection, interval: float) -> None:
+        self._connection, self._interval, self._told = connection, interval, time.monotonic()
+
+    def tell(self, share: float) -> None:
+        if time.monotonic() - self._told >= self._interval:
+            self._told = time.monotonic()
+            self._connection.send(share)
 
 
 def _exit_with_parent() -> None:

@@ -59,6 +59,9 @@ class Sample:
         for line, (name, tiles) in enumerate(lines.items()):
             canvas.text((2, line * step_y + 2), name, fill="black")
             for column, tile in enumerate([first, *tiles]):
+                if column > 0:
+                    title = f"frame {column - 1} to {column}" if name in flows else f"frame {column}"
+                    canvas.text((column * step_x + 2, line * step_y + 2), title, fill="black")
                 page.paste(tile, (column * step_x, line * step_y + LABEL_HEIGHT))
         return page
 

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from .. import pipeline_mcdiff
 from ..model_files import check_model_files, read_config
 from ..pipeline_mcdiff import MCDiffPipeline
+from ..progress import is_progress_hidden
 from ..strokes import StrokeSheet
 from .model_card import BLANK_CARD, REPOSITORY, fill_model_card
 from .modular_index import write_modular_index
@@ -205,8 +206,9 @@ def _write_example(image: Path, folder: Path) -> None:
     sheet = StrokeSheet.load(image.with_suffix(".json"))
     sheet.save(folder / f"{image.stem}.json")
     pipe = MCDiffPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    pipe.set_progress_bar_config(disable=None)  # None: shown on a terminal only
-    video = pipe(image, sheet, generator=torch.Generator().manual_seed(0)).frames[0]
+    pipe.set_progress_bar_config(disable=True if is_progress_hidden() else None)  # None: shown on a terminal only
+    height, width = pipe.image_processor.fitting_size((sheet.height, sheet.width))
+    video = pipe(image, sheet, height=height, width=width, generator=torch.Generator().manual_seed(0)).frames[0]
     from ..video import write_video  # PyAV, which nothing else here needs
 
     write_video(video, folder / f"{image.stem}.mp4", fps=sheet.fps)

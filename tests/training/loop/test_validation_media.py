@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loop.validation_media import check_tracker, show
+from mcdiff_pipeline.drawing import TITLE_HEIGHT, TITLED_WIDTH
 from mcdiff_pipeline.video import read_video
 from support.training_runs import SIZE, arguments
 
@@ -42,13 +43,15 @@ def test_end_to_end_training_shows_a_rollout_beside_the_true_frames(data, start,
     assert train_end_to_end.main(arguments(data, "train_end_to_end", tmp_path, **changes)) == 0
     kept = read_video(tmp_path / "validation_000001.mp4")
     # Only the longer of the two clips is shown, with four frames: true frames at the left, the model's at the right.
-    assert len(kept.frames) == 4 and kept.frames[0].shape == (SIZE, 2 * SIZE, 3)
+    width = TITLED_WIDTH // SIZE * SIZE
+    height = width + TITLE_HEIGHT
+    assert len(kept.frames) == 4 and kept.frames[0].shape == (height, 2 * width, 3)
     (sent,) = logged_to_tensorboard(tmp_path, "end_to_end").Images("validation")
     with Image.open(io.BytesIO(sent.encoded_image_string)) as animation:
-        assert (animation.format, animation.n_frames, animation.size) == ("GIF", 4, (2 * SIZE, SIZE))
-    first, last = (frame.astype(float) for frame in (kept.frames[0], kept.frames[-1]))
-    assert np.abs(last[:, :SIZE] - first[:, :SIZE]).mean() > 2  # the square moves
-    assert np.abs(last[:, :SIZE] - last[:, SIZE:]).mean() > 2  # an untrained model does not follow it
+        assert (animation.format, animation.n_frames, animation.size) == ("GIF", 4, (2 * width, height))
+    first, last = (frame[TITLE_HEIGHT:].astype(float) for frame in (kept.frames[0], kept.frames[-1]))
+    assert np.abs(last[:, :width] - first[:, :width]).mean() > 2  # the square moves
+    assert np.abs(last[:, :width] - last[:, width:]).mean() > 2  # an untrained model does not follow it
 
 
 class FakeWandbTracker:

@@ -180,4 +180,4 @@ def test_minutes_end_a_run_with_the_clips_that_are_there(folders, tmp_path, caps
     arguments += [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
     main([*arguments, "--resolution", "32", "--max_minutes", "0.00001"])
     assert len(ClipDataset(tmp_path, "train")) == 1
-    assert "1 clips in 1e-05 minutes" in capsys.readouterr().err
+    assert "1 clips in 0.0 minutes" in capsys.readouterr().err

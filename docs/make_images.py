@@ -1,0 +1,266 @@
+# Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
+"""
+Makes the pictures of the documents: all of `docs/images`, or those whose names are given.
+
+Pictures whose data, model or browser is missing are left as they are, and named at the end with the reason. With the
+embedded model and everything that is needed it takes about 10 minutes on two CPU cores.
+
+Usage:
+    python docs/make_images.py                  # all
+    python docs/make_images.py citrus remedies  # some
+    python docs/make_images.py --list           # the names, with what they need
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mcdiff_commands.main import main as mcdiff
+from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
+from mcdiff_pipeline.atomic_files import atomic_path
+from mcdiff_pipeline.drawing import draw_strokes, titled_columns
+
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES, IMAGES = ROOT / "examples", ROOT / "docs" / "images"
+QUALITY = 88
+# Clips of examples/annotated that the documents show.
+ANNOTATED_CLIP, SAMPLED_CLIP = "8", "12"
+# Colors of found regions, RGB.
+TINTS = (255, 190, 0), (80, 170, 255)
+# Strokes for the picture of found regions: moves and holds, in pixels of the photograph.
+SEGMENTED = {
+    "astronaut": (
+        ["228,30 256,32 280,42", "225,118 258,122", "224,170 238,172"],
+        ["190,290", "90,330", "420,430", "440,150", "40,150"],
+    ),
+    "balancing": (
+        ["150,262 96,232 59,183", "177,190 146,175 128,151", "343,259 398,228 438,175", "322,177 344,162 361,139"],
+        ["224,50", "243,140", "255,255", "240,460", "70,330", "390,290", "160,480"],
+    ),
+    "cat": (
+        ["206,238 182,236 160,230", "112,115 82,119", "256,133 218,131", "175,45 145,47"],
+        ["20,285", "287,280"],
+    ),
+    "coffee": (
+        ["104,110 59,118", "322,120 277,128", "210,164 165,172", "136,277 91,285"],
+        ["286,282", "333,77", "365,240", "190,365", "350,20"],
+    ),
+    "rocket": (
+        ["216,140 216,120 216,65", "216,246 216,226 216,171", "216,380 216,360 216,305"],
+        ["93,219", "342,219", "88,394", "259,397", "60,60"],
+    ),
+    "walking": (
+        [
+            *("304,74 258,76", "327,122 282,124", "308,256 262,258", "343,346 285,340", "373,423 335,404 295,414"),
+            *("187,228 202,238", "407,263 372,276 335,274"),
+        ],
+        ["205,432", "60,200", "440,170", "110,470"],
+    ),
+}
+
+
+class Missing(Exception):
+    """Something that a picture needs is missing; the message names it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How to make pictures.
+
+    Args:
+        make (`Callable`): `make(name)` writes the files.
+        needs (`str`): what it needs besides this package.
+    """
+
+    make: Callable[[str], None]
+    needs: str = "the embedded model"
+
+
+def save(image: Image.Image, name: str) -> None:
+    """Writes an image as `docs/images/NAME.jpg`."""
+    with atomic_path(IMAGES / f"{name}.jpg") as path:
+        image.convert("RGB").save(path, format="JPEG", quality=QUALITY, progressive=True, optimize=True)
+
+
+def run(*arguments: str | Path) -> None:
+    """Runs `mcdiff` without output of its own."""
+    if mcdiff([str(argument) for argument in arguments] + ["--quiet"]) != 0:
+        raise Missing("its command failed, see above")
+
+
+def save_sheet(name: str, *arguments: str | Path) -> None:
+    """Saves the contact sheet of a run of `mcdiff generate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        sheet = Path(folder, "sheet.png")
+        run("generate", *arguments, "--seed", "0", "-o", Path(folder, "video.mp4"), "--contact-sheet", sheet)
+        save(Image.open(sheet), name)
+
+
+def make_example(name: str) -> None:
+    """An example as `make demo` shows it."""
+    save_sheet(name, EXAMPLES / f"{name}.jpg", "--strokes", EXAMPLES / f"{name}.json", "--size", "256")
+
+
+def make_first_video(name: str) -> None:
+    """The first video of docs/quick-start.md."""
+    strokes = ("--stroke", "70%,80% 54%,77%", "--stroke", "37%,38% 27%,40%", "--hold", "95%,93%")
+    save_sheet(name, EXAMPLES / "cat.jpg", *strokes)
+
+
+def make_grid(name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "grid.png")
+        run("grid", EXAMPLES / "cat.jpg", "-o", page)
+        image = Image.open(page)
+        save(image.resize((600, round(600 * image.height / image.width)), Image.Resampling.LANCZOS), name)
+
+
+def make_clip(name: str) -> None:
+    """A clip of the annotated sample, or samples of its strokes."""
+    options = ("--clip", ANNOTATED_CLIP) if name == "annotated" else ("--clip", SAMPLED_CLIP, "--samples", "16")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "clip.png")
+        run("dataset", "show", EXAMPLES / "annotated", *options, "-o", page)
+        save(Image.open(page), name)
+
+
+def make_segmentation(name: str) -> None:
+    """The strokes of `SEGMENTED` and the regions that `regions_of_strokes` finds for them."""
+    from mcdiff_pipeline.segmentation import PromptSegmenter, regions_of_strokes
+
+    try:
+        segmenter = PromptSegmenter()
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        raise Missing(str(error)) from None
+    side, tiles = 240, []
+    for photograph, (moves, holds) in SEGMENTED.items():
+        image = Image.open(EXAMPLES / f"{photograph}.jpg").convert("RGB")
+        strokes = [Stroke(points_of(text)) for text in moves]
+        strokes += [Stroke(points_of(text), kind="hold") for text in holds]
+        regions = regions_of_strokes(EXAMPLES / f"{photograph}.jpg", strokes, segmenter)
+        sheet = StrokeSheet(strokes, image.width, image.height, num_frames=16)
+        found = np.asarray(image).astype(np.float32) * 0.3
+        for number, region in enumerate(regions):
+            coverage = region.coverage(image.height, image.width).numpy()[..., None]
+            found = found * (1 - coverage) + coverage * (0.8 * np.asarray(image) + 0.2 * np.array(TINTS[number % 2]))
+        pair = (draw_strokes(image, sheet), Image.fromarray(found.round().astype(np.uint8)))
+        tiles.append(np.concatenate([np.asarray(tile.resize((side, side))) for tile in pair], axis=1))
+    rows = [np.concatenate(tiles[start : start + 2], axis=1) for start in range(0, len(tiles), 2)]
+    save(Image.fromarray(np.concatenate(rows)), name)
+
+
+def points_of(text: str) -> list[tuple[float, float]]:
+    """The points of `"x,y x,y"`."""
+    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in text.split())]
+
+
+def make_remedies(name: str) -> None:
+    """Symptoms of docs/troubleshooting.md: the strokes and the last frame, before and after the remedy."""
+    pipe = MCDiffPipeline.from_pretrained(ROOT / "checkpoints" / "mcdiff-small-128")
+    pipe.set_progress_bar_config(disable=True)
+    cup, rocket, man = (StrokeSheet.load(EXAMPLES / f"{one}.json") for one in ("coffee", "rocket", "balancing"))
+    pull = replace(cup, strokes=[Stroke([(136, 277), (76, 290)])], regions=())
+    rise = replace(rocket, strokes=[Stroke([(216, 140), (216, 65)])], regions=())
+    towers = [Stroke([point], kind="hold") for point in ((93, 219), (342, 219), (88, 394), (342, 394))]
+    wave = replace(man, strokes=[Stroke([(343, 259), (398, 228), (438, 175)])], regions=())
+    rows = [
+        ("coffee", pull, replace(pull, regions=cup.regions[:1])),
+        ("rocket", rise, replace(rise, strokes=[*rise.strokes, *towers])),
+        ("balancing", wave, man),
+    ]
+    pictures = [np.concatenate([shown(pipe, photo, sheet) for sheet in sheets], axis=1) for photo, *sheets in rows]
+    titles = ("strokes", "last frame", "strokes, better", "last frame")
+    save(Image.fromarray(titled_columns(np.concatenate(pictures), titles)), name)
+
+
+def shown(pipe: MCDiffPipeline, photograph: str, sheet: StrokeSheet, side: int = 256) -> np.ndarray:
+    """The strokes and the last frame that they give, uint8 `[side, 2 * side, 3]`."""
+    path = EXAMPLES / f"{photograph}.jpg"
+    generator = torch.Generator().manual_seed(0)
+    last = pipe(path, sheet, output_size="image", generator=generator).frames[0][-1]
+    tiles = (draw_strokes(Image.open(path).convert("RGB"), sheet), last)
+    return np.concatenate([np.asarray(tile.resize((side, side), Image.Resampling.LANCZOS)) for tile in tiles], axis=1)
+
+
+def make_refinement(name: str) -> None:
+    data = ROOT / "data" / "people256"
+    if not data.is_dir():
+        raise Missing("data/people256 is missing; docs/annotation.md has the command that renders it")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "refinement.png")
+        program = ROOT / "benchmarks" / "refinement.py"
+        run_program(program, "--data", data, "--split", "test", "--picture", picture)
+        save(Image.open(picture), name)
+
+
+def make_results(_: str) -> None:
+    if not (ROOT / "runs" / "evaluation" / "metrics.json").is_file():
+        raise Missing("runs/evaluation is missing; `make results` makes it, the pictures and docs/results.md (hours)")
+    run_program(ROOT / "benchmarks" / "results.py", "--evaluation", ROOT / "runs" / "evaluation")
+
+
+def make_studio(_: str) -> None:
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        raise Missing("Chromium is missing")
+    run_program(ROOT / "docs" / "studio_screenshots.py")
+
+
+def run_program(program: Path, *arguments: str | Path) -> None:
+    """Runs a script of the repository in its root.
+
+    Raises:
+        Missing: if it fails.
+    """
+    result = subprocess.run([sys.executable, program, *arguments], cwd=ROOT)
+    if result.returncode != 0:
+        raise Missing(f"{program.name} failed, see above")
+
+
+PICTURES = {
+    **dict.fromkeys(("citrus", "coffee", "fig", "balancing", "walking", "astronaut"), Picture(make_example)),
+    "first-video": Picture(make_first_video),
+    "grid": Picture(make_grid, "nothing"),
+    "remedies": Picture(make_remedies),
+    "annotated": Picture(make_clip, "nothing"),
+    "samples": Picture(make_clip, "nothing"),
+    "segmentation": Picture(make_segmentation, "the segmenter (training/tools/build_segmenter.py)"),
+    "studio": Picture(make_studio, "the embedded model, the extra `studio`, playwright and Chromium"),
+    "refinement": Picture(make_refinement, "rendered clips in data/people256, the pose model"),
+    "results": Picture(make_results, "an evaluation in runs/evaluation"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pictures to make (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the names, and what each needs")
+    args = parser.parse_args(arguments)
+    if unknown := [name for name in args.names if name not in PICTURES]:
+        parser.error(f"there is no picture {unknown[0]}; the names are {', '.join(PICTURES)}")
+    if args.list:
+        print(*(f"{name:14} {picture.needs}" for name, picture in PICTURES.items()), sep="\n")
+        return 0
+    missing = {}
+    for name in args.names or PICTURES:
+        try:
+            PICTURES[name].make(name)
+            print(f"{name}: made")
+        except Missing as error:
+            missing[name] = error
+    for name, error in missing.items():
+        print(f"{name}: not made: {error}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
