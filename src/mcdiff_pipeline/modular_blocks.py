@@ -346,3 +346,18 @@ class MCDiffBlocks(SequentialPipelineBlocks):
     @property
     def description(self) -> str:
         return "Moves an image along strokes, frame by frame: F completes the strokes to dense flow, G paints."
+
+
+def modular_pipeline_of(pipe: MCDiffPipeline, blocks: ModularPipelineBlocks | None = None) -> ModularPipeline:
+    """
+    A pipeline of blocks with the components and settings of a pipeline, which both then share.
+
+    Args:
+        pipe (`MCDiffPipeline`):
+            The pipeline.
+        blocks (`ModularPipelineBlocks`, *optional*):
+            The blocks; None is [`MCDiffBlocks`].
+    """
+    modular = (blocks or MCDiffBlocks()).init_pipeline()
+    modular.update_components(**pipe.components, **{spec.name: pipe.config[spec.name] for spec in CONFIGS})
+    return modular

@@ -14,7 +14,7 @@ from mcdiff_pipeline.modular_blocks import (
     CONFIGS,
     MCDiffBlocks,
     MCDiffFlowCompletionStep,
-    MCDiffRolloutStep,
+    modular_pipeline_of,
 )
 from support.pipeline_runs import DRAG, HOLD, STROKES, seeded
 from support.tiny_models import FULL_CONDITIONING, make_feature_pipeline, make_pipeline
@@ -26,9 +26,8 @@ OF_THE_PIPELINE = {"self", "return_dict", "callback_on_step_end", "callback_on_s
 
 
 def modular(pipe: MCDiffPipeline, blocks: MCDiffBlocks | None = None) -> ModularPipeline:
-    """The blocks with the components and settings of a pipeline."""
-    found = (blocks or MCDiffBlocks()).init_pipeline()
-    found.update_components(**pipe.components, **{spec.name: pipe.config[spec.name] for spec in CONFIGS})
+    """The blocks with the components and settings of a pipeline, without bars."""
+    found = modular_pipeline_of(pipe, blocks)
     found.set_progress_bar_config(disable=True)
     return found
 
@@ -83,13 +82,9 @@ def test_block_can_be_exchanged(tiny_pipeline, image):
             block_state.motion = Motion(dense_flow=flow)
             return components, block_state
 
-    class Rollout(MCDiffRolloutStep):
-        block_classes = [Rightward, *MCDiffRolloutStep.block_classes[1:]]
-
-    class Blocks(MCDiffBlocks):
-        block_classes = [Rollout if one is MCDiffRolloutStep else one for one in MCDiffBlocks.block_classes]
-
-    state = modular(tiny_pipeline, Blocks())(image=image, strokes=[], num_frames=3, output_type="pt", **SIZE)
+    blocks = MCDiffBlocks()
+    blocks.sub_blocks["rollout"].sub_blocks["flow_completion"] = Rightward()
+    state = modular(tiny_pipeline, blocks)(image=image, strokes=[], num_frames=3, output_type="pt", **SIZE)
     flow = torch.tensor([4.0, 0.0])[:, None, None].expand(1, 2, 2, 10, 12)  # one cell, in pixels
     assert torch.equal(state.completed_flow, flow)
 

@@ -102,7 +102,7 @@ from diffusers import ModularPipeline
 
 pipe = ModularPipeline.from_pretrained("{repository}", trust_remote_code=True)
 pipe.load_components({components_variant})
-frames = pipe(image="image.jpg", strokes="strokes.json", output="videos")[0]
+frames = pipe(image="image.jpg", strokes="strokes.json", num_frames=4, output="videos")[0]
 ```
 
 Offline, from a folder that was downloaded before. With the package as above, without it like this:
