@@ -79,7 +79,7 @@ def test_block_can_be_exchanged(tiny_pipeline, image):
         def __call__(self, components, block_state, **others):
             flow = torch.zeros_like(block_state.rollout_state.accumulated_flow)
             flow[:, 0] = 1.0
-            block_state.motion = Motion(dense_flow=flow)
+            block_state.step_motion = Motion(dense_flow=flow)
             return components, block_state
 
     blocks = MCDiffBlocks()
