@@ -37,6 +37,7 @@ docs/troubleshooting
 docs/how-long
 docs/strokes
 docs/regions
+docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio

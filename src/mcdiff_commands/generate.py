@@ -31,9 +31,21 @@ from .motion import (
     AtFrameOption,
     CameraOption,
     ContinueOption,
+    FlowEstimatorOption,
+    FlowWeightsOption,
     ForeignVideo,
     GivenMotion,
+    GivenReference,
     MatchColorOption,
+    MotionAlign,
+    MotionAlignOption,
+    MotionAs,
+    MotionAsOption,
+    MotionFromOption,
+    MotionPointOption,
+    MotionRegionOption,
+    MotionSpeedOption,
+    PhysicsOption,
     lead_frames,
 )
 from .option_values import OutputSize, Size, given, number
@@ -130,6 +142,15 @@ def generate(
     regions: RegionsOption = None,
     segmenter: SegmenterOption = None,
     camera: CameraOption = None,
+    physics: PhysicsOption = [],  # noqa: B006
+    motion_from: MotionFromOption = None,
+    motion_align: MotionAlignOption = MotionAlign.COVER,
+    motion_point: MotionPointOption = [],  # noqa: B006
+    motion_speed: MotionSpeedOption = None,
+    motion_region: MotionRegionOption = None,
+    motion_as: MotionAsOption = MotionAs.FLOW,
+    flow_estimator: FlowEstimatorOption = "dis",
+    flow_weights: FlowWeightsOption = None,
     continued: ContinueOption = None,
     at_frame: AtFrameOption = None,
     match_color: MatchColorOption = True,
@@ -142,11 +163,23 @@ def generate(
 
     Ctrl-C keeps the frames made so far as a complete file.
     """
-    motion = GivenMotion(camera)
+    reference = None
+    if motion_from is not None:
+        settings = (motion_align, motion_point, motion_speed, motion_region, motion_as, flow_estimator, flow_weights)
+        reference = GivenReference(motion_from, *settings)
+    motion = GivenMotion(camera, reference, physics)
+    motion.check()
     drawn = GivenStrokes(strokes, stroke, hold, teller)
     if replay is not None:
-        options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
+        options: dict[str, Any] = {
+            "IMAGE": image,
+            "--strokes": strokes,
+            "--stroke": stroke,
+            "--hold": hold,
+            "--size": size,
+        }
         options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
+        options |= {"--motion-from": motion_from, "--physics": physics}
         _refuse_beside("--replay", options, "image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
@@ -326,8 +359,14 @@ class Source:
                 )
             with checking_input():
                 first = clip.settings.num_frames - 1 if frame is None else frame
-                following = motion.describe(drawn.height, drawn.width, num_frames or sheet.num_frames, first)
-                sheet = sheet if num_frames is None else replace(sheet, num_frames=num_frames)
+                length = num_frames or sheet.num_frames
+                following = motion.describe(drawn.height, drawn.width, length, clip.settings.fps, first)
+                sheet = replace(sheet, num_frames=length, fps=clip.settings.fps)
+                if motion.gives_strokes:
+                    raise InputError(
+                        "--motion-from gives strokes for an image here, but a clip is continued: give the flow of the "
+                        "video (--motion-as flow)."
+                    )
                 clip = continued_clip(clip, sheet, frame, following)
             return cls._of_clip(clip, path, output_size)
         video = ForeignVideo.read(path, at_frame, match_color=match_color)
@@ -370,6 +409,7 @@ class Source:
         replay starts from it.
         """
         from mcdiff_pipeline.hub.fingerprint import model_fingerprint
+        from mcdiff_pipeline.image_processor import load_image_tensor
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
 
         defaults = {
@@ -385,6 +425,7 @@ class Source:
             sheet = sheet.scaled(image.width, image.height)
         if "num_frames" not in self.settings:  # strokes from the command line last as long as the clip
             sheet = replace(sheet, num_frames=settings.num_frames, fps=settings.fps)
+        sheet = self.motion.add_strokes(sheet, load_image_tensor(image), settings.num_frames)
         fingerprint = model_fingerprint(pipe)
         if self.clip is not None:
             return replace(
@@ -395,7 +436,7 @@ class Source:
                 strokes=sheet,
                 image=image,
             )
-        motion = self.motion.describe(self.sheet.height, self.sheet.width, settings.num_frames)
+        motion = self.motion.describe(self.sheet.height, self.sheet.width, settings.num_frames, settings.fps)
         return ClipMetadata(model_name, fingerprint, settings, sheet, image, motion, lead=self.lead)
 
     def is_made_by(self, plan: "ClipMetadata") -> bool:

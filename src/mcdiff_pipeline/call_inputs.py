@@ -156,6 +156,9 @@ class CallInputs:
                 accumulated_flow = torch.zeros(batch_size, 2, *grid)
             shown_size = None if shown is None else (shown.shape[2], shown.shape[3])
             layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size, needs_layers=needs_layers)
+        acting_on = layers if state is None or has_own_regions else state.layers
+        for source in sources:
+            source.check(acting_on, stroke_frames)
         if (layers is None or layers.shares.shape[1] == 1) and has_own_regions:
             check_named_regions(strokes)
         return cls(
@@ -185,7 +188,7 @@ def sources_of(motion: Any) -> tuple[MotionSource, ...]:
     """
     sources = () if motion is None else tuple(motion) if isinstance(motion, (list, tuple)) else (motion,)
     for source in sources:
-        if not (callable(source) and hasattr(source, "needs_layers")):
+        if not (callable(source) and hasattr(source, "needs_layers") and hasattr(source, "check")):
             raise TypeError(
                 f"`motion` holds a {type(source).__name__}, but it has to be a source of motion, such as a `Camera` "
                 "or a `ReferenceMotion`, or a list of these."

@@ -990,7 +990,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
-        check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
+        if not inputs.sources:  # which may say how rigid regions move
+            check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
@@ -1130,7 +1131,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 f"There are {len(inputs.image_sizes)} images, but a stream shows one: call the pipeline for a batch."
             )
         if not callable(strokes):
-            check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
+            if not inputs.sources:
+                check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
             warn_of(self._stroke_problems(inputs), stacklevel=2)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         decoder = FrameDecoder(self.vae, self.conditioner, detail)

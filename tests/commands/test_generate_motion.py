@@ -2,6 +2,7 @@
 """`mcdiff generate` with motion besides strokes, and going on where a video ends."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mcdiff_pipeline import Stroke, StrokeSheet
@@ -71,7 +72,7 @@ BAD = [
     (("photo.png", "--camera", "fly 2"), "--camera: 'fly' is not understood"),
     (("photo.png", "--camera", "no.json"), "no.json"),
     (("--continue", "no.mkv", "--hold", "1,1"), "there is no such video"),
-    (("--continue", "photo.png", "--hold", "1,1"), "photo.png"),
+    (("--continue", "strokes.json", "--hold", "1,1"), "strokes.json"),
     (("--continue", "a.mkv", "--hold", "1,1"), "needs the length of the new part"),
     (("--continue", "a.mkv", "--hold", "1,1", "--num-frames", "3", "--at-frame", "7"), "frame is 7"),
     (
@@ -89,3 +90,57 @@ def test_bad_motion_is_refused_in_one_sentence(place, mcdiff, image):
     for arguments, message in BAD:
         code, _, err = mcdiff("generate", *arguments, "--output", "x.mkv")
         assert code == 2 and message in err and err.count("\n") == 1, (arguments, err)
+
+
+def sliding_video(path):
+    """Six frames in which everything moves to the right by two pixels of 96 a frame."""
+    rng = np.random.default_rng(0)
+    texture = np.kron(rng.integers(0, 255, (20, 30, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    write_video([texture[:, 20 - 2 * t : 116 - 2 * t] for t in range(6)], path, fps=8)
+
+
+def test_command_moves_an_image_as_a_video_moves(place, mcdiff):
+    sliding_video("slide.mkv")
+    arguments = (
+        "generate",
+        "photo.png",
+        "--num-frames",
+        4,
+        "--fps",
+        8,
+        "--size",
+        "48x40",
+        "--motion-from",
+        "slide.mkv",
+    )
+    code, out, err = mcdiff(*arguments, "--motion-speed", 2, "--output", "a.mkv")
+    assert code == 0, err
+    (motion,) = ClipMetadata.read("a.mkv").motion
+    assert motion["alignment"] == [[2, 0, 0], [0, 2, 0]] and motion["speed"] == 2
+    assert mcdiff("generate", "--replay", "a.mkv", "--output", "b.mkv")[0] == 0
+    assert all(
+        np.array_equal(*pair) for pair in zip(read_video("a.mkv").frames, read_video("b.mkv").frames, strict=True)
+    )
+    code, out, err = mcdiff(*arguments, "--motion-as", "strokes", "--output", "c.mkv")
+    clip = ClipMetadata.read("c.mkv")
+    assert code == 0 and clip.motion == () and clip.strokes.strokes
+    moved = [stroke.displacement(0, 4) for stroke in clip.strokes.strokes if stroke.displacement(0, 4)]
+    assert np.abs(np.median(moved, axis=0) - (1, 0)).max() < 0.3  # half as many pixels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("no.mkv",), "there is no such video"),
+        (("photo.png",), "photo.png"),
+        (("slide.mkv", "--motion-point", "1,1"), "a point of the video and one of the image"),
+        (("slide.mkv", "--motion-point", "1,1 2,2", "--motion-align", "people"), "given together"),
+        (("slide.mkv", "--motion-as", "strokes", "--motion-region", "a"), "leave it out with strokes"),
+        (("slide.mkv", "--flow-estimator", "raft_small"), "needs `weights`"),
+        (("slide.mkv", "--motion-region", "a"), "the image has no regions"),
+    ],
+)
+def test_bad_reference_is_refused_in_one_sentence(place, mcdiff, arguments, message):
+    sliding_video("slide.mkv")
+    code, _, err = mcdiff("generate", "photo.png", "--num-frames", 3, "--motion-from", *arguments, "--output", "x.mkv")
+    assert code in (1, 2) and message in err and err.count("\n") == 1, err

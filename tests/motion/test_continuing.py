@@ -77,6 +77,15 @@ def test_strokes_of_the_new_part_lie_where_the_camera_sees_them(image):
     assert state.layers.view[0, 0].flatten().tolist() == pytest.approx([2, 0, -24 - 16, -20 - 8], abs=1e-6)
 
 
+def test_camera_of_the_new_part_leaves_the_first_part_as_it_is(image):
+    pipe, clip = make_pipeline(), clip_of(image, [Stroke(BENT)])
+    zoom = describe_camera(Camera([CameraKeyframe(3, zoom=2)], 48, 40).shifted(4))
+    states = [state for _, state in stream_clip(pipe, continued_clip(clip, NEXT, motion=[zoom]))]
+    expected = [state for _, state in stream_clip(pipe, clip)]
+    assert all(torch.equal(one.latents, other.latents) for one, other in zip(states, expected, strict=False))
+    assert states[4].layers is None and float(states[7].layers.view[0, 0, 0, 0]) == pytest.approx(2)
+
+
 def test_new_part_has_no_regions_of_its_own(image):
     sheet = StrokeSheet([], 48, 40, 3, regions=[Region(MASK)])
     with pytest.raises(ValueError, match="has those of its first frame"):

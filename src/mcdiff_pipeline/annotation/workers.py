@@ -27,14 +27,17 @@ from .settings import AnnotationSettings
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
+
 # Chosen, not measured: each process holds a CUDA context and RAFT in the memory of the GPU, and while some processes
 # decode, detect people and write, the others use the GPU.
 WORKERS_PER_GPU = 4
 # Workers are forked from a process that has only imported this module. So a worker starts in milliseconds instead of
 # seconds, also after a crash, and shares the memory of the imports with the other workers. Windows has only spawn.
-_PROCESSES: "ForkServerContext | SpawnContext" = multiprocessing.get_context("spawn")
-if "forkserver" in multiprocessing.get_all_start_methods():
-    _PROCESSES = multiprocessing.get_context("forkserver")
+_IS_FORKED = "forkserver" in multiprocessing.get_all_start_methods()
+_PROCESSES: "ForkServerContext | SpawnContext" = (
+    multiprocessing.get_context("forkserver") if _IS_FORKED else multiprocessing.get_context("spawn")
+)
+if _IS_FORKED:
     _PROCESSES.set_forkserver_preload([__name__])
 
 # Seconds between the messages of a worker that say how much of a video is read.

@@ -222,7 +222,8 @@ class Camera:
     def check(self, layers: Layers | None, num_frames: int) -> None:
         """Raises `ValueError` if the camera reaches a layer in a video of `num_frames` frames."""
         if layers is not None:
-            for frame in range(num_frames):
+            # between keyframes, it is nowhere nearer than at one of them
+            for frame in {min(keyframe.frame, num_frames - 1) for keyframe in self.keyframes}:
                 self.views(frame, layers)
 
     def __call__(

@@ -1,14 +1,15 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The frames of a clip, made from its metadata; and clips that go on where another one ends."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
+from ..motion_completion import MotionSource
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..rollout import RolloutState
 from ..similarity import compose_similarities, identity_similarity, invert_similarity, move_points
@@ -16,7 +17,6 @@ from ..strokes import StrokeSheet, resolve_region
 from ..video.clip_metadata import ClipMetadata, ClipPart, LeadIn
 from .camera import Camera
 from .description import motion_from_dicts
-from .mixing import Between
 
 
 FrameAndState = tuple[PIL.Image.Image, RolloutState]
@@ -35,40 +35,44 @@ def stream_clip(pipe: MCDiffPipeline, clip: ClipMetadata) -> Iterator[FrameAndSt
         An iterator, as that of [`MCDiffPipeline.stream`].
 
     Raises:
-        ValueError: At once, if the clip cannot be made.
+        ValueError: At once, if the first part of the clip cannot be made, or the motion of any is not known.
     """
-    settings, image = clip.settings, clip.image
-    strokes: StrokeSheet | Callable[[int], StrokeSheet] = clip.strokes
-    sources = motion_from_dicts(clip.motion)
-    if clip.parts:
-        strokes = _strokes_of_parts(clip.parts)
-        ends = [part.at for part in clip.parts[1:]] + [settings.num_frames]
-        sources = [
-            Between(source, part.at, end)
-            for part, end in zip(clip.parts, ends, strict=True)
-            for source in motion_from_dicts(part.motion)
-        ]
-    frames = pipe.stream(
-        image,
-        strokes,
-        num_frames=settings.num_frames,
-        height=settings.height,
-        width=settings.width,
+    parts = clip.parts or (ClipPart(0, clip.strokes, clip.motion),)
+    sources = [motion_from_dicts(part.motion) for part in parts]
+    # the last frame of a part is the state that the next one starts from
+    ends = [*(part.at + 1 for part in parts[1:]), clip.settings.num_frames]
+    size = clip.settings.height, clip.settings.width
+    first = pipe.stream(
+        clip.image,
+        parts[0].strokes,
+        height=size[0],
+        width=size[1],
         regions=clip.strokes.regions if clip.parts else None,
-        motion=sources,
-        output_size=None if (image.height, image.width) == (settings.height, settings.width) else "image",
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        generator=torch.Generator().manual_seed(settings.seed),
-        return_states=True,
+        output_size=None if (clip.image.height, clip.image.width) == size else "image",
+        generator=torch.Generator().manual_seed(clip.settings.seed),
+        **_stream_arguments(clip, ends[0], sources[0]),
     )
-    return cast(Iterator[FrameAndState], frames)
+
+    def frames() -> Iterator[FrameAndState]:
+        state: RolloutState | None = None
+        for part, end, motion in zip(parts, ends, sources, strict=True):
+            following = first
+            if state is not None:
+                following = pipe.stream(state, part.strokes, **_stream_arguments(clip, end, motion))
+            for frame, state in following:
+                yield frame, state
+
+    return frames()
 
 
-def _strokes_of_parts(parts: Sequence[ClipPart]) -> Callable[[int], StrokeSheet]:
-    # without their regions, which the call has
-    sheets = [(part.at, replace(part.strokes, regions=())) for part in parts]
-    return lambda frame: [sheet for at, sheet in sheets if at <= frame][-1]
+def _stream_arguments(clip: ClipMetadata, num_frames: int, motion: list[MotionSource]) -> dict[str, Any]:
+    return {
+        "num_frames": num_frames,
+        "motion": motion,
+        "num_inference_steps": clip.settings.num_inference_steps,
+        "guidance_scale": clip.settings.guidance_scale,
+        "return_states": True,
+    }
 
 
 def shown_frames(frames: Iterator[FrameAndState], lead: LeadIn | None) -> Iterator[FrameAndState]:
@@ -82,7 +86,7 @@ def shown_frames(frames: Iterator[FrameAndState], lead: LeadIn | None) -> Iterat
     for frame, state in frames:
         if lead is not None and state.frame < lead.fade:
             matched = np.asarray(frame, dtype=np.float32) / 255
-            given = (matched - np.float32(lead.shift)) / np.float32(lead.scale)
+            given = (matched - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
             mixed = given + state.frame / lead.fade * (matched - given)
             frame = PIL.Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
         yield frame, state

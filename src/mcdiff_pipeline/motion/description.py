@@ -6,6 +6,7 @@ from typing import Any
 
 from ..motion_completion import MotionSource
 from .camera import Camera
+from .physics import TOYS
 
 
 def describe_camera(camera: Camera) -> dict[str, Any]:
@@ -27,12 +28,14 @@ def motion_from_dicts(descriptions: Sequence[dict[str, Any]]) -> list[MotionSour
         try:
             if kind == "camera":
                 sources.append(Camera.from_dict(fields))
+            elif kind in TOYS:
+                sources.append(TOYS[kind].from_dict(fields))
             elif kind == "reference":
                 from .reference import ReferenceMotion  # needs OpenCV or torchvision
 
                 sources.append(ReferenceMotion.from_dict(fields))
             else:
-                raise ValueError(f"source is {kind!r:.60}; it must be camera or reference")
+                raise ValueError(f"source is {kind!r:.60}; it must be camera, reference, {', '.join(TOYS)}")
         except ValueError as error:
             raise ValueError(f"motion[{index}]: {error}") from None
     return sources
