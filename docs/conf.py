@@ -44,6 +44,7 @@ docs/studio
 docs/training-your-own-videos
 docs/extending
 docs/publishing
+docs/comfyui
 docs/diffusers-features
 docs/compatibility
 CONTRIBUTING

@@ -21,6 +21,7 @@ ROWS = (
     {"denoising", "input_checks"},
     {"call_inputs"},
     {"pipeline_mcdiff"},
+    {"modular_blocks"},
     {"", "public_names", "video", "dataset", "baselines"},  # "" is the package itself
     {"annotation", "hub", "segmentation"},
     {"evaluation", "studio", "motion"},
@@ -52,6 +53,7 @@ REMOTE_CODE = {
     "input_checks",
     "call_inputs",
     "pipeline_mcdiff",
+    "modular_blocks",
 }
 
 
