@@ -148,7 +148,8 @@ def prompt_of(workflow: dict[str, Any], mappings: dict[str, type]) -> dict[str, 
         values = iter(node["widgets_values"])
         inputs = {}
         for name, (type_, options, _) in inputs_of(mappings[node["type"]]).items():
-            if (isinstance(type_, list) or type_ in WIDGETS) and not options.get("forceInput"):
+            is_widget = isinstance(type_, list) or type_ == "COMBO" or type_ in WIDGETS
+            if is_widget and not options.get("forceInput"):
                 inputs[name] = next(values)
                 if options.get("control_after_generate") or options.get("image_upload"):
                     next(values)  # the page's own widget below it
