@@ -142,6 +142,7 @@ class MCDiffInputStep(MCDiffStep):
             _input("num_inference_steps", int, "Denoising steps of each frame."),
             _input("guidance_scale", float, "Guidance on motion."),
             _input("regions", None, "The things that move as wholes."),
+            _input("motion", None, "Further sources of motion, such as a camera; one or a list."),
             _input("output_size", None, 'Size of the frames: "image", (height, width), or None for the working size.'),
             _input("latents", torch.Tensor, "The noise of all steps, instead of drawing it."),
             _input("dense_flow", None, "Flow in pixels of the working size that replaces the flow of F."),
@@ -161,7 +162,8 @@ class MCDiffInputStep(MCDiffStep):
         block_state = self.get_block_state(state)
         pipe = pipeline_of(components)
         inputs = CallInputs.read(pipe, **{param.name: block_state[param.name] for param in self.inputs})
-        check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
+        if not inputs.sources:  # which may say how rigid regions move
+            check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         warn_of(pipe._stroke_problems(inputs), stacklevel=2)
         block_state.call_inputs = inputs
         self.set_block_state(state, block_state)
@@ -206,14 +208,14 @@ class MCDiffFlowCompletionStep(MCDiffStep):
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
-        return [OutputParam("motion", Motion, "The motion from the current frame to the next.")]
+        return [OutputParam("step_motion", Motion, "The motion from the current frame to the next.")]
 
     @torch.no_grad()
     def __call__(
         self, components: ModularPipeline, block_state: BlockState, completer: MotionCompleter, **others: Any
     ) -> tuple[ModularPipeline, BlockState]:
         inputs, rollout_state = block_state.call_inputs, block_state.rollout_state
-        block_state.motion = completer.complete_strokes(
+        block_state.step_motion = completer.complete_step(
             rollout_state, inputs.strokes, inputs.stroke_frames, inputs.flow_of_step(rollout_state.frame)
         )
         return components, block_state
@@ -228,7 +230,9 @@ class MCDiffFrameStep(MCDiffStep):
 
     @property
     def inputs(self) -> list[InputParam]:
-        motion = InputParam("motion", type_hint=Motion, required=True, description="The motion to the next frame.")
+        motion = InputParam(
+            "step_motion", type_hint=Motion, required=True, description="The motion to the next frame."
+        )
         return [CALL_INPUTS, ROLLOUT_STATE, motion, GENERATOR]
 
     @property
@@ -242,7 +246,7 @@ class MCDiffFrameStep(MCDiffStep):
         rollout_state = block_state.rollout_state
         noise = block_state.call_inputs.noise_of_step(rollout_state.frame)
         block_state.rollout_state = denoiser.next_state(
-            rollout_state, block_state.motion, noise, block_state.generator
+            rollout_state, block_state.step_motion, noise, block_state.generator
         )
         return components, block_state
 
@@ -277,15 +281,16 @@ class MCDiffRolloutStep(LoopSequentialPipelineBlocks):
     def __call__(self, components: ModularPipeline, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
         block_state = self.get_block_state(state)
         pipe, inputs = pipeline_of(components), block_state.call_inputs
+        completer = pipe._completer_with(inputs.sources)
         denoiser = FrameDenoiser(
             pipe, inputs.num_inference_steps, inputs.guidance_scale, block_state.eta, None, None, ()
         )
-        block_state.motion, block_state.rollout_states = None, [block_state.rollout_state]
+        block_state.step_motion, block_state.rollout_states = None, [block_state.rollout_state]
         with self.progress_bar(total=inputs.stroke_frames - 1) as progress_bar:
             progress_bar.set_description("Frames")
             for _ in range(inputs.stroke_frames - 1):
                 components, block_state = self.loop_step(
-                    components, block_state, completer=pipe._completer, denoiser=denoiser
+                    components, block_state, completer=completer, denoiser=denoiser
                 )
                 block_state.rollout_states.append(block_state.rollout_state)
                 progress_bar.update()
