@@ -25,6 +25,7 @@ from .images import (
     working_size,
     working_size_reason,
 )
+from .memory import check_memory
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .motion import (
     AtFrameOption,
@@ -185,7 +186,7 @@ def generate(
         outputs.check([continued, strokes, regions], replace_existing)
         source = Source.from_video(continued, at_frame, drawn, motion, num_frames, output_size, match_color)
         if source.clip is None:
-            source = source.with_regions(regions, segmenter)
+            source = source.with_regions(regions, segmenter, teller)
         else:
             _refuse_beside("--continue", {"--regions": regions, "--segmenter": segmenter}, "regions")
             num_frames = None  # of the new part, which is planned
@@ -197,7 +198,7 @@ def generate(
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
         source = Source.from_image(image, drawn, motion, num_frames, size, output_size)
-        source = source.with_regions(regions, segmenter)
+        source = source.with_regions(regions, segmenter, teller)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
     chosen |= source.settings
     chosen |= given(
@@ -210,6 +211,8 @@ def generate(
     )
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
+    image_size = (source.image.shape[1], source.image.shape[2])
+    check_memory(location.path, size, image_size, chosen["dtype"], device)
 
     pipe = load_model(location.path, chosen["dtype"], device)
     if flow_video is not None and pipe.flow_completion is None:
@@ -217,8 +220,6 @@ def generate(
     clip = source.plan(pipe, location.name, chosen)
     if not source.is_made_by(clip):
         teller.warn(f"{location.path} is not the model that made {replay or continued}; the video will differ.")
-    if segmenter is not None and regions != "auto":
-        teller.warn("--segmenter is ignored: only --regions auto uses it.")
     _tell_plan(teller, pipe, source, clip)
     write(pipe, clip, outputs, teller, source.video)
 
@@ -369,9 +370,9 @@ class Source:
         size = output_size or OutputSize(name="image")
         return cls(video.frame, sheet, None, size, settings, motion=motion, lead=video.lead, video=path)
 
-    def with_regions(self, option: str | None, segmenter: Path | None) -> "Source":
+    def with_regions(self, option: str | None, segmenter: Path | None, teller: Teller) -> "Source":
         """The same with the regions that the options give."""
-        regions = find_regions(option, self.image, self.sheet, segmenter)
+        regions = find_regions(option, self.image, self.sheet, segmenter, teller)
         with checking_input():
             return replace(self, sheet=replace(self.sheet, regions=regions))
 

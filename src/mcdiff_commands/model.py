@@ -63,7 +63,6 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
     """The pipeline at `path` on its device. It shows no progress of its own."""
     import diffusers
     import torch
-    import transformers
 
     from mcdiff_pipeline import MCDiffPipeline
 
@@ -74,7 +73,6 @@ def load_model(path: str, dtype: str, device: str | None) -> "MCDiffPipeline":
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
     try:
         pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
     except ValueError as error:  # the model's files are wrong; a Hub that cannot be reached is a failure

@@ -127,6 +127,10 @@ class CallInputs:
             given_images = pipe.image_processor.load(image)
             image_sizes = tuple((one.shape[1], one.shape[2]) for one in given_images)
             images = pipe.image_processor.to_working_size(given_images, height, width)
+            is_exact = height is not None and width is not None
+            if output_size is None and not is_exact and pipe.conditioner.needs_dense_flow:
+                working = (images.shape[2], images.shape[3])
+                output_size = pipe.image_processor.unstretched_size(image_sizes, working)
             shown = output_image = pipe.image_processor.to_output_size(given_images, output_size)
             batch_size, size = len(images), (images.shape[2], images.shape[3])
 

@@ -130,8 +130,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         residual_scale (`float`, defaults to 1.0):
             Factor that brings this difference to the size of the noise.
         default_height (`int`, defaults to 256):
-            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
-            of the image.
+            With `default_width`, about how many pixels the working size has if a call names none. It then is the size
+            that stretches the image least; see [`~mcdiff_pipeline.image_processor.ImageProcessor.fitting_size`].
         default_width (`int`, defaults to 256):
             See `default_height`.
         default_num_frames (`int`, defaults to 16):
@@ -890,7 +890,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Number of frames of the video, the given image included. None takes the number of the stroke sheet,
                 else the default of the model.
             height (`int`, *optional*):
-                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`].
+                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`]. If both sides are given, the
+                image is stretched to them, and frames have this size.
             width (`int`, *optional*):
                 Working width in pixels.
             num_inference_steps (`int`, *optional*):
@@ -924,7 +925,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 strokes and those before it give; see [`~mcdiff_pipeline.motion_completion.MotionSource`].
             output_size (`"image"` or `tuple[int, int]`, *optional*):
                 Size of the frames: "image" is that of the given image, a pair is (height, width), at most 4,096 pixels
-                on a side. None is the working size. The motion is computed at the working size in any case.
+                on a side. None is the working size if `height` and `width` are given, or if the model has no dense
+                flow; else frames have as many pixels, in the shape of the image. The motion is computed at the working
+                size in any case.
             detail (`bool`, defaults to `True`):
                 Whether frames get back the detail of the given image that the autoencoder loses, where the image is
                 still to be seen; see [`~mcdiff_pipeline.detail`]. Only a model with the condition `start_picture`

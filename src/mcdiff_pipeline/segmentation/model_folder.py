@@ -33,8 +33,8 @@ def find_segmenter(path: str | os.PathLike | None = None) -> Path:
     if missing:
         raise FileNotFoundError(
             f"There is no segmenter in {folder}{origin} ({' and '.join(missing)} missing); make one with "
-            "training/tools/build_segmenter.py, or name a folder with the encoder and the decoder of any ONNX export "
-            "of MobileSAM or SAM."
+            "training/tools/build_segmenter.py (`make studio` does it, too), or name a folder with the encoder and "
+            "the decoder of any ONNX export of MobileSAM or SAM."
         )
     return folder
 
@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); correct it, or remove it to use the defaults.") from error
     if not isinstance(config, dict) or not set(config) <= set(CONFIG_FIELDS):
         raise ValueError(f"{path} holds {json.dumps(config)[:80]}; its fields are {', '.join(CONFIG_FIELDS)}.")
