@@ -171,7 +171,13 @@ def generate(
     motion.check()
     drawn = GivenStrokes(strokes, stroke, hold, teller)
     if replay is not None:
-        options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
+        options: dict[str, Any] = {
+            "IMAGE": image,
+            "--strokes": strokes,
+            "--stroke": stroke,
+            "--hold": hold,
+            "--size": size,
+        }
         options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
         options |= {"--motion-from": motion_from, "--physics": physics}
         _refuse_beside("--replay", options, "image, strokes, regions, motion and size")

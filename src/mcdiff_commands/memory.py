@@ -9,8 +9,8 @@ from .errors import InputError
 from .option_values import Size
 
 
-# Memory of the frames at a working size in units of one activation of the decoder at full resolution. Measured with the
-# embedded model in float32: 7 to 9 between 256 and 768 pixels.
+# Memory of the frames at a working size, in units of one activation of the decoder at full resolution. Measured with
+# the embedded model in float32: 7 to 9 between 256 and 768 pixels.
 ACTIVATIONS = 9
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 

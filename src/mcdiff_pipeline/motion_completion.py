@@ -4,6 +4,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, cast
 
 import torch
@@ -35,7 +36,8 @@ class MotionSource(Protocol):
         needs_layers (`bool`): Whether the state of images without regions has to have a layer; a camera moves layers.
     """
 
-    needs_layers: bool
+    @property
+    def needs_layers(self) -> bool: ...
 
     def check(self, layers: Layers | None, num_frames: int) -> None:
         """
@@ -125,15 +127,14 @@ class MotionCompleter:
     ) -> Motion:
         """The motion of the step from the current frame, of strokes and of all sources; see [`complete_strokes`]."""
 
-        def complete(strokes: list[list[Stroke]]) -> Motion:
-            return self.complete_strokes(state, strokes, num_frames, dense_flow)
+        def complete(sources: Sequence[MotionSource], strokes: list[list[Stroke]]) -> Motion:
+            if not sources:
+                return self.complete_strokes(state, strokes, num_frames, dense_flow)
+            *others, last = sources
+            motion = last(partial(complete, others), state, strokes, num_frames)
+            return self._with_layers_of_dense_flow(state, motion)
 
-        for source in self.sources:
-
-            def complete(strokes: list[list[Stroke]], source=source, inner=complete) -> Motion:
-                return self._with_layers_of_dense_flow(state, source(inner, state, strokes, num_frames))
-
-        return complete(strokes)
+        return complete(self.sources, strokes)
 
     def complete_strokes(
         self,

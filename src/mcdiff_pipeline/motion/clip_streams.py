@@ -86,7 +86,7 @@ def shown_frames(frames: Iterator[FrameAndState], lead: LeadIn | None) -> Iterat
     for frame, state in frames:
         if lead is not None and state.frame < lead.fade:
             matched = np.asarray(frame, dtype=np.float32) / 255
-            given = (matched - np.float32(lead.shift)) / np.float32(lead.scale)
+            given = (matched - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
             mixed = given + state.frame / lead.fade * (matched - given)
             frame = PIL.Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
         yield frame, state

@@ -140,11 +140,8 @@ class LeadIn:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "LeadIn":
         """Reads the JSON object. Raises what [`ClipMetadata.from_dict`] does."""
-        colors: list[tuple[float, float, float]] = []
-        for name in ("scale", "shift"):
-            red, green, blue = (float(one) for one in content[name])
-            colors.append((red, green, blue))
-        lead = cls(int(content["frames"]), *colors, int(content["fade"]))
+        scale, shift = (_color(content[name]) for name in ("scale", "shift"))
+        lead = cls(int(content["frames"]), scale, shift, int(content["fade"]))
         if lead.frames < 0 or lead.fade < 1 or min(lead.scale) <= 0:
             raise ValueError("its lead is not possible")
         return lead
@@ -257,3 +254,8 @@ class ClipMetadata:
             "picture": _PNG_PREFIX + base64.b64encode(png.getvalue()).decode(),
             **optional,
         }
+
+
+def _color(values: list[Any]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -186,9 +186,10 @@ def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_a
         assert saved <= found <= drawn
         saved = drawn = found  # it came from the server
         for _ in range(2):
-            x, y = (0.1, 0.55)[drawn % 2], 0.05 + 0.045 * drawn  # apart from the points of the others
+            x, y = (0.1, 0.55)[drawn % 2], 0.12 + 0.035 * drawn  # apart from the points of the others
             drag(page, (x, y), (x + 0.3, y + 0.01))
             drawn += 1
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # shown
             page.wait_for_timeout(1000 * chance.random())
             if page.locator(".saved", has_text=re.compile("^Saved$")).count():
                 saved = drawn

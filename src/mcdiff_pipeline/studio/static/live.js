@@ -18,7 +18,7 @@ import { keepHistory } from "./storage.js";
 
 const FLOW_INTERVAL_MS = 33;
 const SAVE_AFTER_MS = 1000;
-const KEEP_AFTER_MS = 500;
+const KEEP_AFTER_MS = 300;
 const RETRY_SAVE_MS = 8000;
 const MEDIAN_OF = 5;
 
