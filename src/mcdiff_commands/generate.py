@@ -25,7 +25,26 @@ from .images import (
     working_size,
     working_size_reason,
 )
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
+from .many import (
+    BatchSizeOption,
+    JobsOption,
+    RayOption,
+    Running,
+    WorkersOption,
+    generate_all,
+    refuse_beside_jobs,
+)
+from .model import (
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    ModelOption,
+    default_dtype,
+    find_model,
+    load_model,
+    long_dtype,
+    tell_model,
+)
 from .option_values import OutputSize, Size, given, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
@@ -61,9 +80,10 @@ def generate(
             "--output",
             "-o",
             metavar="FILE",
-            help="The video to write. The suffix decides: .mp4, .webm, .gif, or .mkv (lossless).",
+            help="The video; the suffix decides: .mp4, .webm, .gif, or .mkv (lossless). A folder with --jobs.",
         ),
     ] = None,
+    jobs: JobsOption = None,
     replay: Annotated[
         Path | None,
         typer.Option(
@@ -122,12 +142,36 @@ def generate(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    engine: EngineOption = "pytorch",
+    batch_size: BatchSizeOption = 4,
+    num_workers: WorkersOption = None,
+    ray_address: RayOption = None,
     replace_existing: ReplaceOption = None,
 ) -> None:
     """Make a video from an image and strokes.
 
-    Ctrl-C keeps the frames made so far as a complete file.
+    Ctrl-C keeps the frames made so far as a complete file. With --jobs, finished videos are kept, and the same command
+    continues.
     """
+    if jobs is not None:
+        options = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke, "--hold": hold}
+        options |= {"--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
+        options |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions}
+        refuse_beside_jobs(options)
+        if output is None:
+            raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
+        settings = given(
+            num_frames=num_frames,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            fps=fps,
+            size=size,
+            output_size=output_size,
+        )
+        how = Running(model, device, long_dtype(dtype), engine, batch_size, num_workers, ray_address)
+        generate_all(teller, jobs, output, settings, how)
+        return
     if replay is not None:
         options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
         _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
@@ -144,7 +188,7 @@ def generate(
         outputs.check([image, strokes, regions], replace_existing)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold, teller), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
-    chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
+    chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": default_dtype(device)}
     chosen |= source.settings
     chosen |= given(
         num_frames=num_frames,
@@ -157,7 +201,7 @@ def generate(
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
 
-    pipe = load_model(location.path, chosen["dtype"], device)
+    pipe = load_model(location.path, chosen["dtype"], device, engine)
     if flow_video is not None and pipe.flow_completion is None:
         raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
     clip = source.plan(pipe, location.name, chosen)

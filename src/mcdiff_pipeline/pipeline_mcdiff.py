@@ -740,6 +740,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, motion, noise, generator or state.generator())
+            denoiser.check_finite()
         self.maybe_free_model_hooks()
         return following
 
@@ -789,10 +790,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 noise = None if latents is None else latents[:, state.frame]
                 following = denoiser.next_state(state, motion, noise, generator)
                 if following is None:
-                    return
+                    break
                 state = following
+                # what is made of a start image waits for a GPU in any case
+                waits = state.latents.device.type == "cpu" or state.start_image is not None
+                denoiser.check_finite(but_last=0 if waits else 1)
                 progress_bar.update()
                 yield state
+            denoiser.check_finite()
 
     @overload
     def __call__(self, *arguments: Any, return_dict: Literal[False], **further: Any) -> tuple: ...
@@ -1118,6 +1123,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                         denoiser, state, inputs, num_frames, strokes_of, None, dense_flow, generator
                     ):
                         frame = self._frame_of(state, output_type, decoder)
+                        denoiser.check_finite()
                         yield (frame, state) if return_states else frame
             finally:  # also if the caller closes the stream, or drops it
                 self.maybe_free_model_hooks()
