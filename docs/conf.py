@@ -38,6 +38,7 @@ docs/regions
 docs/segmentation
 docs/live-editing
 docs/studio
+docs/scale
 docs/training-your-own-videos
 docs/extending
 docs/publishing

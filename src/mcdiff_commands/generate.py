@@ -178,6 +178,7 @@ def generate(
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([replay], replace_existing)
+        _import_library(teller)
         source = Source.from_clip(replay, output_size)
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
@@ -186,6 +187,7 @@ def generate(
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
+        _import_library(teller)
         source = Source.from_image(image, GivenStrokes(strokes, stroke, hold, teller), num_frames, size, output_size)
         source = source.with_regions(regions, segmenter)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": default_dtype(device)}
@@ -201,7 +203,8 @@ def generate(
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
 
-    pipe = load_model(location.path, chosen["dtype"], device, engine)
+    with teller.doing("Loading the model"):
+        pipe = load_model(location.path, chosen["dtype"], device, engine)
     if flow_video is not None and pipe.flow_completion is None:
         raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
     clip = source.plan(pipe, location.name, chosen)
@@ -211,6 +214,12 @@ def generate(
         teller.warn("--segmenter is ignored: only --regions auto uses it.")
     _tell_plan(teller, pipe, source, clip)
     write(pipe, clip, outputs, teller)
+
+
+def _import_library(teller: Teller) -> None:
+    """Imports PyTorch and diffusers, which takes longer than loading the embedded model."""
+    with teller.doing("Loading PyTorch"):
+        from mcdiff_pipeline import public_names  # noqa: F401
 
 
 def _refuse_beside_replay(options: dict[str, Any]) -> None:

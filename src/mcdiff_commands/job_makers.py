@@ -30,7 +30,7 @@ CPUS_PER_ACTOR = 0.5
 
 # Processes are forked from one that has only imported the library, so they start in milliseconds.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["mcdiff_pipeline", __name__])
+_PROCESSES.set_forkserver_preload(["mcdiff_pipeline.public_names", __name__])
 
 # What a process has loaded.
 _loaded: "Maker | None" = None
