@@ -14,6 +14,9 @@ SEGMENTER := $(VENV)/segmenter
 MODELS = MCDIFF_POSE_MODEL="$(CURDIR)/$(POSE_MODEL)" MCDIFF_SEGMENTER="$(CURDIR)/$(SEGMENTER)"
 
 EXAMPLE ?= citrus
+# A photograph of yours for `make studio`, instead of the example. ~ is written out for shells that do not do it.
+PHOTO ?=
+OPENED = $(if $(PHOTO),"$(patsubst ~/%,$(HOME)/%,$(PHOTO))",examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json)
 
 # How long `make fuzz` runs.
 MINUTES ?= 10
@@ -34,11 +37,11 @@ TRAIN_DATA ?= data/people data/objects
 DIST ?= dist
 BUILD ?=
 
-.PHONY: help demo studio model dist test test-lowest test-diffusers-main fuzz torture docs docs-links results ablations lint format clean
+.PHONY: help demo studio model dist test test-lowest test-diffusers-main fuzz torture docs images docs-links results ablations lint format clean
 
 help:
 	@echo "make demo         install, then animate a photograph of examples/: demo/$(EXAMPLE).mp4 (EXAMPLE=... for another)"
-	@echo "make studio       install, then open the page to draw on, with examples/$(EXAMPLE).jpg (EXAMPLE=... for another)"
+	@echo "make studio       install, then open the page to draw on, with examples/$(EXAMPLE).jpg (PHOTO=... for yours)"
 	@echo "make test         install what the tests need, then run them"
 	@echo "make test-lowest  the same with the oldest allowed versions, in $(LOWEST)"
 	@echo "make test-diffusers-main  the same with the main branch of diffusers, or DIFFUSERS=..., in $(DIFFUSERS_MAIN)"
@@ -46,6 +49,7 @@ help:
 	@echo "make torture      kill generating, annotating, training and evaluating at random moments, and compare the files"
 	@echo "make dist         build the packages, with the embedded model as one of its own, in $(DIST)"
 	@echo "make docs         make a site from the documents and the docstrings: build/docs/index.html"
+	@echo "make images       make the pictures of the documents again, or PICTURES=... of them"
 	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
 	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
@@ -64,7 +68,7 @@ demo: $(VENV)/.installed-core
 	@echo "Strokes and frames on one page:   demo/$(EXAMPLE).png"
 
 studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
-	$(MODELS) $(VENV)/bin/mcdiff studio examples/$(EXAMPLE).jpg --strokes examples/$(EXAMPLE).json
+	$(MODELS) $(VENV)/bin/mcdiff studio $(OPENED)
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/python $(PYTEST)
@@ -105,6 +109,9 @@ docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --conf-dir docs . build/docs
 	@cp build/docs/README.html build/docs/index.html
 	@echo "The documentation: build/docs/index.html"
+
+images: $(VENV)/.installed-test $(SEGMENTER)/config.json
+	$(MODELS) $(VENV)/bin/python docs/make_images.py $(PICTURES)
 
 docs-links: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx --quiet --builder linkcheck --conf-dir docs . build/docs-links

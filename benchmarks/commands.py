@@ -4,10 +4,10 @@
     python benchmarks/commands.py --device cuda
     python benchmarks/commands.py --model runs/mine/pipeline --frames 16
 
-Each run is a command of its own, as a user would start it, on a photograph of 2,000 x 1,353 pixels. The time of a frame
-is the difference between a long video and one of two frames, over the difference of their lengths. The rest is the
-start: Python, imports, the model. Prints a table in Markdown, as docs/how-long.md has it: seconds on the clock, and of
-CPU time, which other programs disturb less.
+Each run is a command of its own, as a user would start it, on a photograph of 2,000 x 1,353 pixels. The time of a
+frame is the difference between a long video and one of two frames, over the difference of their lengths. The rest is
+the start: Python, imports, the model. Prints a table in Markdown: seconds on the clock, and in parentheses of CPU
+time, which other programs disturb less.
 """
 
 import argparse

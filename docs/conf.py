@@ -33,6 +33,8 @@ CONTENTS = """
 
 docs/README
 docs/quick-start
+docs/troubleshooting
+docs/how-long
 docs/strokes
 docs/regions
 docs/segmentation

@@ -35,6 +35,8 @@ EXAMPLES, IMAGES = ROOT / "examples", ROOT / "docs" / "images"
 QUALITY = 88
 # Clips of examples/annotated that the documents show.
 ANNOTATED_CLIP, SAMPLED_CLIP = "8", "12"
+# Colors of found regions, RGB.
+TINTS = (255, 190, 0), (80, 170, 255)
 # Strokes for the picture of found regions: moves and holds, in pixels of the photograph.
 SEGMENTED = {
     "astronaut": (
@@ -148,9 +150,9 @@ def make_segmentation(name: str) -> None:
         regions = regions_of_strokes(EXAMPLES / f"{photograph}.jpg", strokes, segmenter)
         sheet = StrokeSheet(strokes, image.width, image.height, num_frames=16)
         found = np.asarray(image).astype(np.float32) * 0.3
-        for region in regions:
+        for number, region in enumerate(regions):
             coverage = region.coverage(image.height, image.width).numpy()[..., None]
-            found = found * (1 - coverage) + coverage * (0.8 * np.asarray(image) + 0.2 * np.array([255, 190, 0]))
+            found = found * (1 - coverage) + coverage * (0.8 * np.asarray(image) + 0.2 * np.array(TINTS[number % 2]))
         pair = (draw_strokes(image, sheet), Image.fromarray(found.round().astype(np.uint8)))
         tiles.append(np.concatenate([np.asarray(tile.resize((side, side))) for tile in pair], axis=1))
     rows = [np.concatenate(tiles[start : start + 2], axis=1) for start in range(0, len(tiles), 2)]

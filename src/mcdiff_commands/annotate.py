@@ -95,9 +95,11 @@ def annotate(
         typer.Option(parser=number(int), metavar="N", help="Clips of a shard (default: 256).", rich_help_panel=CLIPS),
     ] = None,
     flow: Annotated[
-        Literal["raft_large", "raft_small", "dis"] | None,
+        Literal["raft_large", "raft_small", "gmflow", "dis"] | None,
         typer.Option(
-            metavar="raft_large|raft_small|dis", help="The flow estimator (default: dis).", rich_help_panel=FLOW
+            metavar="raft_large|raft_small|gmflow|dis",
+            help="The flow estimator (default: dis).",
+            rich_help_panel=FLOW,
         ),
     ] = None,
     flow_weights: Annotated[
@@ -105,19 +107,23 @@ def annotate(
         typer.Option(
             metavar="PATH|NAME",
             help="Weights of RAFT: a file, a folder that training/train_optical_flow.py wrote, or a member of "
-            "torchvision's enum such as C_T_SKHT_V2, which is downloaded.",
+            "torchvision's enum such as C_T_SKHT_V2, which is downloaded. Weights of GMFlow: a file.",
             rich_help_panel=FLOW,
         ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="DEVICE", help="Device of RAFT (default: cuda if there is one).", rich_help_panel=FLOW),
+        typer.Option(
+            metavar="DEVICE",
+            help="Device of RAFT and GMFlow (default: cuda if there is one).",
+            rich_help_panel=FLOW,
+        ),
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
         typer.Option(
             metavar="float32|float16|bfloat16",
-            help="Number format of RAFT (default: float32).",
+            help="Number format of RAFT and GMFlow (default: float32).",
             rich_help_panel=FLOW,
         ),
     ] = None,
@@ -158,8 +164,8 @@ def annotate(
         typer.Option(
             parser=number(int),
             metavar="N",
-            help="Number of processes (default: one per CPU of the machine or cluster; for RAFT on GPUs at most four "
-            "per GPU).",
+            help="Number of processes (default: one per CPU of the machine or cluster; for RAFT and GMFlow on GPUs at "
+            "most four per GPU).",
             rich_help_panel=RUNNING,
         ),
     ] = None,

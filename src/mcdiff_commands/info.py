@@ -37,7 +37,9 @@ def info(
     teller.say("\n".join([*_settings(pipe, path), "", *_components(pipe)]), **_facts(pipe, path))
     for name, component in pipe.components.items():
         if hasattr(component, "config"):
-            teller.detail(f"\n{name}: {json.dumps(dict(component.config), indent=2, default=str)}")
+            # transformers' configurations are no mappings
+            config = component.config.to_dict() if hasattr(component.config, "to_dict") else dict(component.config)
+            teller.detail(f"\n{name}: {json.dumps(config, indent=2, default=str)}")
 
 
 def _facts(pipe: "MCDiffPipeline", path: str) -> dict[str, Any]:

@@ -84,7 +84,6 @@ def load_model(path: str, dtype: str, device: str | None, engine: str = "pytorch
     progress of its own."""
     import diffusers
     import torch
-    import transformers
 
     from mcdiff_pipeline import MCDiffPipeline
     from mcdiff_pipeline.processor import available_cores
@@ -96,7 +95,6 @@ def load_model(path: str, dtype: str, device: str | None, engine: str = "pytorch
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
 
     diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
     try:
         pipe = MCDiffPipeline.from_pretrained(path, dtype=getattr(torch, dtype)).to(device)
     except ValueError as error:  # the model's files are wrong; a Hub that cannot be reached is a failure

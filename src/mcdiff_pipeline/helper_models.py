@@ -2,6 +2,7 @@
 """Where the models of other tools lie, such as the pose model and the segmenter."""
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -13,6 +14,8 @@ def cached_path(name: str) -> Path:
 
 def locate(path: str | os.PathLike | None, variable: str, name: str) -> tuple[Path, str]:
     """The place of a model: `path` if given, else what an environment variable names, else the user's cache.
+
+    If it is not in the cache, but in the environment of Python, where `make` puts it, that place is taken.
 
     Args:
         path (`str` or `os.PathLike`, *optional*): a place that somebody named.
@@ -26,4 +29,7 @@ def locate(path: str | os.PathLike | None, variable: str, name: str) -> tuple[Pa
         return Path(path), ""
     if named := os.environ.get(variable):
         return Path(named), f", which {variable} names"
+    built = Path(sys.prefix, name)
+    if built.exists() and not cached_path(name).exists():
+        return built, ""
     return cached_path(name), f", and neither a path nor {variable} names another"

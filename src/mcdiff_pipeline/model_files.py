@@ -12,7 +12,7 @@ import torch
 from diffusers import ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel
 
-from .model_weights import check_finite, check_scheduler_config, check_weights, load_class
+from .model_weights import check_finite, check_scheduler_config, check_weights, load_class, weights_progress_hidden
 
 
 # Modules that the class of a component may come from. The module path is part of the file format.
@@ -74,7 +74,8 @@ class SafetensorsLoaderMixin:
             folder = cls.download(folder, **kwargs)  # type: ignore[attr-defined]
         check_model_files(folder, given=kwargs)
         try:
-            pipe = super().from_pretrained(folder, **kwargs)  # type: ignore[misc]
+            with weights_progress_hidden():
+                pipe = super().from_pretrained(folder, **kwargs)  # type: ignore[misc]
         except (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, AssertionError) as error:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             raise ValueError(

@@ -218,28 +218,36 @@ def _variant_of(path: Path) -> str | None:
     return ".".join(parts) or None
 
 
-def _check_keys_of_transformers(component: Path, model_class: Any, variant: str | None) -> None:
-    """Raises `ValueError` unless transformers finds the weights of a model, which it may rename, in its folder."""
+@contextlib.contextmanager
+def weights_progress_hidden() -> Iterator[None]:
+    """Hides the progress bar of transformers, which would be a second one below that of the components."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        _, found = model_class.from_pretrained(
-            component,
-            device_map="meta",
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-            output_loading_info=True,
-            variant=variant,
-        )
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{component} cannot be loaded: {reason:.200}; save the model again.") from error
+        yield
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _check_keys_of_transformers(component: Path, model_class: Any, variant: str | None) -> None:
+    """Raises `ValueError` unless transformers finds the weights of a model, which it may rename, in its folder."""
+    try:
+        with weights_progress_hidden():
+            _, found = model_class.from_pretrained(
+                component,
+                device_map="meta",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                output_loading_info=True,
+                variant=variant,
+            )
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{component} cannot be loaded: {reason:.200}; save the model again.") from error
     mismatched = [one if isinstance(one, str) else one[0] for one in found["mismatched_keys"]]
     _refuse(component, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]), sorted(mismatched))
 

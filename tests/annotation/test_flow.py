@@ -160,7 +160,7 @@ def test_descriptions_of_estimators_differ(weights, tmp_path):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("pwc", {}, "'pwc'.*raft_large, raft_small, dis"),
+        ("pwc", {}, "'pwc'.*raft_large, raft_small, gmflow, dis"),
         ("dis", {"weights": "C_T_V2"}, "'C_T_V2'.*none"),
         ("raft_large", {}, "'raft_large' needs `weights`.*C_T_V1.*'dis'"),
         ("raft_small", {"weights": "C_T_V9"}, "'C_T_V9'.*not a file.*C_T_V2"),

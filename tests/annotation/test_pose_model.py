@@ -15,6 +15,7 @@ def bundle(tmp_path) -> Path:
 
 def test_model_is_searched_in_three_places(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
     monkeypatch.delenv("MCDIFF_POSE_MODEL", raising=False)
     cached = tmp_path / "cache" / "mcdiff-pipeline" / "pose_landmarker_full.task"
     assert cached_pose_model() == cached
@@ -57,6 +58,7 @@ def server(tmp_path, monkeypatch):
 
 def test_model_downloaded_to_the_cache_is_found(bundle, server, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
     monkeypatch.delenv("MCDIFF_POSE_MODEL", raising=False)
     address, folder = server
     (folder / "model.task").write_bytes(bundle.read_bytes())

@@ -32,7 +32,7 @@ def test_one_number_is_a_square():
     ("values", "message"),
     [
         ({"require_person": True}, "only with a `pose_model`"),
-        ({"flow": "pwc"}, "`flow` is 'pwc'.*'raft_large', 'raft_small', 'dis'"),
+        ({"flow": "pwc"}, "`flow` is 'pwc'.*'raft_large', 'raft_small', 'gmflow', 'dis'"),
         ({"dtype": "int8"}, "`dtype` is 'int8'.*'float32', 'float16', 'bfloat16'"),
         ({"frame_format": "gif"}, "`frame_format` is 'gif'.*'jpg', 'png'"),
         ({"max_people": 0}, "`max_people` is 0, but it has to be at least 1"),

@@ -206,3 +206,14 @@ def test_parse_reads_arguments_without_running_the_command():
 def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mcdiff", "--version"])
     assert main() == 0 and "mcdiff-pipeline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("load", "given", "turns"), [(17.0, {}, "1000"), (0.0, {}, None), (17.0, {"x": "5"}, "5")])
+def test_threads_sleep_while_they_wait_on_a_busy_machine(monkeypatch, mcdiff, load, given, turns):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", given.get("x", ""))
+    if not given:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert mcdiff("--version")[0] == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == turns

@@ -63,6 +63,7 @@ def test_points_are_repeatable_and_overlay_shows_them(place, mcdiff):
 def test_segmenter_option_names_the_folder(place, mcdiff, segmenter, monkeypatch):
     monkeypatch.delenv("MCDIFF_SEGMENTER")
     monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    monkeypatch.setattr("sys.prefix", str(place / "environment"))
     arguments = ("segment", "boxes.png", "--point", "50,40", "--output", "mask.png")
     code, _, err = mcdiff(*arguments)
     assert code == 2 and "build_segmenter.py" in err and err.count("\n") == 1

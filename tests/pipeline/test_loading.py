@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import mcdiff_pipeline
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from support.pipeline_runs import STROKES, seeded
-from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
+from support.tiny_models import FULL_CONDITIONING, make_feature_pipeline, make_pipeline, make_unet
 
 
 SOURCES = Path(mcdiff_pipeline.__file__).parent
@@ -339,3 +339,13 @@ def test_scheduler_of_the_tiny_model_is_loaded_as_saved(tiny_pipeline, tiny_mode
     loaded = MCDiffPipeline.from_pretrained(tiny_model_dir).scheduler
     assert isinstance(loaded, DDIMScheduler)
     assert loaded.config.prediction_type == tiny_pipeline.scheduler.config.prediction_type
+
+
+def test_loading_shows_no_second_progress_bar(tmp_path, capfd):
+    from transformers.utils import logging
+
+    make_feature_pipeline().save_pretrained(tmp_path)
+    capfd.readouterr()
+    MCDiffPipeline.from_pretrained(tmp_path)
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()

@@ -199,6 +199,7 @@ def test_wrong_points_are_refused(segmenter, points, labels, message):
 
 def test_missing_folder_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
     monkeypatch.delenv("MCDIFF_SEGMENTER", raising=False)
     with pytest.raises(FileNotFoundError, match="no segmenter in .*mcdiff-pipeline/segmenter, .*build_segmenter.py"):
         PromptSegmenter()
@@ -210,6 +211,9 @@ def test_missing_folder_says_how_to_get_one(tmp_path, monkeypatch):
 def test_folder_is_found_in_the_cache_and_by_the_environment(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("MCDIFF_SEGMENTER", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
+    shutil.copytree(folder, tmp_path / "environment" / "segmenter")
+    assert find_segmenter() == tmp_path / "environment" / "segmenter"  # where make builds it
     shutil.copytree(folder, tmp_path / "mcdiff-pipeline" / "segmenter")
     assert find_segmenter() == tmp_path / "mcdiff-pipeline" / "segmenter"
     monkeypatch.setenv("MCDIFF_SEGMENTER", str(folder))

@@ -2,16 +2,17 @@
 """Carry a training to a machine without network, and the trained weights back.
 
     python training/recipes/bundle.py make bundle --photographs_dir data/photographs --masks_dir data/masks \\
-        --motions_dir data/motions --stamps_dir data/stamps --image_encoder data/image_encoder \\
-        --from_checkpoint checkpoints/mcdiff-small-128      # small_128.py --make_bundle does this,
+        --motions_dir data/motions --stamps_dir data/stamps --annotated_clips_dir data/annotated_clips \\
+        --image_encoder data/image_encoder --from_checkpoint checkpoints/mcdiff-small-128
+                                                                        # small_128.py --make_bundle does this,
     python training/recipes/bundle.py open bundle --output_dir runs/small-128/data      # --bundle does this
     python training/recipes/bundle.py save runs/small-128 --output_dir result           # and this
     python training/recipes/bundle.py load result --output_dir runs/carried
 
-A bundle holds the code of the training, photographs as small JPEG files, their masks, cut-outs, motions, the image
-encoder and a pipeline folder to start from. Matrices are stored in 8 bits with one scale for each row, and in half
-precision where that is not given up (`--half NAME`). The photographs get the largest size at which everything fits in
-`--max_mib`. The saved weights are in half precision, in files of at most 16 MiB.
+A bundle holds the code of the training, photographs as small JPEG files, their masks, cut-outs, motions, some
+annotated clips, the image encoder and a pipeline folder to start from. Matrices are stored in 8 bits with one scale
+for each row, and in half precision where that is not given up (`--half NAME`). The photographs get the largest size at
+which everything fits in `--max_mib`. The saved weights are in half precision, in files of at most 16 MiB.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from carried_weights import load, save
 from packed_models import pack_models, unpack_models
-from packed_pictures import pack_masks, pack_photographs, pack_stamps
+from packed_pictures import pack_masks, pack_photographs, pack_shards, pack_stamps
 from stages import REPOSITORY, hash_of_files, write_whole
 
 
@@ -60,6 +61,7 @@ def fill(output: Path, args: argparse.Namespace) -> None:
     pack_models(args.from_checkpoint, output / "start", args.half, left_out=("image_encoder",))
     pack_masks(args.masks_dir, output / "masks")
     pack_stamps(args.stamps_dir, output / "stamps", int(args.stamps_mib * 2**20))
+    pack_shards(args.annotated_clips_dir, output / "annotated_clips", int(args.clips_mib * 2**20))
     (output / "motions").mkdir()
     for path in sorted(args.motions_dir.glob("humanoid3d_*.txt")):
         shutil.copyfile(path, output / "motions" / path.name)
@@ -72,7 +74,7 @@ def fill(output: Path, args: argparse.Namespace) -> None:
     else:
         raise ValueError(
             f"Without photographs the bundle has {others / 2**20:.1f} MiB, and with the smallest ones it does not fit "
-            f"in --max_mib {args.max_mib:g}; allow more, or lower --stamps_mib."
+            f"in --max_mib {args.max_mib:g}; allow more, or lower --stamps_mib or --clips_mib."
         )
     paths = sorted(path for path in output.rglob("*") if path.is_file())
     files = {path.relative_to(output).as_posix(): hash_of_files(path) for path in paths}
@@ -123,10 +125,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", required=True)
     makes = actions.add_parser("make", help="Write a bundle.")
     makes.add_argument("folder", type=Path)
-    for name in ("photographs_dir", "masks_dir", "motions_dir", "stamps_dir", "image_encoder", "from_checkpoint"):
+    folders = ("photographs_dir", "masks_dir", "motions_dir", "stamps_dir", "annotated_clips_dir")
+    for name in (*folders, "image_encoder", "from_checkpoint"):
         makes.add_argument(f"--{name}", type=Path, required=True)
     makes.add_argument("--half", nargs="*", default=["vae"], help="Folders of models that are stored in 16 bits.")
     makes.add_argument("--stamps_mib", type=float, default=2.0, help="Size of the cut-outs.")
+    makes.add_argument("--clips_mib", type=float, default=8.0, help="Size of the annotated clips.")
     makes.add_argument("--max_mib", type=float, default=60.0, help="Size of the bundle.")
     opens = actions.add_parser("open", help="Check a bundle and unpack its models.")
     saves = actions.add_parser("save", help="Save the newest weights of the runs in a working folder.")

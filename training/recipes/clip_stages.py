@@ -25,8 +25,8 @@ VALIDATION_CLIPS = {
     "objects": ("render_objects.py", 2, 3, 60, 8),
     "photographs": ("render_photographs.py", 2, 3, 150, 8),
 }
-# Share of F's samples for each kind of clips.
-KIND_WEIGHTS = {"people": 0.35, "objects": 0.15, "photographs": 0.5}
+# Share of F's samples for each kind of clips. Annotated ones, of generators of video, are not rendered.
+KIND_WEIGHTS = {"people": 0.32, "objects": 0.13, "photographs": 0.45, "annotated": 0.1}
 # At most this many processes encode frames at the same time: they share the GPU, or the memory of a small machine.
 ENCODERS = {"cpu": 2, "cuda": 8}
 
@@ -84,7 +84,8 @@ def validation_clips(settings: Settings) -> list[Command]:
 
 def train_folders(settings: Settings, *, only_128: bool = False) -> list[str]:
     """The folders of training clips, all or those of 128 x 128 pixels."""
-    return [str(settings.work_dir / "clips" / folder) for folder, _, _ in train_sets(settings, only_128=only_128)]
+    rendered = [settings.work_dir / "clips" / folder for folder, _, _ in train_sets(settings, only_128=only_128)]
+    return [str(folder) for folder in (*rendered, settings.source("annotated_clips"))]
 
 
 def validation_folders(settings: Settings) -> list[str]:
@@ -94,7 +95,7 @@ def validation_folders(settings: Settings) -> list[str]:
 
 def data_weights(settings: Settings) -> list[str]:
     """The share of each folder of training clips in the samples of F."""
-    kinds = ["".join(filter(str.isalpha, kind)) for _, kind, _ in train_sets(settings)]
+    kinds = ["".join(filter(str.isalpha, kind)) for _, kind, _ in train_sets(settings)] + ["annotated"]
     return [f"{KIND_WEIGHTS[kind] / kinds.count(kind):.4f}" for kind in kinds]
 
 
@@ -114,5 +115,5 @@ CLIPS = (
     Stage("validation_clips", validation_clips, ("validation_clips",), SOURCES, share=0.02),
     Stage("clips", train_clips, ("clips",), SOURCES, share=0.15),
 )
-ENCODED_FROM = ("validation_clips", "clips", "light_autoencoder", "image_encoder", "bundle")
+ENCODED_FROM = ("validation_clips", "clips", "annotated_clips", "light_autoencoder", "image_encoder", "bundle")
 LATENTS = Stage("cache", cache, ("cache",), ENCODED_FROM, checkpoint, 0.10)

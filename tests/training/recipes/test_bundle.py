@@ -37,6 +37,9 @@ def sources(tmp_path_factory) -> Path:
     (root / "motions/humanoid3d_walk.txt").write_text("{}")
     (root / "stamps/animals").mkdir(parents=True)
     Image.new("RGBA", (300, 200), (200, 10, 10, 128)).save(root / "stamps/animals/cat.png")
+    (root / "annotated_clips").mkdir()
+    for number in range(6):
+        (root / f"annotated_clips/train-{number:05d}.tar").write_bytes(bytes([number]) * 2**10)
     torch.manual_seed(0)
     make_feature_pipeline().save_pretrained(root / "model")
     return root
@@ -44,7 +47,7 @@ def sources(tmp_path_factory) -> Path:
 
 def make(sources: Path, output: Path, *more: str) -> int:
     arguments = ["make", str(output), "--from_checkpoint", str(sources / "model"), *more]
-    for name in ("photographs", "masks", "motions", "stamps"):
+    for name in ("photographs", "masks", "motions", "stamps", "annotated_clips"):
         arguments += [f"--{name}_dir", str(sources / name)]
     return bundle.main([*arguments, "--image_encoder", str(sources / "model/image_encoder")])
 
@@ -86,6 +89,7 @@ def test_plan_from_a_bundle_trains_from_it_and_saves_weights(made, tmp_path, cap
     arguments = ["--bundle", str(made), "--budget_minutes", "9", "--device", "cuda", "--jobs", "16", "--dry_run"]
     assert small_128.main([*arguments, "--work_dir", str(tmp_path / "work")]) == 0
     text = capsys.readouterr().out
+    assert f"{made}/annotated_clips" in text
     assert f"--photographs_dir {made}/photographs" in text and f"{tmp_path}/work/data/start/flow_completion" in text
     assert "save_along: to do" in text and "assemble" not in text and "collect_" not in text
 
@@ -101,6 +105,15 @@ def test_bundle_that_does_not_fit_is_refused_and_leaves_nothing(sources, tmp_pat
     assert make(sources, tmp_path / "bundle", "--max_mib", "0.1") == 1
     assert "does not fit in --max_mib 0.1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_bundle_takes_as_many_shards_as_fit_from_everywhere(sources, tmp_path, capsys):
+    assert make(sources, tmp_path / "bundle", "--clips_mib", str(3.5 / 1024)) == 0
+    shards = sorted((tmp_path / "bundle/annotated_clips").iterdir())
+    assert [path.name for path in shards] == ["train-00000.tar", "train-00001.tar", "train-00002.tar"]
+    assert [path.read_bytes()[0] for path in shards] == [0, 2, 4]
+    assert make(sources, tmp_path / "none", "--clips_mib", "0.0001") == 1
+    assert "is larger than the 0.0 MiB of --clips_mib" in capsys.readouterr().err
 
 
 def test_bundle_is_not_written_into_a_filled_folder(sources, tmp_path, capsys):

