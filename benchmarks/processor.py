@@ -4,8 +4,8 @@
     python benchmarks/processor.py --checkouts before=../before --sizes 128 256
     python benchmarks/processor.py --checkouts before=../before --variants float32 bfloat16 --threads 2
 
-Each variant is a process of its own that streams frames of the same image with the same strokes. The processes take
-turns, one frame each, so the ratios hold on a machine that other programs use, too. `--checkouts` adds other versions
+Each variant is a process of its own that streams frames of the same image with the same five strokes. The processes
+take turns, one frame each, so the ratios hold on a machine that other programs use, too. `--checkouts` adds other versions
 of this repository, with their own models, in float32. CPU time counts all threads of a process. The parts are the
 calls of the networks in a frame; the rest is splatting, strokes, detail, and conversion to PIL.
 
@@ -33,11 +33,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=None)
     parser.add_argument("--checkouts", nargs="*", default=[], metavar="NAME=DIR", help="Other versions of the code.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256], help="Shorter side in pixels.")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256], help="Side of the frames in pixels.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--frames", type=int, default=12, help="Frames that are measured.")
     parser.add_argument("--image", default=str(REPOSITORY / "examples/cat.jpg"))
-    parser.add_argument("--strokes", default=str(REPOSITORY / "examples/cat.json"))
     parser.add_argument("--child", nargs=3, metavar=("MODEL", "VARIANT", "SIZE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.variants is None:
@@ -50,9 +49,10 @@ def parse_args() -> argparse.Namespace:
 
 def child(args: argparse.Namespace, answers: IO[str]) -> None:
     """Streams a frame for each line of stdin, and answers its times and pixels. It also runs older versions."""
+    import PIL.Image
     import torch
 
-    from mcdiff_pipeline import MCDiffPipeline
+    from mcdiff_pipeline import MCDiffPipeline, Stroke
 
     model, variant, size = args.child
     torch.set_num_threads(args.threads)
@@ -71,11 +71,16 @@ def child(args: argparse.Namespace, answers: IO[str]) -> None:
     for name, network in zip(PARTS, networks, strict=True):
         network.register_forward_pre_hook(lambda *_, name=name: add(seconds, name, -1))
         network.register_forward_hook(lambda *_, name=name: add(seconds, name, 1))
+    side = int(size)
+    image = PIL.Image.open(args.image).convert("RGB").resize((side, side))
+    moves = [
+        Stroke([(share * side, 0.5 * side), ((share + 0.1) * side, 0.4 * side)]) for share in (0.2, 0.4, 0.6, 0.8)
+    ]
     stream = pipe.stream(
-        args.image,
-        args.strokes,
+        image,
+        [*moves, Stroke([(0.5 * side, 0.9 * side)], kind="hold")],
         num_frames=args.frames + 3,
-        height=int(size),
+        height=side,
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     )
@@ -103,7 +108,7 @@ class Child:
         environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": str(args.threads)}
         environment["OMP_WAIT_POLICY"] = "passive"  # threads that wait would count as CPU time
         command = [sys.executable, __file__, "--threads", str(args.threads), "--frames", str(args.frames)]
-        command += ["--image", args.image, "--strokes", args.strokes]
+        command += ["--image", args.image]
         command += ["--child", str(checkout / "checkpoints/mcdiff-small-128"), variant, str(size)]
         self.process = subprocess.Popen(
             command,

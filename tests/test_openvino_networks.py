@@ -10,15 +10,13 @@ def test_openvino_makes_the_frames_of_pytorch(image):
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     expected, pipe = make_pipeline(), make_pipeline()
     use_openvino(pipe)
-    arguments = {"num_frames": 3, "num_inference_steps": 2, "output_type": "pt"}
     strokes = [Stroke([(10, 10), (20, 12)])]
-    for size in (32, 40):  # each size is converted for itself
-        videos = [
-            one(image, strokes, height=size, width=size, generator=torch.Generator().manual_seed(0), **arguments)
-            for one in (expected, pipe)
-        ]
-        assert torch.allclose(videos[0].frames, videos[1].frames, atol=2e-3)
-        assert torch.allclose(videos[0].dense_flow, videos[1].dense_flow, atol=2e-2)
+    videos = [
+        one(image, strokes, num_frames=2, output_type="pt", generator=torch.Generator().manual_seed(0))
+        for one in (expected, pipe)
+    ]
+    assert torch.allclose(videos[0].frames, videos[1].frames, atol=2e-3)
+    assert torch.allclose(videos[0].dense_flow, videos[1].dense_flow, atol=2e-2)
 
 
 def test_openvino_refuses_what_it_cannot_run():

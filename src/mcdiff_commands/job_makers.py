@@ -159,6 +159,7 @@ def _in_processes(
 ) -> Iterator[list[Outcome]]:
     """Yields what is made. Batches whose process may have died are appended to `lost`."""
     while waiting:
+        others = multiprocessing.active_children()
         pool = ProcessPoolExecutor(num_workers, mp_context=_PROCESSES, initializer=_begin)
         running: dict[Future[list[Outcome]], Batch] = {}
         try:
@@ -181,8 +182,9 @@ def _in_processes(
                         continue
                     yield outcomes
         finally:
-            for process in multiprocessing.active_children() if running else []:
-                process.terminate()
+            if running:  # the caller has stopped
+                for process in set(multiprocessing.active_children()) - set(others):
+                    process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

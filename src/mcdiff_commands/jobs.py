@@ -160,7 +160,7 @@ def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
         try:
             kind: Any = job.kind()
             limits[kind] = max(1, min(batch_size, MAX_FRAMES_IN_MEMORY // kind[1]))
-        except (ValueError, OSError):  # whoever makes it says what is wrong
+        except Exception:  # a file is wrong; whoever makes the video says how
             kind = job.video
             limits[kind] = 1
         groups.setdefault(kind, []).append(job)
@@ -230,9 +230,9 @@ class Report:
         self._write([outcome])
 
     def close(self, jobs: Sequence[Job]) -> None:
-        """Leaves one line for each job, in their order, and unlocks the report."""
-        names = [job.video for job in jobs]
-        self.outcomes = {name: self.outcomes[name] for name in names if name in self.outcomes}
+        """Leaves one line for each video, those of these jobs first and in their order, and unlocks the report."""
+        names = [job.video for job in jobs if job.video in self.outcomes]
+        self.outcomes = {name: self.outcomes[name] for name in [*names, *self.outcomes]}
         self._rewrite()
         self._file.close()
 

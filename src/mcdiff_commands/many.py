@@ -135,7 +135,7 @@ def generate_all(teller: Teller, path: Path, output: Path, defaults: Mapping[str
             raise KeyboardInterrupt(
                 f"stopped with {len(jobs) - left} of {len(jobs)} videos in {output}; the same command continues."
             ) from None
-        failed = [one for one in report.outcomes.values() if one.error is not None]
+        failed = [report.outcomes[job.video] for job in jobs if report.outcomes[job.video].error is not None]
     for one in failed:
         teller.warn(f"{one.video}: {one.error}")
     teller.say(
