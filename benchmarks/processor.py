@@ -5,9 +5,9 @@
     python benchmarks/processor.py --checkouts before=../before --variants float32 bfloat16 --threads 2
 
 Each variant is a process of its own that streams frames of the same image with the same five strokes. The processes
-take turns, one frame each, so the ratios hold on a machine that other programs use, too. `--checkouts` adds other versions
-of this repository, with their own models, in float32. CPU time counts all threads of a process. The parts are the
-calls of the networks in a frame; the rest is splatting, strokes, detail, and conversion to PIL.
+take turns, one frame each, so the ratios hold on a machine that other programs use, too. `--checkouts` adds other
+versions of this repository, with their own models, in float32. CPU time counts all threads of a process. The parts
+are the calls of the networks in a frame; the rest is splatting, strokes, detail, and conversion to PIL.
 
 The last columns say how far the frames are from those of float32 in PyTorch (PSNR in dB, the lowest of all frames).
 """
