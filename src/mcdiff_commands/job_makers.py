@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ class Maker:
             given_strokes = GivenStrokes(job.strokes, [], [], teller)
             source = Source.from_image(str(job.image), given_strokes, None, job.size, job.output_size)
             chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": self.settings.dtype}
-            chosen |= source.settings | job.settings
+            chosen |= source.settings | dict(job.settings)
             clips.append(source.plan(self.pipe, self.settings.model_name, chosen))
         one, image = clips[0].settings, clips[0].image
         arguments: dict[str, Any] = {
@@ -130,7 +130,7 @@ class Maker:
         return [Outcome(job.video, digest, None, one.num_frames, seconds, told) for job, digest in batch]
 
 
-def make_here(batches: Sequence[Batch], settings: Settings, num_workers: int) -> Iterator[list[Outcome]]:
+def make_here(batches: Sequence[Batch], settings: Settings, num_workers: int) -> Generator[list[Outcome], None, None]:
     """
     Makes the videos in processes on this machine; one worker is this process.
 
@@ -211,7 +211,7 @@ def _make(settings: Settings, batch: Batch) -> list[Outcome]:
 
 def make_on_ray(
     batches: Sequence[Batch], settings: Settings, num_workers: int | None, address: str
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """
     Makes the videos on a Ray cluster. All its machines see the files under the same paths.
 

@@ -58,7 +58,8 @@ class _UNet(nn.Module):
         self.unet = unet
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        return self.unet(sample, timestep, None, return_dict=False)[0]
+        unet: Any = self.unet
+        return unet(sample, timestep, None, return_dict=False)[0]
 
 
 class _Blocks(nn.Module):
@@ -67,7 +68,8 @@ class _Blocks(nn.Module):
         self.flow_completion = flow_completion
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.flow_completion.run_blocks(hidden_states)
+        flow_completion: Any = self.flow_completion
+        return flow_completion.run_blocks(hidden_states)
 
 
 class _Converted:
