@@ -6,7 +6,8 @@
     python benchmarks/studio.py --size 256
 
 A server runs in this process, and a client talks to it through a websocket. The two sides of a comparison take turns,
-and the ratio is that of their medians over `--repetitions`. How long the browser takes to paint flow is not measured.
+and the ratio is the median of the ratios of the turns, which other programs disturb least. What a browser receives and
+paints is measured in Chromium, if it and Playwright are installed.
 """
 
 import argparse
@@ -15,14 +16,14 @@ import itertools
 import json
 import os
 import random
-import re
 import secrets
+import shutil
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,49 @@ from mcdiff_pipeline.studio.sheets import make_sheet
 # What is measured, and what the ratio may be.
 LIMITS = {
     "flow on the server / `predict_flow` alone": 1.15,
-    "flow at the client / on the server": 1.3,
+    "flow painted in the browser / on the server": 1.3,
     "flow while another renders / a frame": 0.9,
     "streamed / bare time of a frame": 1.05,
     "frames after cancel": 1,
     "first frame of a branch / a frame": 1.15,
     "files of a frame / its latents, 2 flows and WebP": 1.3,
     "memory after 20 sessions / after 4": 1.1,
-    "own JavaScript and CSS without comments, in kB": 200,
+    "own JavaScript and CSS that the browser receives, in kB": 200,
 }
 TOKEN = secrets.token_hex(16)
+
+# Notes for each request of flow how long it took from sending it to the picture on the screen, in ms, and how long it
+# took on the server. The flow is painted in an animation frame; a timer that is set there runs after it is shown.
+WATCH_FLOW = """
+const [sent, { send }] = [new Map(), WebSocket.prototype];
+const { drawImage } = CanvasRenderingContext2D.prototype;
+const { get, set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, "onmessage");
+let arrived = null;
+window.painted = [];
+WebSocket.prototype.send = function (text) {
+  const { type, rev } = JSON.parse(text);
+  if (type === "flow") sent.set(rev, performance.now());
+  send.call(this, text);
+};
+Object.defineProperty(WebSocket.prototype, "onmessage", { get, set(handler) {
+  set.call(this, (event) => {
+    const length = new DataView(event.data).getUint32(0, true);
+    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(event.data, 4, length)));
+    if (header.type === "flow") arrived = header;
+    handler(event);
+  });
+} });
+CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {
+  drawImage.call(this, image, ...rest);
+  if (!arrived || !(image instanceof OffscreenCanvas)) return;
+  const { rev, ms } = arrived;
+  arrived = null;
+  setTimeout(() => window.painted.push([performance.now() - sent.get(rev), ms]));
+};
+"""
+RECEIVED = """() => performance.getEntriesByType("resource")
+  .filter(({ name }) => /\\.(js|css)$/.test(name) && !name.includes("/vendor/"))
+  .reduce(([plain, sent], entry) => [plain + entry.decodedBodySize, sent + entry.encodedBodySize], [0, 0])"""
 
 
 def parse_args() -> argparse.Namespace:
@@ -154,8 +188,8 @@ class Bench:
     def page(self) -> Page:
         return Page(self.studio, self.address, self.content)
 
-    def flow(self) -> tuple[float, float]:
-        """Ratios of flow on the server to F's caller alone, and at the client to the server."""
+    def flow(self) -> float:
+        """The ratio of flow on the server to F's caller alone."""
         page = self.page()
         node = page.render(3, self.args.size)
         page.until("done")
@@ -172,8 +206,51 @@ class Bench:
                 client.append(at_client)
                 alone.append(time.perf_counter() - begin)
         page.close()
-        print(f"flow: alone {1e3 * median(alone):.1f} ms, on the server {1e3 * median(server):.1f} ms")
-        return median(server) / median(alone), median(client) / median(server)
+        print(f"flow: alone {1e3 * median(alone):.1f} ms, on the server {1e3 * median(server):.1f} ms", end=", ")
+        print(f"at the client {1e3 * median(client):.1f} ms")
+        return median_ratio(server, alone)
+
+    def in_browser(self) -> tuple[float | None, float | None]:
+        """The ratio of the time until flow is painted to that on the server, and the kB of own code; None without a
+        browser."""
+        names = ("chromium", "chromium-browser", "google-chrome")
+        browser_path = next(filter(None, map(shutil.which, names)), None)
+        try:
+            from playwright.sync_api import sync_playwright
+        except ImportError:
+            browser_path = None
+        if browser_path is None:
+            print("browser: not measured, since it needs Chromium and the package playwright")
+            return None, None
+        own = self.page()
+        with sync_playwright() as playwright:
+            arguments = ["--no-sandbox", "--no-proxy-server"]
+            browser = playwright.chromium.launch(executable_path=browser_path, args=arguments)
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.set_default_timeout(600_000)
+            page.add_init_script(WATCH_FLOW)
+            page.goto(f"http://{self.address}/#token={TOKEN}&session={own.id}")
+            stage = page.locator(".stage")
+            box = stage.bounding_box()
+            assert box is not None
+            x, y = box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"]
+            page.mouse.move(x, y)
+            page.mouse.down()
+            for index in range(self.args.repetitions + 2):
+                page.mouse.move(x + 40 + 3 * index, y - 2 * index)
+                while page.evaluate("window.painted.length") <= index:
+                    page.wait_for_timeout(20)
+            page.mouse.up()
+            painted, server = zip(*page.evaluate("window.painted")[2:], strict=True)
+            plain, compressed = page.evaluate(RECEIVED)
+            browser.close()
+        own.close()
+        print(
+            f"browser: flow painted after {median(painted):.0f} ms, of which the server {median(server):.0f} ms;",
+            end=" ",
+        )
+        print(f"code {plain / 1e3:.0f} kB, sent as {compressed / 1e3:.0f} kB")
+        return median_ratio(painted, server), plain / 1e3
 
     def bare_frame(self, page: Page, node: str, num_frames: int) -> list[float]:
         """Seconds of frames of the pipeline alone, with the settings of a node."""
@@ -198,7 +275,7 @@ class Bench:
         page = self.page()
         streamed, bare, first, sizes = [], [], [], []
         length = 6
-        for turn in range(max(self.args.repetitions // 4, 2)):
+        for turn in range(max(self.args.repetitions // 2, 2)):
             node = page.render(length, self.args.size)
             times = [page.until("frame")[self.received] for _ in range(length - 1)]
             page.until("done")
@@ -208,16 +285,16 @@ class Bench:
             page.until("done")
             more = self.bare_frame(page, node, length)
             if turn:
-                streamed += [later - earlier for earlier, later in itertools.pairwise(times)]
+                streamed.append(median([later - earlier for earlier, later in itertools.pairwise(times)]))
                 first.append(start)
-                bare += more
+                bare.append(median(more))
             sizes += list(self.sizes(page, node))
             page.client.delete(f"/api/sessions/{page.id}/nodes/{node}").raise_for_status()
             assert branch not in page.session.nodes
         page.close()
         print(f"frame: bare {median(bare):.3f} s, streamed {median(streamed):.3f} s, first of a branch", end=" ")
         print(f"{median(first):.3f} s")
-        return median(streamed) / median(bare), median(first) / median(streamed), median(sizes)
+        return median_ratio(streamed, bare), median_ratio(first, streamed), median(sizes)
 
     def sizes(self, page: Page, node: str) -> Iterator[float]:
         """The bytes of the files of a frame, over those of its latents, two flows and the WebP."""
@@ -272,17 +349,12 @@ class Bench:
         return found[19] / found[3]
 
 
-def page_size() -> float:
-    """kB of the JavaScript and CSS that is ours, without comments (which hold all types) and indentation."""
-    folder = REPOSITORY / "src/mcdiff_pipeline/studio/static"
-    files = [path for path in folder.rglob("*") if path.suffix in (".js", ".css") and "vendor" not in path.parts]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    code = re.sub(r"/\*.*?\*/|^\s*//[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return sum(len(line.strip().encode()) + 1 for line in code.splitlines() if line.strip()) / 1e3
-
-
-def median(values: list[float]) -> float:
+def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
+    return median([value / other for value, other in zip(values, others, strict=True)])
 
 
 def resident() -> float:
@@ -291,9 +363,12 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def report(ratios: dict[str, float]) -> None:
+def report(ratios: dict[str, float | None]) -> None:
     print("\n| what | measured | at most | |\n|---|---|---|---|")
     for name, value in ratios.items():
+        if value is None:
+            print(f"| {name} | - | {LIMITS[name]} | not measured |")
+            continue
         shown = f"{value:.2f}" if value < 10 else f"{value:.0f}"
         print(f"| {name} | {shown} | {LIMITS[name]} | {'holds' if value <= LIMITS[name] else 'DOES NOT HOLD'} |")
 
@@ -319,10 +394,11 @@ def main() -> None:
         bench = Bench(app.state.studio, f"127.0.0.1:{port}", args)
         print(f"{describe_machine(args.device)}; {args.size} pixels, {args.repetitions} repetitions")
         names = list(LIMITS)
-        flow, client = bench.flow()
+        flow = bench.flow()
+        painted, code = bench.in_browser()
         streamed, branch, files = bench.streaming()
         beside, canceled = bench.beside_another(), bench.after_cancel()
-        values = (flow, client, beside, streamed, canceled, branch, files, bench.memory(), page_size())
+        values = (flow, painted, beside, streamed, canceled, branch, files, bench.memory(), code)
         report(dict(zip(names, values, strict=True)))
         server.should_exit = True
         thread.join(15)

@@ -37,6 +37,7 @@ docs/troubleshooting
 docs/how-long
 docs/strokes
 docs/regions
+docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio
@@ -56,6 +57,7 @@ CHANGELOG
 
 docs/api/index
 docs/stroke-format
+docs/interchange
 docs/dataset-format
 docs/annotation
 docs/evaluation

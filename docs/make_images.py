@@ -28,6 +28,7 @@ from mcdiff_commands.main import main as mcdiff
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.drawing import draw_strokes, titled_columns
+from mcdiff_pipeline.video import read_video
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,6 +193,84 @@ def shown(pipe: MCDiffPipeline, photograph: str, sheet: StrokeSheet, side: int =
     return np.concatenate([np.asarray(tile.resize((side, side), Image.Resampling.LANCZOS)) for tile in tiles], axis=1)
 
 
+def make_camera(name: str) -> None:
+    """A camera over the layers of an example."""
+    strokes = ("--strokes", EXAMPLES / "citrus.json", "--size", "256")
+    save_sheet(name, EXAMPLES / "citrus.jpg", *strokes, "--camera", "truck 6%,0 dolly 0.15 rotate -6 ease-in-out")
+
+
+def make_reference(name: str) -> None:
+    """Frames of a video of a cup, and the frames of half a fig that moves in the same way."""
+    cup = StrokeSheet.load(EXAMPLES / "coffee.json")
+    fig = StrokeSheet.load(EXAMPLES / "fig.json")
+    with tempfile.TemporaryDirectory() as folder:
+        first, second, regions = (Path(folder, one) for one in ("cup.mkv", "fig.mkv", "regions.json"))
+        run("generate", EXAMPLES / "coffee.jpg", "--strokes", EXAMPLES / "coffee.json", "--seed", "0", "-o", first)
+        replace(fig, strokes=()).save(regions)
+        (x, y), (fig_x, fig_y) = cup.strokes[0].points[0], fig.strokes[0].points[0]
+        lies = ("--motion-point", f"{x},{y} {fig_x},{fig_y}", "--motion-region", "1")
+        run("generate", EXAMPLES / "fig.jpg", "--strokes", regions, "--motion-from", first, *lies, "-o", second)
+        rows = [tiles_of(read_video(path).frames, 5, 200) for path in (first, second)]
+    width = min(row.shape[1] for row in rows)
+    save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
+
+
+def make_physics(name: str) -> None:
+    """A region that falls, and a background that ripples."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for photograph, toys in (
+            ("fig", ["gravity 1 acceleration 0.6 bounce 0.5"]),
+            ("walking", ["ripple 0 amplitude 1.2"]),
+        ):
+            sheet, video = Path(folder, f"{photograph}.json"), Path(folder, f"{photograph}.mkv")
+            drawn = StrokeSheet.load(EXAMPLES / f"{photograph}.json")
+            replace(drawn, strokes=(), num_frames=13).save(sheet)
+            words = [word for toy in toys for word in ("--physics", toy)]
+            run(
+                "generate",
+                EXAMPLES / f"{photograph}.jpg",
+                "--strokes",
+                sheet,
+                *words,
+                "--output-size",
+                "200",
+                "-o",
+                video,
+            )
+            rows.append(tiles_of(read_video(video).frames, 4, 200))
+    width = min(row.shape[1] for row in rows)
+    save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
+
+
+def make_continued(name: str) -> None:
+    """A clip and what follows it: strokes, the last frame with the next strokes, and the last frame of all."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "first.mkv"), Path(folder, "second.mkv")
+        nose = ("--stroke", "206,238 160,230", "--hold", "20,285", "--num-frames", "8")
+        run("generate", EXAMPLES / "cat.jpg", *nose, "-o", first)
+        back = ("--stroke", "160,230 200,246", "--hold", "20,285", "--num-frames", "8")
+        run("generate", "--continue", first, *back, "-o", second)
+        frames = [Image.fromarray(frame) for frame in read_video(second).frames]
+    sheets = [
+        StrokeSheet([Stroke(points_of(text)), Stroke(points_of("20,285"), kind="hold")], 300, 300, num_frames=8)
+        for text in (nose[1], back[1])
+    ]
+    tiles = (draw_strokes(frames[0], sheets[0]), draw_strokes(frames[7], sheets[1]), frames[-1])
+    titles = ("strokes", "the last frame, further strokes", "the last frame of all")
+    page = np.concatenate([np.asarray(tile.resize((256, 256), Image.Resampling.LANCZOS)) for tile in tiles], axis=1)
+    save(Image.fromarray(titled_columns(page, titles)), name)
+
+
+def tiles_of(frames: list[np.ndarray], number: int, height: int) -> np.ndarray:
+    """Frames from the whole of a video side by side, each `height` pixels high."""
+    chosen = [Image.fromarray(frames[round(k * (len(frames) - 1) / (number - 1))]) for k in range(number)]
+    width = round(height * chosen[0].width / chosen[0].height)
+    return np.concatenate(
+        [np.asarray(one.resize((width, height), Image.Resampling.LANCZOS)) for one in chosen], axis=1
+    )
+
+
 def make_refinement(name: str) -> None:
     data = ROOT / "data" / "people256"
     if not data.is_dir():
@@ -231,6 +310,10 @@ PICTURES = {
     "first-video": Picture(make_first_video),
     "grid": Picture(make_grid, "nothing"),
     "remedies": Picture(make_remedies),
+    "motion-camera": Picture(make_camera),
+    "motion-reference": Picture(make_reference, "the embedded model, the extra `annotation`"),
+    "motion-continued": Picture(make_continued),
+    "motion-physics": Picture(make_physics),
     "annotated": Picture(make_clip, "nothing"),
     "samples": Picture(make_clip, "nothing"),
     "segmentation": Picture(make_segmentation, "the segmenter (training/tools/build_segmenter.py)"),

@@ -22,7 +22,12 @@ def tiny_model_dir(tiny_pipeline, tmp_path):
 
 
 @pytest.fixture
-def image() -> PIL.Image.Image:
+def image(wide_image: PIL.Image.Image) -> PIL.Image.Image:
+    return wide_image
+
+
+@pytest.fixture
+def wide_image() -> PIL.Image.Image:
     """48 x 40 pixels of smooth color with some detail."""
     y, x = np.mgrid[0:40, 0:48] / 48
     pixels = np.stack([x, y, (np.sin(20 * x) * np.cos(20 * y) + 1) / 2], axis=-1)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -142,3 +143,29 @@ def test_links_have_a_target(page):
         if not good:
             broken.append(link)
     assert broken == []
+
+
+def test_every_picture_of_a_page_is_made_by_the_script():
+    made = set(runpy.run_path(REPOSITORY / "docs" / "make_images.py")["PICTURES"])
+    shown = {
+        Path(link).stem
+        for page in ALL_PAGES
+        for link in links(page)
+        if "docs/images/" in link or link.startswith("images/")
+    }
+    assert len(shown) > 10
+    assert {name for name in shown if name not in made and name.partition("-")[0] not in made} == set()
+
+
+def test_page_on_annotation_has_a_remedy_for_every_reason_to_drop_a_clip():
+    folder = REPOSITORY / "src" / "mcdiff_pipeline" / "annotation"
+    reasons = set()
+    for name in ("selection", "annotator", "merge"):
+        code = (folder / f"{name}.py").read_text(encoding="utf-8")
+        lines = [
+            line for line in code.splitlines() if re.search(r"_drop\(|reason = |return \"|NEAR_DUPLICATE = ", line)
+        ]
+        reasons |= {text for line in lines for text in re.findall(r'"([a-z][a-z -]+)"', line)}
+    assert {"static", "flow cannot be stored", "near-duplicate of an earlier clip"} < reasons
+    table = read("docs/annotation.md").partition("## Why clips are dropped")[2].partition("\n## ")[0]
+    assert {reason for reason in reasons if f"| `{reason}` |" not in table} == set()

@@ -86,9 +86,18 @@ def test_readme_credits_the_photograph(photograph):
     assert f"| `{photograph.name}` |" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
+PROGRAMS = {
+    "move_a_photograph": ("cat.mp4", "16 frames"),
+    "move_a_camera": ("camera.mp4", "8 frames"),
+    "continue_a_video": ("continued.mp4", "11 frames"),
+}
+
+
 @pytest.mark.weights
-def test_move_a_photograph_writes_a_video(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_writes_a_video(name, tmp_path, monkeypatch, capsys):
+    video, said = PROGRAMS[name]
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(EXAMPLES / "move_a_photograph.py"), run_name="__main__")
-    assert "16 frames" in capsys.readouterr().out
-    assert (tmp_path / "cat.mp4").stat().st_size > 1000
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert said in capsys.readouterr().out
+    assert (tmp_path / video).stat().st_size > 1000

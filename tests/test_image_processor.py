@@ -1,8 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Any image becomes a tensor at the working size, and frames become what the caller asks for."""
 
-import logging
+import math
 import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -115,17 +116,29 @@ def test_fitting_size_keeps_the_shape_of_photographs(given, expected):
     assert ImageProcessor(32, 128, 128).fitting_size(given) == expected
 
 
-def test_stretching_by_default_is_warned_of(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("mcdiff_pipeline.image_processor"), "propagate", True)
-    images = [torch.zeros(3, 302, 403)]
-    ImageProcessor(32, 128, 128).to_working_size(images)
-    assert "403 x 302 is stretched by 25% to the working size of 160 x 96: give `height=96, width=128`" in (
-        caplog.text
-    )
-    caplog.clear()
-    ImageProcessor(32, 128, 128).to_working_size(images, 96, 128)
-    ImageProcessor(32, 128, 128).to_working_size([torch.zeros(3, 300, 300)])
-    assert caplog.text == ""
+def test_images_of_any_shape_are_hardly_stretched_by_default():
+    processor, generator = ImageProcessor(32, 128, 128), random.Random(0)
+    stretches = []
+    for _ in range(200):
+        aspect = math.exp(generator.uniform(-math.log(4), math.log(4)))
+        given = round(1000 / math.sqrt(aspect)), round(1000 * math.sqrt(aspect))
+        height, width = processor.to_working_size([torch.zeros(3, *given)]).shape[2:]
+        assert 0.5 <= height * width / 128**2 <= 2
+        stretches.append(abs(math.log(width / height / (given[1] / given[0]))))
+    assert max(stretches) < math.log(1.12) and np.median(stretches) < math.log(1.035)
+
+
+@pytest.mark.parametrize(
+    ("given", "working", "shown"),
+    [
+        ([(302, 403)], (96, 128), (96, 128)),
+        ([(333, 1000)], (64, 192), None),
+        ([(3155, 3523)], (128, 128), (121, 135)),
+        ([(3155, 3523), (300, 300)], (128, 128), None),
+    ],
+)
+def test_unstretched_size_has_the_shape_of_the_image_and_the_area_of_the_working_size(given, working, shown):
+    assert ImageProcessor.unstretched_size(given, working) == (None if shown == working else shown)
 
 
 # Damaged files
@@ -260,10 +273,10 @@ def test_invalid_image_is_refused(image, error, message):
     [
         ((32, 32), None, None, (32, 32)),
         ((64, 64), None, None, (32, 32)),
-        ((48, 40), None, None, (32, 32)),  # 29.2 x 35.1 pixels have the area; both round to 32
+        ((48, 40), None, None, (40, 48)),
         ((200, 50), None, None, (16, 64)),
         ((1, 1), None, None, (32, 32)),
-        ((7, 300), None, None, (208, 8)),
+        ((7, 300), None, None, (256, 8)),
         ((48, 40), 64, None, (64, 80)),
         ((48, 40), None, 40, (32, 40)),
         ((48, 40), 16, 56, (16, 56)),

@@ -13,8 +13,8 @@ from support.paths import REPOSITORY
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
     {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
-    | {"atomic_files", "progress", "processor", "short_repr"},
-    {"regions", "strokes", "drawing", "layer_colors", "semantic_features"}
+    | {"atomic_files", "folder_lock", "progress", "processor", "short_repr"},
+    {"color_matching", "regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},
     {"conditioning", "motion_completion", "frame_decoder"},
@@ -23,13 +23,14 @@ ROWS = (
     {"pipeline_mcdiff"},
     {"", "public_names", "video", "dataset", "baselines", "openvino_networks"},  # "" is the package itself
     {"annotation", "hub", "segmentation"},
-    {"evaluation", "studio"},
+    {"evaluation", "studio", "motion"},
 )
 # These travel with an exported model, so they import nothing of the package but one another.
 REMOTE_CODE = {
     "flow",
     "similarity",
     "short_repr",
+    "color_matching",
     "layer_colors",
     "layers",
     "rollout",

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.hub import export_model
 from mcdiff_pipeline.model_files import check_model_files
-from support.mutations import mutated_config
+from support.mutations import mutated, mutated_config
 from support.text_models import make_cross_attention_unet, make_text_encoder, make_tokenizer
 from support.tiny_models import make_pipeline, make_unet
 
@@ -114,6 +114,7 @@ def test_component_beside_the_index_is_checked_too(model, opening):
         ("safetensors.index.json", "missing.safetensors"),
         ("safetensors.index.json", "pickled.bin"),
         ("safetensors.index.json", 3),
+        ("safetensors.index.json", ["missing.safetensors"]),
         ("safetensors.fp16.index.json", "pickled.bin"),  # how diffusers names a variant
         ("safetensors.index.fp16.json", "pickled.bin"),  # how transformers does
     ],
@@ -290,6 +291,20 @@ def test_lora_of_another_network_is_refused(tiny_pipeline):
     weights = {f"transformer.blocks.0.attn.to_q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
     with pytest.raises(ValueError, match="nothing of `unet` or `text_encoder`"):
         tiny_pipeline.load_lora_weights(weights)
+
+
+def test_mutated_lora_is_read_or_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "lora.safetensors"
+    save_file({f"unet.conv_in.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}, path)
+    content, generator, refusals = path.read_bytes(), random.Random(0), []
+    for _ in range(100):
+        path.write_bytes(mutated(content, generator))
+        try:
+            MCDiffPipeline.lora_state_dict(tmp_path, weight_name=path.name)
+        except ValueError as refusal:
+            refusals.append(str(refusal))
+    assert len(refusals) > 50 and not any("\n" in refusal for refusal in refusals)
+    assert any("The LoRA lora.safetensors cannot be read (" in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "torch.float16", {"default": "float16"}])

@@ -23,6 +23,14 @@ def test_long_work_writes_lines_with_the_time_left(capsys, monkeypatch):
     assert all(line.startswith("Frames: ") for line in lines) and len(lines) >= 2
 
 
+@pytest.mark.parametrize(("unit", "amount"), [("frame", "2 of 4 frames,"), ("MB", "2.00 of 4.00 MB,")])
+def test_lines_name_the_unit(capsys, monkeypatch, unit, amount):
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0)
+    with progress_bar("Work", 4.0 if unit == "MB" else 4, unit=unit) as bar:
+        bar.update(2)
+    assert amount in capsys.readouterr().err
+
+
 def test_terminal_has_a_bar(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress_bar("Frames", 2, unit="frame") as bar:

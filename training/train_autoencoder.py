@@ -122,14 +122,21 @@ def read_photographs(folders: list[str]) -> list[np.ndarray]:
 
 
 def read_clip_frames(folders: list[str], split: str, frames_per_clip: int, max_clips: int) -> list[np.ndarray]:
-    """Frames at equal distances in each clip, uint8 `[H, W, 3]`. Neighboring frames would be too similar."""
+    """Frames at equal distances in each clip, uint8 `[H, W, 3]`. Neighboring frames would be too similar.
+
+    Damaged clips are named on stderr, and left out from their damaged frame on.
+    """
     images = []
     for folder in folders:
         dataset = ClipDataset(folder, split)
         for index in np.linspace(0, len(dataset) - 1, min(max_clips, len(dataset))).round().astype(int):
             num_frames = dataset.num_frames(index)
             for t in np.linspace(0, num_frames - 1, min(frames_per_clip, num_frames)).round().astype(int):
-                images.append(dataset.read(index, (t,)).frames[0])
+                try:
+                    images.append(dataset.read(index, (t,)).frames[0])
+                except ValueError as error:
+                    print(f"Skipped: {error}", file=sys.stderr)
+                    break
     return images
 
 

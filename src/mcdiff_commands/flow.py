@@ -9,6 +9,7 @@ import typer
 
 from .errors import checking_input
 from .images import SizeOption, read_image, to_pil, working_size, working_size_reason
+from .memory import check_memory
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
 from .option_values import number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
@@ -65,8 +66,9 @@ def flow(
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold, teller).sheet(height, width, num_frames)
     with checking_input():
-        sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter))
+        sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter, teller))
     location = find_model(model)
+    check_memory(location.path, size, (height, width), long_dtype(dtype) or "float32", device)
     pipe = load_model(location.path, long_dtype(dtype) or "float32", device)
     if strokes is None:
         num_frames = num_frames or pipe.config.default_num_frames

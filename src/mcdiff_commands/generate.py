@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,7 @@ from .many import (
     generate_all,
     refuse_beside_jobs,
 )
+from .memory import check_memory
 from .model import (
     DeviceOption,
     DtypeOption,
@@ -44,6 +45,27 @@ from .model import (
     load_model,
     long_dtype,
     tell_model,
+)
+from .motion import (
+    AtFrameOption,
+    CameraOption,
+    ContinueOption,
+    FlowEstimatorOption,
+    FlowWeightsOption,
+    ForeignVideo,
+    GivenMotion,
+    GivenReference,
+    MatchColorOption,
+    MotionAlign,
+    MotionAlignOption,
+    MotionAs,
+    MotionAsOption,
+    MotionFromOption,
+    MotionPointOption,
+    MotionRegionOption,
+    MotionSpeedOption,
+    PhysicsOption,
+    lead_frames,
 )
 from .option_values import OutputSize, Size, given, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
@@ -59,7 +81,7 @@ if TYPE_CHECKING:
     from mcdiff_pipeline import MCDiffPipeline, StrokeSheet
     from mcdiff_pipeline.rollout import RolloutState
     from mcdiff_pipeline.stroke_verdicts import StrokeFollower
-    from mcdiff_pipeline.video.clip_metadata import ClipMetadata
+    from mcdiff_pipeline.video.clip_metadata import ClipMetadata, LeadIn
 
 
 EPILOG = 'Example: mcdiff generate cat.jpg --stroke "206,238 160,230" --hold "20,285" --output cat.mp4'
@@ -139,6 +161,19 @@ def generate(
     hold: HoldOption = [],  # noqa: B006
     regions: RegionsOption = None,
     segmenter: SegmenterOption = None,
+    camera: CameraOption = None,
+    physics: PhysicsOption = [],  # noqa: B006
+    motion_from: MotionFromOption = None,
+    motion_align: MotionAlignOption = MotionAlign.COVER,
+    motion_point: MotionPointOption = [],  # noqa: B006
+    motion_speed: MotionSpeedOption = None,
+    motion_region: MotionRegionOption = None,
+    motion_as: MotionAsOption = MotionAs.FLOW,
+    flow_estimator: FlowEstimatorOption = "dis",
+    flow_weights: FlowWeightsOption = None,
+    continued: ContinueOption = None,
+    at_frame: AtFrameOption = None,
+    match_color: MatchColorOption = True,
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -156,11 +191,12 @@ def generate(
     if jobs is not None:
         options = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke, "--hold": hold}
         options |= {"--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
-        options |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions}
+        options |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
+        options |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
         refuse_beside_jobs(options)
         if output is None:
             raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
-        settings = given(
+        defaults = given(
             num_frames=num_frames,
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
@@ -170,16 +206,42 @@ def generate(
             output_size=output_size,
         )
         how = Running(model, device, long_dtype(dtype), engine, batch_size, num_workers, ray_address)
-        generate_all(teller, jobs, output, settings, how)
+        generate_all(teller, jobs, output, defaults, how)
         return
+    reference = None
+    if motion_from is not None:
+        settings = (motion_align, motion_point, motion_speed, motion_region, motion_as, flow_estimator, flow_weights)
+        reference = GivenReference(motion_from, *settings)
+    motion = GivenMotion(camera, reference, physics)
+    motion.check()
+    drawn = GivenStrokes(strokes, stroke, hold, teller)
     if replay is not None:
-        options = {"IMAGE": image, "--strokes": strokes, "--stroke": stroke, "--hold": hold, "--size": size}
-        _refuse_beside_replay(options | {"--regions": regions, "--segmenter": segmenter})
+        options: dict[str, Any] = {
+            "IMAGE": image,
+            "--strokes": strokes,
+            "--stroke": stroke,
+            "--hold": hold,
+            "--size": size,
+        }
+        options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
+        options |= {"--motion-from": motion_from, "--physics": physics}
+        _refuse_beside("--replay", options, "image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([replay], replace_existing)
         _import_library(teller)
         source = Source.from_clip(replay, output_size)
+    elif continued is not None:
+        _refuse_beside("--continue", {"IMAGE": image, "--size": size}, "image and size")
+        output = output or continued.with_stem(f"{continued.stem}-continued")
+        outputs = Outputs(output, flow_video, contact_sheet, show_regions)
+        outputs.check([continued, strokes, regions], replace_existing)
+        source = Source.from_video(continued, at_frame, drawn, motion, num_frames, output_size, match_color)
+        if source.clip is None:
+            source = source.with_regions(regions, segmenter, teller)
+        else:
+            _refuse_beside("--continue", {"--regions": regions, "--segmenter": segmenter}, "regions")
+            num_frames = None  # of the new part, which is planned
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
     elif output is None:
@@ -188,8 +250,8 @@ def generate(
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
         _import_library(teller)
-        source = Source.from_image(image, GivenStrokes(strokes, stroke, hold, teller), num_frames, size, output_size)
-        source = source.with_regions(regions, segmenter)
+        source = Source.from_image(image, drawn, motion, num_frames, size, output_size)
+        source = source.with_regions(regions, segmenter, teller)
     chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": default_dtype(device)}
     chosen |= source.settings
     chosen |= given(
@@ -202,6 +264,8 @@ def generate(
     )
     outputs.check_videos(chosen["fps"])
     location = find_model(model or (source.clip.model_name if source.clip is not None else None))
+    image_size = (source.image.shape[1], source.image.shape[2])
+    check_memory(location.path, size, image_size, chosen["dtype"], device)
 
     with teller.doing("Loading the model"):
         pipe = load_model(location.path, chosen["dtype"], device, engine)
@@ -209,11 +273,9 @@ def generate(
         raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
     clip = source.plan(pipe, location.name, chosen)
     if not source.is_made_by(clip):
-        teller.warn(f"{location.path} is not the model that made {replay}; the video will differ.")
-    if segmenter is not None and regions != "auto":
-        teller.warn("--segmenter is ignored: only --regions auto uses it.")
+        teller.warn(f"{location.path} is not the model that made {replay or continued}; the video will differ.")
     _tell_plan(teller, pipe, source, clip)
-    write(pipe, clip, outputs, teller)
+    write(pipe, clip, outputs, teller, source.video)
 
 
 def _import_library(teller: Teller) -> None:
@@ -222,12 +284,10 @@ def _import_library(teller: Teller) -> None:
         from mcdiff_pipeline import public_names  # noqa: F401
 
 
-def _refuse_beside_replay(options: dict[str, Any]) -> None:
-    for name, value in options.items():
+def _refuse_beside(option: str, others: dict[str, Any], own: str) -> None:
+    for name, value in others.items():
         if value:
-            raise InputError(
-                f"{name} is given together with --replay, which has its own image, strokes, regions and size."
-            )
+            raise InputError(f"{name} is given together with {option}, which has its own {own}.")
 
 
 @dataclass(frozen=True)
@@ -288,7 +348,10 @@ class Source:
         size (`Size`, *optional*): working size; None takes the model's.
         output_size (`OutputSize`, *optional*): size of the frames; None takes that of the image, within limits.
         settings (`dict`): fields of `ClipSettings` that the stroke sheet or the replayed clip decides.
-        clip (`ClipMetadata`, *optional*): metadata of the clip that is replayed.
+        clip (`ClipMetadata`, *optional*): metadata of the clip that is replayed or continued.
+        motion (`GivenMotion`): further motion from the command line; that of a clip is in its metadata.
+        lead (`LeadIn`, *optional*): the frames of another video that is continued.
+        video (`Path`, *optional*): the file that contains them.
     """
 
     image: "torch.Tensor"
@@ -297,12 +360,16 @@ class Source:
     output_size: OutputSize | None
     settings: dict[str, Any] = field(default_factory=dict)
     clip: "ClipMetadata | None" = None
+    motion: GivenMotion = GivenMotion()
+    lead: "LeadIn | None" = None
+    video: Path | None = None
 
     @classmethod
     def from_image(
         cls,
         image: str,
         strokes: GivenStrokes,
+        motion: GivenMotion,
         num_frames: int | None,
         size: Size | None,
         output_size: OutputSize | None,
@@ -310,29 +377,84 @@ class Source:
         """An image and strokes from the command line."""
         given_image = read_image(image)
         height, width = given_image.shape[1:]
-        sheet = strokes.sheet(height, width, num_frames)
+        sheet = strokes.sheet(height, width, num_frames, needs_strokes=not motion)
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
-        return cls(given_image, sheet, size, output_size, settings)
+        return cls(given_image, sheet, size, output_size, settings, motion=motion)
 
-    def with_regions(self, option: str | None, segmenter: Path | None) -> "Source":
+    @classmethod
+    def from_video(
+        cls,
+        path: Path,
+        at_frame: int | None,
+        strokes: GivenStrokes,
+        motion: GivenMotion,
+        num_frames: int | None,
+        output_size: OutputSize | None,
+        match_color: bool,
+    ) -> "Source":
+        """A video that is continued: a clip of this program from its metadata, another one from a frame."""
+        from mcdiff_pipeline.motion.clip_streams import continued_clip
+        from mcdiff_pipeline.video.clip_metadata import ClipMetadata, is_clip
+
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such video.")
+        with checking_input():
+            clip = ClipMetadata.read(path) if is_clip(path) else None
+        frame = at_frame
+        if clip is not None and clip.lead is not None and at_frame is not None:
+            frame = at_frame - clip.lead.frames
+        if clip is not None and (frame is None or frame >= 0):
+            drawn = clip.strokes
+            sheet = strokes.sheet(drawn.height, drawn.width, num_frames, needs_strokes=not motion)
+            if strokes.file is None and num_frames is None:
+                raise InputError(
+                    "--continue needs the length of the new part: give --num-frames N, counted from the frame that is "
+                    "continued, or a stroke sheet."
+                )
+            with checking_input():
+                first = clip.settings.num_frames - 1 if frame is None else frame
+                length = num_frames or sheet.num_frames
+                following = motion.describe(drawn.height, drawn.width, length, clip.settings.fps, first)
+                sheet = replace(sheet, num_frames=length, fps=clip.settings.fps)
+                if motion.gives_strokes:
+                    raise InputError(
+                        "--motion-from gives strokes for an image here, but a clip is continued: give the flow of the "
+                        "video (--motion-as flow)."
+                    )
+                clip = continued_clip(clip, sheet, frame, following)
+            return cls._of_clip(clip, path, output_size)
+        video = ForeignVideo.read(path, at_frame, match_color=match_color)
+        height, width = video.frame.shape[1:]
+        sheet = strokes.sheet(height, width, num_frames, needs_strokes=not motion)
+        settings = {"fps": video.fps} | ({} if strokes.file is None else {"num_frames": sheet.num_frames})
+        size = output_size or OutputSize(name="image")
+        return cls(video.frame, sheet, None, size, settings, motion=motion, lead=video.lead, video=path)
+
+    def with_regions(self, option: str | None, segmenter: Path | None, teller: Teller) -> "Source":
         """The same with the regions that the options give."""
-        regions = find_regions(option, self.image, self.sheet, segmenter)
+        regions = find_regions(option, self.image, self.sheet, segmenter, teller)
         with checking_input():
             return replace(self, sheet=replace(self.sheet, regions=regions))
 
     @classmethod
     def from_clip(cls, path: Path, output_size: OutputSize | None) -> "Source":
         """A clip that `mcdiff generate` wrote."""
-        from mcdiff_pipeline.image_processor import load_image_tensor
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
         if not path.is_file():
             raise InputError(f"{path}: there is no such clip.")
         with checking_input():
             clip = ClipMetadata.read(path)
+        return cls._of_clip(clip, path, output_size)
+
+    @classmethod
+    def _of_clip(cls, clip: "ClipMetadata", path: Path, output_size: OutputSize | None) -> "Source":
+        from mcdiff_pipeline.image_processor import load_image_tensor
+
         size = Size((clip.settings.width, clip.settings.height))
         output_size = output_size or OutputSize(name="image")
-        return cls(load_image_tensor(clip.image), clip.strokes, size, output_size, vars(clip.settings), clip)
+        image, settings = load_image_tensor(clip.image), vars(clip.settings)
+        return cls(image, clip.strokes, size, output_size, settings, clip, lead=clip.lead, video=path)
 
     def plan(self, pipe: "MCDiffPipeline", model_name: str, chosen: dict[str, Any]) -> "ClipMetadata":
         """What will be made, with the model's defaults for settings that are not given.
@@ -341,6 +463,7 @@ class Source:
         replay starts from it.
         """
         from mcdiff_pipeline.hub.fingerprint import model_fingerprint
+        from mcdiff_pipeline.image_processor import load_image_tensor
         from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
 
         defaults = {
@@ -354,9 +477,21 @@ class Source:
         sheet = self.sheet
         if sheet.regions:  # their masks are as large as the image
             sheet = sheet.scaled(image.width, image.height)
-        if not self.settings:  # strokes from the command line last as long as the clip
+        if "num_frames" not in self.settings:  # strokes from the command line last as long as the clip
             sheet = replace(sheet, num_frames=settings.num_frames, fps=settings.fps)
-        return ClipMetadata(model_name, model_fingerprint(pipe), settings, sheet, image)
+        sheet = self.motion.add_strokes(sheet, load_image_tensor(image), settings.num_frames)
+        fingerprint = model_fingerprint(pipe)
+        if self.clip is not None:
+            return replace(
+                self.clip,
+                model_name=model_name,
+                model_fingerprint=fingerprint,
+                settings=settings,
+                strokes=sheet,
+                image=image,
+            )
+        motion = self.motion.describe(self.sheet.height, self.sheet.width, settings.num_frames, settings.fps)
+        return ClipMetadata(model_name, fingerprint, settings, sheet, image, motion, lead=self.lead)
 
     def is_made_by(self, plan: "ClipMetadata") -> bool:
         """Whether the plan's model made the replayed clip. The fingerprint depends on the dtype, too."""
@@ -402,44 +537,36 @@ def _tell_plan(teller: Teller, pipe: "MCDiffPipeline", source: "Source", clip: "
             )
 
 
-def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller: Teller) -> None:
+def write(
+    pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller: Teller, video: Path | None = None
+) -> None:
     """Makes the frames and writes all files. After Ctrl-C, all files hold the frames made so far.
+
+    `video` is the file with the frames of another video that the clip continues.
 
     Raises:
         InputError: if the pipeline refuses the strokes or the settings.
         KeyboardInterrupt: after Ctrl-C, with a message that says how many frames are kept.
     """
-    import torch
-
     from mcdiff_pipeline.drawing import contact_sheet, draw_strokes, save_image
+    from mcdiff_pipeline.motion.clip_streams import shown_frames, stream_clip
 
     settings, image = clip.settings, clip.image
+    total = settings.num_frames + (0 if clip.lead is None else clip.lead.frames)
     begun = time.monotonic()
     with checking_input():
-        frames = pipe.stream(
-            image,
-            clip.strokes,
-            num_frames=settings.num_frames,
-            height=settings.height,
-            width=settings.width,
-            output_size=None if (image.height, image.width) == (settings.height, settings.width) else "image",
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            generator=torch.Generator().manual_seed(settings.seed),
-            return_states=True,
-        )
+        frames = shown_frames(stream_clip(pipe, clip), clip.lead)
     if outputs.regions is not None:
         save_image(draw_strokes(image, clip.strokes), outputs.regions)
     with stopping_once():
-        states = cast("Iterator[tuple[PIL.Image.Image, RolloutState]]", frames)
-        recording = Recording.of(states, clip, outputs)
+        recording = Recording.of(frames, clip, outputs, video)
         if outputs.flow_video is not None and len(recording.flows) > 0:
             _write_flow_video(recording.flows, outputs.flow_video, settings.fps, image, pipe.vae_scale_factor)
         if outputs.contact_sheet is not None and recording.num_frames > 0:
             save_image(contact_sheet(image, clip.strokes, recording.tiles), outputs.contact_sheet)
 
     if recording.is_stopped:
-        kept = f"{recording.num_frames} of {settings.num_frames} frames are in {outputs.video}"
+        kept = f"{recording.num_frames} of {total} frames are in {outputs.video}"
         raise KeyboardInterrupt(f"stopped; {kept if recording.num_frames else 'no frame was made'}.")
     _tell_verdicts(teller, recording.follower)
     size = f"{image.width} x {image.height}"
@@ -449,7 +576,7 @@ def write(pipe: "MCDiffPipeline", clip: "ClipMetadata", outputs: Outputs, teller
     seconds = time.monotonic() - begun
     per_frame = recording.seconds / max(recording.num_frames - 1, 1)
     teller.say(
-        f"{outputs.video}: {settings.num_frames} frames of {size} at {settings.fps:g} a second{worked_out}",
+        f"{outputs.video}: {total} frames of {size} at {settings.fps:g} a second{worked_out}",
         video=str(outputs.video),
         num_frames=recording.num_frames,
     )
@@ -512,6 +639,7 @@ class Recording:
         frames: "Iterator[tuple[PIL.Image.Image, RolloutState]]",
         clip: "ClipMetadata",
         outputs: Outputs,
+        other_video: Path | None = None,
     ) -> "Recording":
         """Writes the video, and keeps what the other outputs need."""
         from mcdiff_pipeline.progress import progress_bar
@@ -525,13 +653,17 @@ class Recording:
         video = VideoWriter(outputs.video, clip.settings.fps, clip.to_dict())
         try:
             with video, progress_bar("Frames", last, unit="frame") as bar:
+                if other_video is not None and clip.lead is not None:
+                    for given_frame in lead_frames(other_video, clip.lead, clip.image.size):
+                        video.write(given_frame)
                 for frame, state in frames:
                     if state.frame == 0:
                         begun = time.monotonic()
                     with interrupt_postponed():  # all outputs end with the same frame
-                        video.write(frame)
-                        if video.num_frames - 1 in in_tiles:
-                            recording.tiles[video.num_frames - 1] = frame
+                        if state.frame > 0 or clip.lead is None:  # else it is the last one of the other video
+                            video.write(frame)
+                        if state.frame in in_tiles:
+                            recording.tiles[state.frame] = frame
                         if outputs.flow_video is not None and state.dense_flow is not None:
                             recording.flows.append(state.dense_flow)
                         recording.follower.follow(state)

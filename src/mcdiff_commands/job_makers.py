@@ -90,16 +90,18 @@ class Maker:
     def _make_together(self, batch: Batch) -> list[Outcome]:
         import torch
 
+        from mcdiff_pipeline.motion.clip_streams import stream_clip
         from mcdiff_pipeline.video import VideoWriter
 
         from .generate import Source
+        from .motion import GivenMotion
         from .strokes import GivenStrokes
         from .telling import Teller
 
         begun, teller, clips = time.monotonic(), Teller(quiet=True), []
         for job, _ in batch:
             given_strokes = GivenStrokes(job.strokes, [], [], teller)
-            source = Source.from_image(str(job.image), given_strokes, None, job.size, job.output_size)
+            source = Source.from_image(str(job.image), given_strokes, GivenMotion(), None, job.size, job.output_size)
             chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": self.settings.dtype}
             chosen |= source.settings | dict(job.settings)
             clips.append(source.plan(self.pipe, self.settings.model_name, chosen))
@@ -117,7 +119,7 @@ class Maker:
             warnings.simplefilter("always")
             videos: Iterable[Any]
             if len(clips) == 1:
-                videos = [self.pipe.stream(image, clips[0].strokes, generator=generators[0], **arguments)]
+                videos = [(frame for frame, _ in stream_clip(self.pipe, clips[0]))]
             else:
                 images, sheets = [clip.image for clip in clips], [clip.strokes for clip in clips]
                 videos = self.pipe(images, sheets, generator=generators, **arguments).frames

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import annotate, dataset, evaluate, export, flow, generate, grid, info, push, segment, studio
+from . import annotate, dataset, evaluate, export, flow, generate, grid, info, push, segment, stroke_files, studio
 from .errors import InputError, first_line
 from .typer_classes import Command, CommandGroup, Stopped
 
@@ -36,6 +36,7 @@ app.command(cls=Command, epilog=studio.EPILOG, rich_help_panel=VIDEO)(studio.stu
 app.command(cls=Command, epilog=flow.EPILOG, rich_help_panel=VIDEO)(flow.flow)
 app.command(cls=Command, epilog=segment.EPILOG, rich_help_panel=VIDEO)(segment.segment)
 app.command(cls=Command, epilog=grid.EPILOG, rich_help_panel=VIDEO)(grid.grid)
+app.add_typer(stroke_files.app, name="strokes", rich_help_panel=VIDEO)
 app.command(cls=Command, rich_help_panel=MODELS)(info.info)
 app.command(cls=Command, epilog=export.EPILOG, rich_help_panel=MODELS)(export.export)
 app.command(cls=Command, epilog=push.EPILOG, rich_help_panel=MODELS)(push.push)

@@ -89,7 +89,8 @@ def _check_existing(paths: list[Path], replace: bool | None) -> None:
     if replace is None and is_on_terminal():
         if typer.confirm(f"{exist}. Replace?", err=True):
             return
-        raise InputError(f"nothing is done, and {names} stays as it is.")
+        stay = "stays as it is" if len(paths) == 1 else "stay as they are"
+        raise InputError(f"nothing is done, and {names} {stay}.")
     raise InputError(f"{exist}; give -y to replace what exists, or another name.")
 
 

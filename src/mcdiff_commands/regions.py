@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
+from .telling import Teller
 
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ SegmenterOption = Annotated[
 
 
 def find_regions(
-    option: str | None, image: "torch.Tensor", sheet: "StrokeSheet", segmenter: Path | None = None
+    option: str | None,
+    image: "torch.Tensor",
+    sheet: "StrokeSheet",
+    segmenter: Path | None = None,
+    teller: Teller | None = None,
 ) -> "tuple[Region, ...]":
     """The regions that the options give; without `--regions` those of the sheet.
 
@@ -54,6 +59,7 @@ def find_regions(
         image (`torch.Tensor`): the given image, float32 `[3, H, W]` in [0, 1].
         sheet (`StrokeSheet`): all strokes, in pixels of the image.
         segmenter (`Path`, *optional*): the value of `--segmenter`.
+        teller (`Teller`, *optional*): warns if `--segmenter` is ignored.
 
     Returns:
         `tuple[Region, ...]`: for the given image. `auto` gives none for things whose outline is unsure, and warns.
@@ -62,6 +68,8 @@ def find_regions(
         InputError: if the sheet has regions, too, a file is not a label map or a mask of the image, nobody is found,
             or what finds regions is missing.
     """
+    if segmenter is not None and option != "auto" and teller is not None:
+        teller.warn("--segmenter is ignored: only --regions auto uses it.")
     if option == "sheet" and not sheet.regions:
         raise InputError("--regions sheet is given, but no stroke sheet with regions; name another source of regions.")
     if option in (None, "sheet"):

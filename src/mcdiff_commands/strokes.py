@@ -66,17 +66,17 @@ class GivenStrokes:
     holds: list[Points]
     teller: Teller
 
-    def sheet(self, height: int, width: int, num_frames: int | None) -> "StrokeSheet":
+    def sheet(self, height: int, width: int, num_frames: int | None, *, needs_strokes: bool = True) -> "StrokeSheet":
         """All strokes as one sheet for an image of this size.
 
         The number of frames is taken from the file, else from `num_frames`. Without both it is 2.
 
         Raises:
-            InputError: if there are no strokes, or one of them is wrong.
+            InputError: if there are no strokes with `needs_strokes`, or one of them is wrong.
         """
         from mcdiff_pipeline import Stroke, StrokeSheet
 
-        if self.file is None and not self.moves and not self.holds:
+        if needs_strokes and self.file is None and not self.moves and not self.holds:
             raise InputError("no strokes are given: draw some with --stroke, --hold or --strokes FILE.")
         with checking_input("--stroke and --hold: "):
             moves = [Stroke(points.in_pixels(height, width)) for points in self.moves]

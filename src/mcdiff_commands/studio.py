@@ -93,7 +93,14 @@ def studio(
         stack.enter_context(owning(folder))
         settings = make_settings(folder, shared, port, host, size)
         listener = stack.enter_context(listening(settings))
-        serve(settings, listener, image, strokes, browser, (model, device, long_dtype(dtype) or "float32", threads))
+        dtype = long_dtype(dtype) or "float32"
+        has_model_thread = serve(settings, listener, image, strokes, browser, (model, device, dtype, threads))
+    if has_model_thread:
+        # All is closed and written. Python would wait for exports and for what PyTorch cleans up, and would abort if
+        # the thread of the model is in PyTorch meanwhile.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def check_installed() -> None:
@@ -138,18 +145,13 @@ def make_settings(folder: Path, shared: bool, port: int, hosts: list[str], size:
 
 @contextlib.contextmanager
 def owning(folder: Path) -> Iterator[None]:
-    """Keeps the folder of sessions for this server, until its end or a crash, where the system has such locks."""
+    """Keeps the folder of sessions for this server, until its end or a crash."""
+    from mcdiff_pipeline.folder_lock import FolderInUse, folder_lock
+
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with folder_lock(folder):
             yield
-    except BlockingIOError:
+    except FolderInUse:
         raise InputError(
             f"Another Studio uses {folder}: open its page, end it, or give this one a folder with --sessions."
         ) from None
@@ -181,8 +183,8 @@ def serve(
     strokes: Path | None,
     browser: bool,
     model: tuple[str | None, str | None, str, int | None],
-) -> None:
-    """Serves the page until Ctrl-C."""
+) -> bool:
+    """Serves the page until Ctrl-C or SIGTERM. Returns whether the thread of the model was started."""
     import uvicorn
 
     from mcdiff_pipeline.processor import available_cores
@@ -217,13 +219,14 @@ def serve(
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=1,
         limit_concurrency=1000,
         server_header=False,
         proxy_headers=False,
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+    return app.state.studio.model.ident is not None
 
 
 def open_image(studio: Any, image: Path, strokes: Path | None) -> str:

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -43,12 +45,9 @@ def unfinished_path(path: Path) -> Path:
 
 def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
+        return psutil.pid_exists(process)
+    except OverflowError:  # no process has such a number
         return False
-    except OSError:  # it belongs to another user
-        return True
-    return True
 
 
 def unfinished_name(folder: Path) -> Path:

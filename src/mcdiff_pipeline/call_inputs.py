@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from .image_processor import OutputSize
 from .input_checks import check_carried, check_state
 from .layers import Layers
+from .motion_completion import MotionSource
 from .regions import MaskInput, Region, is_whole, regions_of
 from .rollout import RolloutState
 from .strokes import Stroke, StrokeSheet, load_sheets, regions_of_sheets, resolve_region
@@ -51,6 +52,8 @@ class CallInputs:
         has_own_regions (`bool`, defaults to `False`):
             Whether `layers` replaces the layers of a state, also if it is None: the call gives regions, or the state
             has none.
+        sources (`tuple[MotionSource, ...]`):
+            Further sources of motion.
     """
 
     images_or_none: torch.Tensor | None
@@ -63,6 +66,7 @@ class CallInputs:
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     has_own_regions: bool = False
+    sources: tuple[MotionSource, ...] = ()
 
     @property
     def images(self) -> torch.Tensor:
@@ -85,6 +89,7 @@ class CallInputs:
         *,
         regions: Any = None,
         output_size: OutputSize = None,
+        motion: Any = None,
         **others: Any,
     ) -> Self:
         """
@@ -94,6 +99,7 @@ class CallInputs:
             pipe (`MCDiffPipeline`):
                 The pipeline that is called.
             image: Images, or a state to continue from.
+            motion: Further sources of motion; see [`sources_of`].
             others: Arguments of [`MCDiffPipeline.check_inputs`].
 
         The other arguments are as in [`MCDiffPipeline.__call__`].
@@ -121,6 +127,10 @@ class CallInputs:
             given_images = pipe.image_processor.load(image)
             image_sizes = tuple((one.shape[1], one.shape[2]) for one in given_images)
             images = pipe.image_processor.to_working_size(given_images, height, width)
+            is_exact = height is not None and width is not None
+            if output_size is None and not is_exact and pipe.conditioner.needs_dense_flow:
+                working = (images.shape[2], images.shape[3])
+                output_size = pipe.image_processor.unstretched_size(image_sizes, working)
             shown = output_image = pipe.image_processor.to_output_size(given_images, output_size)
             batch_size, size = len(images), (images.shape[2], images.shape[3])
 
@@ -129,7 +139,11 @@ class CallInputs:
         has_own_regions = regions is not None or state is None or state.layers is None
         if has_own_regions:
             regions = regions_of_call(regions, strokes, image_sizes)
-        check_carried(pipe.conditioner, output_size, regions)
+        sources = sources_of(motion)
+        check_carried(pipe.conditioner, output_size, regions, sources)
+        needs_layers = any(source.needs_layers for source in sources)
+        if regions is None and needs_layers and has_own_regions:
+            regions = [()] * len(image_sizes)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
         pipe.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **others)
 
@@ -141,8 +155,11 @@ class CallInputs:
                 grid = (side // pipe.vae_scale_factor for side in size)
                 accumulated_flow = torch.zeros(batch_size, 2, *grid)
             shown_size = None if shown is None else (shown.shape[2], shown.shape[3])
-            layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size)
-        if layers is None and has_own_regions:
+            layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size, needs_layers=needs_layers)
+        acting_on = layers if state is None or has_own_regions else state.layers
+        for source in sources:
+            source.check(acting_on, stroke_frames)
+        if (layers is None or layers.shares.shape[1] == 1) and has_own_regions:
             check_named_regions(strokes)
         return cls(
             images,
@@ -155,7 +172,28 @@ class CallInputs:
             layers,
             output_image,
             has_own_regions,
+            sources,
         )
+
+
+def sources_of(motion: Any) -> tuple[MotionSource, ...]:
+    """
+    Sources of motion as they are given to a call.
+
+    Args:
+        motion: A [`~mcdiff_pipeline.motion_completion.MotionSource`], several in a list, or None.
+
+    Raises:
+        TypeError: If one is not a source of motion.
+    """
+    sources = () if motion is None else tuple(motion) if isinstance(motion, (list, tuple)) else (motion,)
+    for source in sources:
+        if not (callable(source) and hasattr(source, "needs_layers") and hasattr(source, "check")):
+            raise TypeError(
+                f"`motion` holds a {type(source).__name__}, but it has to be a source of motion, such as a `Camera` "
+                "or a `ReferenceMotion`, or a list of these."
+            )
+    return sources
 
 
 def _plain(number: Any) -> Any:

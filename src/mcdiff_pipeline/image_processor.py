@@ -12,12 +12,10 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import load_image, logging
+from diffusers.utils import load_image
 
+from .color_matching import color_match
 from .regions import is_whole
-
-
-logger = logging.get_logger(__name__)
 
 
 # An image in one of the forms that [`load_image_tensor`] reads.
@@ -31,8 +29,6 @@ MAX_OUTPUT_SIDE = 4096
 # Longest side of the working size, in pixels. The largest networks that run at it need hundreds of gigabytes.
 MAX_WORKING_SIDE = 4096
 
-# An image that is stretched by more than this, without a size in the call, is worth a warning.
-MAX_SILENT_STRETCH = 1.05
 # What stretching counts against a working size with more or fewer pixels than the default, both in logarithms.
 STRETCH_WEIGHT = 16
 
@@ -202,8 +198,8 @@ class ImageProcessor:
         size_multiple (`int`):
             Height and width of a working size are multiples of this.
         default_height (`int`):
-            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
-            of the image.
+            With `default_width`, about how many pixels the working size has if a call names none; see
+            [`ImageProcessor.fitting_size`].
         default_width (`int`):
             See `default_height`.
     """
@@ -222,8 +218,8 @@ class ImageProcessor:
                 a list of images.
             height (`int`, *optional*):
                 Working height in pixels. If only one of the two is given, the other follows the aspect ratio of the
-                image. If none is given, the working size has as many pixels as the default size, at the aspect ratio
-                of the image.
+                image. If none is given, [`ImageProcessor.fitting_size`] decides. If both are given, the image is
+                stretched to them.
             width (`int`, *optional*):
                 Working width in pixels.
 
@@ -262,6 +258,26 @@ class ImageProcessor:
             raise ValueError("`image` is an empty list, but a video starts from an image: give at least one.")
         return [load_image_tensor(one) for one in given]
 
+    @staticmethod
+    def continued_image(frames: Sequence[ImageInput]) -> torch.Tensor:
+        """
+        The image from which a video goes on: its last frame, with colors matched to those of its first.
+
+        Args:
+            frames: The frames of one video, in their order; only the first and the last are read.
+
+        Returns:
+            `torch.Tensor` of shape `(3, height, width)`, float32 in [0, 1].
+
+        Raises:
+            ValueError: If there is no frame.
+        """
+        if not len(frames):
+            raise ValueError("`frames` is empty, but a video has at least one frame to start from.")
+        first, last = load_image_tensor(frames[0]), load_image_tensor(frames[-1])
+        scale, shift = color_match(last, first)
+        return (scale * last + shift).clamp(0, 1)
+
     def to_working_size(
         self, images: Sequence[torch.Tensor], height: int | None = None, width: int | None = None
     ) -> torch.Tensor:
@@ -294,7 +310,11 @@ class ImageProcessor:
                     f"{min(self._nearest_multiple(size), MAX_WORKING_SIDE)} is the nearest."
                 )
 
-        sizes = {self.working_size((one.shape[1], one.shape[2]), height, width) for one in images}
+        given = {(one.shape[1], one.shape[2]) for one in images}
+        if height is None and width is None:
+            sizes = {self.fitting_size(size) for size in given}
+        else:
+            sizes = {self.working_size(size, height, width) for size in given}
         for working_height, working_width in sizes:
             if max(working_height, working_width) > MAX_WORKING_SIDE:
                 raise ValueError(
@@ -308,19 +328,30 @@ class ImageProcessor:
                 "and `width`."
             )
         (size,) = sizes
-        if height is None and width is None:
-            self._warn_of_stretching(images, size)
         return torch.stack([resize_image(one, size) for one in images])
 
-    def _warn_of_stretching(self, images: Sequence[torch.Tensor], size: tuple[int, int]) -> None:
-        for given in {(one.shape[1], one.shape[2]) for one in images}:
-            change = size[1] / size[0] / (given[1] / given[0])
-            stretch, better = max(change, 1 / change), self.fitting_size(given)
-            if stretch > MAX_SILENT_STRETCH and better != size:
-                logger.warning(
-                    f"The image of {given[1]} x {given[0]} is stretched by {stretch - 1:.0%} to the working size "
-                    f"of {size[1]} x {size[0]}: give `height={better[0]}, width={better[1]}` to keep its shape."
-                )
+    @staticmethod
+    def unstretched_size(given: Sequence[tuple[int, int]], working: tuple[int, int]) -> tuple[int, int] | None:
+        """
+        The size that shows images in their shape, with as many pixels as the working size.
+
+        Args:
+            given (`Sequence[tuple[int, int]]`):
+                The (height, width) of each image.
+            working (`tuple[int, int]`):
+                Working (height, width).
+
+        Returns:
+            `tuple[int, int]`: (height, width); None if it is the working size, if images differ in shape, so that one
+            size cannot suit all, or if a side would be longer than `MAX_OUTPUT_SIDE`.
+        """
+        sizes = set()
+        for height, width in given:
+            zoom = math.sqrt(working[0] * working[1] / (height * width))
+            sizes.add((max(round(height * zoom), 1), max(round(width * zoom), 1)))
+        if len(sizes) > 1 or sizes == {working} or max(max(size) for size in sizes) > MAX_OUTPUT_SIDE:
+            return None
+        return sizes.pop()
 
     @staticmethod
     def to_output_size(images: Sequence[torch.Tensor], output_size: OutputSize) -> torch.Tensor | None:

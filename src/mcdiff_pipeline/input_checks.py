@@ -164,8 +164,11 @@ def check_dense_flow(
             )
 
 
-def check_carried(conditioner: FrameConditioner, output_size: object, regions: object) -> None:
-    """Raises `ValueError` if regions, or frames at an output size, are asked of a model without dense flow."""
+def check_carried(
+    conditioner: FrameConditioner, output_size: object, regions: object, sources: Sequence[object] = ()
+) -> None:
+    """Raises `ValueError` if regions, frames at an output size or sources of motion are asked of a model without dense
+    flow."""
     if conditioner.needs_dense_flow:
         return
     if output_size is not None:
@@ -176,6 +179,11 @@ def check_carried(conditioner: FrameConditioner, output_size: object, regions: o
     if regions is not None:
         raise ValueError(
             "There are regions, but this model has no dense flow that could move them as wholes: leave them out."
+        )
+    if sources:
+        raise ValueError(
+            f"`motion` holds a {type(sources[0]).__name__}, but this model has no dense flow, only strokes: leave it "
+            "out."
         )
 
 
@@ -211,7 +219,13 @@ def check_state(
         )
 
 
-def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, noise: torch.Tensor | None) -> None:
+def check_step(
+    state: object,
+    motion: object,
+    dense_flow: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    sources: object = None,
+) -> None:
     """
     Raises `TypeError` if `state` is not a state, and `ValueError` if the noise or the [`Motion`] of one step does not
     fit the latents of its state.
@@ -230,6 +244,8 @@ def check_step(state: object, motion: object, dense_flow: torch.Tensor | None, n
         return
     if dense_flow is not None:
         raise ValueError("`dense_flow` is given together with a `Motion`, which has its own dense flow: give one.")
+    if sources is not None:
+        raise ValueError("`motion` is given together with a `Motion`, which no source changes: give strokes instead.")
     for name, channels in (("dense_flow", 2), ("sparse_flow", 2), ("mask", 1)):
         part, expected = getattr(motion, name), (latents.shape[0], channels, *latents.shape[2:])
         if part is not None and tuple(part.shape) != expected:

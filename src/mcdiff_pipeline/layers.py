@@ -32,6 +32,8 @@ from .similarity import (
     compose_similarities,
     identity_similarity,
     invert_similarity,
+    move_flow,
+    move_points,
     similarity_flow,
     similarity_of_flow,
 )
@@ -69,21 +71,43 @@ class LayerMotion(ShortReprMixin):
             Motion of the rigid layers, in pixels of the given image; see [`~mcdiff_pipeline.similarity`].
         labels (`tuple[Mapping[str, int], ...]`):
             For each image, the layers of strokes that began after frame 0; see [`Layers.layer_at`].
+        own_flow (`torch.Tensor` of shape `(batch_size, layers, 2, height, width)`, *optional*):
+            What `flow` is without the motion of the camera; None if there is none. `similarities` never contain it.
+        view (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64, *optional*):
+            How the camera moves each layer after its own motion, as similarities in pixels of the given image.
     """
 
     flow: torch.Tensor
     similarities: torch.Tensor
     labels: tuple[Mapping[str, int], ...] = ()
+    own_flow: torch.Tensor | None = None
+    view: torch.Tensor | None = None
 
     def still(self) -> Self:
-        """The motion in which nothing moves."""
+        """The motion in which nothing moves, the camera included."""
         batch, layers = self.similarities.shape[:2]
         identity = identity_similarity(batch, layers).to(self.similarities.device)
-        return replace(self, flow=torch.zeros_like(self.flow), similarities=identity)
+        return replace(self, flow=torch.zeros_like(self.flow), similarities=identity, own_flow=None, view=None)
+
+    def seen_from(self, view: torch.Tensor, image_sizes: Sequence[tuple[int, int]]) -> Self:
+        """
+        The same motion, seen by a camera that moves.
+
+        Args:
+            view (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64):
+                How the camera moves each layer in this step, in pixels of the given images.
+            image_sizes (`Sequence[tuple[int, int]]`):
+                (height, width) of each given image.
+        """
+        own_flow = self.flow if self.own_flow is None else self.own_flow
+        view = view if self.view is None else compose_similarities(self.view, view)
+        return replace(self, flow=move_flow(own_flow, view, image_sizes), own_flow=own_flow, view=view)
 
     def to(self, device: torch.device | str) -> Self:
         """The same motion on another device."""
-        return replace(self, flow=self.flow.to(device), similarities=self.similarities.to(device))
+        own_flow, view = (None if one is None else one.to(device) for one in (self.own_flow, self.view))
+        flow, similarities = self.flow.to(device), self.similarities.to(device)
+        return replace(self, flow=flow, similarities=similarities, own_flow=own_flow, view=view)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,9 +121,11 @@ class Layers(ShortReprMixin):
         shares (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
             Share of each pixel of frame 0, at the working size, that belongs to each layer; they sum to 1.
         accumulated_flow (`torch.Tensor` of shape `(batch_size, layers, 2, height / f, width / f)`):
-            Flow of each layer from frame 0 to the current frame, float32, in latent cells.
+            Flow of each layer from frame 0 to the current frame, float32, in latent cells, without the motion of the
+            camera.
         similarities (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64):
-            Motion of the rigid layers from frame 0 to the current frame, in pixels of the given image.
+            Motion of the rigid layers from frame 0 to the current frame, in pixels of the given image, without the
+            motion of the camera.
         traits (`tuple[tuple[LayerTraits, ...], ...]`):
             For each image, what is known of its regions.
         image_sizes (`tuple[tuple[int, int], ...]`):
@@ -108,6 +134,9 @@ class Layers(ShortReprMixin):
             For each image, the layers of strokes that began after frame 0.
         output_shares (`torch.Tensor` of shape `(batch_size, layers, output_height, output_width)`, uint8, *optional*):
             `shares` times 255 at the size at which frames are shown, if that is not the working size.
+        view (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`, float64, *optional*):
+            How the camera has moved each layer since frame 0, after its own motion: similarities in pixels of the
+            given image. None if the camera has not moved.
     """
 
     shares: torch.Tensor
@@ -117,6 +146,7 @@ class Layers(ShortReprMixin):
     image_sizes: tuple[tuple[int, int], ...]
     labels: tuple[Mapping[str, int], ...]
     output_shares: torch.Tensor | None = None
+    view: torch.Tensor | None = None
 
     @classmethod
     def begin(
@@ -126,6 +156,8 @@ class Layers(ShortReprMixin):
         size: tuple[int, int],
         accumulated_flow: torch.Tensor,
         output_size: tuple[int, int] | None = None,
+        *,
+        needs_layers: bool = False,
     ) -> Self | None:
         """
         The layers of images that have moved by `accumulated_flow` as one layer so far.
@@ -141,12 +173,14 @@ class Layers(ShortReprMixin):
                 Flow from frame 0 to the current frame, in latent cells; zero at frame 0.
             output_size (`tuple[int, int]`, *optional*):
                 (height, width) at which frames are shown.
+            needs_layers (`bool`, defaults to `False`):
+                Whether an image without regions is one layer, for a camera to move.
 
         Returns:
-            `Layers`, or None if no image has a region.
+            `Layers`, or None if no image has a region and none needs one.
         """
         number = 1 + max(len(one) for one in regions)
-        if number == 1:
+        if number == 1 and not needs_layers:
             return None
         shares = (_shares_at(regions, image_sizes, size).float() / 255).to(accumulated_flow.device)
         traits = tuple(tuple(LayerTraits(one.name, one.rigid, one.order) for one in of_image) for of_image in regions)
@@ -190,8 +224,15 @@ class Layers(ShortReprMixin):
                 rigid[index, layer] = one.rigid
         return rigid.to(self.shares.device)
 
+    @cached_property
+    def is_as_given(self) -> bool:
+        """Whether nothing has moved since frame 0, so that the current frame is frame 0."""
+        return self.view is None and not self.accumulated_flow.any()
+
     def advance(self, motion: LayerMotion) -> Self:
         """The layers at the next frame."""
+        if self.view is not None or motion.view is not None:
+            return self._advance_view(motion)
         flow = motion.flow.flatten(0, 1)
         accumulated = accumulate_flow(self.accumulated_flow.flatten(0, 1), flow).view_as(motion.flow)
         similarities = compose_similarities(self.similarities, motion.similarities)
@@ -203,11 +244,41 @@ class Layers(ShortReprMixin):
             labels=tuple({**old, **new} for old, new in zip(self.labels, labels, strict=True)),
         )
 
+    def _advance_view(self, motion: LayerMotion) -> Self:
+        """
+        The layers at the next frame, if a camera moves.
+
+        A point p of frame 0 is at V(p + a) in the current frame, with the view V and its own motion a. Its own motion
+        in this step is r, so that a becomes V^-1(V(p + a) + r) - p, whatever the camera does next.
+        """
+        identity = identity_similarity(*self.shares.shape[:2]).to(self.shares.device)
+        view = identity if self.view is None else self.view
+        own_flow = motion.flow if motion.own_flow is None else motion.own_flow
+        seen = move_flow(self.accumulated_flow, view, self.image_sizes)
+        moved = accumulate_flow(seen.flatten(0, 1), own_flow.flatten(0, 1)).view_as(own_flow)
+        accumulated = move_flow(moved, invert_similarity(view), self.image_sizes)
+        # exactly what it was where nothing moves on its own
+        is_moved = own_flow.flatten(2).any(dim=2)[..., None, None, None]
+        accumulated = torch.where(is_moved, accumulated, self.accumulated_flow)
+        seen_step = compose_similarities(compose_similarities(view, motion.similarities), invert_similarity(view))
+        similarities = compose_similarities(self.similarities, seen_step)
+        labels = motion.labels or tuple({} for _ in self.labels)
+        return replace(
+            self,
+            accumulated_flow=self.with_rigid(accumulated, similarities),
+            similarities=similarities,
+            labels=tuple({**old, **new} for old, new in zip(self.labels, labels, strict=True)),
+            view=view if motion.view is None else compose_similarities(view, motion.view),
+        )
+
     def composite_flow(self) -> torch.Tensor:
         """One flow field from frame 0 to the current frame, `[B, 2, h, w]` in latent cells: the mean of the layers by
         their shares of each cell of frame 0."""
         shares = resize_shares(self.shares, self.grid)
-        return (shares[:, :, None] * self.accumulated_flow).sum(dim=1)
+        flow = self.accumulated_flow
+        if self.view is not None:
+            flow = move_flow(flow, self.view, self.image_sizes)
+        return (shares[:, :, None] * flow).sum(dim=1)
 
     def fit_rigid(self, flow: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The similarities that explain the flow `[B, L, 2, h, w]` of the rigid layers best, the identity for others;
@@ -224,14 +295,16 @@ class Layers(ShortReprMixin):
         """Flow fields `[B, L, 2, h, w]` on any grid, in its cells, with those of rigid layers from similarities."""
         if not self.is_rigid.any():
             return flow
-        size = (flow.shape[3], flow.shape[4])
-        exact = torch.stack(
-            [similarity_flow(one, size, image) for one, image in zip(similarities, self.image_sizes, strict=True)]
-        )
+        exact = self._flow_of(similarities, (flow.shape[3], flow.shape[4]))
         return torch.where(self.is_rigid[..., None, None, None], exact, flow)
 
     def forward_flow(self, size: tuple[int, int]) -> torch.Tensor:
         """Flow from frame 0 to the current frame on a grid of `size`, `[B, L, 2, height, width]` in its cells."""
+        flow = self._own_forward_flow(size)
+        return flow if self.view is None else move_flow(flow, self.view, self.image_sizes)
+
+    def _own_forward_flow(self, size: tuple[int, int]) -> torch.Tensor:
+        """[`Layers.forward_flow`] without the camera."""
         flow = resize_flow(self.accumulated_flow.flatten(0, 1), size).unflatten(0, self.shares.shape[:2])
         return self.with_rigid(flow, self.similarities)
 
@@ -248,11 +321,24 @@ class Layers(ShortReprMixin):
             `[B, L, 2, height, width]` in pixels of that grid; and `[B, L, height, width]` in [0, 1]: 1 where it is
             known, 0 where it comes from outside the image or flow tears.
         """
-        backward, known = invert_flow(self.forward_flow(size).flatten(0, 1), self.cell)
+        backward, known = invert_flow(self._own_forward_flow(size).flatten(0, 1), self.cell)
         backward, known = (one.unflatten(0, self.shares.shape[:2]) for one in (backward, known))
-        backward = self.with_rigid(backward, invert_similarity(self.similarities))
+        similarities = self.similarities
+        if self.view is not None:
+            # from the frame to the scene, and from there to where things were
+            to_scene = self._flow_of(invert_similarity(self.view), size)
+            looked_up = sample(torch.cat([backward, known], dim=2), to_scene)
+            backward, known = to_scene + looked_up[:, :, :2], looked_up[:, :, 2:]
+            similarities = compose_similarities(similarities, self.view)
+        backward = self.with_rigid(backward, invert_similarity(similarities))
         known = torch.where(self.is_rigid[..., None, None], 1.0, known[:, :, 0])
         return backward, known * comes_from_inside(backward)
+
+    def _flow_of(self, similarities: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The flow `[B, L, 2, *size]` of similarities `[B, L, 2, 2]`, in cells of a grid of `size`."""
+        return torch.stack(
+            [similarity_flow(one, size, image) for one, image in zip(similarities, self.image_sizes, strict=True)]
+        )
 
     @cached_property
     def front_to_back(self) -> torch.Tensor:
@@ -285,7 +371,7 @@ class Layers(ShortReprMixin):
         Share of each pixel of the current frame, at the working size, that shows each layer: `[B, L, height, width]`.
         They sum to at most 1; the rest is uncovered.
         """
-        if not self.accumulated_flow.any():
+        if self.is_as_given:
             return self.shares
         _, stacks = self._stacked(self.shares)
         return torch.stack([visible[:, 0] for visible, _ in stacks])
@@ -327,7 +413,7 @@ class Layers(ShortReprMixin):
         Returns:
             `torch.Tensor` of shape `(batch_size, 3, height, width)`.
         """
-        if not self.accumulated_flow.any():
+        if self.is_as_given:
             return image
         shares = resize_shares(self.shares, (image.shape[2], image.shape[3]))
         backward, stacks = self._stacked(shares)
@@ -351,7 +437,7 @@ class Layers(ShortReprMixin):
         Returns:
             `torch.Tensor` of the shape of `features`: float32, or `features` themselves if nothing moves.
         """
-        if not self.accumulated_flow.any():
+        if self.is_as_given:
             return features
         shares = resize_shares(self.shares, (features.shape[2], features.shape[3]))
         backward, stacks = self._stacked(shares)
@@ -393,6 +479,15 @@ class Layers(ShortReprMixin):
             splatted.append((seen * colors[index]).sum(dim=0) / covered[-1].clamp_min(MIN_COVERAGE))
         return torch.stack(splatted).to(latents.dtype), torch.stack(covered).to(latents.dtype)
 
+    def seen_points(self, index: int, layer: int, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Where the camera sees points of the scene that belong to a layer of an image; (x, y) in pixels of the
+        working size."""
+        if self.view is None:
+            return list(points)
+        x_scale, y_scale = (self.image_sizes[index][1 - axis] / self.size[1 - axis] for axis in range(2))
+        in_image = [(x * x_scale, y * y_scale) for x, y in points]
+        return [(x / x_scale, y / y_scale) for x, y in move_points(in_image, self.view[index, layer])]
+
     def layer_at(self, index: int, start: float, beginning: tuple[float, float], position: tuple[float, float]) -> int:
         """
         The layer of the thing that a stroke began on.
@@ -427,7 +522,8 @@ class Layers(ShortReprMixin):
             "accumulated_flow": self.accumulated_flow,
             "similarities": self.similarities,
         }
-        return tensors if self.output_shares is None else tensors | {"output_shares": self.output_shares}
+        optional = {"output_shares": self.output_shares, "view": self.view}
+        return tensors | {name: tensor for name, tensor in optional.items() if tensor is not None}
 
     def to(self, device: torch.device | str) -> Self:
         """The same layers on another device."""
@@ -456,7 +552,8 @@ class Layers(ShortReprMixin):
         batch, number = layers.shares.shape[:2]
         if not (len(traits) == len(labels) == batch and all(len(one) < number for one in traits)):
             raise ValueError("its layers do not fit together")
-        if layers.similarities.shape != (batch, number, 2, 2) or layers.similarities.dtype != torch.float64:
+        of_layers = [layers.similarities] if layers.view is None else [layers.similarities, layers.view]
+        if any(one.shape != (batch, number, 2, 2) or one.dtype != torch.float64 for one in of_layers):
             raise ValueError("the motion of its layers does not fit together")
         return layers
 

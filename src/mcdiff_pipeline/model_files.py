@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from diffusers import ModelMixin, SchedulerMixin
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from .model_weights import check_finite, check_scheduler_config, check_weights, load_class, weights_progress_hidden
@@ -95,8 +96,8 @@ class SafetensorsLoaderMixin:
         but from safetensors only, never from pickles.
 
         Raises:
-            ValueError: If `use_safetensors` is False, `weight_name` does not end in .safetensors, or no weight belongs
-                to `unet` or `text_encoder`.
+            ValueError: If `use_safetensors` is False, `weight_name` does not end in .safetensors, the file is damaged,
+                or no weight belongs to `unet` or `text_encoder`.
             OSError: If there are no safetensors, or the Hub cannot be reached.
         """
         weight_name = kwargs.get("weight_name")
@@ -106,7 +107,14 @@ class SafetensorsLoaderMixin:
                 "pickle can run any code, so only safetensors are read: take a LoRA that ends in .safetensors."
             )
         kwargs["use_safetensors"] = True
-        found = super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs)  # type: ignore[misc]
+        try:
+            found = super().lora_state_dict(pretrained_model_name_or_path_or_dict, **kwargs)  # type: ignore[misc]
+        except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"The LoRA {weight_name or pretrained_model_name_or_path_or_dict} cannot be read ({reason:.200}): it "
+                "is damaged, or not a LoRA; save or download it again."
+            ) from error
         weights = found[0] if isinstance(found, tuple) else found
         if not any(name.startswith(("unet.", "text_encoder.")) for name in weights):
             raise ValueError(
@@ -200,7 +208,7 @@ def _check_component(component: Path, class_path: list[Any]) -> None:
         )
     for path in component.glob("*.safetensors*.json"):  # variants have their name before or after ".index"
         shards = read_config(path).get("weight_map")
-        shards = set(shards.values()) if isinstance(shards, dict) else {shards}
+        shards = list(shards.values()) if isinstance(shards, dict) else [shards]
         for shard in shards:
             if not isinstance(shard, str) or shard != Path(shard).name or component / shard not in weights:
                 raise ValueError(

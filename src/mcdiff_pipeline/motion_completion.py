@@ -2,8 +2,10 @@
 """From the strokes of one step to its motion: F, at the size that it was trained for, and rigid layers."""
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,50 @@ from .strokes import Stroke, rasterize_strokes, resolve_region
 SAME_SIZE = 2.0
 
 
+CompleteStrokes = Callable[[list[list[Stroke]]], Motion]
+
+
+class MotionSource(Protocol):
+    """
+    A source of motion besides strokes: a camera, a reference video, or anything that changes the motion of a step.
+
+    Attributes:
+        needs_layers (`bool`): Whether the state of images without regions has to have a layer; a camera moves layers.
+    """
+
+    @property
+    def needs_layers(self) -> bool: ...
+
+    def check(self, layers: Layers | None, num_frames: int) -> None:
+        """
+        Raises `ValueError` if this source cannot act on images with these layers in a video of `num_frames` frames.
+        It is called before anything slow starts.
+        """
+        ...
+
+    def __call__(
+        self,
+        complete: CompleteStrokes,
+        state: RolloutState,
+        strokes: list[list[Stroke]],
+        num_frames: int | None,
+    ) -> Motion:
+        """
+        The motion of the step from the current frame.
+
+        Args:
+            complete (`Callable`):
+                The motion that strokes have without this source. It can be left uncalled, which saves F.
+            state (`RolloutState`):
+                The state at the current frame.
+            strokes (`list[list[Stroke]]`):
+                Strokes of each image, in pixels of the working size.
+            num_frames (`int`, *optional*):
+                Number of frames that ends the strokes without an end of their own.
+        """
+        ...
+
+
 class MotionCompleter:
     """
     Completes strokes, or a given motion, to everything that one step of G needs.
@@ -38,6 +84,8 @@ class MotionCompleter:
             Pixels along one side of a latent cell.
         needs_sparse_flow (`bool`):
             Whether G is given the strokes themselves.
+        sources (`Sequence[MotionSource]`):
+            Further sources of motion, each of which changes what those before it give.
     """
 
     def __init__(
@@ -47,9 +95,10 @@ class MotionCompleter:
         vae: Autoencoder,
         cell: int,
         needs_sparse_flow: bool,
+        sources: Sequence[MotionSource] = (),
     ):
         self.flow_completion, self.complete_flow, self.vae = flow_completion, complete_flow, vae
-        self.cell, self.needs_sparse_flow = cell, needs_sparse_flow
+        self.cell, self.needs_sparse_flow, self.sources = cell, needs_sparse_flow, tuple(sources)
 
     def grid_of(self, grid: tuple[int, int]) -> tuple[int, int]:
         """
@@ -69,6 +118,24 @@ class MotionCompleter:
         height, width = (max(round(side * zoom / multiple), 1) * multiple for side in grid)
         return height, width
 
+    def complete_step(
+        self,
+        state: RolloutState,
+        strokes: list[list[Stroke]],
+        num_frames: int | None,
+        dense_flow: torch.Tensor | None = None,
+    ) -> Motion:
+        """The motion of the step from the current frame, of strokes and of all sources; see [`complete_strokes`]."""
+
+        def complete(sources: Sequence[MotionSource], strokes: list[list[Stroke]]) -> Motion:
+            if not sources:
+                return self.complete_strokes(state, strokes, num_frames, dense_flow)
+            *others, last = sources
+            motion = last(partial(complete, others), state, strokes, num_frames)
+            return self._with_layers_of_dense_flow(state, motion)
+
+        return complete(self.sources, strokes)
+
     def complete_strokes(
         self,
         state: RolloutState,
@@ -77,7 +144,9 @@ class MotionCompleter:
         dense_flow: torch.Tensor | None = None,
     ) -> Motion:
         """
-        The motion of the step from the current frame.
+        The motion of the step from the current frame, of strokes alone.
+
+        Strokes are in the scene: if a camera has moved, they are carried to where it sees them now.
 
         Args:
             state (`RolloutState`):
@@ -195,7 +264,7 @@ class MotionCompleter:
         visible = resize_shares(layers.visible, own_grid)
         # what strokes only hold stays exactly where it is: F moves even that by a pixel or two over a clip
         is_held = mask.flatten(2).any(dim=2) & ~(mask & (sparse_flow != 0)).flatten(2).any(dim=2)
-        if reads_regions:
+        if reads_regions and number > 1:
             flow = self._complete_together(state, visible, sparse_flow, mask)
         else:
             flow = self._complete_each(state, layers, sparse_flow, mask, skipped=is_held | layers.is_rigid)
@@ -230,9 +299,12 @@ class MotionCompleter:
                 if layer is None:
                     start = stroke.span(num_frames)[0]
                     beginning = stroke.at(start, num_frames) or position
-                    layer = layers.layer_at(index, start, beginning, position)
+                    (seen,) = layers.seen_points(index, 0, [position])
+                    layer = layers.layer_at(index, start, beginning, seen)
                     if start > 0:
                         labels[index][stroke_key(start, beginning)] = layer
+                if layers.view is not None:
+                    stroke = _seen_stroke(stroke, state.frame, num_frames, layers, index, layer)
                 by_layer[index][layer].append(stroke)
         return by_layer, labels
 
@@ -332,6 +404,28 @@ class MotionCompleter:
         """One flow field `[B, 2, h, w]` of what is seen; what is uncovered moves with layer 0."""
         visible = layers.visible_on((flow.shape[3], flow.shape[4]))
         return (visible[:, :, None] * flow).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class _SeenStroke:
+    """One step of a stroke as the camera sees it, in pixels of the working size: where it is, and where to."""
+
+    kind: str
+    frame: int
+    here: tuple[float, float]
+    there: tuple[float, float]
+
+    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
+        return self.here if frame == self.frame else self.there
+
+    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
+        return self.there[0] - self.here[0], self.there[1] - self.here[1]
+
+
+def _seen_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int, layer: int) -> Stroke:
+    """The step of an active stroke as the camera sees it, which has moved its layer."""
+    places = [_position(stroke, one, num_frames, 1.0, 1.0) for one in (frame, frame + 1)]
+    return cast(Stroke, _SeenStroke(stroke.kind, frame, *layers.seen_points(index, layer, places)))
 
 
 def resize_sparse_flow(

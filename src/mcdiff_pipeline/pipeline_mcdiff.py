@@ -24,6 +24,7 @@ from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from .call_inputs import CallInputs, RegionsInput, StrokesInput, check_named_regions
+from .color_matching import color_match  # noqa: F401
 from .conditioning import FrameConditioner
 from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
 from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file imports
@@ -48,7 +49,7 @@ from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
 from .model_names import EMBEDDED_MODEL, EMBEDDED_NAME
 from .model_weights import check_finite  # noqa: F401
-from .motion_completion import MotionCompleter, check_rigid_layers
+from .motion_completion import MotionCompleter, MotionSource, check_rigid_layers
 from .regions import Region, is_whole  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
 from .semantic_features import channels_of_features, encode_features
@@ -129,8 +130,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         residual_scale (`float`, defaults to 1.0):
             Factor that brings this difference to the size of the noise.
         default_height (`int`, defaults to 256):
-            With `default_width`, the working size if a call names none: the same number of pixels, at the aspect ratio
-            of the image.
+            With `default_width`, about how many pixels the working size has if a call names none. It then is the size
+            that stretches the image least; see [`~mcdiff_pipeline.image_processor.ImageProcessor.fitting_size`].
         default_width (`int`, defaults to 256):
             See `default_height`.
         default_num_frames (`int`, defaults to 16):
@@ -441,12 +442,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     @torch.no_grad()
     def start(
         self,
-        image: ImageInput | Sequence[ImageInput],
+        image: ImageInput | Sequence[ImageInput] | None = None,
         height: int | None = None,
         width: int | None = None,
         *,
+        frames: Sequence[ImageInput] | None = None,
         regions: RegionsInput | Sequence[RegionsInput] | None = None,
         output_size: OutputSize = None,
+        motion: MotionSource | Sequence[MotionSource] | None = None,
         prompt: str | list[str] | None = None,
         prompt_embeds: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -460,8 +463,12 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Working height in pixels.
             width (`int`, *optional*):
                 Working width in pixels.
+            frames (`Sequence`, *optional*):
+                Frames of one video to continue, instead of an image: the rollout starts with the last one, its colors
+                matched to those of the first ([`~mcdiff_pipeline.color_matching.color_match`]).
             regions: As in [`MCDiffPipeline.__call__`].
             output_size: As in [`MCDiffPipeline.__call__`].
+            motion: As in [`MCDiffPipeline.__call__`]; a state for a camera has layers, also without regions.
             prompt (`str` or `list[str]`, *optional*):
                 Text, for models with a text encoder.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, tokens, channels)`, *optional*):
@@ -478,15 +485,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
+        if (image is None) == (frames is None):
+            raise ValueError("`image` and `frames` are both given, or neither: give the one to start from.")
         inputs = CallInputs.read(
             self,
-            image,
+            image if frames is None else self.image_processor.continued_image(frames),
             [],
             None,
             height,
             width,
             regions=regions,
             output_size=output_size,
+            motion=motion,
             generator=generator,
             prompt=prompt,
             prompt_embeds=prompt_embeds,
@@ -594,12 +604,17 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
     @property
     def _completer(self) -> MotionCompleter:
         """Completes strokes to motion with the present components."""
+        return self._completer_with(())
+
+    def _completer_with(self, sources: Sequence[MotionSource]) -> MotionCompleter:
+        """The same, with further sources of motion."""
         return MotionCompleter(
             self.flow_completion,
             self.complete_flow,
             self.vae,
             self.vae_scale_factor,
             self.conditioner.needs_sparse_flow,
+            sources,
         )
 
     @torch.no_grad()
@@ -612,6 +627,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         height: int | None = None,
         width: int | None = None,
         regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        motion: MotionSource | Sequence[MotionSource] | None = None,
     ) -> torch.Tensor:
         """
         The dense flow that F completes from the strokes, without any diffusion.
@@ -630,6 +646,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             width (`int`, *optional*):
                 Working width in pixels; left out for a state.
             regions: As in [`MCDiffPipeline.__call__`]; for a state, instead of its own.
+            motion: As in [`MCDiffPipeline.__call__`].
 
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height / f, width / f)`, float32, in pixels of the working size.
@@ -642,7 +659,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 "This model has no `flow_completion`, so there is no dense flow to predict: its `unet` takes the "
                 "strokes as they are; call the pipeline for frames."
             )
-        inputs = CallInputs.read(self, image, strokes, num_frames, height, width, regions=regions)
+        inputs = CallInputs.read(self, image, strokes, num_frames, height, width, regions=regions, motion=motion)
         state = self._start(inputs) if not isinstance(image, RolloutState) else self._continued(image, inputs)
         if frame is None:
             frame = state.frame
@@ -652,9 +669,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 f"{max(inputs.stroke_frames - 2, 0)}: name one of these, or give `num_frames`."
             )
         state = replace(state, frame=frame)
-        motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames)
+        completed = self._completer_with(inputs.sources).complete_step(state, inputs.strokes, inputs.stroke_frames)
         self.maybe_free_model_hooks()
-        return to_pixels(cast(torch.Tensor, motion.dense_flow), self.vae_scale_factor)
+        return to_pixels(cast(torch.Tensor, completed.dense_flow), self.vae_scale_factor)
 
     @torch.no_grad()
     def step(
@@ -665,6 +682,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         num_frames: int | None = None,
         regions: RegionsInput | Sequence[RegionsInput] | None = None,
         dense_flow: torch.Tensor | None = None,
+        motion: MotionSource | Sequence[MotionSource] | None = None,
         noise: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_inference_steps: int | None = None,
@@ -690,6 +708,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             dense_flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`, *optional*):
                 Flow that replaces the flow of F, in pixels of the working size, on the latent grid or on the pixel
                 grid.
+            motion: As in [`MCDiffPipeline.__call__`]; not together with a [`~mcdiff_pipeline.rollout.Motion`].
             noise (`torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`, *optional*):
                 Standard normal noise, instead of drawing it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -715,7 +734,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             TypeError: If `state` is not a state.
         """
         callback_tensor_inputs = tensor_inputs_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_step(state, strokes, dense_flow, noise)
+        check_step(state, strokes, dense_flow, noise, motion)
         inputs = CallInputs.read(
             self,
             state,
@@ -726,6 +745,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             num_inference_steps,
             guidance_scale,
             regions=regions,
+            motion=motion,
             generator=generator,
             dense_flow=None if dense_flow is None else [dense_flow],
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
@@ -733,13 +753,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         )
         state = self._continued(state, inputs)
         if isinstance(strokes, Motion):
-            motion = self._completer.complete(state, strokes.to(state.latents.device))
+            completed = self._completer.complete(state, strokes.to(state.latents.device))
         else:
-            motion = self._completer.complete_strokes(state, inputs.strokes, inputs.stroke_frames, dense_flow)
+            completer = self._completer_with(inputs.sources)
+            completed = completer.complete_step(state, inputs.strokes, inputs.stroke_frames, dense_flow)
         num_frames = state.frame + 2  # of a video that ends with the next frame
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
-            following = denoiser.next_state(state, motion, noise, generator or state.generator())
+            following = denoiser.next_state(state, completed, noise, generator or state.generator())
             denoiser.check_finite()
         self.maybe_free_model_hooks()
         return following
@@ -774,7 +795,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         given_flow = dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or []
         generator = generator or state.generator()
         strokes, stroke_frames = inputs.strokes, inputs.stroke_frames
-        completer = self._completer
+        completer = self._completer_with(inputs.sources)
         total = math.inf if num_frames is None else max(num_frames - 1 - state.frame, 0)
         with self.progress_bar(total=total) as progress_bar:
             progress_bar.set_description("Frames")
@@ -786,7 +807,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                     if state.layers is None:
                         check_named_regions(strokes)
                 flow = given_flow[state.frame] if state.frame < len(given_flow) else None
-                motion = completer.complete_strokes(state, strokes, stroke_frames, flow)
+                motion = completer.complete_step(state, strokes, stroke_frames, flow)
                 noise = None if latents is None else latents[:, state.frame]
                 following = denoiser.next_state(state, motion, noise, generator)
                 if following is None:
@@ -819,6 +840,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         dense_flow: torch.Tensor | list[torch.Tensor | None] | None = ...,
         prompt_embeds: torch.Tensor | None = ...,
         regions: RegionsInput | Sequence[RegionsInput] | None = ...,
+        motion: MotionSource | Sequence[MotionSource] | None = ...,
         output_size: OutputSize = ...,
         detail: bool = ...,
         decode_chunk_size: int = ...,
@@ -846,6 +868,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         dense_flow: torch.Tensor | list[torch.Tensor | None] | None = None,
         prompt_embeds: torch.Tensor | None = None,
         regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        motion: MotionSource | Sequence[MotionSource] | None = None,
         output_size: OutputSize = None,
         detail: bool = True,
         decode_chunk_size: int = 8,
@@ -872,7 +895,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Number of frames of the video, the given image included. None takes the number of the stroke sheet,
                 else the default of the model.
             height (`int`, *optional*):
-                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`].
+                Working height in pixels. For None, see [`MCDiffPipeline.prepare_images`]. If both sides are given, the
+                image is stretched to them, and frames have this size.
             width (`int`, *optional*):
                 Working width in pixels.
             num_inference_steps (`int`, *optional*):
@@ -901,9 +925,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 The things that move as wholes: [`Region`]s in pixels of the given image, or a label map
                 `(height, width)` of whole numbers, in which 0 says nothing; or one of these for each image. A stroke
                 belongs to the region in which it begins, and acts in it only. None takes those of the stroke sheet.
+            motion (`MotionSource` or `Sequence[MotionSource]`, *optional*):
+                Further sources of motion, such as a [`~mcdiff_pipeline.motion.camera.Camera`]. Each changes what the
+                strokes and those before it give; see [`~mcdiff_pipeline.motion_completion.MotionSource`].
             output_size (`"image"` or `tuple[int, int]`, *optional*):
                 Size of the frames: "image" is that of the given image, a pair is (height, width), at most 4,096 pixels
-                on a side. None is the working size. The motion is computed at the working size in any case.
+                on a side. None is the working size if `height` and `width` are given, or if the model has no dense
+                flow; else frames have as many pixels, in the shape of the image. The motion is computed at the working
+                size in any case.
             detail (`bool`, defaults to `True`):
                 Whether frames get back the detail of the given image that the autoencoder loses, where the image is
                 still to be seen; see [`~mcdiff_pipeline.detail`]. Only a model with the condition `start_picture`
@@ -954,6 +983,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             num_inference_steps,
             guidance_scale,
             regions=regions,
+            motion=motion,
             output_size=output_size,
             generator=generator,
             latents=latents,
@@ -965,7 +995,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
-        check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
+        if not inputs.sources:  # which may say how rigid regions move
+            check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
 
@@ -1035,6 +1066,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         dense_flow: torch.Tensor | list[torch.Tensor | None] | None = None,
         prompt_embeds: torch.Tensor | None = None,
         regions: RegionsInput | Sequence[RegionsInput] | None = None,
+        motion: MotionSource | Sequence[MotionSource] | None = None,
         output_size: OutputSize = None,
         detail: bool = True,
         output_type: str = "pil",
@@ -1061,6 +1093,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             dense_flow (`torch.Tensor` or `list[torch.Tensor | None]`, *optional*):
                 As in [`MCDiffPipeline.__call__`]. Its steps count from frame 0, also in a stream from a state.
             regions: As in [`MCDiffPipeline.__call__`]; for a state, instead of its own.
+            motion: As in [`MCDiffPipeline.__call__`].
             output_size: As in [`MCDiffPipeline.__call__`]; a state has its own.
             cancel (`threading.Event`, *optional*):
                 Ends the stream when it is set, from any thread, before the next denoising step.
@@ -1089,6 +1122,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             num_inference_steps,
             guidance_scale,
             regions=regions,
+            motion=motion,
             output_size=output_size,
             generator=generator,
             dense_flow=dense_flow,
@@ -1102,7 +1136,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 f"There are {len(inputs.image_sizes)} images, but a stream shows one: call the pipeline for a batch."
             )
         if not callable(strokes):
-            check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
+            if not inputs.sources:
+                check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
             warn_of(self._stroke_problems(inputs), stacklevel=2)
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         decoder = FrameDecoder(self.vae, self.conditioner, detail)

@@ -13,7 +13,9 @@ from tqdm.std import tqdm
 
 # Seconds between lines where a bar cannot be redrawn, such as a log file.
 LINE_INTERVAL = 30.0
-LINE_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left{postfix}"
+LINE_FORMAT = "{desc}: {n_fmt} of {total_fmt}UNIT, {elapsed} so far, {remaining} left{postfix}"
+# How units are written in such a line; others get an s.
+UNITS = {"it": "", "MB": " MB", "min": " min"}
 
 _is_hidden = contextvars.ContextVar("_is_hidden", default=False)
 
@@ -79,8 +81,8 @@ def progress_bar(
     return tqdm(
         **arguments,
         file=_Lines(sys.stderr),
-        bar_format=LINE_FORMAT,
+        bar_format=LINE_FORMAT.replace("UNIT", UNITS.get(unit, f" {unit}s")),
         mininterval=LINE_INTERVAL,
-        maxinterval=LINE_INTERVAL,
+        miniters=0,  # without it, tqdm guesses from the speed so far how much is to be done until the next line
         delay=LINE_INTERVAL,
     )

@@ -113,6 +113,39 @@ def similarity_flow(
     return torch.stack([u / x_scale, v / y_scale], dim=-3).float()
 
 
+def move_flow(flow: torch.Tensor, similarities: torch.Tensor, image_sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """
+    Flow that is followed by a similarity: from p to S(p + flow(p)).
+
+    Args:
+        flow (`torch.Tensor` of shape `(batch_size, layers, 2, height, width)`):
+            Displacements in cells of this grid, which covers the whole image.
+        similarities (`torch.Tensor` of shape `(batch_size, layers, 2, 2)`):
+            A similarity for each field, in pixels of its image.
+        image_sizes (`Sequence[tuple[int, int]]`):
+            (height, width) of each image.
+
+    Returns:
+        `torch.Tensor` of the shape of `flow`, float32.
+    """
+    size = (flow.shape[3], flow.shape[4])
+    moved = []
+    for one, similarity, (height, width) in zip(flow, similarities, image_sizes, strict=True):
+        y_scale, x_scale = height / size[0], width / size[1]
+        u, v = one[:, 0].double() * x_scale, one[:, 1].double() * y_scale
+        # S(p + f) = S(p) + a f, since a similarity is linear but for its translation
+        a_x, a_y = similarity[:, 0, 0, None, None], similarity[:, 0, 1, None, None]
+        carried = torch.stack([(a_x * u - a_y * v) / x_scale, (a_y * u + a_x * v) / y_scale], dim=1)
+        moved.append(similarity_flow(similarity, size, (height, width)) + carried.float())
+    return torch.stack(moved)
+
+
+def move_points(points: Sequence[tuple[float, float]], similarity: torch.Tensor) -> list[tuple[float, float]]:
+    """Points (x, y), in the unit of a similarity `[2, 2]`, moved by it."""
+    (a_x, a_y), (b_x, b_y) = similarity.tolist()
+    return [(a_x * x - a_y * y + b_x, a_y * x + a_x * y + b_y) for x, y in points]
+
+
 def similarity_of_flow(flow: torch.Tensor, weight: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
     """
     The similarity that explains a flow field best, by weighted least squares.

@@ -94,6 +94,10 @@ class StrokeFollower:
             here, asked = stroke.at(frame - 1, self.num_frames), stroke.displacement(frame - 1, self.num_frames)
             if here is None or asked is None or not (0 <= here[0] <= sheet.width and 0 <= here[1] <= sheet.height):
                 continue
+            if state is not None and state.layers is not None and state.layers.view is not None:
+                # what the camera does is no motion of a stroke, and only layers tell them apart
+                if stroke.span(self.num_frames)[0] > 0:
+                    continue
             followed = self._followed.setdefault(index, _Followed(here, here))
             moved = self._place_in_layer(stroke, followed.start, state, cell)
             if moved is None:

@@ -317,6 +317,23 @@ class Stroke:
         lengths = [0.0, *accumulate(math.dist(a, b) for a, b in pairwise(self.points))]
         return [start + (end - start) * length / lengths[-1] for length in lengths]
 
+    def timed(self, num_frames: int, first: int = 0) -> Self | None:
+        """
+        The same stroke with times of its own, in a clip that begins earlier.
+
+        Args:
+            num_frames (`int`): The length of the clip of this stroke, which ends it if it has no end.
+            first (`int`, defaults to 0): The frame of the longer clip at which the clip of this stroke begins.
+
+        Returns:
+            `Stroke` or `None`: It is at each frame exactly where this one is, `first` frames later. None if this one
+            begins at the last frame of its clip, or later.
+        """
+        if self.frames is not None:
+            return replace(self, frames=tuple(frame + first for frame in self.frames))
+        start, end = self.start_frame, num_frames - 1 if self.end_frame is None else self.end_frame
+        return replace(self, start_frame=start + first, end_frame=end + first) if start < end else None
+
     def scaled(self, x_factor: float, y_factor: float) -> Self:
         """
         The same stroke on an image `x_factor` times as wide and `y_factor` times as high.

@@ -233,7 +233,7 @@ def test_second_run_is_rejected_and_killed_run_continues_to_same_bytes(videos, u
     while num_parts(tmp_path) < 1:
         assert run.is_alive()
         time.sleep(0.001)
-    with pytest.raises(ValueError, match="Another run is working"):
+    with pytest.raises(ValueError, match="Another run works in"):
         annotate([videos], tmp_path, num_workers=1)
     run.kill()
     run.join()

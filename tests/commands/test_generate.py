@@ -391,7 +391,8 @@ def test_wrong_input_is_reported_in_one_sentence_before_the_model_is_loaded(plac
     ("changes", "message"),
     [
         (("--size", "45x40"), "`width` is 45"),
-        (("--size", "40000"), "each side can have at most 4096"),
+        (("--size", "40000"), "frames of 48000 x 40000 pixels need about 553.0 GB of memory, and"),
+        (("--size", "4200x8"), "each side can have at most 4096"),
         (("--output-size", "5000x4000"), "at most 4096 on the longer side"),
         (("--device", "abacus"), "--device abacus cannot be used"),
     ],

@@ -79,13 +79,13 @@ def test_help_lists_all_commands_in_groups(mcdiff):
     assert (code, err) == (0, "")
     groups = re.findall(r"^(\S.*):\n((?:  .*\n)+)", out, re.MULTILINE)
     names = {title: tuple(line.split()[0] for line in lines.splitlines()) for title, lines in groups}
-    assert names["Make a video"] == ("generate", "studio", "flow", "segment", "grid")
+    assert names["Make a video"] == ("generate", "studio", "flow", "segment", "grid", "strokes")
     assert names["Models"] == ("info", "export", "push")
     assert names["Data and measuring"] == ("annotate", "evaluate", "dataset")
     assert "--install-completion" in out and "--show-completion" in out
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["dataset", "show"]])
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["dataset", "show"], ["strokes", "convert"]])
 def test_help_of_a_command_describes_every_option(mcdiff, command):
     code, out, err = mcdiff(*command, "--help")
     assert (code, err) == (0, "") and out.startswith(f"Usage: mcdiff {' '.join(command)} ")
@@ -97,7 +97,7 @@ def test_help_of_a_command_describes_every_option(mcdiff, command):
         assert parameter.opts[0] in out or parameter.metavar in out
 
 
-@pytest.mark.parametrize("group", [[], ["dataset"]])
+@pytest.mark.parametrize("group", [[], ["dataset"], ["strokes"]])
 def test_group_without_a_command_shows_its_help(mcdiff, group):
     assert mcdiff(*group) == mcdiff(*group, "--help")
 

@@ -86,6 +86,8 @@ def test_what_is_ignored_is_told(place, mcdiff):
     assert "--segmenter is ignored: only --regions auto uses it" in err
     assert "stroke 1 ends at frame 3, but the video at frame 2; the rest of it is ignored" in err
     assert "stroke 3 begins at frame 3 and is ignored: the video ends at frame 2" in err
+    code, _, err = mcdiff("flow", "photo.png", "--strokes", "strokes.json", "--segmenter", "folder", "-o", "flow.png")
+    assert code == 0 and "--segmenter is ignored: only --regions auto uses it" in err
 
 
 def test_flow_warns_of_strokes_that_cannot_work(place, mcdiff):

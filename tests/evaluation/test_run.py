@@ -1,6 +1,7 @@
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from mcdiff_pipeline.annotation.people import find_pose_model
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.evaluation import EvaluationSettings, evaluate
 from mcdiff_pipeline.evaluation.evaluator import ClipEvaluator
+from mcdiff_pipeline.folder_lock import folder_lock
 from mcdiff_pipeline.video import read_video
+from support.mutations import damage_member
 from support.sliding_squares import write_squares
 from support.tiny_models import make_pipeline
 
@@ -211,6 +214,31 @@ def test_interrupted_evaluation_resumes_and_gives_the_same_results(finished, pip
     for kind in ("rows", "motion", "flow", "drift"):
         assert metrics[kind] == finished[1][kind]
     assert metrics["next_frame"][0]["psnr_moving"]["clips"] == NUM_CLIPS - 2
+
+
+def test_evaluation_that_stopped_inside_a_batch_gives_the_same_bytes(pipe, dataset, tmp_path):
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"drift_clips": 0, "num_samples": 0, "num_clips": 2}))
+    evaluate(pipe, dataset, tmp_path, settings, batch_size=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name in ("clips/square_1.json", "clips/square_1.npz", "metrics.json"):
+        (tmp_path / name).unlink()
+    evaluate(pipe, dataset, tmp_path, settings, batch_size=2)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_damaged_clips_are_left_out_counted_and_named(pipe, data, tmp_path, caplog):
+    shutil.copytree(data, tmp_path / "data")
+    damage_member(tmp_path / "data/test-00000.tar", "square_1.flow_02.png")
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"drift_clips": 0, "num_samples": 0, "num_clips": 2}))
+    metrics = evaluate(pipe, ClipDataset(tmp_path / "data"), tmp_path / "output", settings)
+    assert metrics["clips"] == 2 and metrics["clips_left_out"] == {"damage": 1}
+    assert "Clip square_1 in" in caplog.text
+    assert "1 with damage" in (tmp_path / "output/report.md").read_text()
+
+
+def test_folder_of_a_running_evaluation_is_refused(pipe, dataset, tmp_path):
+    with folder_lock(tmp_path), pytest.raises(ValueError, match="Another evaluation works in"):
+        evaluate(pipe, dataset, tmp_path, SETTINGS)
 
 
 def test_batch_size_and_other_models_change_the_results_by_rounding_only(finished, pipe, dataset, tmp_path):

@@ -22,6 +22,7 @@ SOURCES = Path(mcdiff_pipeline.__file__).parent
 NETWORKS = ("vae", "flow_completion", "unet")
 MODULES = (
     "call_inputs",
+    "color_matching",
     "conditioning",
     "denoising",
     "detail",
@@ -103,9 +104,9 @@ def test_example_holds_the_video_that_the_model_makes_from_the_strokes(exported,
     assert Image.open(exported / "dot.jpg").size == (48, 40)
     assert StrokeSheet.load(exported / "dot.json") == StrokeSheet.load(example.with_suffix(".json"))
     video = read_video(exported / "dot.mp4")
-    expected = tiny_pipeline(example, example.with_suffix(".json")).frames[0]
     assert (len(video.frames), video.fps) == (3, 5)
-    assert video.frames[0].shape == (expected[0].height, expected[0].width, 3)
+    height, width = tiny_pipeline.image_processor.fitting_size((40, 48))  # in the shape of the image
+    assert video.frames[0].shape == (height, width, 3)
 
 
 def test_export_of_a_model_without_flow_completion_has_no_module_for_it(tmp_path):

@@ -85,11 +85,11 @@ def test_features_are_carried_with_the_image(pipe, image):
 
 
 @pytest.mark.parametrize("reads_regions", [False, True])
-def test_features_are_carried_with_regions(image, reads_regions):
+def test_features_are_carried_with_regions(wide_image, reads_regions):
     f = make_flow_completion(feature_channels=16, reads_regions=reads_regions)
     pipe = make_feature_pipeline(START_PICTURE, flow_completion=f)
     given = record_features(pipe)
-    state = pipe.step(pipe.start(image, 40, 48, regions=[Region(REGION)]), [DRAG], num_frames=4)
+    state = pipe.step(pipe.start(wide_image, 40, 48, regions=[Region(REGION)]), [DRAG], num_frames=4)
     pipe.predict_flow(state, [DRAG], num_frames=4)
     runs = 1 if reads_regions else 2  # one for all layers, or one for each
     assert [features.shape for features in given] == [(runs, 16, 15, 18)] * 2

@@ -36,22 +36,31 @@ def test_first_frame_is_exactly_the_image_if_its_size_is_kept(pipe, image):
     assert np.array_equal(np.array(first), np.array(image))
 
 
-def test_first_frame_is_the_resized_image_otherwise(pipe, image):
-    large = image.resize((96, 80), PIL.Image.Resampling.BICUBIC)
+def test_first_frame_is_the_resized_image_otherwise(pipe, wide_image):
+    large = wide_image.resize((96, 80), PIL.Image.Resampling.BICUBIC)
     first = pipe(large, [], height=40, width=48, num_frames=2).frames[0][0]
-    assert np.abs(np.array(first).astype(int) - np.array(image)).mean() < 3
+    assert np.abs(np.array(first).astype(int) - np.array(wide_image)).mean() < 3
+
+
+@pytest.mark.parametrize("size", [{}, {"height": 32}, {"width": 32}])
+def test_frames_have_the_shape_of_the_image_unless_both_sides_are_given(pipe, size):
+    image = PIL.Image.new("RGB", (47, 32))
+    (frame, *_), *_ = pipe(image, [], num_frames=2, num_inference_steps=1, **size).frames
+    assert abs(frame.width / frame.height / (47 / 32) - 1) < 0.02
+    (frame, *_), *_ = pipe(image, [], num_frames=2, num_inference_steps=1, height=32, width=32).frames
+    assert frame.size == (32, 32)
 
 
 # Strokes
 
 
-def test_strokes_are_in_pixels_of_the_given_image(pipe, image):
-    large = image.resize((96, 80), PIL.Image.Resampling.NEAREST)
+def test_strokes_are_in_pixels_of_the_given_image(pipe, wide_image):
+    large = wide_image.resize((96, 80), PIL.Image.Resampling.NEAREST)
     strokes = [DRAG, HOLD]
-    small = pipe.predict_flow(image, strokes, height=40, width=48)
+    small = pipe.predict_flow(wide_image, strokes, height=40, width=48)
     scaled = pipe.predict_flow(large, [stroke.scaled(2, 2) for stroke in strokes], height=40, width=48)
     unscaled = pipe.predict_flow(large, strokes, height=40, width=48)
-    still = pipe.predict_flow(image, [], height=40, width=48)
+    still = pipe.predict_flow(wide_image, [], height=40, width=48)
     torch.testing.assert_close(scaled, small, rtol=0, atol=0.2 * (small - still).abs().max().item())
     assert (unscaled - small).abs().max() > 2 * (scaled - small).abs().max()
 
@@ -72,27 +81,29 @@ def test_strokes_are_in_pixels_of_the_upright_image(pipe, image, tmp_path):
     assert torch.equal(pipe.predict_flow(tmp_path / "photo.png", [DRAG], height=40, width=48), expected)
 
 
-def test_list_sheet_and_path_give_the_same_flow(pipe, image, tmp_path):
+def test_list_sheet_and_path_give_the_same_flow(pipe, wide_image, tmp_path):
     sheet = StrokeSheet([DRAG, HOLD], width=48, height=40, num_frames=4)
     sheet.save(tmp_path / "strokes.json")
-    expected = pipe.predict_flow(image, [DRAG, HOLD])
+    expected = pipe.predict_flow(wide_image, [DRAG, HOLD])
     path = tmp_path / "strokes.json"
     for strokes in ((DRAG, HOLD), sheet, path, str(path), [[DRAG, HOLD]], [(DRAG, HOLD)], [sheet], [path]):
-        assert torch.equal(pipe.predict_flow(image, strokes), expected)
-    assert not torch.equal(pipe.predict_flow(image, [DRAG]), expected)
+        assert torch.equal(pipe.predict_flow(wide_image, strokes), expected)
+    assert not torch.equal(pipe.predict_flow(wide_image, [DRAG]), expected)
 
 
-def test_sheet_scales_from_the_image_that_it_was_drawn_on(pipe, image):
+def test_sheet_scales_from_the_image_that_it_was_drawn_on(pipe, wide_image):
     sheet = StrokeSheet([DRAG], width=48, height=40, num_frames=4).scaled(480, 400)
-    torch.testing.assert_close(pipe.predict_flow(image, sheet), pipe.predict_flow(image, [DRAG]))
+    torch.testing.assert_close(pipe.predict_flow(wide_image, sheet), pipe.predict_flow(wide_image, [DRAG]))
 
 
-def test_each_image_can_have_its_own_strokes(pipe, image):
-    images = [image] * 3
+def test_each_image_can_have_its_own_strokes(pipe, wide_image):
+    images = [wide_image] * 3
     sheet = StrokeSheet([HOLD], width=48, height=40, num_frames=4)
     flow = pipe.predict_flow(images, [[DRAG], [], sheet])
     for sample, strokes in enumerate(([DRAG], [], [HOLD])):
-        torch.testing.assert_close(flow[sample : sample + 1], pipe.predict_flow(image, strokes), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            flow[sample : sample + 1], pipe.predict_flow(wide_image, strokes), rtol=0, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("strokes", [[DRAG], [], [[DRAG]], StrokeSheet([DRAG], 48, 40, 4)])

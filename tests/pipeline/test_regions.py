@@ -13,6 +13,11 @@ from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
 from support.tiny_models import make_flow_completion, make_pipeline
 
 
+@pytest.fixture
+def image(wide_image):
+    return wide_image
+
+
 HEIGHT, WIDTH, CELL = 40, 48, 4
 START_PICTURE = ("previous_frame", "dense_flow", "start_picture")
 

@@ -49,7 +49,8 @@ def test_only_start_encodes_and_only_once(tiny_pipeline, image):
     assert len(encoded) == 1
 
 
-def test_start_gives_the_first_frame_of_a_call(tiny_pipeline, image):
+def test_start_gives_the_first_frame_of_a_call(tiny_pipeline, wide_image):
+    image = wide_image
     state = tiny_pipeline.start([image, image.rotate(90)], height=40, width=48)
     assert state.frame == 0 and state.image_sizes == ((40, 48), (40, 48))
     expected = latents_of(tiny_pipeline, [image, image.rotate(90)], height=40, width=48, num_frames=1)
@@ -202,7 +203,7 @@ def test_length_of_the_video_ends_open_strokes(tiny_pipeline, image):
     state = tiny_pipeline.start(image, generator=seeded())
     short, long = (tiny_pipeline.step(state, [DRAG], num_frames=number).latents for number in (3, 9))
     assert not torch.equal(short, long)
-    sheet = StrokeSheet([DRAG], width=48, height=40, num_frames=9)
+    sheet = StrokeSheet([DRAG], width=32, height=32, num_frames=9)
     assert torch.equal(tiny_pipeline.step(state, sheet).latents, long)
     # the step continues after the end of the strokes, which then specify nothing
     late = replace(state, frame=20)

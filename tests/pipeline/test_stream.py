@@ -54,7 +54,7 @@ def test_stream_without_an_end_continues_after_its_strokes(tiny_pipeline, image)
 
 
 def test_strokes_of_a_sheet_last_as_long_as_the_sheet_says(tiny_pipeline, image):
-    sheet = StrokeSheet(STROKES, width=48, height=40, num_frames=6)
+    sheet = StrokeSheet(STROKES, width=32, height=32, num_frames=6)
     stream = tiny_pipeline.stream(image, sheet, num_inference_steps=1, generator=seeded(), output_type="latent")
     found = torch.stack(list(itertools.islice(stream, 8)))
     ended = [Stroke(stroke.points, kind=stroke.kind, end_frame=5) for stroke in STROKES]
@@ -164,7 +164,7 @@ def test_callable_is_asked_for_strokes_before_each_frame(tiny_pipeline, image):
 
 
 def test_callable_may_answer_in_every_form_of_strokes(tiny_pipeline, image, tmp_path):
-    sheet = StrokeSheet(STROKES, width=48, height=40, num_frames=4)
+    sheet = StrokeSheet(STROKES, width=32, height=32, num_frames=4)
     sheet.save(tmp_path / "strokes.json")
     answers = [STROKES, sheet, tmp_path / "strokes.json"]
     stream = tiny_pipeline.stream(image, answers.__getitem__, num_frames=4, generator=seeded(), output_type="latent")

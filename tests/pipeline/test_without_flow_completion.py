@@ -19,10 +19,10 @@ def pipe() -> MCDiffPipeline:
     return make_pipeline(CONDITIONING, flow_completion=None)
 
 
-def test_unet_gets_the_strokes_of_each_step(pipe, image):
+def test_unet_gets_the_strokes_of_each_step(pipe, wide_image):
     calls = record_inputs(pipe.unet)
     stroke = Stroke([(10, 10), (34, 10)], end_frame=2)  # 8 pixels or two cells a step at the working size
-    pipe(image, [stroke], num_frames=4, num_inference_steps=1)
+    pipe(wide_image, [stroke], num_frames=4, num_inference_steps=1, height=32, width=32)
     masks = [call[0, 10].nonzero().tolist() for call in calls]
     assert [len(mask) for mask in masks] == [1, 1, 0]
     for call, ((row, column),), expected_column in zip(calls, masks, (1, 3)):
@@ -54,10 +54,11 @@ def test_conditions_made_of_dense_flow_need_flow_completion(name):
         make_pipeline(("sparse_flow", name), flow_completion=None)
 
 
-def test_unet_can_get_strokes_and_dense_flow(image):
+def test_unet_can_get_strokes_and_dense_flow(wide_image):
     pipe = make_pipeline(("previous_frame", "dense_flow", "sparse_flow"))
     calls = record_inputs(pipe.unet)
-    dense_flow = pipe(image, STROKES, num_frames=2, num_inference_steps=1).dense_flow
+    sizes = {"height": 32, "width": 32}
+    dense_flow = pipe(wide_image, STROKES, num_frames=2, num_inference_steps=1, **sizes).dense_flow
     torch.testing.assert_close(calls[0][:, 8:10] * 4, dense_flow[:, 0])
     assert calls[0][0, 12].sum() == len(STROKES)
 

@@ -254,6 +254,7 @@ def test_files_that_are_no_such_networks_are_refused(folder, tmp_path):
     ("config", "message"),
     [
         ("{", "config.json is not JSON"),
+        ("[" * 200_000, "config.json is not JSON"),
         ('{"size": 3}', "its fields are image_size, mean, std"),
         ('{"image_size": 0}', "image_size is 0"),
         ('{"mean": [1, 2, 3]}', "mean and std are"),

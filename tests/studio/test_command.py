@@ -2,6 +2,7 @@
 """`mcdiff studio`: what it opens, and what it refuses before anything is served."""
 
 import json
+import os
 import socket
 
 import pytest
@@ -47,6 +48,20 @@ def test_shared_server_has_no_token_and_keeps_nothing(mcdiff, served, port, tmp_
     settings = served[0][0].app.state.studio.settings
     assert settings.shared and settings.token is None and "studio.example.org" in settings.hosts
     assert not settings.folder.exists()
+
+
+def test_process_ends_while_the_model_loads_and_removes_its_files(mcdiff, port, monkeypatch, tiny_model_dir):
+    ended, folders = [], []
+
+    def run(server, sockets):
+        studio = server.config.app.state.studio
+        folders.append(studio.settings.folder)
+        studio.model.start()  # it waits, as it does for the page
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, folders[0].exists())))
+    assert mcdiff("studio", "--port", port, "--shared", "--model", tiny_model_dir)[0] == 0
+    assert ended == [(0, False)]
 
 
 @pytest.mark.parametrize(

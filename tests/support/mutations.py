@@ -2,6 +2,7 @@
 
 import math
 import random
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ def refusals(path: Path, read: Callable[[Path], object], number: int) -> list[st
             messages.append(str(error))
             assert str(path) in messages[-1] and "\n" not in messages[-1]
     return messages
+
+
+def damage_member(shard: Path, name: str) -> None:
+    """Overwrites a member of a tar file, such as `clip_0.flow_00.png`."""
+    with tarfile.open(shard) as tar:
+        member = tar.getmember(name)
+    content = bytearray(shard.read_bytes())
+    content[member.offset_data : member.offset_data + member.size] = b"\xff" * member.size
+    shard.write_bytes(content)
 
 
 # What may stand for a value of a configuration.

@@ -1,9 +1,12 @@
 """Serves the page of the studio with the made-up server of its tests, under the policy of the real server."""
 
 import http.server
+import io
 import threading
 import time
 from pathlib import Path
+
+from mcdiff_pipeline.studio.page_files import PageFiles
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +20,19 @@ POLICY = (
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
+    files = PageFiles()
+
+    def send_head(self):
+        """Scripts and styles of the page as the real server sends them."""
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in (".js", ".css") or not path.is_relative_to(STATIC) or not path.is_file():
+            return super().send_head()
+        file = self.files.read(path)
+        self.send_response(200)
+        self.send_header("Content-Type", file.media_type)
+        self.send_header("Content-Length", str(len(file.content)))
+        self.end_headers()
+        return io.BytesIO(file.content)
 
     def translate_path(self, path: str) -> str:
         path = path.split("?")[0].split("#")[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcdiff_pipeline.video import VideoReader, read_video, write_video
+from mcdiff_pipeline.video import VideoReader, read_video, reader, write_video
 from support.moving_square import mean_error, moving_square, tolerance
 from support.mutations import refusals
 
@@ -263,6 +263,14 @@ def test_missing_file_is_reported(path):
 def test_file_that_is_not_a_video_is_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="clip.*not a video"):
+        read_video(path)
+
+
+def test_frames_with_more_pixels_than_memory_holds_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "large.mkv"
+    write_video([np.zeros((16, 48, 3), np.uint8)] * 2, path)
+    monkeypatch.setattr(reader, "MAX_FRAME_PIXELS", 16 * 48 - 1)
+    with pytest.raises(ValueError, match="its frames have 48 x 16 pixels, but at most 767 are read"):
         read_video(path)
 
 

@@ -74,7 +74,10 @@ def encode_shard_features(
     places: dict[bytes, list[tuple[int, int]]] = {}  # hash of a frame -> where it is
     for clip, number in enumerate(steps):
         for t in range(number):
-            frame = dataset.read(clip, (t,)).frames[0]
+            try:
+                frame = dataset.read(clip, (t,)).frames[0]
+            except ValueError:  # the cache of latents has named this clip, and left it out
+                break
             places.setdefault(hashlib.sha256(frame.tobytes()).digest(), []).append((clip, t))
     features, distinct = None, list(places.values())
     for first in range(0, len(distinct), BATCH_SIZE):

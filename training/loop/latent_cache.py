@@ -26,7 +26,7 @@ from loop.autoencoder import load_vae
 from loop.feature_cache import FEATURES, encode_shard_features, features_folder
 from loop.samples import ClipStart, FramePair
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.dataset import ClipDataset
+from mcdiff_pipeline.dataset import Clip, ClipDataset
 from mcdiff_pipeline.flow import accumulate_flow
 from mcdiff_pipeline.latent_codec import encode_images, latent_scaling
 from mcdiff_pipeline.progress import progress_bar
@@ -187,23 +187,29 @@ def encode_shard(
 ) -> None:
     """Encodes one shard into the arrays that `LatentClips` reads. Short clips are padded with zeros.
 
+    Damaged clips, and clips with frames of another size than the first, are named on stderr and have 0 frames.
+
     `watch` is called with the share of the frames that are encoded, in [0, 1].
+
+    Raises:
+        ValueError: if the shard cannot be read, or no clip in it.
     """
-    dataset = ClipDataset([shard])
-    clips = [dataset[index] for index in range(len(dataset))]
-    num_clips, num_frames = len(clips), max(len(clip.frames) for clip in clips)
-    height, width = clips[0].frames.shape[1:3]
-    people, points = (max(clip.keypoints.shape[axis] for clip in clips) for axis in (1, 2))
+    clips = read_intact_clips(shard)
+    first = next(iter(clips.values()))
+    num_clips, num_frames = max(clips) + 1, max(len(clip.frames) for clip in clips.values())
+    height, width = first.frames.shape[1:3]
+    people, points = (max(clip.keypoints.shape[axis] for clip in clips.values()) for axis in (1, 2))
     arrays = {
         "flow": np.zeros((num_clips, num_frames - 1, 2, height, width), np.float16),
         "masks": np.zeros((num_clips, num_frames, height, width), np.uint8),
         "keypoints": np.zeros((num_clips, num_frames, people, points, 3), np.float32),
-        "num_frames": np.array([len(clip.frames) for clip in clips], np.int32),
+        "num_frames": np.zeros(num_clips, np.int32),
     }
-    total, encoded = sum(len(clip.frames) for clip in clips), 0
-    for number, clip in enumerate(clips):
+    total, encoded = sum(len(clip.frames) for clip in clips.values()), 0
+    for number, clip in clips.items():
+        arrays["num_frames"][number] = len(clip.frames)
         latents = encode_frames(vae, clip.frames).cpu().numpy().astype(np.float16)
-        if number == 0:
+        if clip is first:
             arrays["latents"] = np.zeros((num_clips, num_frames, *latents.shape[1:]), np.float16)
         arrays["latents"][number, : len(latents)] = latents
         arrays["flow"][number, : len(clip.flow)] = clip.flow
@@ -215,6 +221,31 @@ def encode_shard(
         watch(encoded / total)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
+
+
+def read_intact_clips(shard: Path) -> dict[int, Clip]:
+    """The clips of a shard by their numbers. Others are counted and named on stderr.
+
+    Raises:
+        ValueError: if the shard cannot be read, or no clip in it.
+    """
+    dataset, clips, skipped = ClipDataset([shard]), dict[int, Clip](), []
+    for number in range(len(dataset)):
+        try:
+            clip = dataset[number]
+        except ValueError as error:
+            skipped.append(str(error))
+            continue
+        size, expected = (one.frames.shape[1:3] for one in (clip, next(iter(clips.values()), clip)))
+        if size == expected:
+            clips[number] = clip
+        else:
+            skipped.append(f"Clip {clip.key} has frames of {size} pixels, but the first clip of its shard {expected}.")
+    if not clips:
+        raise ValueError(f"The shard {shard} has no clip that can be read" + f": {skipped[0]}" * bool(skipped))
+    if skipped:
+        print(f"Skipped {len(skipped)} of {len(dataset)} clips in {shard}:", *skipped, sep="\n  ", file=sys.stderr)
+    return clips
 
 
 def encoder_folder(cache_dir: str | Path, vae: AutoencoderDC | AutoencoderKL) -> Path:
@@ -290,8 +321,8 @@ def open_latent_clips(
 ) -> LatentClips:
     """Opens the latents of a split, after encoding the shards that are not in the cache yet.
 
-    Shards that cannot be read are skipped. Their number and their names are printed. Frames may differ in size from
-    shard to shard.
+    Shards and clips that cannot be read are skipped. Their number and their names are printed. Frames may differ in
+    size from shard to shard.
 
     Args:
         data_dirs (`Sequence[str]`): folders of shards.

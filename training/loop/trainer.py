@@ -22,7 +22,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from diffusers import ModelMixin
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm.std import tqdm
@@ -45,6 +44,7 @@ from loop.signals import StopSignals
 from loop.training_state import TrainingState
 from loop.validation_history import ValidationHistory
 from mcdiff_pipeline.atomic_files import atomic_folder, unfinished_name
+from mcdiff_pipeline.folder_lock import folder_lock
 from mcdiff_pipeline.progress import progress_bar
 
 
@@ -113,19 +113,11 @@ class Trainer:
     @contextlib.contextmanager
     def _output_dir_locked(self) -> Iterator[None]:
         """Keeps other trainings out of `output_dir`. The lock ends with the process, however it ends."""
-        lock = FileLock(Path(self.args.output_dir, ".lock"))
-        if self.accelerator.is_main_process:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise ValueError(
-                    f"Another training writes to {self.args.output_dir}: wait for it or stop it, or name another "
-                    "--output_dir."
-                ) from None
-        try:
+        if not self.accelerator.is_main_process:
             yield
-        finally:
-            lock.release()
+            return
+        with folder_lock(Path(self.args.output_dir), used_by="training"):
+            yield
 
     def _train(self) -> int:
         if self.accelerator.is_main_process:
@@ -186,7 +178,7 @@ class Trainer:
     def _advance(self, bar: tqdm) -> None:
         """Counts one step."""
         if self._counts_minutes:
-            bar.set_description(f"{self.name}, step {self.progress.step}", refresh=False)
+            bar.set_description_str(f"{self.name}, step {self.progress.step}", refresh=False)
             bar.update(self._minutes() - bar.n)
         else:
             bar.update()

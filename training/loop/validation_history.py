@@ -31,15 +31,23 @@ class ValidationHistory:
             self.values.setdefault(name, []).append((step, value))
 
     def take(self, step: int, values: Mapping[str, float]) -> str:
-        """Adds the values of a validation, and returns a sentence that compares each with those of earlier steps."""
-        told = [self._told(step, name, value) for name, value in values.items()]
-        self._add(step, values)
-        return f"step {step}: " + ", ".join(told)
+        """Adds the values of a validation, and returns lines that compare them with those of earlier steps.
 
-    def _told(self, step: int, name: str, value: float) -> str:
+        Each value that has changed has a line. The last line has those that are always the same, of baselines.
+        """
+        compared = {name: self._compared(step, name, value) for name, value in values.items()}
+        self._add(step, values)
+        lines = [f"  {name} {values[name]:.4f} ({said})" for name, said in compared.items() if said]
+        constant = [f"{name} {values[name]:.4f}" for name, said in compared.items() if not said]
+        if constant:
+            lines.append("  " + ", ".join(constant))
+        return "\n".join([f"step {step}:", *lines])
+
+    def _compared(self, step: int, name: str, value: float) -> str:
+        """Words on a value; none if it has no or only equal ones before."""
         earlier = [(at, found) for at, found in self.values.get(name, []) if at < step]
-        if not earlier:
-            return f"{name} {value:.4f}"
+        if all(found == value for _, found in earlier):  # the first validation, or a baseline
+            return ""
         sign = -1 if any(part in name for part in LARGER_IS_BETTER) else 1
         last_step, last = earlier[-1]
         best_step, best = min(earlier, key=lambda entry: sign * entry[1])
@@ -52,4 +60,4 @@ class ValidationHistory:
             said += ", best so far"
         elif best_step != last_step:
             said += f", best {best:.4f} at step {best_step}"
-        return f"{name} {value:.4f} ({said})"
+        return said

@@ -71,6 +71,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--readme", type=Path, help="File that gets the report, such as checkpoints/README.md.")
     parser.add_argument("--dry_run", action="store_true", help="Print the plan and do nothing.")
     args = parser.parse_args(arguments)
+    if not hasattr(os, "killpg"):
+        parser.error("this recipe stops groups of processes, which Windows does not have: run it on Linux or macOS")
     if args.budget_minutes is None and args.make_bundle is None:
         parser.error("--budget_minutes is missing; say how many minutes the model may take")
     if args.make_bundle is not None and (args.from_checkpoint is None or args.bundle is not None):
@@ -94,7 +96,8 @@ def make_recipe(args: argparse.Namespace) -> Recipe:
     Raises:
         ValueError: if a value is impossible.
     """
-    jobs = args.jobs if args.jobs is not None else len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = args.jobs if args.jobs is not None else cores
     work_dir = args.work_dir.resolve()
     paths = {
         name: None if getattr(args, name) is None else getattr(args, name).resolve()

@@ -30,7 +30,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 # RAFT works at 1/8 of the image size, and its coarsest correlation needs two values there in each direction.
 RAFT_MULTIPLE, RAFT_SMALLEST = 8, 128
 # GMFlow gets frames enlarged by the least whole factor that makes their shorter side this long, in pixels. Its weights
-# were trained on frames of about this size; on small frames, their flow is useless (`docs/annotation.md` has figures).
+# were trained on frames of several hundred pixels; on small frames, their flow is useless (`docs/annotation.md`).
 GMFLOW_SHORT_SIDE = 384
 # OpenCV's DIS fails below 12 pixels; 16 leaves a margin for its patches.
 DIS_SMALLEST = 16

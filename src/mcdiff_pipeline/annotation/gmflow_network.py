@@ -18,7 +18,7 @@ from ..flow import backward_warp
 
 CHANNELS = 128
 LAYERS = 6
-# Windows of attention along each side, at 1/8 and at 1/4 of the image size (section 3.1 and table 3 of the paper).
+# Windows of attention along each side, at 1/8 and at 1/4 of the image size, as the weights were trained.
 WINDOWS = (2, 8)
 # Refinement looks for matches at most this many cells away; flow is propagated among neighbors of distance 1.
 MATCHING_RADIUS, PROPAGATION_RADIUS = 4, 1
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride > 1 or in_channels != channels:
             self.downsample = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride), nn.InstanceNorm2d(channels))
 
@@ -129,7 +129,7 @@ class TransformerLayer(nn.Module):
         self, source: torch.Tensor, target: torch.Tensor, windows: int, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """`source` and `target` are `[B, H, W, C]`. With a mask, windows are shifted by half of their size."""
-        size = source.shape[1:3]
+        size = (source.shape[1], source.shape[2])
         shift = (size[0] // windows // 2, size[1] // windows // 2) if mask is not None else (0, 0)
         query, key, value = (
             to_windows(projected.roll((-shift[0], -shift[1]), (1, 2)), windows)[:, None]
@@ -170,7 +170,7 @@ class FeatureTransformer(nn.Module):
     def forward(self, first: torch.Tensor, second: torch.Tensor, windows: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`[B, C, H, W]` twice; the same shapes are returned."""
         frames = torch.cat([first, second]).permute(0, 2, 3, 1)  # [2B, H, W, C]
-        size = frames.shape[1:3]
+        size = (frames.shape[1], frames.shape[2])
         encoding = position_encoding(size[0] // windows, size[1] // windows).to(frames)
         frames = frames + encoding.repeat(windows, windows, 1)
         mask = shift_mask(size, windows).to(frames.device)
@@ -181,8 +181,8 @@ class FeatureTransformer(nn.Module):
 
 
 def match_globally(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Flow `[B, 2, H, W]` in cells: the mean position in `second`, weighted by similarity (equation 3), minus one's
-    own position. Features are `[B, C, H, W]`."""
+    """Flow `[B, 2, H, W]` in cells: the mean position in `second`, weighted by similarity, minus one's own
+    position (the paper's section "Formulation"). Features are `[B, C, H, W]`."""
     _, channels, height, width = first.shape
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     positions = torch.stack([columns, rows]).to(first)[None]  # [1, 2, H, W]
@@ -191,10 +191,10 @@ def match_globally(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return matched.view(-1, 2, height, width) - positions
 
 
-def shifted(image: torch.Tensor, radius: int, value: float = 0.0) -> Sequence[torch.Tensor]:
-    """`image` `[B, C, H, W]` seen from all cells at most `radius` away, row by row; `value` outside."""
+def shifted(image: torch.Tensor, radius: int) -> list[torch.Tensor]:
+    """`image` `[B, C, H, W]` seen from all cells at most `radius` away, row by row; 0 outside."""
     height, width = image.shape[2:]
-    padded = F.pad(image, [radius] * 4, value=value)
+    padded = F.pad(image, [radius] * 4)
     reach = range(2 * radius + 1)
     return [padded[:, :, y : y + height, x : x + width] for y in reach for x in reach]
 
@@ -216,7 +216,8 @@ def match_locally(first: torch.Tensor, second: torch.Tensor, radius: int) -> tor
 
 
 class FlowPropagation(nn.Module):
-    """Flow averaged over cells with similar features, so that cells without a match get flow (equation 4)."""
+    """Flow averaged over cells with similar features, so that cells without a match get flow (the
+    paper's section "Flow Propagation")."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +236,7 @@ class FlowPropagation(nn.Module):
         query, key = (projection(cells).permute(0, 3, 1, 2) for projection in (self.q_proj, self.k_proj))
         similarity = torch.stack([(query * seen).sum(dim=1) for seen in shifted(key, radius)])  # [K, B, H, W]
         weights = (similarity / CHANNELS**0.5).softmax(dim=0)
-        return (weights[:, :, None] * torch.stack(list(shifted(flow, radius)))).sum(dim=0)
+        return (weights[:, :, None] * torch.stack(shifted(flow, radius))).sum(dim=0)
 
 
 class GmflowNetwork(nn.Module):
@@ -300,7 +301,7 @@ class GmflowNetwork(nn.Module):
         batch, _, height, width = flow.shape
         weights = self.upsampler(torch.cat([flow, features], dim=1))
         weights = weights.view(batch, 9, UPSAMPLING**2, height, width).softmax(dim=1)
-        neighbors = torch.stack(list(shifted(UPSAMPLING * flow, 1)), dim=1)  # [B, 9, 2, h, w]
+        neighbors = torch.stack(shifted(UPSAMPLING * flow, 1), dim=1)  # [B, 9, 2, h, w]
         pixels = torch.einsum("bnphw,bnchw->bcphw", weights, neighbors)
         return F.pixel_shuffle(pixels.flatten(1, 2), UPSAMPLING)
 

@@ -10,7 +10,6 @@ next run repeats or skips it, so the bytes are the same if the estimator gives t
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any
 
 from ..atomic_files import durable_write
 from ..dataset.shards import check_shard_arguments
+from ..folder_lock import folder_lock
 from ..progress import progress_bar
 from .found_videos import FoundVideo, find_videos
 from .merge import MERGE_PLAN, MergePlan, merge_parts
@@ -131,7 +131,7 @@ def annotate_videos(
                 f"'{output}' holds other files ({min(others)}), but a dataset needs a new or empty folder; name one."
             )
 
-    with _stop_messages(output, found), _exclusive_lock(unfinished), _sigterm_as_interrupt():
+    with _stop_messages(output, found), _exclusive_lock(output), _sigterm_as_interrupt():
         if not (output / REPORT_JSON).exists():
             _begin(unfinished, arguments)
             if not (unfinished / MERGE_PLAN).exists():
@@ -169,20 +169,10 @@ def _progress(found: Sequence[FoundVideo], unfinished: Path) -> str:
 
 
 @contextlib.contextmanager
-def _exclusive_lock(unfinished: Path) -> Iterator[None]:
+def _exclusive_lock(output: Path) -> Iterator[None]:
     """Keeps other runs out of the folder. The lock ends with its process, even if that is killed."""
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with open(unfinished / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A run that ended in the meantime has deleted this file, so another run may lock a new one.
-            is_exclusive = os.path.samestat(os.fstat(lock.fileno()), os.stat(unfinished / "lock"))
-        except (BlockingIOError, FileNotFoundError):
-            is_exclusive = False
-        if not is_exclusive:
-            raise ValueError(
-                f"Another run is working in '{unfinished.parent}'; wait until it has ended, or name another folder."
-            )
+    unfinished = output / UNFINISHED
+    with folder_lock(output, name=f"{UNFINISHED}/lock"):
         try:
             yield
         finally:

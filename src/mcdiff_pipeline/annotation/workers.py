@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import torch
@@ -23,13 +24,21 @@ from .parts import WRITING, annotate_part, is_machine_failure, write_crash
 from .settings import AnnotationSettings
 
 
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+
 # Chosen, not measured: each process holds a CUDA context and RAFT in the memory of the GPU, and while some processes
 # decode, detect people and write, the others use the GPU.
 WORKERS_PER_GPU = 4
 # Workers are forked from a process that has only imported this module. So a worker starts in milliseconds instead of
-# seconds, also after a crash, and shares the memory of the imports with the other workers.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__])
+# seconds, also after a crash, and shares the memory of the imports with the other workers. Windows has only spawn.
+_IS_FORKED = "forkserver" in multiprocessing.get_all_start_methods()
+_PROCESSES: "ForkServerContext | SpawnContext" = (
+    multiprocessing.get_context("forkserver") if _IS_FORKED else multiprocessing.get_context("spawn")
+)
+if _IS_FORKED:
+    _PROCESSES.set_forkserver_preload([__name__])
 
 # Seconds between the messages of a worker that say how much of a video is read.
 WATCH_INTERVAL = 1.0
@@ -69,6 +78,9 @@ class Worker:
         folder (`Path`): folder of the parts.
         num_threads (`int`): number of threads for its computations.
         watch_interval (`float`, defaults to `WATCH_INTERVAL`): seconds between two shares.
+
+    Attributes:
+        connection: readable when there is an answer.
     """
 
     def __init__(
@@ -80,21 +92,17 @@ class Worker:
     ) -> None:
         self.video: FoundVideo | None = None
         self._folder = folder
-        self._connection, child_connection = _PROCESSES.Pipe()
+        self.connection, child_connection = _PROCESSES.Pipe()
         arguments = (child_connection, settings, folder, num_threads, watch_interval)
         self._process = _PROCESSES.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         child_connection.close()
 
-    def fileno(self) -> int:
-        """File descriptor that is readable when there is an answer."""
-        return self._connection.fileno()
-
     def give(self, video: FoundVideo) -> None:
         """Hands the next video to the process."""
         self.video = video
         with contextlib.suppress(BrokenPipeError):  # the process has died; `answer` raises the error
-            self._connection.send(video)
+            self.connection.send(video)
 
     def answer(self) -> float | None:
         """Waits until the process has started, has read more of the video, or is done with it.
@@ -108,7 +116,7 @@ class Worker:
             Exception: an error of the process that no video causes.
         """
         try:
-            answer = self._connection.recv()
+            answer = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode or 0
@@ -134,7 +142,7 @@ class Worker:
         """Kills the process. An unfinished part does not appear under its name."""
         self._process.kill()
         self._process.join()
-        self._connection.close()
+        self.connection.close()
 
 
 def annotate_here(
@@ -221,8 +229,8 @@ def _annotate_once(
 
 def _answering(workers: Sequence[Worker]) -> list[Worker]:
     """Waits until at least one of the workers has an answer, and returns those that have one."""
-    ready = multiprocessing.connection.wait([worker.fileno() for worker in workers])
-    return [worker for worker in workers if worker.fileno() in ready]
+    ready = multiprocessing.connection.wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in ready]
 
 
 def default_num_workers(settings: AnnotationSettings, num_cpus: int, num_gpus: float) -> int:
@@ -282,12 +290,12 @@ class _Watch:
     """Sends the share of a video that is read, from time to time."""
 
     def __init__(self, connection: multiprocessing.connection.Connection, interval: float) -> None:
-        self._connection, self._interval, self._told = connection, interval, time.monotonic()
+        self.connection, self._interval, self._told = connection, interval, time.monotonic()
 
     def tell(self, share: float) -> None:
         if time.monotonic() - self._told >= self._interval:
             self._told = time.monotonic()
-            self._connection.send(share)
+            self.connection.send(share)
 
 
 def _exit_with_parent() -> None:

@@ -251,6 +251,10 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def _read(self, shard: int, place: tuple[int, int]) -> bytes:
         offset, size = place
+        if not hasattr(os, "pread"):  # Windows
+            with open(self.shards[shard], "rb") as file:
+                file.seek(offset)
+                return file.read(size)
         if shard not in self._open_shards:
             if len(self._open_shards) == MAX_OPEN_SHARDS:
                 os.close(self._open_shards.pop(next(iter(self._open_shards))))

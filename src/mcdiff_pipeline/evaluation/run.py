@@ -17,6 +17,7 @@ metrics.json, report.md, strokes.csv, *.png     the results over all clips
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 from ..annotation.people import PersonDetector
 from ..atomic_files import atomic_path
 from ..dataset import Clip, ClipDataset
+from ..folder_lock import folder_lock
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..progress import progress_bar
@@ -38,6 +40,9 @@ from .report import write_report
 from .settings import EvaluationSettings
 from .whole_photographs import WholePhotographs
 from .wholes import measure_wholes
+
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -75,8 +80,9 @@ def evaluate(
         `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: if no clip can be used, clips differ in size, `wholes` has no photographs, or the folder holds
-            another evaluation. The error is raised before the first video is made.
+        ValueError: if no clip can be used, clips differ in size, `wholes` has no photographs, the folder holds
+            another evaluation, or another process evaluates into it. The error is raised before the first video is
+            made.
 
     Example:
         ```py
@@ -97,7 +103,10 @@ def evaluate(
     height, width = dataset.read(indices[0], frames=(0,)).frames.shape[1:3]
     clips = {dataset.keys[index]: index for index in indices}
     drifting = dict(list(clips.items())[: settings.drift_clips])
-    with contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector:
+    with (
+        folder_lock(output_dir, used_by="evaluation"),
+        contextlib.nullcontext() if pose_model is None else PersonDetector(pose_model) as detector,
+    ):
         evaluator = ClipEvaluator(pipe, settings, others, detector, i3d)
         absent = dict(evaluator.networks.absent)
         if detector is None:
@@ -116,19 +125,19 @@ def evaluate(
         description.start_or_resume(output_dir)
         _evaluate_clips(evaluator, dataset, clips, output_dir, batch_size)
         _evaluate_drift(evaluator, dataset, drifting, output_dir)
-    records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
-    summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
-    if photographs is not None:
-        measured = measure_wholes(pipe, photographs, output_dir, others=others, seed=settings.seed)
-        summary = dataclasses.replace(summary, wholes=measured)
-    write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
-    return summary.to_json()
+        records = {key: ClipRecord.read(output_dir / f"clips/{key}.json") for key in clips}
+        summary = summarize(output_dir, description, records, list(drifting), left_out, absent)
+        if photographs is not None:
+            measured = measure_wholes(pipe, photographs, output_dir, others=others, seed=settings.seed)
+            summary = dataclasses.replace(summary, wholes=measured)
+        write_report(output_dir, summary, score_strokes(records, settings.strokes[-1]))
+        return summary.to_json()
 
 
 def usable_clips(
     dataset: ClipDataset, pipe: MCDiffPipeline, settings: EvaluationSettings
 ) -> tuple[list[int], dict[str, int]]:
-    """The clips that can be evaluated, and how many others cannot, by reason.
+    """The clips that can be evaluated, and how many others cannot, by reason. Damaged clips are named by a warning.
 
     Returns:
         `tuple[list[int], dict[str, int]]`: indices in the dataset, at most `num_clips` of them, and the number of
@@ -142,6 +151,7 @@ def usable_clips(
     sizes: set[tuple[int, int]] = set()
     longest = 0
     too_short, no_keypoint = f"fewer than {settings.num_frames} frames", "no keypoint in the first frame"
+    damaged = "damage"
     for index in range(len(dataset)):
         if len(indices) == settings.num_clips:
             break
@@ -149,7 +159,12 @@ def usable_clips(
         if dataset.num_frames(index) < settings.num_frames:
             reasons[too_short] = reasons.get(too_short, 0) + 1
             continue
-        first = dataset.read(index, frames=(0,))
+        try:
+            first = read_clip(dataset, index, settings.num_frames)
+        except ValueError as error:
+            logger.warning(f"Left out: {error}")
+            reasons[damaged] = reasons.get(damaged, 0) + 1
+            continue
         if not settings.anywhere and not (first.keypoints[0, ..., 2] == 2).any():
             reasons[no_keypoint] = reasons.get(no_keypoint, 0) + 1
             continue
@@ -202,6 +217,9 @@ def _evaluate_clips(
 ) -> None:
     """Evaluates the clips without a record, and writes their records, features and samples.
 
+    The size of a batch changes the last digits of its results. So a batch of which a record is missing is evaluated
+    again as a whole, and a run that was stopped gives the same bytes as one that was not.
+
     Args:
         evaluator (`ClipEvaluator`): makes and measures the videos.
         dataset (`ClipDataset`): the clips.
@@ -210,10 +228,12 @@ def _evaluate_clips(
         batch_size (`int`): clips at a time.
     """
     num_frames, sampled = evaluator.settings.num_frames, list(clips)[: evaluator.settings.num_samples]
-    remaining = [index for key, index in clips.items() if not (output_dir / f"clips/{key}.json").is_file()]
-    with progress_bar("clips", len(clips), initial=len(clips) - len(remaining)) as bar:
-        for first in range(0, len(remaining), batch_size):
-            indices = remaining[first : first + batch_size]
+    keys = list(clips)
+    batches = [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
+    remaining = [of_batch for of_batch in batches if not all(_is_finished(output_dir, key) for key in of_batch)]
+    with progress_bar("clips", len(keys), initial=len(keys) - sum(map(len, remaining))) as bar:
+        for of_batch in remaining:
+            indices = [clips[key] for key in of_batch]
             batch = [read_clip(dataset, index, num_frames) for index in indices]
             for clip, result in zip(batch, evaluator.evaluate(batch, indices)):
                 if clip.key in sampled:
@@ -222,6 +242,10 @@ def _evaluate_clips(
                     np.savez(path, **result.features)  # type: ignore[arg-type]
                 result.record.write(output_dir / f"clips/{clip.key}.json")  # last: a clip with a record is finished
                 bar.update()
+
+
+def _is_finished(output_dir: Path, key: str) -> bool:
+    return (output_dir / f"clips/{key}.json").is_file()
 
 
 def _evaluate_drift(evaluator: ClipEvaluator, dataset: ClipDataset, clips: dict[str, int], output_dir: Path) -> None:

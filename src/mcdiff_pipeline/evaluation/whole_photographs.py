@@ -61,8 +61,8 @@ class WholePhotographs:
             content = json.loads(path.read_text(encoding="utf-8"))
             kind = content["format"], content["version"]
             self._entries = {str(entry["name"]): entry for entry in content["photographs"]}
-            files = [name for entry in self._entries.values() for name in [entry["image"], *entry["masks"]]]
-        except (ValueError, KeyError, TypeError) as error:
+            files = [str(name) for entry in self._entries.values() for name in [entry["image"], *entry["masks"]]]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"'{path}' is not a list of photographs ({error!r}); docs/evaluation.md shows its form."
             ) from error
@@ -100,12 +100,12 @@ class WholePhotographs:
             ValueError: if a file cannot be read as an image, or a mask shows nothing or everything.
         """
         entry = self._entries[name]
-        path = self.folder / entry["image"]
+        path = self.folder / str(entry["image"])
         with open(path, "rb") as opened, reading_image(path):
             image = PIL.Image.open(opened).convert("RGB")
         masks = []
         for file in entry["masks"]:
-            path = self.folder / file
+            path = self.folder / str(file)
             with open(path, "rb") as opened, reading_image(path):
                 mask = PIL.Image.open(opened).convert("L").resize(image.size, PIL.Image.Resampling.BILINEAR)
             mask = np.asarray(mask) > 127

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic_files import atomic_path
+from ..folder_lock import folder_lock
 from ..hub.fingerprint import model_fingerprint
 from ..image_processor import ImageProcessor
 from ..pipeline_mcdiff import MCDiffPipeline
@@ -204,7 +205,8 @@ def evaluate_wholes(
         `dict`: the content of `metrics.json`; `docs/evaluation.md` describes it.
 
     Raises:
-        ValueError: as `WholePhotographs` and `measure_wholes` raise it.
+        ValueError: as `WholePhotographs` and `measure_wholes` raise it, or if another process evaluates into the
+            folder.
 
     Example:
         ```py
@@ -219,19 +221,20 @@ def evaluate_wholes(
     if (output_dir / "evaluation.json").is_file():
         raise ValueError(f"'{output_dir}' holds an evaluation on clips; name another folder, or add the clips again.")
     found = WholePhotographs(photographs)
-    summary = measure_wholes(pipe, found, output_dir, others=others, sizes=sizes, seed=seed)
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model_name,
-        "model_fingerprint": model_fingerprint(pipe),
-        "others": {name: model_fingerprint(other) for name, other in (others or {}).items()},
-        "wholes": summary.to_json(),
-    }
-    with atomic_path(output_dir / "metrics.json") as path:
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
-    with atomic_path(output_dir / "report.md") as path:
-        lines = [f"# Evaluation of {model_name}", "", *wholes_section(summary)]
-        path.write_text("\n".join(lines), encoding="utf-8")
-    return content
+    with folder_lock(output_dir, used_by="evaluation"):
+        summary = measure_wholes(pipe, found, output_dir, others=others, sizes=sizes, seed=seed)
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": model_name,
+            "model_fingerprint": model_fingerprint(pipe),
+            "others": {name: model_fingerprint(other) for name, other in (others or {}).items()},
+            "wholes": summary.to_json(),
+        }
+        with atomic_path(output_dir / "metrics.json") as path:
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            path.write_text(text + "\n", encoding="utf-8")
+        with atomic_path(output_dir / "report.md") as path:
+            lines = [f"# Evaluation of {model_name}", "", *wholes_section(summary)]
+            path.write_text("\n".join(lines), encoding="utf-8")
+        return content

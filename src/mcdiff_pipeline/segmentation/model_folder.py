@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); correct it, or remove it to use the defaults.") from error
     if not isinstance(config, dict) or not set(config) <= set(CONFIG_FIELDS):
         raise ValueError(f"{path} holds {json.dumps(config)[:80]}; its fields are {', '.join(CONFIG_FIELDS)}.")

@@ -3,7 +3,8 @@
 
 Needs the extra `studio`. `docs/studio.md` describes the page, the protocol and how to run it for others.
 
-- `app.py`: the routes. `live.py`: the connection of a page. `server.py`: what both need.
+- `app.py`: the routes. `page_files.py`: the files of the page as they are sent. `live.py`: the connection of a page.
+  `server.py`: what they need.
 - `protocol.py`: the messages. `refusals.py`: what is not done, and why. `security.py`: who may ask. `settings.py`:
   options and bounds.
 - `sessions.py`: what is open. `tree.py`: renders and branches. `store.py`: files. `pictures.py`, `archive.py`: bytes

@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
@@ -27,6 +28,7 @@ from starlette.websockets import WebSocket
 from .. import __version__
 from . import archive, exports
 from .live import Connection
+from .page_files import MEDIA_TYPES, PageFiles
 from .pictures import read_picture, thumbnail
 from .protocol import (
     ID_PATTERN,
@@ -104,16 +106,26 @@ class _Static(StaticFiles):
 
     def __init__(self, studio: Studio):
         super().__init__(directory=STATIC, html=True)
-        self.studio = studio
+        self.studio, self.files = studio, PageFiles()
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if path in (".", "index.html") and scope["method"] in SAFE_METHODS:
-            task = BackgroundTask(self.studio.page_was_served)
-            response: Response = FileResponse(STATIC / "index.html", background=task)
-        else:
-            response = await super().get_response(path, scope)
-        response.headers["cache-control"] = "no-cache"
-        return response
+        path = "index.html" if path == "." else path
+        try:
+            found, stat = await asyncio.to_thread(self.lookup_path, path)
+        except (OSError, ValueError):  # a name that no file can have
+            stat = None
+        if stat is None or Path(found).suffix not in MEDIA_TYPES or scope["method"] not in SAFE_METHODS:
+            return await super().get_response(path, scope)
+        file = await asyncio.to_thread(self.files.read, Path(found))
+        asked = Headers(scope=scope)
+        headers = {"cache-control": "no-cache", "etag": file.tag, "vary": "accept-encoding"}
+        if asked.get("if-none-match") == file.tag:
+            return Response(status_code=304, headers=headers)
+        content = file.content
+        if "gzip" in asked.get("accept-encoding", ""):
+            content, headers["content-encoding"] = file.compressed, "gzip"
+        task = BackgroundTask(self.studio.page_was_served) if path == "index.html" else None
+        return Response(content, headers=headers, media_type=file.media_type, background=task)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

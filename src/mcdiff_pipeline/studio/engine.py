@@ -2,6 +2,7 @@
 """What the model computes for sessions. Used only in the thread that owns the model."""
 
 import collections
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ from .tree import Node, NodeSettings, branch_of, node_with_frame
 
 # States at frame 0 that are kept, of all sessions: each has the picture and the masks.
 START_BYTES = 512 * 1024**2
+# What is separated from the picture to show frames with its detail, of all sessions.
+DECODER_BYTES = 256 * 1024**2
 
 _FLOW = np.dtype("<f2")
 
@@ -82,6 +85,7 @@ class Engine:
         self.pipe.set_progress_bar_config(disable=True)
         self.fingerprint = model_fingerprint(pipe)
         self._starts = Cache(START_BYTES)
+        self._decoders = Cache(DECODER_BYTES)
         self._states: dict[str, Cache] = {}
         self._regions: collections.OrderedDict[Any, list[Region]] = collections.OrderedDict()
         self._segmenter: Any = None
@@ -109,7 +113,7 @@ class Engine:
     def forget(self, session: Session) -> None:
         """Drops what is kept for a session."""
         self._states.pop(session.id, None)
-        for cache in (self._starts, self._regions):
+        for cache in (self._starts, self._decoders, self._regions):
             for key in [key for key in cache if key[0] == session.id]:
                 cache.drop(key) if isinstance(cache, Cache) else cache.pop(key)
 
@@ -350,6 +354,7 @@ class Engine:
         state = self.state(session, node, node.last)
         if node.size == "output":
             state = at_output_size(state, self.start(session, settings, node.regions))
+        decoder = self._decoder(session, node, state)
 
         def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             on_step(index // settings.steps + 1, index % settings.steps + 1, settings.steps)
@@ -362,6 +367,7 @@ class Engine:
                 num_frames=node.num_frames,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
+                output_type="latent",  # a decoder of its own would decode and separate the picture for each node
                 callback_on_step_end=after_step,
                 callback_on_step_end_tensor_inputs=(),
                 cancel=cancel,
@@ -369,7 +375,9 @@ class Engine:
             )
         except (ValueError, TypeError) as error:
             raise refusal_of(error) from None
-        yield from cast(Iterator[tuple[Image.Image, RolloutState]], stream)
+        with contextlib.closing(cast(Generator[tuple[torch.Tensor, RolloutState], None, None], stream)) as states:
+            for _, state in states:
+                yield self._shown(decoder, state), state
 
     def full_frames(self, session: Session, node: Node, frames: Iterable[int]) -> Iterator[tuple[int, Image.Image]]:
         """
@@ -379,15 +387,27 @@ class Engine:
             Refused: As [`state`] does.
         """
         start = self.start(session, node.settings, node.regions)
-        decoder = FrameDecoder(self.pipe.vae, self.pipe.conditioner, with_detail=True)
+        decoder = self._decoder(session, node, start)
         for frame in frames:
             if frame == 0:
                 yield 0, self.output_picture(session, node.settings)
                 continue
-            state = at_output_size(self.state(session, node, frame), start)
-            with torch.no_grad():
-                (images,) = decoder.decode([state])
-            yield frame, cast(Image.Image, self.pipe.image_processor.postprocess(images[:, None], "pil")[0][0])
+            yield frame, self._shown(decoder, at_output_size(self.state(session, node, frame), start))
+
+    def _decoder(self, session: Session, node: Node, state: RolloutState) -> FrameDecoder:
+        """Decodes the frames of the tree of a node at the size at which `state`, any of its states, is shown."""
+        key = (session.id, node.settings, node.regions, state.output_image is not None)
+        decoder = self._decoders.find(key)
+        if decoder is None:
+            decoder = FrameDecoder(self.pipe.vae, self.pipe.conditioner, with_detail=True)
+            self._decoders.keep(key, decoder, own_bytes(state))  # it holds the picture and its layers once more
+        return decoder
+
+    @torch.no_grad()
+    def _shown(self, decoder: FrameDecoder, state: RolloutState) -> Image.Image:
+        """The frame of a state."""
+        (images,) = decoder.decode([state])
+        return cast(Image.Image, self.pipe.image_processor.postprocess(images[:, None], "pil")[0][0])
 
     def clip(self, session: Session, node: Node) -> ClipMetadata:
         """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
@@ -510,6 +530,7 @@ def load_engine(model: str | None, device: str | None, dtype: str, threads: int,
         ValueError, OSError, RuntimeError: If it cannot be loaded.
     """
     import diffusers
+    import transformers
 
     from .. import MCDiffPipeline  # registers its modules with diffusers
     from ..model_names import find_model
@@ -517,6 +538,7 @@ def load_engine(model: str | None, device: str | None, dtype: str, threads: int,
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     location = find_model(model)
     pipe = MCDiffPipeline.from_pretrained(location.path, dtype=getattr(torch, dtype))
     return Engine(pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), location.name, settings)

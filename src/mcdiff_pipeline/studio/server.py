@@ -30,6 +30,9 @@ PATIENCE = 3.0
 # Seconds between the page and loading, in which the browser fetches the rest of it.
 HEAD_START = 0.5
 SWEEP_SECONDS = 30
+# Seconds that the end of the server waits for the thread of the model, which looks at it between denoising steps.
+# Loading, and a denoising step of a large picture, take longer; nothing that they do needs their end.
+ENDING_SECONDS = 1.0
 # Pictures that are decoded at a time, since each may take some hundred megabytes.
 DECODING = 2
 
@@ -179,7 +182,7 @@ class Studio:
                 self.tasks.stop(session, "disconnected", at_once=True)
             self.model.end()
             self.export_threads.shutdown(wait=False)
-            await asyncio.to_thread(self.model.join, 10)
+            await asyncio.to_thread(self.model.join, ENDING_SECONDS)
 
     async def _load_later(self) -> None:
         await asyncio.sleep(PATIENCE)

@@ -11,9 +11,14 @@ model       {"name": folder, Hub repository, or name of the embedded model; "fin
 settings    {"num_frames", "num_inference_steps", "guidance_scale", "seed", "fps", "dtype", "height", "width"}
 strokes     a stroke sheet
 picture     frame 0 as PNG, in a data URI
+motion      list of further sources of motion, such as a camera; see `mcdiff_pipeline.motion.description`
+parts       if the clip was continued, list of its parts: {"at": its first frame, "strokes", "motion"}. The stroke
+            sheet above then shows all parts in one
+lead        if the clip continues another video: {"frames", "scale", "shift", "fade"}; see [`LeadIn`]
 ```
 
-In version 1, which can be read, frames had the working size, and `height` and `width` did not exist.
+The last three are left out if they are empty. A clip with one of them has version 3. In version 1, which can be read,
+frames had the working size, and `height` and `width` did not exist.
 """
 
 import base64
@@ -31,7 +36,8 @@ from .reader import VideoReader
 
 FORMAT = "mcdiff clip"
 VERSION = 2
-READABLE_VERSIONS = (1, 2)
+MOTION_VERSION = 3  # of a clip with motion, parts or a lead
+READABLE_VERSIONS = (1, 2, 3)
 DTYPES = ("float32", "float16", "bfloat16")
 
 _PNG_PREFIX = "data:image/png;base64,"
@@ -81,6 +87,72 @@ class ClipSettings:
         )
 
 
+def is_clip(path: str | os.PathLike) -> bool:
+    """Whether `mcdiff generate` wrote a video. Raises `ValueError` if it is not a video."""
+    with VideoReader(path) as video:
+        return video.metadata.get("format") == FORMAT
+
+
+@dataclass(frozen=True)
+class ClipPart:
+    """A part of a clip that was continued.
+
+    Args:
+        at (`int`): the frame at which the part begins.
+        strokes (`StrokeSheet`): what is followed from there on. Times count from frame 0 of the clip, and each stroke
+            has an end.
+        motion (`tuple[dict, ...]`): further sources of motion; their times count from frame 0 of the clip, too.
+    """
+
+    at: int
+    strokes: StrokeSheet
+    motion: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "ClipPart":
+        """Reads the JSON object. Raises what [`ClipMetadata.from_dict`] does."""
+        return cls(int(content["at"]), StrokeSheet.from_dict(content["strokes"]), _objects(content.get("motion", [])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {"at": self.at, "strokes": self.strokes.to_dict(), "motion": list(self.motion)}
+
+
+@dataclass(frozen=True)
+class LeadIn:
+    """The frames of another video before those that were generated.
+
+    The video was continued from its frame `frames`, with colors matched to those of its first frame. So that there is
+    no jump, what is shown begins with the colors of the video, and the match fades in.
+
+    Args:
+        frames (`int`): number of frames of the other video before the one that was continued.
+        scale (`tuple[float, float, float]`): factor on each color of the continued frame.
+        shift (`tuple[float, float, float]`): added after that, white being 1.
+        fade (`int`): frames over which the match fades in.
+    """
+
+    frames: int
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fade: int = 8
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "LeadIn":
+        """Reads the JSON object. Raises what [`ClipMetadata.from_dict`] does."""
+        scale, shift = (_color(content[name]) for name in ("scale", "shift"))
+        lead = cls(int(content["frames"]), scale, shift, int(content["fade"]))
+        if lead.frames < 0 or lead.fade < 1 or min(lead.scale) <= 0:
+            raise ValueError("its lead is not possible")
+        return lead
+
+
+def _objects(content: Any) -> tuple[dict[str, Any], ...]:
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        raise ValueError(f"its motion is {content!r:.60}, not a list of objects")
+    return tuple(content)
+
+
 @dataclass(frozen=True)
 class ClipMetadata:
     """Model, settings, strokes and image of a generated clip.
@@ -92,6 +164,9 @@ class ClipMetadata:
         strokes (`StrokeSheet`): the strokes, in pixels of the image that was given.
         image (`PIL.Image.Image`): frame 0, RGB, at the size of the frames. The image that was given may have had
             another.
+        motion (`tuple[dict, ...]`): further sources of motion, as JSON objects.
+        parts (`tuple[ClipPart, ...]`): the parts of a clip that was continued; empty for one in one piece.
+        lead (`LeadIn`, *optional*): the frames of another video that the file has first.
 
     Example:
         ```py
@@ -109,6 +184,9 @@ class ClipMetadata:
     settings: ClipSettings
     strokes: StrokeSheet
     image: Image.Image
+    motion: tuple[dict[str, Any], ...] = ()
+    parts: tuple[ClipPart, ...] = ()
+    lead: LeadIn | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> "ClipMetadata":
@@ -124,7 +202,7 @@ class ClipMetadata:
             raise ValueError(f"{path} carries no settings to replay; only a video that `mcdiff generate` wrote does.")
         if content.get("version") not in READABLE_VERSIONS:
             raise ValueError(
-                f"{path} carries settings of version {content.get('version')}; this program reads versions 1 and 2."
+                f"{path} carries settings of version {content.get('version')}; this program reads versions 1 to 3."
             )
         try:
             return cls.from_dict(content)
@@ -151,18 +229,33 @@ class ClipMetadata:
             settings=ClipSettings.from_dict(settings),
             strokes=StrokeSheet.from_dict(content["strokes"]),
             image=image,
+            motion=_objects(content.get("motion", [])),
+            parts=tuple(ClipPart.from_dict(one) for one in _objects(content.get("parts", []))),
+            lead=LeadIn.from_dict(content["lead"]) if content.get("lead") is not None else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, as [`VideoWriter`] takes it."""
         png = io.BytesIO()
         self.image.save(png, format="PNG", optimize=True)
+        optional: dict[str, Any] = {
+            "motion": list(self.motion),
+            "parts": [part.to_dict() for part in self.parts],
+            "lead": None if self.lead is None else asdict(self.lead),
+        }
+        optional = {name: value for name, value in optional.items() if value}
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": MOTION_VERSION if optional else VERSION,
             "program": f"mcdiff-pipeline {__version__}",
             "model": {"name": self.model_name, "fingerprint": self.model_fingerprint},
             "settings": asdict(self.settings),
             "strokes": self.strokes.to_dict(),
             "picture": _PNG_PREFIX + base64.b64encode(png.getvalue()).decode(),
+            **optional,
         }
+
+
+def _color(values: list[Any]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

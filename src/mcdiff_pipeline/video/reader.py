@@ -19,6 +19,9 @@ from .metadata import read_comment, true_values
 from .truncation import is_truncated
 
 
+# Twice as many as 8K. A damaged file may say that its frames have more, for which there is no memory.
+MAX_FRAME_PIXELS = 8192**2
+
 _HDR_TRANSFERS: dict[int, str] = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
 
@@ -167,6 +170,7 @@ class VideoReader:
         self._truncated = is_truncated(self.path, self._container.format.name)
         self.metadata = read_comment(self.path, self._container)
         stored = true_values(self.metadata)
+        self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.thread_count = num_threads
         self.fps = float(stored.get("fps") or stream.average_rate or stream.guessed_rate or 0)
         if stream.duration and stream.time_base:
@@ -179,6 +183,13 @@ class VideoReader:
         self._num_threads = num_threads
         # Setting up a conversion takes longer than converting a small frame, so each size keeps its converter.
         self._reformatters: defaultdict[tuple[int, int, bool], VideoReformatter] = defaultdict(VideoReformatter)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_FRAME_PIXELS:
+            raise ValueError(
+                f"'{self.path}' is damaged, or too large: its frames have {width} x {height} pixels, but at most "
+                f"{MAX_FRAME_PIXELS} are read; make it smaller."
+            )
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -196,13 +207,18 @@ class VideoReader:
         Raises:
             ValueError: after the last good frame, if the file is damaged or truncated.
         """
+        last_size = 0, 0
         try:
             for number, frame in enumerate(self._container.decode(video=0)):
+                last_size = frame.width, frame.height
+                if frame.width * frame.height > MAX_FRAME_PIXELS:
+                    break
                 # Some raw streams have no times.
                 seconds = number / (self.fps or 1) if frame.time is None else frame.time
                 yield TimedFrame(frame, number, seconds, self)
         except (av.FFmpegError, OSError, RuntimeError, ValueError, MemoryError) as error:
             raise ValueError(f"'{self.path}' is damaged or truncated: {_reason(error)}.") from error
+        self._check_size(*last_size)
         if self._truncated:
             raise ValueError(f"'{self.path}' is truncated; copy or make it again.")
 

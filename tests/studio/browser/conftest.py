@@ -1,5 +1,6 @@
 """One browser and one server for the tests of a module; a fresh context, so no storage, for each test."""
 
+import functools
 import shutil
 
 import pytest
@@ -12,14 +13,21 @@ ARGUMENTS = ["--no-sandbox", "--no-proxy-server", "--disable-background-networki
 
 # Of a module, not of all tests: while it runs, the main thread has an event loop, and `asyncio.run` fails in it.
 @pytest.fixture(scope="module")
-def browser():
+def launch():
+    """Starts a browser."""
     from playwright.sync_api import sync_playwright
 
     found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=next(filter(None, found)), args=ARGUMENTS)
-        yield browser
-        browser.close()
+        path = next(filter(None, found))
+        yield functools.partial(playwright.chromium.launch, executable_path=path, args=ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import random
 import re
+import signal
 import socket
 import threading
 
@@ -167,3 +170,29 @@ def test_stop_keeps_what_is_there(page):
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Go on").wait_for()
     assert "kept" in page.locator(".status-text").inner_text()
+
+
+def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_address):
+    chance, address, saved, drawn = random.Random(0), f"{studio_address}/#token={TOKEN}", 0, 0
+    for number in range(10):
+        browser = launch()
+        page = browser.new_page()
+        page.goto(address)
+        if number == 0:
+            open_file(page, photo())
+            address += f"&session={page.url.rpartition('session=')[2]}"
+        page.get_by_role("button", name="Render", exact=True).wait_for()
+        found = page.locator(".stroke").count()
+        assert saved <= found <= drawn
+        saved = drawn = found  # it came from the server
+        for _ in range(2):
+            x, y = (0.1, 0.55)[drawn % 2], 0.12 + 0.035 * drawn  # apart from the points of the others
+            drag(page, (x, y), (x + 0.3, y + 0.01))
+            drawn += 1
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # shown
+            page.wait_for_timeout(1000 * chance.random())
+            if page.locator(".saved", has_text=re.compile("^Saved$")).count():
+                saved = drawn
+        processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+        os.kill(next(one["id"] for one in processes if one["type"] == "browser"), signal.SIGKILL)
+    assert saved > 0

@@ -14,7 +14,8 @@ from loop.autoencoder import load_vae
 from loop.feature_cache import load_image_encoder
 from mcdiff_pipeline.flow import accumulate_flow, splat_image
 from mcdiff_pipeline.semantic_features import encode_features
-from support.tiny_models import make_pipeline, make_vae
+from support.mutations import damage_member
+from support.tiny_models import make_image_encoder, make_pipeline, make_vae
 from support.training_runs import sliding_square
 
 
@@ -74,6 +75,25 @@ def test_damaged_shard_is_skipped_counted_and_named(data, tmp_path, capsys):
     (tmp_path / "clips/train-00000.tar").unlink()
     with pytest.raises(ValueError, match="None of the train shards in .* can be read"):
         latent_cache.open_latent_clips([tmp_path / "clips"], "train", vae, tmp_path / "cache")
+
+
+def test_damaged_clip_is_skipped_counted_and_named(data, tmp_path, capsys):
+    shutil.copytree(data / "clips", tmp_path / "clips")
+    damage_member(tmp_path / "clips/train-00000.tar", "clip_0.mask_01.png")
+    damage_member(tmp_path / "clips/train-00001.tar", "clip_3.flow_00.png")
+    vae = AutoencoderDC.from_pretrained(data / "vae")
+    encoder = make_image_encoder()
+    clips = latent_cache.open_latent_clips(
+        [tmp_path / "clips"], "train", vae, tmp_path / "cache", image_encoder=encoder
+    )
+    assert {(part, clip) for part, clip, _ in clips.pairs.tolist()} == {(0, 1), (1, 0)}
+    printed = capsys.readouterr().err
+    for number in range(2):
+        assert f"Skipped 1 of 2 clips in {tmp_path}/clips/train-0000{number}.tar:\n  Clip clip_{3 * number}" in printed
+    whole = latent_cache.open_latent_clips([data / "clips"], "train", vae, tmp_path / "cache", image_encoder=encoder)
+    for number, pair in enumerate(clips.pairs.tolist()):
+        expected = whole[whole.pairs.tolist().index(pair)]
+        assert all(np.array_equal(value, expected[name]) for name, value in clips[number].items())
 
 
 def test_cached_latents_equal_those_of_the_pipeline_with_scale_and_shift(data, tmp_path):

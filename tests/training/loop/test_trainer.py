@@ -57,7 +57,7 @@ def test_checkpoint_has_model_and_average_and_the_average_is_the_result(trained,
 
 
 def test_folder_of_a_running_training_is_refused(data, tmp_path):
-    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"Another training writes to {tmp_path}"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"Another training works in '{tmp_path}'"):
         train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path))
     assert not (tmp_path / "training_arguments.json").exists()
 

@@ -18,7 +18,8 @@ import { keepHistory } from "./storage.js";
 
 const FLOW_INTERVAL_MS = 33;
 const SAVE_AFTER_MS = 1000;
-const KEEP_AFTER_MS = 200;
+const KEEP_AFTER_MS = 300;
+const RETRY_SAVE_MS = 8000;
 const MEDIAN_OF = 5;
 
 /** A form in which equal strokes are equal texts. @param {any[]} strokes */
@@ -47,6 +48,8 @@ export class Live {
     this.documentRev = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.saveTimer = undefined;
+    this.saveDue = Infinity; // when it ends, in ms
+    this.isSaving = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.keepTimer = undefined;
     /** @type {Record<string, any[]>} the regions of the page by their key */
@@ -402,30 +405,37 @@ export class Live {
 
   // Saving
 
+  /** Nothing older than a second is lost in a crash, also while one draws on without a pause. */
   documentChanged() {
     this.documentRev++;
     this.saveSoon(SAVE_AFTER_MS);
-    clearTimeout(this.keepTimer);
-    this.keepTimer = setTimeout(() => this.keep(), KEEP_AFTER_MS);
+    this.keepTimer ??= setTimeout(() => this.keep(), KEEP_AFTER_MS);
   }
 
   /** Keeps the history in the browser. */
   keep() {
     clearTimeout(this.keepTimer);
+    this.keepTimer = undefined;
     const { past, present, future } = this.editor.history;
     const { node, frame } = this.editor.store.state;
     keepHistory(this.transport.session, { node, frame, past, present, future, rev: this.documentRev, changed: Date.now() });
   }
 
-  /** @param {number} wait in milliseconds */
-  saveSoon(wait) {
+  /** Saves after this time, unless it will be sooner. @param {number} wait in milliseconds */
+  saveSoon(wait, saved = /** @type {import("./editor.js").State["saved"]} */ ("saving")) {
+    this.editor.store.set({ saved });
+    const due = performance.now() + wait;
+    if (due >= this.saveDue) return;
     clearTimeout(this.saveTimer);
-    this.editor.store.set({ saved: "saving" });
+    this.saveDue = due;
     this.saveTimer = setTimeout(() => this.save(), wait);
   }
 
   async save() {
     clearTimeout(this.saveTimer);
+    this.saveDue = Infinity;
+    if (this.isSaving) return; // it looks again when it has ended
+    this.isSaving = true;
     const rev = this.documentRev;
     const { node, frame, nodes } = this.editor.store.state;
     const used = new Set([...nodes.values()].map((one) => one.regions));
@@ -434,8 +444,11 @@ export class Live {
       await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: regionSets }, rev);
       this.savedRev = Math.max(this.savedRev, rev);
       if (this.savedRev === this.documentRev) this.editor.store.set({ saved: "saved" });
+      else this.saveSoon(SAVE_AFTER_MS);
     } catch (error) {
       await this.saveFailed(/** @type {import("./transport.js").ApiError} */ (error));
+    } finally {
+      this.isSaving = false;
     }
   }
 
@@ -447,8 +460,7 @@ export class Live {
       this.documentRev = Math.max(this.documentRev, session.document_rev) + 1;
       return this.saveSoon(0);
     }
-    this.editor.store.set({ saved: error.status === 507 ? "disk" : "unsaved" });
-    this.saveTimer = setTimeout(() => this.save(), 8000);
+    this.saveSoon(RETRY_SAVE_MS, error.status === 507 ? "disk" : "unsaved");
   }
 
   destroy() {
