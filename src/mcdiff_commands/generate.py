@@ -25,6 +25,7 @@ from .images import (
     working_size,
     working_size_reason,
 )
+from .jobs import Job
 from .many import (
     BatchSizeOption,
     JobsOption,
@@ -189,11 +190,11 @@ def generate(
     continues.
     """
     if jobs is not None:
-        options = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke, "--hold": hold}
-        options |= {"--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
-        options |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
-        options |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
-        refuse_beside_jobs(options)
+        of_one: dict[str, Any] = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke}
+        of_one |= {"--hold": hold, "--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
+        of_one |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
+        of_one |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
+        refuse_beside_jobs(of_one)
         if output is None:
             raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
         defaults = given(
@@ -206,7 +207,7 @@ def generate(
             output_size=output_size,
         )
         how = Running(model, device, long_dtype(dtype), engine, batch_size, num_workers, ray_address)
-        generate_all(teller, jobs, output, defaults, how)
+        generate_all(teller, jobs, output, defaults, how, plan_job)
         return
     reference = None
     if motion_from is not None:
@@ -500,6 +501,14 @@ class Source:
             or self.clip.model_fingerprint == plan.model_fingerprint
             or self.clip.settings.dtype != plan.settings.dtype
         )
+
+
+def plan_job(pipe: "MCDiffPipeline", job: Job, model_name: str, dtype: str) -> "ClipMetadata":
+    """What one of many jobs makes."""
+    strokes = GivenStrokes(job.strokes, [], [], Teller(quiet=True))
+    source = Source.from_image(str(job.image), strokes, GivenMotion(), None, job.size, job.output_size)
+    chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": dtype} | source.settings | dict(job.settings)
+    return source.plan(pipe, model_name, chosen)
 
 
 def _tell_plan(teller: Teller, pipe: "MCDiffPipeline", source: "Source", clip: "ClipMetadata") -> None:

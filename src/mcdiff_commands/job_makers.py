@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from .jobs import Job, Outcome
 
 if TYPE_CHECKING:
     from mcdiff_pipeline import MCDiffPipeline
+    from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
 
 # As in annotation: the tasks of Ray Data need CPUs, too, and a pool of actors that reserves all of them never starts.
@@ -44,6 +45,7 @@ class Settings:
     """How all videos of a run are made.
 
     Args:
+        plan (`Callable`): makes the description of a video of a pipeline, a job, the name and the dtype of the model.
         model_path, model_name (`str`): the model, and its name in the videos.
         dtype (`str`), device (`str`, *optional*): as in the command.
         folder (`Path`): output folder, absolute.
@@ -51,6 +53,7 @@ class Settings:
         engine (`str`): as in the command.
     """
 
+    plan: Callable[..., "ClipMetadata"]
     model_path: str
     model_name: str
     dtype: str
@@ -93,18 +96,8 @@ class Maker:
         from mcdiff_pipeline.motion.clip_streams import stream_clip
         from mcdiff_pipeline.video import VideoWriter
 
-        from .generate import Source
-        from .motion import GivenMotion
-        from .strokes import GivenStrokes
-        from .telling import Teller
-
-        begun, teller, clips = time.monotonic(), Teller(quiet=True), []
-        for job, _ in batch:
-            given_strokes = GivenStrokes(job.strokes, [], [], teller)
-            source = Source.from_image(str(job.image), given_strokes, GivenMotion(), None, job.size, job.output_size)
-            chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": self.settings.dtype}
-            chosen |= source.settings | dict(job.settings)
-            clips.append(source.plan(self.pipe, self.settings.model_name, chosen))
+        begun, model, dtype = time.monotonic(), self.settings.model_name, self.settings.dtype
+        clips = [self.settings.plan(self.pipe, job, model, dtype) for job, _ in batch]
         one, image = clips[0].settings, clips[0].image
         arguments: dict[str, Any] = {
             "num_frames": one.num_frames,

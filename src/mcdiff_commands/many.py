@@ -2,7 +2,7 @@
 """`mcdiff generate --jobs`: many videos, resumable, in several processes or on a Ray cluster."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +83,9 @@ def refuse_beside_jobs(options: Mapping[str, Any]) -> None:
             )
 
 
-def generate_all(teller: Teller, path: Path, output: Path, defaults: Mapping[str, Any], how: Running) -> None:
+def generate_all(
+    teller: Teller, path: Path, output: Path, defaults: Mapping[str, Any], how: Running, plan: Callable[..., Any]
+) -> None:
     """
     Makes the videos of all jobs that are not made yet, and writes the report.
 
@@ -92,6 +94,7 @@ def generate_all(teller: Teller, path: Path, output: Path, defaults: Mapping[str
         path (`Path`), defaults (`Mapping`): see [`~mcdiff_commands.jobs.read_jobs`].
         output (`Path`): folder of the videos and of the report.
         how (`Running`): the model, and where it runs.
+        plan (`Callable`): see [`~mcdiff_commands.job_makers.Settings`].
 
     Raises:
         InputError: if a job is wrong, or there is no such model or cluster.
@@ -114,7 +117,9 @@ def generate_all(teller: Teller, path: Path, output: Path, defaults: Mapping[str
         batches = [[(job, digests[job.video]) for job in batch] for batch in batches_of(missing, how.batch_size)]
         workers = min(how.num_workers or default_workers(how.device), max(len(batches), 1))
         threads = max(1, available_cores() // workers)
-        settings = Settings(location.path, location.name, dtype, how.device, output.absolute(), threads, how.engine)
+        settings = Settings(
+            plan, location.path, location.name, dtype, how.device, output.absolute(), threads, how.engine
+        )
         if how.ray_address is None:
             made = make_here(batches, settings, workers)
         else:

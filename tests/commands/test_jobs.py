@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcdiff_commands.generate import plan_job
 from mcdiff_commands.job_makers import Settings, make_here
 from mcdiff_commands.jobs import Job, batches_of, read_jobs
 from mcdiff_pipeline.video import read_video
@@ -114,7 +115,7 @@ def test_long_videos_are_made_alone(jobs):
 def test_nothing_is_lost_or_doubled_if_a_process_is_killed(place, tiny_model_dir):
     jobs = [Job(place / "photo.png", place / "strokes.json", f"{name}.mkv", {"seed": name}) for name in range(6)]
     (place / "videos").mkdir()
-    settings = Settings(str(tiny_model_dir), "tiny", "float32", "cpu", place / "videos", 1)
+    settings = Settings(plan_job, str(tiny_model_dir), "tiny", "float32", "cpu", place / "videos", 1)
     killed = threading.Event()
 
     def kill() -> None:
