@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import folder_paths
 import numpy as np
@@ -41,37 +40,6 @@ def image_of(images: torch.Tensor) -> torch.Tensor:
 def frames_of(frames: Sequence[torch.Tensor]) -> torch.Tensor:
     """Frames `(3, height, width)` as an IMAGE `(frames, height, width, 3)`."""
     return torch.stack(list(frames)).permute(0, 2, 3, 1).contiguous()
-
-
-def tracks_of(text: str, name: str) -> list[list[Point]]:
-    """
-    The tracks in the text that KJNodes' editors return: `[{"x": 1, "y": 2}, ...]` for one spline or for points, a list
-    of these for several splines.
-
-    Args:
-        text (`str`): JSON; single quotes are read as well.
-        name (`str`): Name of the input, for messages.
-
-    Raises:
-        ValueError: If the text is something else.
-    """
-    if not text.strip():
-        return []
-    try:
-        found = json.loads(text.replace("'", '"'))
-        if isinstance(found, dict) or (found and isinstance(found[0], dict)):
-            found = [found]
-        tracks = [[(float(point["x"]), float(point["y"])) for point in _listed(track)] for track in found]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise ValueError(
-            f"`{name}` is {text[:60]!r}, but it has to be the coordinates of KJNodes' editors, "
-            '[{"x": 10, "y": 20}, ...] or a list of these: connect `coord_str` or `positive_coords`.'
-        ) from None
-    return [track for track in tracks if track]
-
-
-def _listed(track: Any) -> list[Any]:
-    return [track] if isinstance(track, dict) else track
 
 
 def strokes_of(tracks: Sequence[Sequence[Point]], num_frames: int) -> list[Stroke]:

@@ -18,6 +18,7 @@ from mcdiff_pipeline.drawing import draw_strokes
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.model_names import EMBEDDED_MODEL, EMBEDDED_NAME
+from mcdiff_pipeline.motion.track_splines import parse_tracks
 
 from .mcdiff_inputs import (
     frames_of,
@@ -27,7 +28,6 @@ from .mcdiff_inputs import (
     sheet_of,
     sheet_path,
     strokes_of,
-    tracks_of,
 )
 
 
@@ -140,8 +140,9 @@ class MCDiffStrokesFromSplines:
         editor_height: int = 0,
         strokes: StrokeSheet | None = None,
     ) -> tuple[StrokeSheet]:
-        still = [[point] for track in tracks_of(holds, "holds") for point in track]
-        found = strokes_of([*tracks_of(splines, "splines"), *still], num_frames)
+        moving = parse_tracks(splines, "`splines`") if splines.strip() else []
+        still = [[point] for track in parse_tracks(holds, "`holds`") for point in track] if holds.strip() else []
+        found = strokes_of([*moving, *still], num_frames)
         sheet = StrokeSheet(found, editor_width or image.shape[2], editor_height or image.shape[1], num_frames)
         return (joined(strokes, sheet.scaled(image.shape[2], image.shape[1])),)
 
