@@ -41,6 +41,7 @@ docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio
+docs/scale
 docs/training-your-own-videos
 docs/extending
 docs/publishing

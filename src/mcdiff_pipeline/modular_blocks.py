@@ -230,10 +230,10 @@ class MCDiffFrameStep(MCDiffStep):
 
     @property
     def inputs(self) -> list[InputParam]:
-        step_motion = InputParam(
+        motion = InputParam(
             "step_motion", type_hint=Motion, required=True, description="The motion to the next frame."
         )
-        return [CALL_INPUTS, ROLLOUT_STATE, step_motion, GENERATOR]
+        return [CALL_INPUTS, ROLLOUT_STATE, motion, GENERATOR]
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
@@ -281,6 +281,7 @@ class MCDiffRolloutStep(LoopSequentialPipelineBlocks):
     def __call__(self, components: ModularPipeline, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
         block_state = self.get_block_state(state)
         pipe, inputs = pipeline_of(components), block_state.call_inputs
+        completer = pipe._completer_with(inputs.sources)
         denoiser = FrameDenoiser(
             pipe, inputs.num_inference_steps, inputs.guidance_scale, block_state.eta, None, None, ()
         )
@@ -289,7 +290,7 @@ class MCDiffRolloutStep(LoopSequentialPipelineBlocks):
             progress_bar.set_description("Frames")
             for _ in range(inputs.stroke_frames - 1):
                 components, block_state = self.loop_step(
-                    components, block_state, completer=pipe._completer_with(inputs.sources), denoiser=denoiser
+                    components, block_state, completer=completer, denoiser=denoiser
                 )
                 block_state.rollout_states.append(block_state.rollout_state)
                 progress_bar.update()

@@ -761,6 +761,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, completed, noise, generator or state.generator())
+            denoiser.check_finite()
         self.maybe_free_model_hooks()
         return following
 
@@ -804,10 +805,14 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 motion = completer.complete_step(state, strokes, stroke_frames, flow)
                 following = denoiser.next_state(state, motion, inputs.noise_of_step(state.frame), generator)
                 if following is None:
-                    return
+                    break
                 state = following
+                # what is made of a start image waits for a GPU in any case
+                waits = state.latents.device.type == "cpu" or state.start_image is not None
+                denoiser.check_finite(but_last=0 if waits else 1)
                 progress_bar.update()
                 yield state
+            denoiser.check_finite()
 
     @overload
     def __call__(self, *arguments: Any, return_dict: Literal[False], **further: Any) -> tuple: ...
@@ -1186,6 +1191,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                         yield (frame, state) if return_states else frame
                     for state in self._roll_out(denoiser, state, inputs, num_frames, strokes_of, generator):
                         frame = self._frame_of(state, output_type, decoder)
+                        denoiser.check_finite()
                         yield (frame, state) if return_states else frame
             finally:  # also if the caller closes the stream, or drops it
                 self.maybe_free_model_hooks()

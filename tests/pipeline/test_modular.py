@@ -16,6 +16,7 @@ from mcdiff_pipeline.modular_blocks import (
     MCDiffFlowCompletionStep,
     modular_pipeline_of,
 )
+from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
 from support.pipeline_runs import DRAG, HOLD, STROKES, seeded
 from support.tiny_models import FULL_CONDITIONING, make_feature_pipeline, make_pipeline
 
@@ -50,13 +51,14 @@ LABELS = np.pad(np.ones((16, 20), int), ((4, 20), (4, 24)))  # 40 x 48, with the
         {"num_frames": 1},
         {"guidance_scale": 2.0, "eta": 1.0, "num_inference_steps": 3},
         {"regions": [Region(LABELS.astype(np.float32), rigid=True)], "output_size": "image", "detail": False},
+        {"motion": Camera([CameraKeyframe(2, zoom=1.2)], width=48, height=40)},
         {"dense_flow": torch.ones(1, 2, 2, 10, 12), "latents": torch.randn(1, 3, 4, 10, 12, generator=seeded(1))},
     ],
     ids=lambda arguments: ",".join(arguments) or "defaults",
 )
-def test_blocks_make_the_frames_of_the_pipeline(image, arguments):
+def test_blocks_make_the_frames_of_the_pipeline(wide_image, arguments):
     pipe = make_feature_pipeline((*FULL_CONDITIONING, "start_picture"))
-    assert_same_frames(pipe, modular(pipe), image, STROKES, **SIZE | arguments)
+    assert_same_frames(pipe, modular(pipe), wide_image, STROKES, **SIZE | arguments)
 
 
 def test_blocks_take_several_images(tiny_pipeline, image):

@@ -177,6 +177,7 @@ def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_a
     for number in range(10):
         browser = launch()
         page = browser.new_page()
+        page.set_default_timeout(60000)
         page.goto(address)
         if number == 0:
             open_file(page, photo())
