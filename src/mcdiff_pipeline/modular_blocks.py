@@ -248,6 +248,7 @@ class MCDiffFrameStep(MCDiffStep):
         block_state.rollout_state = denoiser.next_state(
             rollout_state, block_state.step_motion, noise, block_state.generator
         )
+        denoiser.check_finite()
         return components, block_state
 
 
