@@ -2,7 +2,6 @@
 """The jobs of `mcdiff generate --jobs`: which videos to make, which are there already, and the report of all."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -193,23 +192,15 @@ class Outcome:
 
 
 class Report:
-    """The report in an output folder, with a line for each job that is done. It is locked while it is open.
+    """The report in an output folder, with a line for each job that is done.
 
     Args:
         folder (`Path`): the output folder.
-
-    Raises:
-        InputError: if another run works in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REPORT
         self._file: IO[str] = open(self.path, "a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise InputError(f"another run works in {folder}; wait until it has ended, or name another.") from None
         self.outcomes: dict[str, Outcome] = {}
         self._file.seek(0)
         for line in self._file:
@@ -230,14 +221,14 @@ class Report:
         self._write([outcome])
 
     def close(self, jobs: Sequence[Job]) -> None:
-        """Leaves one line for each video, those of these jobs first and in their order, and unlocks the report."""
+        """Leaves one line for each video, those of these jobs first and in their order, and closes the file."""
         names = [job.video for job in jobs if job.video in self.outcomes]
         self.outcomes = {name: self.outcomes[name] for name in [*names, *self.outcomes]}
         self._rewrite()
         self._file.close()
 
     def _rewrite(self) -> None:
-        # in place, since the lock is on this file; a run that is killed here makes some videos again
+        # in place, since the file stays open; a run that is killed here makes some videos again
         self._file.truncate(0)
         self._write(self.outcomes.values())
 
@@ -249,10 +240,17 @@ class Report:
 
 @contextlib.contextmanager
 def open_report(folder: Path, jobs: Sequence[Job]) -> Iterator[Report]:
-    """The report of a run. It is complete when the block ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    report = Report(folder)
-    try:
+    """The report of a run, which keeps other runs out of the folder. It is complete when the block ends, however it
+    ends.
+
+    Raises:
+        InputError: if another run works in the folder.
+    """
+    from mcdiff_pipeline.folder_lock import folder_lock
+
+    with contextlib.ExitStack() as stack:
+        with checking_input():
+            stack.enter_context(folder_lock(folder))
+        report = Report(folder)
+        stack.callback(report.close, jobs)
         yield report
-    finally:
-        report.close(jobs)

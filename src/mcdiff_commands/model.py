@@ -102,8 +102,11 @@ def load_model(path: str, dtype: str, device: str | None, engine: str = "pytorch
     pipe.set_progress_bar_config(disable=True)
     if device.type == "cpu":
         torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+    if device.type == "cpu" and dtype == "bfloat16":
+        # Convolutions need not copy their inputs then. In float32 it would change the last digits, and frames would no
+        # longer be exactly those of the library and of Studio.
         for network in (pipe.vae, pipe.unet, pipe.flow_completion):
-            if network is not None:  # convolutions need not copy their inputs then
+            if network is not None:
                 network.to(memory_format=torch.channels_last)
     if engine == "openvino":
         from mcdiff_pipeline.openvino_networks import use_openvino
