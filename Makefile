@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
-TEST_EXTRAS := annotation,distributed,evaluation,segmentation,studio,training,dev
+TEST_EXTRAS := annotation,distributed,evaluation,openvino,segmentation,studio,training,dev
 # One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

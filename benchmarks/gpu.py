@@ -31,18 +31,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from pipeline_overhead import Floor, describe_machine
+from random_pipelines import make_random_pipeline
 from torch.utils.flop_counter import FlopCounterMode
 
-from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
-from mcdiff_pipeline.conditioning import FrameConditioner
-from mcdiff_pipeline.latent_codec import vae_scale_factor
+from mcdiff_pipeline import MCDiffPipeline, Stroke
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONDITIONS = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_picture")
 # Dense TFLOP/s in bfloat16 by parts of the name of the card, from NVIDIA's data sheets.
 PEAKS = {"H200": 989.5, "H100 PCIe": 756.5, "H100": 989.5, "A100": 312.0, "L40S": 362.0, "L4": 121.0, "4090": 165.2}
 # Targets on an H100 or H200: what, of which rows, and the limit.
@@ -114,29 +111,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_pipeline(size: Size, dtype: torch.dtype, device: str) -> MCDiffPipeline:
-    """The embedded model, or one with random weights that are made on the device."""
+    """The embedded model, or one with random weights."""
     if size.config is None:
         pipe = MCDiffPipeline.from_pretrained(REPOSITORY / "checkpoints/mcdiff-small-128", dtype=dtype).to(device)
     else:
-        configs = {
-            name: json.loads((REPOSITORY / f"training/configs/{size.config}/{name}.json").read_text())
-            for name in ("vae", "flow_completion", "unet", "scheduler")
-        }
-        torch.manual_seed(0)
-        with torch.device(device):
-            vae = diffusers.AutoencoderTiny() if size.is_tiny else diffusers.AutoencoderKL.from_config(configs["vae"])
-            factor, channels = vae_scale_factor(vae), vae.config.latent_channels
-            conditioner = FrameConditioner(CONDITIONS, latent_channels=channels, vae_scale_factor=factor)
-            unet = configs["unet"] | {"in_channels": conditioner.in_channels, "out_channels": channels}
-            flow_completion = configs["flow_completion"] | {"in_channels": channels, "vae_scale_factor": factor}
-            parts = {
-                "vae": vae,
-                "flow_completion": FlowCompletionUNet.from_config(flow_completion),
-                "unet": diffusers.UNet2DConditionModel.from_config(unet),
-            }
-        scheduler = getattr(diffusers, configs["scheduler"]["_class_name"]).from_config(configs["scheduler"])
-        pipe = MCDiffPipeline(**parts, scheduler=scheduler, conditioning=CONDITIONS, default_guidance_scale=1.0)
-        pipe.to(device, dtype)
+        pipe = make_random_pipeline(
+            size.config, size.pixels, dtype=dtype, device=device, has_tiny_autoencoder=size.is_tiny
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -3,12 +3,13 @@
     python benchmarks/pipeline_overhead.py            # the embedded model
     python benchmarks/pipeline_overhead.py --tiny     # its shape with random weights
 
-The floor is what every pipeline with these networks needs. It calls the networks bare at the same shapes and dtype, on
-tensors that are ready. For a frame of `stream`: F once, G once per denoising step, one decoding, and one encoding if
-the model is given the splatted start image. For a whole `__call__`: also the encoding of the image, and frames decoded
-in the same chunks. Everything else is overhead: reading the image and the strokes, sparse flow, splatting, the
-scheduler, conversion to PIL, progress bars. Pipeline and floor alternate in one run, and the median of their ratios
-counts. On a machine that is busy with other programs, use the ratio of CPU time.
+The floor is what every pipeline with these networks needs. It calls the networks bare at the same shapes and dtype,
+on tensors that are ready. For a frame of `stream`: F once (with one encoding if it works on a grid of its own), G
+once per denoising step, one decoding, and one encoding if the model is given the splatted start image. For a whole
+`__call__`: also the encoding of the image, and frames decoded in the same chunks. Everything else is overhead:
+reading the image and the strokes, sparse flow, splatting, detail, the scheduler, conversion to PIL, progress bars.
+Pipeline and floor alternate in one run, and the median of their ratios counts. On a machine that is busy with other
+programs, use the ratio of CPU time.
 
 Memory is the peak of the resident set (on CUDA, of the device's memory) while streaming, after a warm-up, in one
 process for each length. It uses one denoising step, because memory does not depend on their number.
@@ -23,16 +24,17 @@ import sys
 import time
 from pathlib import Path
 
-import diffusers
 import PIL.Image
 import torch
+from random_pipelines import make_random_pipeline
 
-from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
-from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
+from mcdiff_pipeline import MCDiffPipeline, Stroke
+from mcdiff_pipeline.motion_completion import MotionCompleter
+from mcdiff_pipeline.semantic_features import channels_of_features
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TIME_LIMIT = 1.05  # time of the pipeline over its floor
+TIME_LIMIT = 1.03  # time of the pipeline over its floor
 MEMORY_LIMIT = 0.05  # growth of the peak from the shortest to the longest stream
 
 
@@ -60,37 +62,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def load_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
     dtype = getattr(torch, args.dtype)
     if args.tiny:
-        pipe = make_random_pipeline()
-        if dtype != torch.float32:
-            pipe.to(dtype)
+        pipe = make_random_pipeline("small-128", 128, dtype=dtype, steps=5)
     elif Path(args.model, "model_index.json").is_file():
         pipe = MCDiffPipeline.from_pretrained(args.model, dtype=dtype)
     else:
         sys.exit(f"There is no model in '{args.model}': name one with --model, or use --tiny for random weights.")
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(args.device)
-
-
-def make_random_pipeline() -> MCDiffPipeline:
-    """A pipeline with random weights in the shape of training/configs/small-128."""
-    torch.manual_seed(0)
-    parts = {}
-    for name in ("vae", "flow_completion", "unet", "scheduler"):
-        config = json.loads((REPOSITORY / f"training/configs/small-128/{name}.json").read_text())
-        part = FlowCompletionUNet if name == "flow_completion" else getattr(diffusers, config["_class_name"])
-        parts[name] = part.from_config(config)
-    # The conditions of the paper come first, then the optional ones. G takes as many as it has channels for.
-    names, latent_channels = list(CONDITIONS), parts["unet"].config.out_channels
-    prefixes = [names[: count + 1] for count in range(len(names))]
-    conditioning = next(
-        prefix
-        for prefix in prefixes
-        if FrameConditioner(prefix, latent_channels=latent_channels, vae_scale_factor=1).in_channels
-        == parts["unet"].config.in_channels
-    )
-    return MCDiffPipeline(
-        **parts, conditioning=conditioning, default_height=128, default_width=128, default_num_inference_steps=5
-    )
 
 
 def prepare_input(pipe: MCDiffPipeline, args: argparse.Namespace) -> tuple[PIL.Image.Image, list[Stroke]]:
@@ -128,8 +106,17 @@ class Floor:
         guided = pipe.config.default_guidance_scale != 1
         self.image = torch.rand(batch, 3, height, width, **options)
         self.latents = torch.randn(batch, pipe.latent_channels, *grid, **options)
-        self.flow = torch.zeros(batch, 2, *grid, device=pipe.device)
-        self.mask = torch.zeros(batch, 1, *grid, device=pipe.device, dtype=torch.bool)
+        # F may have a grid of its own. Then the given image is encoded for it at that size.
+        own_grid = MotionCompleter(pipe.flow_completion, pipe.complete_flow, pipe.vae, 1, False).grid_of(grid)
+        self.own_latents = torch.randn(batch, pipe.latent_channels, *own_grid, **options)
+        own_size = (side * pipe.vae_scale_factor for side in own_grid)
+        self.own_image = None if own_grid == grid else torch.rand(batch, 3, *own_size, **options)
+        self.flow = torch.zeros(batch, 2, *own_grid, device=pipe.device)
+        self.mask = torch.zeros(batch, 1, *own_grid, device=pipe.device, dtype=torch.bool)
+        channels = channels_of_features(pipe.flow_completion)
+        self.features = None
+        if channels is not None and pipe.image_encoder is not None:
+            self.features = torch.randn(batch, channels, 16, 16, device=pipe.device)
         self.model_input = torch.randn(batch * (2 if guided else 1), pipe.unet.config.in_channels, *grid, **options)
         self.timestep = torch.tensor(500, device=pipe.device)
 
@@ -143,7 +130,9 @@ class Floor:
         self.denoise()
 
     def complete(self) -> None:
-        self.pipe.flow_completion(self.latents, self.flow, self.mask, return_dict=False)
+        if self.own_image is not None:
+            self.pipe.vae.encode(self.own_image)
+        self.pipe.flow_completion(self.own_latents, self.flow, self.mask, features=self.features, return_dict=False)
 
     def denoise(self) -> None:
         for _ in range(self.steps):

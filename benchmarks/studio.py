@@ -33,11 +33,12 @@ from pipeline_overhead import REPOSITORY, describe_machine, load_pipeline
 from websockets.sync.client import ClientConnection, connect
 
 from mcdiff_pipeline import MCDiffPipeline
+from mcdiff_pipeline.processor import available_cores
 from mcdiff_pipeline.studio.app import create_app
 from mcdiff_pipeline.studio.engine import Engine
 from mcdiff_pipeline.studio.protocol import unpacked
 from mcdiff_pipeline.studio.server import Studio
-from mcdiff_pipeline.studio.settings import StudioSettings, available_cores
+from mcdiff_pipeline.studio.settings import StudioSettings
 from mcdiff_pipeline.studio.sheets import make_sheet
 
 

@@ -41,9 +41,11 @@ docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio
+docs/scale
 docs/training-your-own-videos
 docs/extending
 docs/publishing
+docs/comfyui
 docs/diffusers-features
 docs/compatibility
 CONTRIBUTING

@@ -12,11 +12,12 @@ Usage:
 """
 
 import argparse
+import functools
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +29,12 @@ from mcdiff_commands.main import main as mcdiff
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.drawing import draw_strokes, titled_columns
-from mcdiff_pipeline.video import read_video
+from mcdiff_pipeline.motion.alignment import aligned_by_points
+from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
+from mcdiff_pipeline.motion.physics import Gravity, Ripple
+from mcdiff_pipeline.motion.reference import ReferenceFlow, ReferenceMotion
+from mcdiff_pipeline.motion_completion import MotionSource
+from mcdiff_pipeline.video import write_video
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,22 +201,27 @@ def shown(pipe: MCDiffPipeline, photograph: str, sheet: StrokeSheet, side: int =
 
 def make_camera(name: str) -> None:
     """A camera over the layers of an example."""
-    strokes = ("--strokes", EXAMPLES / "citrus.json", "--size", "256")
-    save_sheet(name, EXAMPLES / "citrus.jpg", *strokes, "--camera", "truck 6%,0 dolly 0.15 rotate -6 ease-in-out")
+    sheet = StrokeSheet.load(EXAMPLES / "citrus.json")
+    camera = Camera([CameraKeyframe(7, truck=(80, 0), dolly=0.15, rotate=-6)], sheet.width, sheet.height)
+    frames = frames_of("citrus", sheet, camera, (178, 256))
+    first = draw_strokes(frames[0], sheet.scaled(*frames[0].size))
+    save(Image.fromarray(side_by_side([first, *frames[2::2], frames[-1]])), name)
 
 
 def make_reference(name: str) -> None:
     """Frames of a video of a cup, and the frames of half a fig that moves in the same way."""
-    cup = StrokeSheet.load(EXAMPLES / "coffee.json")
-    fig = StrokeSheet.load(EXAMPLES / "fig.json")
+    cup, fig = (StrokeSheet.load(EXAMPLES / f"{photograph}.json") for photograph in ("coffee", "fig"))
+    frames = frames_of("coffee", cup, None, (256, 256))
     with tempfile.TemporaryDirectory() as folder:
-        first, second, regions = (Path(folder, one) for one in ("cup.mkv", "fig.mkv", "regions.json"))
-        run("generate", EXAMPLES / "coffee.jpg", "--strokes", EXAMPLES / "coffee.json", "--seed", "0", "-o", first)
-        replace(fig, strokes=()).save(regions)
-        (x, y), (fig_x, fig_y) = cup.strokes[0].points[0], fig.strokes[0].points[0]
-        lies = ("--motion-point", f"{x},{y} {fig_x},{fig_y}", "--motion-region", "1")
-        run("generate", EXAMPLES / "fig.jpg", "--strokes", regions, "--motion-from", first, *lies, "-o", second)
-        rows = [tiles_of(read_video(path).frames, 5, 200) for path in (first, second)]
+        path = Path(folder, "cup.mkv")
+        write_video(frames, path, fps=8)
+        flow = ReferenceFlow(path)
+        # the point of the cup where its stroke begins lies on the fig, and the cup is as large as half of the fig
+        (x, y), (fig_x, fig_y) = cup.scaled(256, 256).strokes[0].points[0], fig.strokes[0].points[0]
+        alignment = aligned_by_points([(fig_x, fig_y)], [(x, y)], scale=256 / fig.height)
+        motion = ReferenceMotion(flow, alignment, fig.width, fig.height, region=1)
+        moved = frames_of("fig", replace(fig, strokes=()), motion, (173, 256))
+    rows = [side_by_side([row[0], row[2], row[5], row[7]], 173) for row in (frames, moved)]
     width = min(row.shape[1] for row in rows)
     save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
 
@@ -218,57 +229,58 @@ def make_reference(name: str) -> None:
 def make_physics(name: str) -> None:
     """A region that falls, and a background that ripples."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for photograph, toys in (
-            ("fig", ["gravity 1 acceleration 0.6 bounce 0.5"]),
-            ("walking", ["ripple 0 amplitude 1.2"]),
-        ):
-            sheet, video = Path(folder, f"{photograph}.json"), Path(folder, f"{photograph}.mkv")
-            drawn = StrokeSheet.load(EXAMPLES / f"{photograph}.json")
-            replace(drawn, strokes=(), num_frames=13).save(sheet)
-            words = [word for toy in toys for word in ("--physics", toy)]
-            run(
-                "generate",
-                EXAMPLES / f"{photograph}.jpg",
-                "--strokes",
-                sheet,
-                *words,
-                "--output-size",
-                "200",
-                "-o",
-                video,
-            )
-            rows.append(tiles_of(read_video(video).frames, 4, 200))
+    for photograph, size, toy in (
+        ("fig", (173, 256), Gravity(1, acceleration=1.5, bounce=0.5)),
+        ("walking", (256, 256), Ripple(0, amplitude=1.2)),
+    ):
+        drawn = StrokeSheet.load(EXAMPLES / f"{photograph}.json")
+        frames = frames_of(photograph, replace(drawn, strokes=()), toy, size)
+        rows.append(side_by_side([frames[0], frames[2], frames[5], frames[7]], 173))
     width = min(row.shape[1] for row in rows)
     save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
 
 
 def make_continued(name: str) -> None:
-    """A clip and what follows it: strokes, the last frame with the next strokes, and the last frame of all."""
-    with tempfile.TemporaryDirectory() as folder:
-        first, second = Path(folder, "first.mkv"), Path(folder, "second.mkv")
-        nose = ("--stroke", "206,238 160,230", "--hold", "20,285", "--num-frames", "8")
-        run("generate", EXAMPLES / "cat.jpg", *nose, "-o", first)
-        back = ("--stroke", "160,230 200,246", "--hold", "20,285", "--num-frames", "8")
-        run("generate", "--continue", first, *back, "-o", second)
-        frames = [Image.fromarray(frame) for frame in read_video(second).frames]
-    sheets = [
-        StrokeSheet([Stroke(points_of(text)), Stroke(points_of("20,285"), kind="hold")], 300, 300, num_frames=8)
-        for text in (nose[1], back[1])
-    ]
-    tiles = (draw_strokes(frames[0], sheets[0]), draw_strokes(frames[7], sheets[1]), frames[-1])
+    """A video and what follows it: strokes, its last frame with the next strokes, and the last frame of all."""
+    pipe, hold = motion_model(), Stroke([(20, 285)], kind="hold")
+    left, back = Stroke([(206, 238), (160, 230)], end_frame=5), Stroke([(160, 230), (200, 246)])
+    state = pipe.start(EXAMPLES / "cat.jpg", generator=torch.Generator().manual_seed(0), output_size="image")
+    (first,) = pipe.decode_frame(state)
+    shown_frames = [first]
+    for strokes in ([left, hold], [back.timed(6, 5), hold]):
+        for _ in range(5):
+            state = pipe.step(state, strokes, num_frames=11)
+        shown_frames += pipe.decode_frame(state)
+    sheets = [StrokeSheet([stroke, hold], *first.size, num_frames=6) for stroke in (left, back)]
+    tiles = [draw_strokes(frame, sheet) for frame, sheet in zip(shown_frames, sheets, strict=False)]
     titles = ("strokes", "the last frame, further strokes", "the last frame of all")
-    page = np.concatenate([np.asarray(tile.resize((256, 256), Image.Resampling.LANCZOS)) for tile in tiles], axis=1)
-    save(Image.fromarray(titled_columns(page, titles)), name)
+    save(Image.fromarray(titled_columns(side_by_side([*tiles, shown_frames[-1]], 256), titles)), name)
 
 
-def tiles_of(frames: list[np.ndarray], number: int, height: int) -> np.ndarray:
-    """Frames from the whole of a video side by side, each `height` pixels high."""
-    chosen = [Image.fromarray(frames[round(k * (len(frames) - 1) / (number - 1))]) for k in range(number)]
-    width = round(height * chosen[0].width / chosen[0].height)
-    return np.concatenate(
-        [np.asarray(one.resize((width, height), Image.Resampling.LANCZOS)) for one in chosen], axis=1
-    )
+@functools.cache
+def motion_model() -> MCDiffPipeline:
+    """The embedded model, for the pictures of docs/motion.md."""
+    pipe = MCDiffPipeline.from_pretrained(ROOT / "checkpoints" / "mcdiff-small-128")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def frames_of(
+    photograph: str, sheet: StrokeSheet, motion: MotionSource | None, size: tuple[int, int], number: int = 8
+) -> list[Image.Image]:
+    """Frames of an example photograph, at (height, width) `size`."""
+    generator = torch.Generator().manual_seed(0)
+    image = Image.open(EXAMPLES / f"{photograph}.jpg").convert("RGB")
+    arguments = {"num_frames": number, "motion": motion, "output_size": size, "generator": generator}
+    return motion_model()(image, sheet, **arguments).frames[0]
+
+
+def side_by_side(images: Sequence[Image.Image], height: int | None = None) -> np.ndarray:
+    """Images in a row, each `height` pixels high."""
+    scales = [1.0 if height is None else height / one.height for one in images]
+    sizes = [(round(one.width * scale), round(one.height * scale)) for one, scale in zip(images, scales, strict=True)]
+    resized = [one.resize(size, Image.Resampling.LANCZOS) for one, size in zip(images, sizes, strict=True)]
+    return np.concatenate([np.asarray(one.convert("RGB")) for one in resized], axis=1)
 
 
 def make_refinement(name: str) -> None:

@@ -39,7 +39,7 @@ def test_guidance_extrapolates_from_the_still_to_the_moving_prediction(tiny_pipe
         arguments = {"num_frames": 2, "num_inference_steps": 1, "guidance_scale": scale} | arguments
         return latents_of(tiny_pipeline, image, **arguments)[:, 1]
 
-    still = next_frame(1.0, dense_flow=torch.zeros(1, 1, 2, 8, 8))
+    still = next_frame(1.0, dense_flow=torch.zeros(1, 1, 2, 10, 12))
     moving = next_frame(1.0)
     assert (moving - still).abs().max() > 1e-3
     torch.testing.assert_close(next_frame(0.0), still, rtol=0, atol=1e-5)

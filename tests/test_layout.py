@@ -13,7 +13,7 @@ from support.paths import REPOSITORY
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
     {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
-    | {"atomic_files", "folder_lock", "progress", "short_repr"},
+    | {"atomic_files", "folder_lock", "progress", "processor", "short_repr"},
     {"color_matching", "regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},
@@ -21,7 +21,8 @@ ROWS = (
     {"denoising", "input_checks"},
     {"call_inputs"},
     {"pipeline_mcdiff"},
-    {"", "public_names", "video", "dataset", "baselines"},  # "" is the package itself
+    {"modular_blocks"},
+    {"", "public_names", "video", "dataset", "baselines", "openvino_networks"},  # "" is the package itself
     {"annotation", "hub", "segmentation"},
     {"evaluation", "studio", "motion"},
 )
@@ -52,6 +53,7 @@ REMOTE_CODE = {
     "input_checks",
     "call_inputs",
     "pipeline_mcdiff",
+    "modular_blocks",
 }
 
 

@@ -25,8 +25,28 @@ from .images import (
     working_size,
     working_size_reason,
 )
+from .jobs import Job
+from .many import (
+    BatchSizeOption,
+    JobsOption,
+    RayOption,
+    Running,
+    WorkersOption,
+    generate_all,
+    refuse_beside_jobs,
+)
 from .memory import check_memory
-from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
+from .model import (
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    ModelOption,
+    default_dtype,
+    find_model,
+    load_model,
+    long_dtype,
+    tell_model,
+)
 from .motion import (
     AtFrameOption,
     CameraOption,
@@ -83,9 +103,10 @@ def generate(
             "--output",
             "-o",
             metavar="FILE",
-            help="The video to write. The suffix decides: .mp4, .webm, .gif, or .mkv (lossless).",
+            help="The video; the suffix decides: .mp4, .webm, .gif, or .mkv (lossless). A folder with --jobs.",
         ),
     ] = None,
+    jobs: JobsOption = None,
     replay: Annotated[
         Path | None,
         typer.Option(
@@ -157,12 +178,37 @@ def generate(
     model: ModelOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    engine: EngineOption = "pytorch",
+    batch_size: BatchSizeOption = 4,
+    num_workers: WorkersOption = None,
+    ray_address: RayOption = None,
     replace_existing: ReplaceOption = None,
 ) -> None:
     """Make a video from an image and strokes.
 
-    Ctrl-C keeps the frames made so far as a complete file.
+    Ctrl-C keeps the frames made so far as a complete file. With --jobs, finished videos are kept, and the same command
+    continues.
     """
+    if jobs is not None:
+        of_one: dict[str, Any] = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke}
+        of_one |= {"--hold": hold, "--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
+        of_one |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
+        of_one |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
+        refuse_beside_jobs(of_one)
+        if output is None:
+            raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
+        defaults = given(
+            num_frames=num_frames,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            fps=fps,
+            size=size,
+            output_size=output_size,
+        )
+        how = Running(model, device, long_dtype(dtype), engine, batch_size, num_workers, ray_address)
+        generate_all(teller, jobs, output, defaults, how, plan_job)
+        return
     reference = None
     if motion_from is not None:
         settings = (motion_align, motion_point, motion_speed, motion_region, motion_as, flow_estimator, flow_weights)
@@ -184,6 +230,7 @@ def generate(
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([replay], replace_existing)
+        _import_library(teller)
         source = Source.from_clip(replay, output_size)
     elif continued is not None:
         _refuse_beside("--continue", {"IMAGE": image, "--size": size}, "image and size")
@@ -203,9 +250,10 @@ def generate(
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([image, strokes, regions], replace_existing)
+        _import_library(teller)
         source = Source.from_image(image, drawn, motion, num_frames, size, output_size)
         source = source.with_regions(regions, segmenter, teller)
-    chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": "float32"}
+    chosen: dict[str, Any] = {"seed": 0, "fps": source.sheet.fps, "dtype": default_dtype(device)}
     chosen |= source.settings
     chosen |= given(
         num_frames=num_frames,
@@ -220,7 +268,8 @@ def generate(
     image_size = (source.image.shape[1], source.image.shape[2])
     check_memory(location.path, size, image_size, chosen["dtype"], device)
 
-    pipe = load_model(location.path, chosen["dtype"], device)
+    with teller.doing("Loading the model"):
+        pipe = load_model(location.path, chosen["dtype"], device, engine)
     if flow_video is not None and pipe.flow_completion is None:
         raise InputError(f"--flow-video: {location.path} has no flow completion and shows no flow; leave it out.")
     clip = source.plan(pipe, location.name, chosen)
@@ -228,6 +277,12 @@ def generate(
         teller.warn(f"{location.path} is not the model that made {replay or continued}; the video will differ.")
     _tell_plan(teller, pipe, source, clip)
     write(pipe, clip, outputs, teller, source.video)
+
+
+def _import_library(teller: Teller) -> None:
+    """Imports PyTorch and diffusers, which takes longer than loading the embedded model."""
+    with teller.doing("Loading PyTorch"):
+        from mcdiff_pipeline import public_names  # noqa: F401
 
 
 def _refuse_beside(option: str, others: dict[str, Any], own: str) -> None:
@@ -446,6 +501,14 @@ class Source:
             or self.clip.model_fingerprint == plan.model_fingerprint
             or self.clip.settings.dtype != plan.settings.dtype
         )
+
+
+def plan_job(pipe: "MCDiffPipeline", job: Job, model_name: str, dtype: str) -> "ClipMetadata":
+    """What one of many jobs makes."""
+    strokes = GivenStrokes(job.strokes, [], [], Teller(quiet=True))
+    source = Source.from_image(str(job.image), strokes, GivenMotion(), None, job.size, job.output_size)
+    chosen = {"seed": 0, "fps": source.sheet.fps, "dtype": dtype} | source.settings | dict(job.settings)
+    return source.plan(pipe, model_name, chosen)
 
 
 def _tell_plan(teller: Teller, pipe: "MCDiffPipeline", source: "Source", clip: "ClipMetadata") -> None:

@@ -94,13 +94,15 @@ MotionAsOption = Annotated[
 ]
 FlowEstimatorOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Estimates the flow: dis, raft_large or raft_small.", rich_help_panel=PANEL),
+    typer.Option(
+        metavar="NAME", help="Estimates the flow: dis, gmflow, raft_large or raft_small.", rich_help_panel=PANEL
+    ),
 ]
 FlowWeightsOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="Weights of RAFT: a file, or a name of torchvision's, such as C_T_V2.",
+        help="Weights of GMFlow or RAFT: a file, or for RAFT a name of torchvision's, such as C_T_V2.",
         rich_help_panel=PANEL,
     ),
 ]

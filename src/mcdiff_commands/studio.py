@@ -187,8 +187,9 @@ def serve(
     """Serves the page until Ctrl-C or SIGTERM. Returns whether the thread of the model was started."""
     import uvicorn
 
+    from mcdiff_pipeline.processor import available_cores
     from mcdiff_pipeline.studio.app import create_app
-    from mcdiff_pipeline.studio.settings import MESSAGE_BYTES, available_cores
+    from mcdiff_pipeline.studio.settings import MESSAGE_BYTES
 
     name, device, dtype, threads = model
     threads = threads or available_cores()

@@ -89,6 +89,18 @@ class Teller:
         print(f"mcdiff: warning: {sentence}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Shows on a terminal what takes a while, until it is done."""
+        is_shown = self.shows_progress and sys.stderr.isatty()
+        if is_shown:
+            print(f"{what} ...", end="", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            if is_shown:
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
     def hearing_library(self) -> Iterator[None]:
         """Tells warnings of the library as those of the command; hides its progress if the command is quiet."""
         show_other, logger, handler = warnings.showwarning, logging.getLogger(LIBRARY), _Heard(self)

@@ -54,6 +54,10 @@ class CallInputs:
             has none.
         sources (`tuple[MotionSource, ...]`):
             Further sources of motion.
+        dense_flow (`Sequence[torch.Tensor | None]`, defaults to `()`):
+            Flow of each step that replaces the flow of F, as in [`MCDiffPipeline.__call__`].
+        noise (`torch.Tensor` of shape `(batch_size, num_frames - 1, channels, height / f, width / f)`, *optional*):
+            Noise of all steps, instead of drawing it.
     """
 
     images_or_none: torch.Tensor | None
@@ -67,6 +71,16 @@ class CallInputs:
     output_image: torch.Tensor | None = None
     has_own_regions: bool = False
     sources: tuple[MotionSource, ...] = ()
+    dense_flow: Sequence[torch.Tensor | None] = ()
+    noise: torch.Tensor | None = None
+
+    def flow_of_step(self, frame: int) -> torch.Tensor | None:
+        """The flow that was given for the step from `frame` to the next frame, in pixels of the working size."""
+        return self.dense_flow[frame] if frame < len(self.dense_flow) else None
+
+    def noise_of_step(self, frame: int) -> torch.Tensor | None:
+        """The noise that was given for the step from `frame` to the next frame, `[B, C, h, w]`."""
+        return None if self.noise is None else self.noise[:, frame]
 
     @property
     def images(self) -> torch.Tensor:
@@ -161,6 +175,7 @@ class CallInputs:
             source.check(acting_on, stroke_frames)
         if (layers is None or layers.shares.shape[1] == 1) and has_own_regions:
             check_named_regions(strokes)
+        dense_flow = others.get("dense_flow")
         return cls(
             images,
             image_sizes,
@@ -173,6 +188,8 @@ class CallInputs:
             output_image,
             has_own_regions,
             sources,
+            dense_flow=dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or (),
+            noise=others.get("latents"),
         )
 
 

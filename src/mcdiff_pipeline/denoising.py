@@ -139,6 +139,7 @@ class FrameDenoiser:
         self.guidance_scale, self.eta = guidance_scale, eta
         self.cancel, self.callback, self.callback_tensor_inputs = cancel, callback, callback_tensor_inputs
         self.interrupted = False
+        self._unchecked: list[tuple[int, list[tuple[str, torch.dtype]], torch.Tensor]] = []
         with _SCHEDULER_LOCK:
             pipe.scheduler.set_timesteps(num_inference_steps)  # callbacks read its timesteps
             self.scheduler = copy.deepcopy(pipe.scheduler)
@@ -174,10 +175,8 @@ class FrameDenoiser:
                 Where noise is drawn from.
 
         Returns:
-            `RolloutState` at the next frame, or None if the call was canceled before the frame was finished.
-
-        Raises:
-            RuntimeError: If the flow or the latents of the frame are not finite.
+            `RolloutState` at the next frame, or None if the call was canceled before the frame was finished. Whether
+            its values are finite is computed, but only [`FrameDenoiser.check_finite`] waits for the answer.
         """
         pipe = self.pipe
         conditions = pipe.conditioner.build(state, motion, pipe.vae)
@@ -203,13 +202,10 @@ class FrameDenoiser:
         if difference is None:
             return None
         latents = pipe.conditioner.from_difference(difference, conditions.base, conditions.seen)
-        for name, tensor in (("flow to", motion.dense_flow), ("latents of", latents)):
-            if tensor is not None and not tensor.isfinite().all():
-                raise RuntimeError(
-                    f"The {name} frame {state.frame + 1} have values that are NaN or infinite, in {tensor.dtype}: "
-                    "load the model in float32 if this is half precision, and check what its scheduler or a LoRA "
-                    "changed."
-                )
+        checked = [("flow to", motion.dense_flow), ("latents of", latents)]
+        given = [(name, tensor) for name, tensor in checked if tensor is not None]
+        are_finite = torch.stack([tensor.isfinite().all() for _, tensor in given])
+        self._unchecked.append((state.frame + 1, [(name, tensor.dtype) for name, tensor in given], are_finite))
         noise_state, noise_device = noise_state_of(generator)
         return replace(
             state,
@@ -223,6 +219,29 @@ class FrameDenoiser:
             noise_state=noise_state,
             noise_device=noise_device,
         )
+
+    def check_finite(self, but_last: int = 0) -> None:
+        """
+        Check that the flow and the latents of the frames made so far are finite.
+
+        On a GPU this waits until the frames are made. A caller that has shown a frame has waited already; one that has
+        not leaves out the last frames, so that the GPU has work while it waits.
+
+        Args:
+            but_last (`int`, defaults to 0):
+                How many of the last frames are left for the next check.
+
+        Raises:
+            RuntimeError: If values of a frame are NaN or infinite.
+        """
+        while len(self._unchecked) > but_last:
+            frame, tensors, are_finite = self._unchecked.pop(0)
+            for (name, dtype), is_finite in zip(tensors, are_finite.tolist(), strict=True):
+                if not is_finite:
+                    raise RuntimeError(
+                        f"The {name} frame {frame} have values that are NaN or infinite, in {dtype}: load the model "
+                        "in float32 if this is half precision, and check what its scheduler or a LoRA changed."
+                    )
 
     def _denoise(
         self,

@@ -688,23 +688,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             channels, attention_flows, has_features = self._read_features(displacement, mask, features)
             inputs.append(channels.to(sample.dtype))
         hidden_states = torch.cat(inputs, dim=1)  # [B, C + 2 + 1 + 3 * levels (+ regions) (+ features), h, w]
-        hidden_states = self.conv_in(hidden_states)
-
-        residuals = (hidden_states,)
-        for down_block in self.down_blocks:
-            hidden_states, block_residuals = down_block(hidden_states)
-            residuals += block_residuals
-
-        hidden_states = self.mid_block(hidden_states)
-
-        num_layers = self.config.layers_per_block + 1
-        for up_block in self.up_blocks:
-            block_residuals = residuals[-num_layers:]
-            residuals = residuals[:-num_layers]
-            hidden_states = up_block(hidden_states, block_residuals)
-
-        hidden_states = self.conv_norm_out(hidden_states)
-        hidden_states = self.conv_act(hidden_states)
+        hidden_states = self.run_blocks(hidden_states)  # [B, block_out_channels[0], h, w]
         flow = self.conv_out(hidden_states)  # [B, 2 or 2 + 2 + 1, h, w]
 
         foreground = None
@@ -724,6 +708,35 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         if not return_dict:
             return (dense_flow,) if foreground is None else (dense_flow, foreground)
         return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)
+
+    def run_blocks(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """
+        The convolutions and attention, which take nearly all of the time: from input channels to features.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
+                Latent, strokes, and what is made of them.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, block_out_channels[0], height, width)`.
+        """
+        hidden_states = self.conv_in(hidden_states)
+
+        residuals = (hidden_states,)
+        for down_block in self.down_blocks:
+            hidden_states, block_residuals = down_block(hidden_states)
+            residuals += block_residuals
+
+        hidden_states = self.mid_block(hidden_states)
+
+        num_layers = self.config.layers_per_block + 1
+        for up_block in self.up_blocks:
+            block_residuals = residuals[-num_layers:]
+            residuals = residuals[:-num_layers]
+            hidden_states = up_block(hidden_states, block_residuals)
+
+        hidden_states = self.conv_norm_out(hidden_states)
+        return self.conv_act(hidden_states)
 
     def _read_regions(
         self,

@@ -761,6 +761,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         denoiser = self._begin_call(inputs, num_frames, eta, cancel, callback_on_step_end, callback_tensor_inputs)
         with self._interruptible(denoiser):
             following = denoiser.next_state(state, completed, noise, generator or state.generator())
+            denoiser.check_finite()
         self.maybe_free_model_hooks()
         return following
 
@@ -771,8 +772,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         inputs: CallInputs,
         num_frames: int | None,
         strokes_of: Callable[[int], StrokesInput] | None,
-        latents: torch.Tensor | None,
-        dense_flow: torch.Tensor | Sequence[torch.Tensor | None] | None,
         generator: torch.Generator | list[torch.Generator] | None,
     ) -> Iterator[RolloutState]:
         """
@@ -784,14 +783,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             inputs: The inputs of the call.
             num_frames: Number of frames to stop at, frame 0 included; None has no end.
             strokes_of: Called before each frame for its strokes, instead of the strokes in `inputs`.
-            latents: Noise of all steps, `(batch_size, num_frames - 1, channels, height, width)`.
-            dense_flow: Flow that replaces the flow of F, as in [`MCDiffPipeline.__call__`].
             generator: Where noise is drawn from. None takes the generators of the state.
 
         Yields:
             [`~mcdiff_pipeline.rollout.RolloutState`] at each new frame.
         """
-        given_flow = dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or []
         generator = generator or state.generator()
         strokes, stroke_frames = inputs.strokes, inputs.stroke_frames
         completer = self._completer_with(inputs.sources)
@@ -805,15 +801,18 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                     )
                     if state.layers is None:
                         check_named_regions(strokes)
-                flow = given_flow[state.frame] if state.frame < len(given_flow) else None
+                flow = inputs.flow_of_step(state.frame)
                 motion = completer.complete_step(state, strokes, stroke_frames, flow)
-                noise = None if latents is None else latents[:, state.frame]
-                following = denoiser.next_state(state, motion, noise, generator)
+                following = denoiser.next_state(state, motion, inputs.noise_of_step(state.frame), generator)
                 if following is None:
-                    return
+                    break
                 state = following
+                # what is made of a start image waits for a GPU in any case
+                waits = state.latents.device.type == "cpu" or state.start_image is not None
+                denoiser.check_finite(but_last=0 if waits else 1)
                 progress_bar.update()
                 yield state
+            denoiser.check_finite()
 
     @overload
     def __call__(self, *arguments: Any, return_dict: Literal[False], **further: Any) -> tuple: ...
@@ -989,7 +988,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
-        num_frames, decode_chunk_size = inputs.stroke_frames, int(decode_chunk_size)
+        num_frames = inputs.stroke_frames
         if not inputs.sources:  # which may say how rigid regions move
             check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
@@ -1001,32 +1000,73 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             state = self._start(inputs, prompt_embeds, generator)
 
             # 2. Frame after frame, in latent space
-            states = [state]
-            flows = [state.accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
-            for state in self._roll_out(denoiser, state, inputs, num_frames, None, latents, dense_flow, generator):
-                states.append(state)
-                if state.dense_flow is not None:
-                    flows.append(to_pixels(state.dense_flow, self.vae_scale_factor)[:, None])
-        flows = torch.cat(flows, dim=1) if self.flow_completion is not None else None  # [B, N - 1, 2, h, w]
+            states = [state, *self._roll_out(denoiser, state, inputs, num_frames, None, generator)]
+        flows = self.flow_of(states)
 
-        # 3. Decode; the first frame is the image itself
-        if output_type == "latent":
-            frames = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
-        else:
-            decoder = FrameDecoder(self.vae, self.conditioner, detail)
-            videos = [
-                self.image_processor.postprocess(shown_images(states[0], inputs.images)[:, None].cpu(), output_type)
-            ]
-            for first in range(1, len(states), decode_chunk_size):
-                for images in decoder.decode(states[first : first + decode_chunk_size]):
-                    videos.append(self.image_processor.postprocess(images[:, None], output_type))
-            frames = self.image_processor.concatenate(videos)
+        # 3. Decode
+        frames = self.decode_video(states, inputs.images, detail, decode_chunk_size, output_type)
 
         self.maybe_free_model_hooks()
 
         if not return_dict:
             return (frames, flows)
         return MCDiffPipelineOutput(frames=frames, dense_flow=flows)
+
+    def flow_of(self, states: Sequence[RolloutState]) -> torch.Tensor | None:
+        """
+        The flow of the steps between the states of a rollout.
+
+        Args:
+            states (`Sequence[RolloutState]`):
+                The states, from frame 0 on.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, len(states) - 1, 2, height / f, width / f)`, in pixels of the working
+            size; None from a model without F.
+        """
+        if self.flow_completion is None:
+            return None
+        flows = [states[0].accumulated_flow[:, None][:, :0]]  # a video of one frame has no step
+        for state in states[1:]:
+            flows.append(to_pixels(cast(torch.Tensor, state.dense_flow), self.vae_scale_factor)[:, None])
+        return torch.cat(flows, dim=1)  # [B, N - 1, 2, h, w]
+
+    def decode_video(
+        self,
+        states: Sequence[RolloutState],
+        images: torch.Tensor,
+        detail: bool = True,
+        decode_chunk_size: int = 8,
+        output_type: str = "pil",
+    ):
+        """
+        The frames of the states of a rollout.
+
+        Args:
+            states (`Sequence[RolloutState]`):
+                The states, from frame 0 on.
+            images (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                The given images at the working size, in [0, 1]. The first frame is the image itself.
+            detail (`bool`, defaults to `True`):
+                As in [`MCDiffPipeline.__call__`].
+            decode_chunk_size (`int`, defaults to 8):
+                As in [`MCDiffPipeline.__call__`].
+            output_type (`str`, defaults to `"pil"`):
+                `"pil"`, `"np"`, `"pt"` or `"latent"`.
+
+        Returns:
+            The frames, as in [`MCDiffPipelineOutput`].
+        """
+        if output_type == "latent":
+            return torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
+        decoder = FrameDecoder(self.vae, self.conditioner, detail)
+        shown = shown_images(states[0], images)[:, None].cpu()
+        videos = [self.image_processor.postprocess(shown, output_type)]
+        chunk = int(decode_chunk_size)
+        for first in range(1, len(states), chunk):
+            for decoded in decoder.decode(states[first : first + chunk]):
+                videos.append(self.image_processor.postprocess(decoded[:, None], output_type))
+        return self.image_processor.concatenate(videos)
 
     def _begin_call(
         self,
@@ -1149,10 +1189,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                         state = self._start(inputs, embeds, generator)
                         frame = self._frame_of(state, output_type, decoder, inputs.images)
                         yield (frame, state) if return_states else frame
-                    for state in self._roll_out(
-                        denoiser, state, inputs, num_frames, strokes_of, None, dense_flow, generator
-                    ):
+                    for state in self._roll_out(denoiser, state, inputs, num_frames, strokes_of, generator):
                         frame = self._frame_of(state, output_type, decoder)
+                        denoiser.check_finite()
                         yield (frame, state) if return_states else frame
             finally:  # also if the caller closes the stream, or drops it
                 self.maybe_free_model_hooks()

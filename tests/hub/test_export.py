@@ -34,10 +34,12 @@ MODULES = (
     "latent_codec",
     "layer_colors",
     "layers",
+    "modular_blocks",
     "model_files",
     "model_names",
     "model_weights",
     "motion_completion",
+    "pipeline_mcdiff",
     "regions",
     "rollout",
     "semantic_features",
@@ -84,7 +86,17 @@ def files(folder: Path) -> set[str]:
 
 
 def test_export_is_the_saved_pipeline_with_code_card_license_and_example(exported, tiny_model_dir):
-    added = {*CODE, "README.md", "LICENSE", "stroke_sheet.schema.json", "dot.jpg", "dot.json", "dot.mp4"}
+    added = {
+        *CODE,
+        "modular_config.json",
+        "modular_model_index.json",
+        "README.md",
+        "LICENSE",
+        "stroke_sheet.schema.json",
+        "dot.jpg",
+        "dot.json",
+        "dot.mp4",
+    }
     assert files(exported) == files(tiny_model_dir) | added
     assert "Apache License" in (exported / "LICENSE").read_text()
     for name in files(tiny_model_dir):

@@ -21,6 +21,7 @@ from peft.utils import get_peft_model_state_dict
 import mcdiff_pipeline
 from mcdiff_pipeline import MCDiffPipeline, Stroke, StrokeSheet
 from mcdiff_pipeline.hub import export_model
+from mcdiff_pipeline.hub.modular_index import write_modular_index
 from support.loopback_hub import TOKEN, LoopbackHub
 from support.paths import REPOSITORY
 from support.tiny_models import make_feature_pipeline
@@ -73,6 +74,7 @@ def exports(models, tmp_path_factory) -> dict[str, Path]:
     models["second"].save_pretrained(folder / "second")
     models["first"].save_pretrained(folder / "pickled", safe_serialization=False)
     export_model(folder / "plain", folder / "first", variant="fp16")
+    write_modular_index(folder / "first", "owner/model")
     export_model(folder / "second", folder / "second-export", max_shard_size="50KB")
     unet = copy.deepcopy(models["first"].unet)
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
@@ -225,6 +227,17 @@ results["variant"] = video(DiffusionPipeline.from_pretrained("owner/model", vari
 pipe.load_lora_weights("owner/lora")
 results["lora"] = video(pipe)
 
+# The blocks of Modular Diffusers, from the Hub and from a folder.
+from diffusers import ModularPipeline
+def blocks(name):
+    pipe = ModularPipeline.from_pretrained(name, trust_remote_code=True)
+    pipe.load_components()
+    generator = torch.Generator().manual_seed(0)
+    return pipe(image="image.png", strokes="strokes.json", generator=generator, output_type="pt", output="videos")
+results["untrusted blocks"] = refused(ModularPipeline.from_pretrained, "owner/model")
+results["blocks"] = blocks("owner/model")
+results["blocks of a folder"] = blocks(EXPORT)
+
 # Code and weights of a revision.
 pipe = DiffusionPipeline.from_pretrained(
     "owner/model", revision="v1", custom_pipeline="pipeline", trust_remote_code=True
@@ -237,7 +250,7 @@ pipe = DiffusionPipeline.from_pretrained("owner/model", custom_pipeline="mcdiff.
 results["community"] = video(pipe)
 results["file"] = sys.modules[type(pipe).__module__].__name__
 save()
-""",
+""".replace("EXPORT", repr(str(exports["first"]))),
         installed=False,
     )
     expected = expected_video(models["first"], place)
@@ -253,6 +266,9 @@ save()
     adapted = expected_video(adapted, place)
     assert (adapted - expected).abs().max() > 1e-2
     assert_same_video(results["lora"], adapted)
+    assert "trust_remote_code=True" in results["untrusted blocks"]
+    for name in ("blocks", "blocks of a folder"):
+        assert torch.equal(results[name], results["model"])
     assert results["branch"] == "v1"
     assert_same_video(results["revision"], expected_video(models["second"], place))
     assert results["file"].endswith(".mcdiff")
@@ -298,6 +314,7 @@ def test_commands_push_and_describe_and_report_what_is_wrong(with_package, hub, 
     assert files.keys() == {name for name, path in local.items() if path.is_file()}
     assert all(files[name] == local[name].read_bytes() for name in files)
     assert b'from_pretrained("owner/new"' in files["README.md"] and b"owner/name" not in files["README.md"]
+    assert files["modular_model_index.json"].count(b'"pretrained_model_name_or_path": "owner/new"') == 5
     assert results["again"][0] == 0
 
     assert results["info"][0] == 0 and "FlowCompletionUNet" in results["info"][1]

@@ -13,7 +13,7 @@ import diffusers.pipelines
 import pytest
 import torch
 from accelerate import cpu_offload
-from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers import AutoPipelineForImage2Image, DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -173,6 +173,26 @@ def test_from_pipe_shares_models_and_keeps_settings(tiny_pipeline, image):
     assert MCDiffPipeline.from_pipe(tiny_pipeline, default_num_frames=7).config.default_num_frames == 7
 
 
+def test_to_takes_device_and_dtype_in_each_form_of_diffusers(tiny_pipeline, image):
+    forms = [
+        lambda pipe: pipe.to("cpu", torch.bfloat16),
+        lambda pipe: pipe.to(torch.float16),
+        lambda pipe: pipe.to(dtype=torch.bfloat16, device="cpu"),
+        lambda pipe: pipe.to(torch.device("cpu"), dtype=torch.float32),
+    ]
+    dtypes = [torch.bfloat16, torch.float16, torch.bfloat16, torch.float32]
+    for form, dtype in zip(forms, dtypes, strict=True):
+        assert form(tiny_pipeline) is tiny_pipeline
+        assert {getattr(tiny_pipeline, name).dtype for name in NETWORKS} == {dtype} and tiny_pipeline.dtype == dtype
+        assert video_of(tiny_pipeline, image).isfinite().all()
+
+
+def test_classes_that_choose_a_pipeline_by_its_task_do_not_know_strokes(tiny_pipeline):
+    for chooser in (AutoPipelineForImage2Image, DiffusionPipeline):
+        with pytest.raises(ValueError, match="Pipeline"):
+            chooser.from_pipe(tiny_pipeline)
+
+
 def test_call_has_the_arguments_of_every_pipeline():
     parameters = inspect.signature(MCDiffPipeline.__call__).parameters
     names = list(parameters)
@@ -280,6 +300,8 @@ def test_other_ways_to_compute_attention_give_the_same_video(tiny_pipeline, imag
     assert_same_video(video_of(tiny_pipeline, image), expected)
     tiny_pipeline.enable_attention_slicing()
     tiny_pipeline.vae.enable_slicing()
+    assert_same_video(video_of(tiny_pipeline, image), expected)
+    tiny_pipeline.disable_attention_slicing()
     assert_same_video(video_of(tiny_pipeline, image), expected)
 
 

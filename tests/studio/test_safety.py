@@ -9,7 +9,7 @@ from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from mcdiff_pipeline.studio.security import Rate
-from mcdiff_pipeline.studio.settings import LARGEST_OUTBOX, SHARED, available_cores
+from mcdiff_pipeline.studio.settings import LARGEST_OUTBOX, SHARED
 from support.studio import ORIGIN, STROKES, TOKEN, new_id, png_of, serving
 
 
@@ -249,15 +249,6 @@ def test_several_people_take_turns_by_frame(server, image):
     assert both == [sessions[1], *sessions] * 4 + [sessions[1]] or both == [sessions[1], sessions[0]] * 4 + [
         sessions[1]
     ]
-
-
-def test_cores_are_those_of_the_control_group(tmp_path):
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert 1 <= available_cores(tmp_path) <= 2
-    (tmp_path / "cpu.max").write_text("10000 100000\n")
-    assert available_cores(tmp_path) == 1
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert available_cores(tmp_path) == available_cores(tmp_path / "none") >= 1
 
 
 def test_idle_sessions_are_closed_and_open_again(server, image, monkeypatch):

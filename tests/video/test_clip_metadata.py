@@ -86,7 +86,7 @@ def test_video_without_settings_is_refused(tmp_path):
         ({"picture": "data:image/png;base64,AAAA"}, "are damaged"),
         ({"picture": 3}, "are damaged"),
         ({"model": "tiny"}, "are damaged"),
-        ({"version": 9}, "settings of version 9; this program reads versions 1 and 2"),
+        ({"version": 9}, "settings of version 9; this program reads versions 1 to 3"),
     ],
 )
 def test_damaged_settings_are_reported(clip, tmp_path, damage, message):

@@ -129,7 +129,7 @@ class TransformerLayer(nn.Module):
         self, source: torch.Tensor, target: torch.Tensor, windows: int, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """`source` and `target` are `[B, H, W, C]`. With a mask, windows are shifted by half of their size."""
-        size = (source.shape[1], source.shape[2])
+        size = source.shape[1], source.shape[2]
         shift = (size[0] // windows // 2, size[1] // windows // 2) if mask is not None else (0, 0)
         query, key, value = (
             to_windows(projected.roll((-shift[0], -shift[1]), (1, 2)), windows)[:, None]
@@ -170,7 +170,7 @@ class FeatureTransformer(nn.Module):
     def forward(self, first: torch.Tensor, second: torch.Tensor, windows: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`[B, C, H, W]` twice; the same shapes are returned."""
         frames = torch.cat([first, second]).permute(0, 2, 3, 1)  # [2B, H, W, C]
-        size = (frames.shape[1], frames.shape[2])
+        size = frames.shape[1], frames.shape[2]
         encoding = position_encoding(size[0] // windows, size[1] // windows).to(frames)
         frames = frames + encoding.repeat(windows, windows, 1)
         mask = shift_mask(size, windows).to(frames.device)

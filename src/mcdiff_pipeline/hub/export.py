@@ -22,7 +22,8 @@ from ..model_files import check_model_files, read_config
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..progress import is_progress_hidden
 from ..strokes import StrokeSheet
-from .model_card import BLANK_CARD, fill_model_card
+from .model_card import BLANK_CARD, REPOSITORY, fill_model_card
+from .modular_index import write_modular_index
 from .remote_code import remote_code
 
 
@@ -95,6 +96,7 @@ def export_model(
             pipe.save_pretrained(unfinished, variant=variant, max_shard_size=max_shard_size)
         remove_local_paths(unfinished)
         load_in_float32(unfinished)
+        write_modular_index(unfinished, REPOSITORY)
         for path in unfinished.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         check_export(unfinished)

@@ -70,7 +70,7 @@ Not measured.
 ```
 """
 
-LOADING = """There are three ways to load the model with [diffusers](https://github.com/huggingface/diffusers) 0.42.
+LOADING = """There are four ways to load the model with [diffusers](https://github.com/huggingface/diffusers) 0.42.
 
 Points are (x, y) in pixels of the given image: x to the right, y down, (0, 0) at the top left corner. A stroke sheet
 is a JSON file that follows [`stroke_sheet.schema.json`](stroke_sheet.schema.json); the pipeline takes its path.
@@ -93,6 +93,16 @@ pipe = DiffusionPipeline.from_pretrained(
     "{repository}", custom_pipeline="{repository}", trust_remote_code=True{variant}
 )
 frames = pipe("image.jpg", "strokes.json").frames[0]
+```
+
+The same as blocks of Modular Diffusers, which can be exchanged one by one:
+
+```py
+from diffusers import ModularPipeline
+
+pipe = ModularPipeline.from_pretrained("{repository}", trust_remote_code=True)
+pipe.load_components({components_variant})
+frames = pipe(image="image.jpg", strokes="strokes.json", num_frames=4, output="videos")[0]
 ```
 
 Offline, from a folder that was downloaded before. With the package as above, without it like this:
@@ -135,7 +145,11 @@ def fill_model_card(
     """
     parts = {
         "components": _components(pipe),
-        "loading": LOADING.format(repository=REPOSITORY, variant=f', variant="{variant}"' if variant else ""),
+        "loading": LOADING.format(
+            repository=REPOSITORY,
+            variant=f', variant="{variant}"' if variant else "",
+            components_variant=f'variant="{variant}"' if variant else "",
+        ),
         "example": "" if example is None else _example(example),
     }
     measured: list[str] = []

@@ -14,10 +14,11 @@ from huggingface_hub.utils import validate_repo_id
 from ..atomic_files import atomic_path
 from .export import check_export
 from .model_card import REPOSITORY
+from .modular_index import write_modular_index
 
 
 def push_export(folder: str | os.PathLike, repository: str, *, private: bool = False, token: str | None = None) -> str:
-    """Uploads an export as one commit, with the name of the repository in its model card.
+    """Uploads an export as one commit, with the name of the repository in its model card and its modular index.
 
     Args:
         folder (`str` or `os.PathLike`): the folder that [`export_model`] wrote.
@@ -44,6 +45,7 @@ def push_export(folder: str | os.PathLike, repository: str, *, private: bool = F
     text = card.read_text(encoding="utf-8").replace(f'"{REPOSITORY}"', f'"{repository}"')
     with atomic_path(card) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+    write_modular_index(folder, repository)
     api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload model")
     return str(address)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 
-from .. import flow_completion_unet, pipeline_mcdiff
+from .. import flow_completion_unet, modular_blocks, pipeline_mcdiff
 
 
 def remote_code(*, flow_completion: bool) -> dict[str, bytes]:
@@ -15,13 +15,14 @@ def remote_code(*, flow_completion: bool) -> dict[str, bytes]:
         flow_completion (`bool`): whether the model has F.
 
     Returns:
-        `dict[str, bytes]`: paths in the repository, with their contents: `pipeline.py`, the modules that it imports,
-        and the module of F in `flow_completion/`.
+        `dict[str, bytes]`: paths in the repository, with their contents: `pipeline.py` for `DiffusionPipeline`,
+        `modular_blocks.py` for `ModularPipeline`, the modules that they import, and the module of F in
+        `flow_completion/`.
     """
-    pipeline = Path(pipeline_mcdiff.__file__)
-    code = {"pipeline.py": pipeline.read_bytes()}
-    # diffusers copies the modules that this function of it finds
-    for name in get_relative_imports(pipeline):
+    pipeline, blocks = Path(pipeline_mcdiff.__file__), Path(modular_blocks.__file__)
+    code = {"pipeline.py": pipeline.read_bytes(), blocks.name: blocks.read_bytes()}
+    # diffusers copies the modules that this function of it finds; those of the blocks contain those of the pipeline
+    for name in get_relative_imports(blocks):
         code[f"{name}.py"] = pipeline.with_name(f"{name}.py").read_bytes()
     if flow_completion:
         # diffusers looks for the module of a component under its name in model_index.json, dots included

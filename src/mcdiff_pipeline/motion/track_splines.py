@@ -159,6 +159,23 @@ def _load_tracks(path: Path) -> list[list[tuple[float, float]]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not text, but splines are JSON.") from None
+    return parse_tracks(text, path)
+
+
+def parse_tracks(text: str, path: str | Path) -> list[list[tuple[float, float]]]:
+    """
+    The tracks in a text, as [`read_splines`] reads them from a file.
+
+    Args:
+        text (`str`): The text.
+        path (`str` or `Path`): What it comes from, for messages.
+
+    Returns:
+        `list[list[tuple[float, float]]]`: points (x, y) of each track.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
     tracks: list[list[tuple[float, float]]] = []
     for item in _lists_of_points(_parse(text, path), path):
         if not 0 < len(item) <= MAX_POINTS or len(tracks) == MAX_TRACKS:
@@ -174,7 +191,7 @@ def _load_tracks(path: Path) -> list[list[tuple[float, float]]]:
     return tracks
 
 
-def _parse(text: str, path: Path) -> Any:
+def _parse(text: str, path: str | Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -186,7 +203,7 @@ def _parse(text: str, path: Path) -> Any:
         raise ValueError(f"{path} is not JSON, but splines are: {reason}.") from None
 
 
-def _lists_of_points(content: Any, path: Path, depth: int = 0) -> list[list[Any]]:
+def _lists_of_points(content: Any, path: str | Path, depth: int = 0) -> list[list[Any]]:
     """The tracks in what a file holds: one track, a list of tracks, or a list of texts that hold either."""
     if isinstance(content, str) and depth < 3:
         return _lists_of_points(_parse(content, path), path, depth + 1)
@@ -199,7 +216,7 @@ def _lists_of_points(content: Any, path: Path, depth: int = 0) -> list[list[Any]
     return [track for item in content for track in _lists_of_points(item, path, depth + 1)]
 
 
-def _point(point: Any, track: int, index: int, path: Path) -> tuple[float, float]:
+def _point(point: Any, track: int, index: int, path: str | Path) -> tuple[float, float]:
     values = [point.get(name) for name in ("x", "y")]
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values) or not all(
         map(math.isfinite, values)

@@ -1,7 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Options of a server, and the bounds that it keeps for its users."""
 
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,24 +127,3 @@ def default_folder() -> Path:
     """Where sessions are kept if no folder is named."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "mcdiff" / "studio"
-
-
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """
-    Cores that this process may use: those of its affinity mask, or fewer if its control group has a quota.
-
-    More threads than cores wait for each other: with two threads on one busy core, F took 12 times as long.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    try:
-        version_2 = (cgroup / "cpu.max").read_text().split()
-        quota, period = (float(version_2[0]) if version_2[0] != "max" else math.inf), float(version_2[1])
-    except (OSError, ValueError, IndexError):
-        try:
-            quota = float((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-            period = float((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
-            quota = quota if quota > 0 else math.inf
-        except (OSError, ValueError):
-            return cores
-    return max(1, min(cores, math.ceil(quota / period) if math.isfinite(quota) else cores))

@@ -140,7 +140,7 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
             raise ValueError(
-                f"A frame has {width} x {height} pixels, but each side needs 1 to {MAX_SIDE}: make it smaller."
+                f"A frame has {width} x {height} pixels, but each side needs 1 to {MAX_SIDE}: give it another size."
             )
         container = self._open(width, height) if self._container is None else self._container
         if (width, height) != self._size:
