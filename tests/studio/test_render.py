@@ -303,3 +303,11 @@ def test_cancel_before_the_model_is_loaded_drops_the_render(tmp_path, image):
             may_load.set()
             page.until("model")
         assert server.client.get(f"/api/sessions/{session}").json()["nodes"] == []
+
+
+def test_full_frames_have_the_size_of_the_picture(server, image):
+    session = server.open(image.resize((1500, 60)))["id"]
+    with server.page(session) as page:
+        page.rendered()
+    (node,) = server.client.get(f"/api/sessions/{session}").json()["nodes"]
+    assert (node["settings"]["output_width"], node["settings"]["output_height"]) == (1500, 60)

@@ -23,7 +23,7 @@ from .archive import read_picture_file
 from .protocol import Flow, TreeSettings
 from .refusals import Refused
 from .sessions import Session
-from .settings import DEFAULT_OUTPUT_SIDE, LARGEST_AREA, STATES_BYTES, StudioSettings
+from .settings import LARGEST_AREA, STATES_BYTES, StudioSettings
 from .sheets import SheetMaker, make_regions, make_sheet, refusal_of
 from .states import at_output_size, at_working_size, own_bytes, state_bytes, state_from_bytes
 from .tree import Node, NodeSettings, branch_of, node_with_frame
@@ -163,8 +163,7 @@ class Engine:
         width, height = session.size
         if output == "working" or not self.pipe.conditioner.needs_dense_flow:
             return working
-        side = self.settings.bounds.output_side
-        zoom = min(1.0, (min(DEFAULT_OUTPUT_SIDE, side) if output == "default" else side) / max(width, height))
+        zoom = min(1.0, self.settings.bounds.output_side / max(width, height))
         return max(round(height * zoom), 1), max(round(width * zoom), 1)
 
     def node_settings(self, session: Session, given: TreeSettings) -> NodeSettings:

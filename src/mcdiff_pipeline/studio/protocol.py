@@ -46,7 +46,7 @@ class TreeSettings(Message):
     steps: Annotated[int, Field(ge=1, le=STEPS)] | None = None
     guidance: Annotated[float, Field(ge=0, le=GUIDANCE)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    output: Literal["default", "image", "working"] = "default"
+    output: Literal["image", "working"] = "image"
 
 
 class Hello(Message):

@@ -64,8 +64,6 @@ OUTBOX = 32
 STATES_BYTES = 256 * 1024**2
 # A working size may have as many times the pixels of a square of the largest shorter side.
 LARGEST_AREA = 4
-# Longer side of full frames if a render asks for no size, as in `mcdiff generate`.
-DEFAULT_OUTPUT_SIDE = 1280
 
 # Seconds that a session stays open without a page, and a new one that no page has opened yet.
 SESSION_SECONDS = 30 * 60

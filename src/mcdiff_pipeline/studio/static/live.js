@@ -287,7 +287,7 @@ export class Live {
     const { seed, steps, guidance, work, size } = settings;
     this.transport.send({
       type: "render", rev, node: id, parent: plan.parent, at: plan.at, strokes, num_frames: settings.num_frames, fps: settings.fps, regions: key,
-      settings: plan.parent ? null : { seed, steps, guidance, size: work, output: "default" }, preview: size === "preview",
+      settings: plan.parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview",
     }); // prettier-ignore
   }
 
