@@ -592,8 +592,8 @@ def regions_of(value: Any, height: int, width: int) -> tuple[Region, ...]:
         present = [label for label in present if label > 0]
         if len(present) > MAX_REGIONS:
             raise ValueError(
-                f"The label map holds {len(present)} labels beside 0; {MAX_REGIONS} regions are allowed: join some, "
-                "or give a mask with soft outlines as `Region(mask)`."
+                f"The label map holds {len(present)} labels beside 0; {MAX_REGIONS} regions are allowed: join some; "
+                "of a mask with soft outlines, make a picture in black and white only, or a `Region(mask)`."
             )
         regions = tuple(Region(labels == label) for label in present)
         check_fit(regions, height, width)
