@@ -236,6 +236,11 @@ class Layers(ShortReprMixin):
         flow = motion.flow.flatten(0, 1)
         accumulated = accumulate_flow(self.accumulated_flow.flatten(0, 1), flow).view_as(motion.flow)
         similarities = compose_similarities(self.similarities, motion.similarities)
+        return self._moved(accumulated, similarities, motion)
+
+    def _moved(self, accumulated: torch.Tensor, similarities: torch.Tensor, motion: LayerMotion) -> Self:
+        """The layers with the flow and the similarities from frame 0 to the next frame, and with the labels of what
+        moves there."""
         labels = motion.labels or tuple({} for _ in self.labels)
         return replace(
             self,
@@ -262,14 +267,8 @@ class Layers(ShortReprMixin):
         accumulated = torch.where(is_moved, accumulated, self.accumulated_flow)
         seen_step = compose_similarities(compose_similarities(view, motion.similarities), invert_similarity(view))
         similarities = compose_similarities(self.similarities, seen_step)
-        labels = motion.labels or tuple({} for _ in self.labels)
-        return replace(
-            self,
-            accumulated_flow=self.with_rigid(accumulated, similarities),
-            similarities=similarities,
-            labels=tuple({**old, **new} for old, new in zip(self.labels, labels, strict=True)),
-            view=view if motion.view is None else compose_similarities(view, motion.view),
-        )
+        following = view if motion.view is None else compose_similarities(view, motion.view)
+        return replace(self._moved(accumulated, similarities, motion), view=following)
 
     def composite_flow(self) -> torch.Tensor:
         """One flow field from frame 0 to the current frame, `[B, 2, h, w]` in latent cells: the mean of the layers by
