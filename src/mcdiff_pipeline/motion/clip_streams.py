@@ -41,14 +41,13 @@ def stream_clip(pipe: MCDiffPipeline, clip: ClipMetadata) -> Iterator[FrameAndSt
     sources = [motion_from_dicts(part.motion) for part in parts]
     # the last frame of a part is the state that the next one starts from
     ends = [*(part.at + 1 for part in parts[1:]), clip.settings.num_frames]
-    size = clip.settings.height, clip.settings.width
     first = pipe.stream(
         clip.image,
         parts[0].strokes,
-        height=size[0],
-        width=size[1],
+        height=clip.settings.height,
+        width=clip.settings.width,
         regions=clip.strokes.regions if clip.parts else None,
-        output_size=None if (clip.image.height, clip.image.width) == size else "image",
+        output_size=clip.output_size,
         generator=torch.Generator().manual_seed(clip.settings.seed),
         **_stream_arguments(clip, ends[0], sources[0]),
     )

@@ -25,7 +25,7 @@ import base64
 import io
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -187,6 +187,12 @@ class ClipMetadata:
     motion: tuple[dict[str, Any], ...] = ()
     parts: tuple[ClipPart, ...] = ()
     lead: LeadIn | None = None
+
+    @property
+    def output_size(self) -> Literal["image"] | None:
+        """`output_size` of [`MCDiffPipeline.__call__`] for this clip, whose image has the size of its frames."""
+        is_working_size = (self.image.height, self.image.width) == (self.settings.height, self.settings.width)
+        return None if is_working_size else "image"
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> "ClipMetadata":
