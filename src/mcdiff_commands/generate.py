@@ -33,7 +33,6 @@ from .many import (
     Running,
     WorkersOption,
     generate_all,
-    refuse_beside_jobs,
 )
 from .memory import check_memory
 from .model import (
@@ -194,7 +193,7 @@ def generate(
         of_one |= {"--hold": hold, "--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
         of_one |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
         of_one |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
-        refuse_beside_jobs(of_one)
+        _refuse_beside("--jobs", of_one, "whose lines name images and strokes; leave it out")
         if output is None:
             raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
         defaults = given(
@@ -226,14 +225,14 @@ def generate(
         }
         options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
         options |= {"--motion-from": motion_from, "--physics": physics}
-        _refuse_beside("--replay", options, "image, strokes, regions, motion and size")
+        _refuse_beside("--replay", options, "which has its own image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([replay], replace_existing)
         _import_library(teller)
         source = Source.from_clip(replay, output_size)
     elif continued is not None:
-        _refuse_beside("--continue", {"IMAGE": image, "--size": size}, "image and size")
+        _refuse_beside("--continue", {"IMAGE": image, "--size": size}, "which has its own image and size")
         output = output or continued.with_stem(f"{continued.stem}-continued")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
         outputs.check([continued, strokes, regions], replace_existing)
@@ -241,7 +240,7 @@ def generate(
         if source.clip is None:
             source = source.with_regions(regions, segmenter, teller)
         else:
-            _refuse_beside("--continue", {"--regions": regions, "--segmenter": segmenter}, "regions")
+            _refuse_beside("--continue", {"--regions": regions, "--segmenter": segmenter}, "which has its own regions")
             num_frames = None  # of the new part, which is planned
     elif image is None:
         raise InputError("no image is given: name one, or --replay a clip.")
@@ -285,10 +284,10 @@ def _import_library(teller: Teller) -> None:
         from mcdiff_pipeline import public_names  # noqa: F401
 
 
-def _refuse_beside(option: str, others: dict[str, Any], own: str) -> None:
+def _refuse_beside(option: str, others: dict[str, Any], reason: str) -> None:
     for name, value in others.items():
         if value:
-            raise InputError(f"{name} is given together with {option}, which has its own {own}.")
+            raise InputError(f"{name} is given together with {option}, {reason}.")
 
 
 @dataclass(frozen=True)

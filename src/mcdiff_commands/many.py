@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import InputError, first_line
-from .model import default_dtype, find_model
+from .model import default_dtype, device_of, find_model
 from .option_values import number
 from .outputs import check_output_folder
 from .telling import Teller
@@ -72,15 +72,6 @@ class Running:
     batch_size: int
     num_workers: int | None
     ray_address: str | None
-
-
-def refuse_beside_jobs(options: Mapping[str, Any]) -> None:
-    """Raises an [`InputError`] if one of these options is given."""
-    for name, value in options.items():
-        if value:
-            raise InputError(
-                f"{name} is given together with --jobs, whose lines name images and strokes; leave it out."
-            )
 
 
 def generate_all(
@@ -156,9 +147,6 @@ def generate_all(
 def default_workers(device: str | None) -> int:
     """One process for each core that may be used, which takes less time than one process with as many threads; one
     process on other devices."""
-    import torch
-
     from mcdiff_pipeline.processor import available_cores
 
-    is_cpu = not torch.cuda.is_available() if device is None else device.startswith("cpu")
-    return available_cores() if is_cpu else 1
+    return available_cores() if device_of(device).startswith("cpu") else 1

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from .errors import InputError
+from .model import device_of
 from .option_values import Size
 
 
@@ -67,9 +68,10 @@ def _free_memory(device: str | None) -> int:
     import psutil
     import torch
 
-    if (device is None and torch.cuda.is_available()) or (device or "").startswith("cuda"):
+    name = device_of(device)
+    if name.startswith("cuda"):
         try:
-            return torch.cuda.mem_get_info(device or "cuda")[0]
+            return torch.cuda.mem_get_info(name)[0]
         except (RuntimeError, AssertionError, ValueError):  # loading says that there is no such device
             pass
     return psutil.virtual_memory().available

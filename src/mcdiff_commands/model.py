@@ -70,13 +70,18 @@ def long_dtype(name: str | None) -> str | None:
     return {"fp16": "float16", "bf16": "bfloat16"}.get(name or "", name)
 
 
-def default_dtype(device: str | None) -> str:
-    """The number format in which `device` is fastest; None is the device of [`load_model`]."""
+def device_of(device: str | None) -> str:
+    """The device that `--device` means: without it, CUDA if there is one, else the processor."""
     import torch
 
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: str | None) -> str:
+    """The number format in which the device of `--device` is fastest."""
     from mcdiff_pipeline.processor import fastest_dtype
 
-    return fastest_dtype(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return fastest_dtype(device_of(device))
 
 
 def load_model(path: str, dtype: str, device: str | None, engine: str = "pytorch") -> "MCDiffPipeline":
@@ -89,7 +94,7 @@ def load_model(path: str, dtype: str, device: str | None, engine: str = "pytorch
     from mcdiff_pipeline.processor import available_cores
 
     try:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(device_of(device))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device} cannot be used: {first_line(error)}") from None
