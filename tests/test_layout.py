@@ -13,7 +13,7 @@ from support.paths import REPOSITORY
 # Modules and packages of the library, from the lowest row to the highest. A row imports from itself and lower rows.
 ROWS = (
     {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
-    | {"atomic_files", "folder_lock", "progress", "processor", "short_repr"},
+    | {"atomic_files", "folder_lock", "progress", "processor", "short_repr", "worker_processes"},
     {"color_matching", "regions", "strokes", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},

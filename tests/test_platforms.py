@@ -13,6 +13,16 @@ sys.modules["fcntl"] = None  # importing it fails
 for name in ("pread", "fork", "sched_getaffinity", "killpg"):
     delattr(os, name)
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
+get_context = multiprocessing.get_context
+
+
+def spawn_alone(method=None):
+    if method not in (None, "spawn"):
+        raise ValueError(f"cannot find context for {method!r}")
+    return get_context(method)
+
+
+multiprocessing.get_context = spawn_alone
 
 from mcdiff_pipeline.annotation.run import annotate_videos
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings

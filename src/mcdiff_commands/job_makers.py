@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcdiff_pipeline.worker_processes import worker_context
+
 from .errors import first_line
 from .jobs import Job, Outcome
 
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
 # As in annotation: the tasks of Ray Data need CPUs, too, and a pool of actors that reserves all of them never starts.
 CPUS_PER_ACTOR = 0.5
 
-# Processes are forked from one that has only imported the library, so they start in milliseconds.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["mcdiff_pipeline.public_names", __name__])
+_PROCESSES = worker_context(["mcdiff_pipeline.public_names", __name__])
+# Why a video was not made, if its process ended twice.
+CRASHED = "The process that made it ended twice: it crashed or was killed."
 
 # What a process has loaded.
 _loaded: "Maker | None" = None
@@ -98,16 +100,15 @@ class Maker:
 
         begun, model, dtype = time.monotonic(), self.settings.model_name, self.settings.dtype
         clips = [self.settings.plan(self.pipe, job, model, dtype) for job, _ in batch]
-        one, image = clips[0].settings, clips[0].image
+        one = clips[0].settings
         arguments: dict[str, Any] = {
             "num_frames": one.num_frames,
             "height": one.height,
             "width": one.width,
-            "output_size": None if (image.height, image.width) == (one.height, one.width) else "image",
+            "output_size": clips[0].output_size,
             "num_inference_steps": one.num_inference_steps,
             "guidance_scale": one.guidance_scale,
         }
-        generators = [torch.Generator().manual_seed(clip.settings.seed) for clip in clips]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             videos: Iterable[Any]
@@ -115,6 +116,7 @@ class Maker:
                 videos = [(frame for frame, _ in stream_clip(self.pipe, clips[0]))]
             else:
                 images, sheets = [clip.image for clip in clips], [clip.strokes for clip in clips]
+                generators = [torch.Generator().manual_seed(clip.settings.seed) for clip in clips]
                 videos = self.pipe(images, sheets, generator=generators, **arguments).frames
             for (job, _), clip, frames in zip(batch, clips, videos, strict=True):
                 with VideoWriter(self.settings.folder / job.video, clip.settings.fps, clip.to_dict()) as writer:
@@ -146,7 +148,7 @@ def make_here(batches: Sequence[Batch], settings: Settings, num_workers: int) ->
         again: list[Batch] = []
         yield from _in_processes(deque([[one]]), settings, 1, again)
         if again:
-            yield [Outcome(one[0].video, one[1], "The process that made it ended twice: it crashed or was killed.")]
+            yield [Outcome(one[0].video, one[1], CRASHED)]
 
 
 def _in_processes(
@@ -277,5 +279,5 @@ class _Actor:
             for one in batch:
                 yield from self._attempts([one])
         else:
-            (job, digest), reason = batch[0], "The process that made it ended twice: it crashed or was killed."
-            yield [Outcome(job.video, digest, reason)]
+            job, digest = batch[0]
+            yield [Outcome(job.video, digest, CRASHED)]

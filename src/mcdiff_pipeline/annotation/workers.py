@@ -13,32 +13,21 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import torch
 
+from ..worker_processes import worker_context
 from .annotator import VideoAnnotator
 from .found_videos import FoundVideo
 from .parts import WRITING, annotate_part, is_machine_failure, write_crash
 from .settings import AnnotationSettings
 
 
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext
-
-
 # Chosen, not measured: each process holds a CUDA context and RAFT in the memory of the GPU, and while some processes
 # decode, detect people and write, the others use the GPU.
 WORKERS_PER_GPU = 4
-# Workers are forked from a process that has only imported this module. So a worker starts in milliseconds instead of
-# seconds, also after a crash, and shares the memory of the imports with the other workers. Windows has only spawn.
-_IS_FORKED = "forkserver" in multiprocessing.get_all_start_methods()
-_PROCESSES: "ForkServerContext | SpawnContext" = (
-    multiprocessing.get_context("forkserver") if _IS_FORKED else multiprocessing.get_context("spawn")
-)
-if _IS_FORKED:
-    _PROCESSES.set_forkserver_preload([__name__])
+_PROCESSES = worker_context([__name__])
 
 # Seconds between the messages of a worker that say how much of a video is read.
 WATCH_INTERVAL = 1.0
