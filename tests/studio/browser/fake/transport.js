@@ -23,6 +23,7 @@ export class FakeTransport {
     this.frameMs = 30;
     this.flowDelay = () => 0;
     this.refuseFlow = null;
+    this.warnings = [];
     this.failAt = Infinity;
     this.order = Promise.resolve();
     this.connected = true;
@@ -130,7 +131,7 @@ export class FakeTransport {
       }
     }
     const payload = new Uint8Array(new Uint16Array([...values].map(toHalf)).buffer);
-    setTimeout(() => this.emit({ type: "flow", rev, node, frame, h, w, ms: 1, width: 128, height: 128 }, payload), this.flowDelay(rev));
+    setTimeout(() => this.emit({ type: "flow", rev, node, frame, h, w, ms: 1, width: 128, height: 128, warnings: this.warnings }, payload), this.flowDelay(rev));
   }
 
   async render({ rev, node, parent, at, strokes, num_frames, fps, regions, settings }) {
@@ -142,6 +143,7 @@ export class FakeTransport {
     }
     this.canceled = false;
     const begun = Date.now();
+    await this.emit({ type: "warnings", rev, node, warnings: this.warnings });
     await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
     await this.emit({ type: "queued", rev, node, ahead: this.ahead ?? 0 });
     while (this.ahead) await new Promise((resolve) => setTimeout(resolve, 20));

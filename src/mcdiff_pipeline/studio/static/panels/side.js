@@ -35,10 +35,11 @@ function StrokeItem({ editor, stroke, index }) {
   const open = selected === stroke.id;
   const [start, end] = span(stroke, editor.document.settings.num_frames);
   const refused = refusal?.id === stroke.id;
+  const doubts = refused ? [] : editor.doubts(stroke.id);
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => void (open && element.current?.scrollIntoView({ block: "nearest" })), [open]);
   return html`
-    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}`}>
+    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}${doubts.length ? " doubtful" : ""}`}>
       <div class="row">
         <button class="row-main" aria-expanded=${open} onClick=${() => editor.select(open ? null : stroke.id)}>
           <span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>
@@ -48,6 +49,7 @@ function StrokeItem({ editor, stroke, index }) {
         <button class="icon-button quiet" aria-label=${`Remove stroke ${index + 1}`} title="Remove" onClick=${() => editor.removeStroke(stroke.id)}><${Icon} name="bin" /></button>
       </div>
       ${refused && html`<p class="why">${refusal?.why}</p>`}
+      ${doubts.map(({ text }) => html`<p key=${text} class="why doubt">${text}</p>`)}
       ${open && html`<${StrokeNumbers} editor=${editor} stroke=${stroke} />`}
     </li>`;
 }
