@@ -96,8 +96,8 @@ export function regionTool(editor) {
 
   const modes = /** @type {const} */ ([["click", "Click"], ["brush", "Brush"], ["polygon", "Outline"]]); // prettier-ignore
   const hints = {
-    click: "Click a thing: its outline is found. More clicks add, Alt-click takes away.",
-    brush: "Brush over a thing that moves as a whole. Alt takes away.",
+    click: "Click a thing to find its outline.",
+    brush: "Brush over a whole thing.",
     polygon: "Click the corners of an outline. Enter or a double-click closes it.",
   };
 
@@ -181,7 +181,7 @@ export function regionTool(editor) {
       ${editor.state.regionMode !== "polygon" && html`
         <div class="choice" role="group" aria-label="What a click or the brush does">
           <button aria-pressed=${editor.state.adding} onClick=${() => editor.store.set({ adding: true })}>Add</button>
-          <button aria-pressed=${!editor.state.adding} onClick=${() => editor.store.set({ adding: false })}>Take away</button>
+          <button aria-pressed=${!editor.state.adding} title="The same as with Alt" onClick=${() => editor.store.set({ adding: false })}>Take away</button>
         </div>`}
       ${editor.state.regionMode === "brush" && brush.size()}
       ${editor.state.regionMode === "polygon"
