@@ -110,7 +110,7 @@ export class FakeTransport {
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", enlarge: "enlarge", steer: "steer" }[message.type];
+    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", propose: "propose", enlarge: "enlarge", steer: "steer" }[message.type];
     if (answer) this[answer](message);
     return true;
   }
@@ -178,6 +178,17 @@ export class FakeTransport {
   }
 
   async segment({ rev, points }) {
+    const { canvas, blob } = await this.mask(points);
+    this.emit({ type: "mask", rev, h: canvas.height, w: 160, confidence: 0.9, warning: null }, new Uint8Array(await blob.arrayBuffer()));
+  }
+
+  async propose({ rev, strokes }) {
+    const masks = strokes.filter((one) => one.kind === "move").map(async ({ points }) => new Uint8Array(await (await this.mask(points.slice(0, 1))).blob.arrayBuffer()));
+    const regions = (await Promise.all(masks)).map((bytes) => ({ mask: `data:image/png;base64,${btoa(String.fromCharCode(...bytes))}` }));
+    this.emit({ type: "proposed", rev, regions });
+  }
+
+  async mask(points) {
     const canvas = new OffscreenCanvas(160, Math.round((160 * this.height) / this.width));
     const context = canvas.getContext("2d");
     context.fillRect(0, 0, canvas.width, canvas.height);
@@ -187,8 +198,7 @@ export class FakeTransport {
       context.arc((x * 160) / this.width, (y * 160) / this.width, 24, 0, 7);
       context.fill();
     }
-    const blob = await canvas.convertToBlob({ type: "image/png" });
-    this.emit({ type: "mask", rev, h: canvas.height, w: 160, confidence: 0.9, warning: null }, new Uint8Array(await blob.arrayBuffer()));
+    return { canvas, blob: await canvas.convertToBlob({ type: "image/png" }) };
   }
 
   async rename(name) {

@@ -2,6 +2,7 @@
 import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
+import { findRegions } from "../tools/region.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
@@ -152,6 +153,7 @@ function Regions({ editor }) {
   return html`
     <section class="regions">
       <h2>Regions <span class="count">${regions.length || ""}</span>
+        <button class="button small" title="Finds the things that the strokes move" aria-label="Find regions under the strokes" onClick=${() => findRegions(editor)}>Find</button>
         <button class="button small" title="Press R: things that move as a whole" onClick=${() => editor.setTool("region")}>Draw one</button></h2>
       ${!regions.length && html`<p class="nothing">A thing with a region moves as a whole.</p>`}
       <ul>${regions.map((region, index) => html`<${RegionItem} key=${region.id} editor=${editor} region=${region} index=${index} />`)}</ul>
