@@ -255,9 +255,8 @@ class Sheet {
   resize(width, height) {
     this.ratio = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * this.ratio), Math.round(height * this.ratio)];
+    if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
     this.scale = [w / width, h / height];
-    if (this.canvas.width === w && this.canvas.height === h) return;
-    Object.assign(this.canvas, { width: w, height: h });
     this.painted = [];
   }
 
