@@ -45,6 +45,7 @@ from .rollout import Motion, RolloutState
 from .semantic_features import encode_features  # noqa: F401
 from .short_repr import ShortReprMixin  # noqa: F401
 from .similarity import fit_similarity  # noqa: F401
+from .stroke_controls import CONTROLS  # noqa: F401
 from .stroke_problems import warn_of
 from .strokes import Stroke  # noqa: F401
 

@@ -295,14 +295,10 @@ class MotionCompleter:
                 position = stroke.at(state.frame, num_frames)
                 if position is None or stroke.displacement(state.frame, num_frames) is None:
                     continue
-                layer = resolve_region(stroke, layers.traits[index])
-                if layer is None:
-                    start = stroke.span(num_frames)[0]
-                    beginning = stroke.at(start, num_frames) or position
-                    (seen,) = layers.seen_points(index, 0, [position])
-                    layer = layers.layer_at(index, start, beginning, seen)
-                    if start > 0:
-                        labels[index][stroke_key(start, beginning)] = layer
+                layer = layer_of_stroke(stroke, state.frame, num_frames, layers, index)
+                start = stroke.span(num_frames)[0]
+                if start > 0 and stroke.region is None:
+                    labels[index][stroke_key(start, stroke.at(start, num_frames) or position)] = layer
                 if layers.view is not None:
                     stroke = _seen_stroke(stroke, state.frame, num_frames, layers, index, layer)
                 by_layer[index][layer].append(stroke)
@@ -404,6 +400,17 @@ class MotionCompleter:
         """One flow field `[B, 2, h, w]` of what is seen; what is uncovered moves with layer 0."""
         visible = layers.visible_on((flow.shape[3], flow.shape[4]))
         return (visible[:, :, None] * flow).sum(dim=1)
+
+
+def layer_of_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int) -> int:
+    """The layer of an image that an active stroke belongs to: that of its region, else the one in which it began."""
+    layer = resolve_region(stroke, layers.traits[index])
+    if layer is not None:
+        return layer
+    position = _position(stroke, frame, num_frames, 1.0, 1.0)
+    start = stroke.span(num_frames)[0]
+    (seen,) = layers.seen_points(index, 0, [position])
+    return layers.layer_at(index, start, stroke.at(start, num_frames) or position, seen)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def continued_clip(
     shown = [
         stroke
         for part, end in zip(parts, [*(part.at for part in parts[1:]), num_frames - 1], strict=True)
-        for stroke in (one.cut(part.at, end, num_frames) for one in part.strokes.strokes)
+        for stroke in (one.cut(part.at, end, num_frames) for one in part.strokes.plain().strokes)
         if stroke is not None
     ]
     return replace(
@@ -207,7 +207,8 @@ def _in_the_scene(sheet: StrokeSheet, clip: ClipMetadata, parts: Sequence[ClipPa
                 camera.view(one, [camera.disparity(order)], (sheet.height, sheet.width)) for one in (first, end)
             )
             view = compose_similarities(view, compose_similarities(invert_similarity(before), after))
-        strokes.append(replace(stroke, points=move_points(stroke.points, invert_similarity(view)[0])))
+        points, handles = (move_points(one, invert_similarity(view)[0]) for one in (stroke.points, stroke.handles))
+        strokes.append(replace(stroke, points=points, handles=handles))
     return replace(sheet, strokes=strokes)
 
 
