@@ -38,7 +38,7 @@ def stream_clip(pipe: MCDiffPipeline, clip: ClipMetadata) -> Iterator[FrameAndSt
         ValueError: At once, if the first part of the clip cannot be made, or the motion of any is not known.
     """
     parts = clip.parts or (ClipPart(0, clip.strokes, clip.motion),)
-    sources = [motion_from_dicts(part.motion) for part in parts]
+    sources = [motion_from_dicts(part.motion, pipe) for part in parts]
     # the last frame of a part is the state that the next one starts from
     ends = [*(part.at + 1 for part in parts[1:]), clip.settings.num_frames]
     first = pipe.stream(
@@ -84,11 +84,24 @@ def shown_frames(frames: Iterator[FrameAndState], lead: LeadIn | None) -> Iterat
     """
     for frame, state in frames:
         if lead is not None and state.frame < lead.fade:
-            matched = np.asarray(frame, dtype=np.float32) / 255
-            given = (matched - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
-            mixed = given + state.frame / lead.fade * (matched - given)
-            frame = PIL.Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
+            shown = faded(np.asarray(frame, dtype=np.float32) / 255, state.frame, lead)
+            frame = PIL.Image.fromarray((shown * 255).round().astype(np.uint8))
         yield frame, state
+
+
+def faded(frame: np.ndarray, number: int, lead: LeadIn) -> np.ndarray:
+    """
+    A generated frame as it is shown after those of another video.
+
+    Args:
+        frame (`np.ndarray` of shape `(height, width, 3)`): The frame with matched colors, in [0, 1].
+        number (`int`): Its number, from 0 for the frame that was continued.
+        lead (`LeadIn`): How the video is continued.
+    """
+    if number >= lead.fade:
+        return frame
+    given = (frame - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
+    return (given + number / lead.fade * (frame - given)).clip(0, 1)
 
 
 def remake_state(pipe: MCDiffPipeline, clip: ClipMetadata, frame: int | None = None) -> RolloutState:
@@ -192,7 +205,7 @@ def _in_the_scene(sheet: StrokeSheet, clip: ClipMetadata, parts: Sequence[ClipPa
     cameras = [
         (camera, part.at, end)
         for part, end in zip(parts, ends, strict=True)
-        for camera in motion_from_dicts(part.motion)
+        for camera in motion_from_dicts([one for one in part.motion if one.get("source") == "camera"])
         if isinstance(camera, Camera)
     ]
     if not cameras:
