@@ -13,6 +13,7 @@ Usage:
 
 import argparse
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -306,6 +307,12 @@ def make_studio(_: str) -> None:
     run_program(ROOT / "docs" / "studio_screenshots.py")
 
 
+def make_comfyui(_: str) -> None:
+    if "MCDIFF_COMFYUI" not in os.environ:
+        raise Missing("MCDIFF_COMFYUI is not set; it names a checkout of ComfyUI")
+    run_program(ROOT / "docs" / "comfyui_screenshot.py")
+
+
 def run_program(program: Path, *arguments: str | Path) -> None:
     """Runs a script of the repository in its root.
 
@@ -330,6 +337,7 @@ PICTURES = {
     "samples": Picture(make_clip, "nothing"),
     "segmentation": Picture(make_segmentation, "the segmenter (training/tools/build_segmenter.py)"),
     "studio": Picture(make_studio, "the embedded model, the extra `studio`, playwright and Chromium"),
+    "comfyui": Picture(make_comfyui, "the embedded model, a checkout of ComfyUI, playwright and Chromium"),
     "refinement": Picture(make_refinement, "rendered clips in data/people256, the pose model"),
     "results": Picture(make_results, "an evaluation in runs/evaluation"),
 }

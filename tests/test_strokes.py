@@ -561,7 +561,10 @@ BAD = {
         regions_dict(strokes=[move(easing="ease-in")]),
         r"strokes\[0\]\.easing is not a field of a stroke of version 2 \(it is one of version 3\)",
     ),
-    "unknown easing": (controlled(move(easing="slow")), r"strokes\[0\]\.easing is 'slow'; it must be one of linear, e"),
+    "unknown easing": (
+        controlled(move(easing="slow")),
+        r"strokes\[0\]\.easing is 'slow'; it must be one of linear, e",
+    ),
     "strength too large": (controlled(move(strength=11)), r"strokes\[0\]\.strength is 11; .* from -10 to 10"),
     "strength true": (controlled(move(strength=True)), r"strokes\[0\]\.strength is True"),
     "scale 0": (controlled(move(scale=0, radius=3)), r"strokes\[0\]\.scale is 0; it must be a number from 0.05"),

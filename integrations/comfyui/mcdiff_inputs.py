@@ -100,7 +100,7 @@ def joined(first: StrokeSheet | None, second: StrokeSheet) -> StrokeSheet:
 
 
 def lead_of(first: torch.Tensor, last: torch.Tensor) -> LeadIn:
-    """How a video is continued whose first and last frame `(3, height, width)` are these: the match of their colors."""
+    """How a video with this first and this last frame `(3, height, width)` is continued: the match of their colors."""
     scale, shift = (tuple(one.flatten().tolist()) for one in color_match(last, first))
     return LeadIn(0, scale, shift)
 

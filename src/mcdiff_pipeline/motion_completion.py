@@ -414,25 +414,50 @@ def layer_of_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: 
 
 
 @dataclass(frozen=True)
-class _SeenStroke:
-    """One step of a stroke as the camera sees it, in pixels of the working size: where it is, and where to."""
+class MovedStroke:
+    """
+    A stroke that in one step goes from another place to another place than it says.
 
-    kind: str
+    Args:
+        stroke (`Stroke`): The stroke.
+        frame (`int`): The frame from which the step goes.
+        here (`tuple[float, float]`): (x, y) at this frame, in pixels of the working size.
+        there (`tuple[float, float]`): (x, y) at the next frame.
+    """
+
+    stroke: Stroke
     frame: int
     here: tuple[float, float]
     there: tuple[float, float]
 
-    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
-        return self.here if frame == self.frame else self.there
+    @property
+    def kind(self) -> str:
+        return self.stroke.kind
 
-    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
-        return self.there[0] - self.here[0], self.there[1] - self.here[1]
+    @property
+    def region(self) -> str | int | None:
+        return self.stroke.region
+
+    def span(self, num_frames: int | None = None) -> tuple[float, float]:
+        """See [`Stroke.span`]."""
+        return self.stroke.span(num_frames)
+
+    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """See [`Stroke.at`]."""
+        if frame == self.frame:
+            return self.here
+        return self.there if frame == self.frame + 1 else self.stroke.at(frame, num_frames)
+
+    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """See [`Stroke.displacement`]."""
+        here, there = self.at(frame, num_frames), self.at(frame + 1, num_frames)
+        return None if here is None or there is None else (there[0] - here[0], there[1] - here[1])
 
 
 def _seen_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int, layer: int) -> Stroke:
     """The step of an active stroke as the camera sees it, which has moved its layer."""
     places = [_position(stroke, one, num_frames, 1.0, 1.0) for one in (frame, frame + 1)]
-    return cast(Stroke, _SeenStroke(stroke.kind, frame, *layers.seen_points(index, layer, places)))
+    return cast(Stroke, MovedStroke(stroke, frame, *layers.seen_points(index, layer, places)))
 
 
 def resize_sparse_flow(

@@ -50,7 +50,9 @@ def motion_from_dicts(
 
                 sources.append(ReferenceMotion.from_dict(fields))
             else:
-                raise ValueError(f"source is {kind!r:.60}; it must be camera, closed-loop, reference, {', '.join(TOYS)}")
+                raise ValueError(
+                    f"source is {kind!r:.60}; it must be camera, closed-loop, reference, {', '.join(TOYS)}"
+                )
         except ValueError as error:
             raise ValueError(f"motion[{index}]: {error}") from None
     return sources

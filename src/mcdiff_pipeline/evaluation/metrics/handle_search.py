@@ -95,7 +95,9 @@ class HandleSearch:
         _, best, distance = self._best(output, numbers, rows, columns, every)
         return torch.where(self._is_flat[every], torch.nan, distance.flatten()[best])
 
-    def locate(self, output: torch.Tensor, near: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def locate(
+        self, output: torch.Tensor, near: torch.Tensor, numbers: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Where each handle is in an output, to fractions of a pixel: the top of a parabola through the correlation at
         the best pixel and its neighbors, on each axis.
@@ -103,16 +105,19 @@ class HandleSearch:
         Args:
             output (`torch.Tensor`): `[N, 3, H, W]` in [0, 1].
             near (`torch.Tensor`): `[M, 2]`, the (x, y) in pixels around which each handle is searched for.
+            numbers (`torch.Tensor`, *optional*): integer `[M]`, the frames of the output; None: those of the patches.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: the places (x, y), float32 `[M, 2]`; the correlation
-            there, and at `near`, float32 `[M]`, at most 1, and 0 where the contrast of the patch is too low.
+            there, and at `near`, float32 `[M]`, at most 1. Both are 0 where the contrast of the patch is too low, and
+            where the best place is on the border of those that are searched, since it may be beyond.
         """
         if len(near) == 0:
             return near.new_zeros(0, 2), near.new_zeros(0), near.new_zeros(0)
         height, width = output.shape[2:]
         columns, rows = near[:, 0].long().clamp(0, width - 1), near[:, 1].long().clamp(0, height - 1)
-        fit, best, _ = self._best(output, self.numbers, rows, columns, slice(None))
+        numbers = self.numbers if numbers is None else numbers
+        fit, best, _ = self._best(output, numbers, rows, columns, slice(None))
         reach = fit.shape[1]
         row, column = best // reach, best % reach
         every = torch.arange(len(near), device=fit.device)
@@ -123,10 +128,9 @@ class HandleSearch:
         # a handle keeps its place within its pixel
         x = columns + self.within[:, 0] + column - self.search + across
         y = rows + self.within[:, 1] + row - self.search + along
-        center, expected = (
-            torch.where(self._is_flat, 0.0, one) for one in (center, fit[:, self.search, self.search])
-        )
-        return torch.stack([x, y], dim=1).float(), center, expected
+        is_inside = (row > 0) & (row < reach - 1) & (column > 0) & (column < reach - 1) & ~self._is_flat
+        found, expected = (torch.where(is_inside, one, 0.0) for one in (center, fit[:, self.search, self.search]))
+        return torch.stack([x, y], dim=1).float(), found, expected
 
     @property
     def _is_flat(self) -> torch.Tensor:
