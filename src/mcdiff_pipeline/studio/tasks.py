@@ -268,6 +268,8 @@ class Tasks:
         frames = engine.frames(session, render.node, render.cancel, self._after_denoising_step(render))
         try:
             render.node.state = "rendering"
+            found = engine.stroke_warnings(session, render.node)
+            session.send({"type": "warnings", "rev": rev, "node": render.node.id, "warnings": found})
             while render.why is None and render.node.last < render.node.num_frames - 1:
                 made = next(frames, None)
                 if made is None or session.is_removed or render.why == "removed":

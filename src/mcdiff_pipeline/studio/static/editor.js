@@ -14,6 +14,7 @@
  *   nodes: Map<string, Node>, node: string | null, frame: number, follow: boolean, playing: boolean,
  *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number} | null,
  *   flow: ShownFlow | null, flowRev: number, flowStale: boolean, showFlow: boolean, refusal: {id: string | null, why: string} | null,
+ *   warnings: {ids: string[], text: string}[],
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
  *   record: boolean, stay: boolean, regionMode: "click" | "brush" | "polygon", adding: boolean, brush: number, busy: string | null, letters: boolean,
@@ -42,7 +43,7 @@ function firstState() {
     name: "", connection: "connecting", connectionWhy: "", model: null, limits: null, saved: "saved",
     nodes: new Map(), node: null, frame: 0, follow: false, playing: false,
     render: null, failure: null, finished: null,
-    flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null,
+    flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null, warnings: [],
     tool: "move", selected: null, point: null, region: null, pending: null, pointer: null,
     message: null, dialog: null, tab: "timeline", panel: preference("panel", "on") === "on", timeline: true,
     record: preference("record", "off") === "on", stay: false, regionMode: "click", adding: true, brush: 28, busy: null,
@@ -402,6 +403,12 @@ export class Editor {
   /** @param {{id: string | null, why: string}} refusal */
   setRefusal(refusal) {
     this.store.set({ refusal, flow: null });
+  }
+
+  /** What may not work as it is drawn; the server's sentences. @param {string} [id] of one stroke */
+  doubts(id) {
+    const known = new Set(this.document.strokes.map((stroke) => stroke.id));
+    return this.state.warnings.filter(({ ids }) => (id ? ids.includes(id) : ids.length > 0) && ids.every((one) => known.has(one)));
   }
 
   /** @param {any} error */

@@ -1,5 +1,5 @@
 /**
- * The stage: paints the shown frame and the flow on a canvas, and turns pointers, wheel and pinches into gestures of the
+ * The stage: paints the shown frame and the flow, each on a canvas of its own, and turns pointers, wheel and pinches into gestures of the
  * tool and moves of the view.
  *
  * @typedef {import("./geometry.js").Point} Point
@@ -15,12 +15,12 @@ const DOUBLE_CLICK_MS = 400;
 const PIXELS_SHOW_FROM = 6;
 
 export class Stage {
-  /** @param {Editor} editor @param {HTMLElement} element @param {HTMLCanvasElement} canvas */
-  constructor(editor, element, canvas) {
+  /** @param {Editor} editor @param {HTMLElement} element @param {HTMLCanvasElement} frame @param {HTMLCanvasElement} flow over the frame */
+  constructor(editor, element, frame, flow) {
     this.editor = editor;
     this.element = element;
-    this.canvas = canvas;
-    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.frameSheet = new Sheet(frame);
+    this.flowSheet = new Sheet(flow);
     /** @type {Map<number, Point>} fingers on the stage */
     this.touches = new Map();
     /** @type {"tool" | "pan" | "pinch" | null} */
@@ -69,9 +69,7 @@ export class Stage {
     const { width, height } = this.element.getBoundingClientRect();
     if (!width || !height) return;
     this.editor.view.resize(width, height);
-    const ratio = window.devicePixelRatio || 1;
-    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
+    for (const sheet of [this.frameSheet, this.flowSheet]) sheet.resize(width, height);
     this.paint();
     this.editor.store.schedule();
   }
@@ -202,31 +200,31 @@ export class Stage {
     });
   }
 
+  /** The frame is painted only if it or the view has changed: scaling a large one takes longer than all the rest. */
   paintNow() {
-    const { context, canvas, editor } = this;
+    const { editor, frameSheet, flowSheet } = this;
     const { view } = editor;
-    const { width, height } = view.stage;
-    context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
-    context.clearRect(0, 0, width, height);
-    const bitmap = this.currentBitmap();
-    if (!bitmap) return;
     const [x, y] = view.toStage([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
-    const pixels = (w / bitmap.width) * (canvas.width / width);
-    context.imageSmoothingEnabled = pixels < PIXELS_SHOW_FROM;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, x, y, w, h);
-    const shown = editor.shownFlow();
-    if (!shown) return;
-    context.save();
-    context.beginPath();
-    context.rect(x, y, w, h);
-    context.clip();
-    context.globalAlpha = shown.stale ? 0.4 : 1;
-    context.imageSmoothingEnabled = true;
-    context.drawImage(shown.picture, x, y, w, h);
-    drawArrows(context, shown.flow, view, editor.fullSpeed());
-    context.restore();
+    const bitmap = this.currentBitmap();
+    frameSheet.paint([bitmap, x, y, w, h], (context) => {
+      if (!bitmap) return;
+      context.imageSmoothingEnabled = (w / bitmap.width) * frameSheet.ratio < PIXELS_SHOW_FROM;
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmap, x, y, w, h);
+    });
+    const shown = bitmap && editor.shownFlow();
+    flowSheet.canvas.classList.toggle("stale", shown?.stale === true);
+    flowSheet.paint([shown?.flow, x, y, w, h], (context) => {
+      if (!shown) return;
+      context.save();
+      context.beginPath();
+      context.rect(x, y, w, h);
+      context.clip();
+      context.drawImage(shown.picture, x, y, w, h);
+      drawArrows(context, shown.flow, view, editor.fullSpeed());
+      context.restore();
+    });
   }
 
   /** The shown frame, or the one painted before it until it is decoded. */
@@ -238,5 +236,40 @@ export class Stage {
     if (bitmap) this.painted = bitmap;
     else editor.frames.get(owner, frame).then((loaded) => loaded && this.paint());
     return this.painted ?? editor.frames.picture;
+  }
+}
+
+/** A canvas of the size of the stage. */
+class Sheet {
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.ratio = 1; // pixels of the screen for one of CSS
+    this.scale = [1, 1]; // the same, with the canvas rounded to whole ones
+    /** @type {any[]} what the painted picture depends on */
+    this.painted = [];
+  }
+
+  /** @param {number} width @param {number} height in CSS pixels */
+  resize(width, height) {
+    this.ratio = window.devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * this.ratio), Math.round(height * this.ratio)];
+    this.scale = [w / width, h / height];
+    if (this.canvas.width === w && this.canvas.height === h) return;
+    Object.assign(this.canvas, { width: w, height: h });
+    this.painted = [];
+  }
+
+  /** Paints unless nothing has changed since. @param {any[]} inputs @param {(context: CanvasRenderingContext2D) => void} paint in CSS pixels */
+  paint(inputs, paint) {
+    if (inputs.length === this.painted.length && inputs.every((input, i) => input === this.painted[i])) return;
+    this.painted = inputs;
+    const { context, canvas } = this;
+    const [xScale, yScale] = this.scale;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(xScale, 0, 0, yScale, 0, 0);
+    paint(context);
   }
 }
