@@ -178,3 +178,15 @@ def test_command_eases_and_turns_strokes_and_replays_them(place, mcdiff):
 def test_stroke_in_wrong_words_is_refused(place, mcdiff, stroke, message):
     code, _, err = mcdiff("generate", "photo.png", "--stroke", stroke, "--output", "a.mkv")
     assert code == 2 and message in " ".join(err.replace("│", " ").split()), err
+
+
+def test_command_closes_the_loop_and_keeps_this_in_the_clip(place, mcdiff):
+    arguments = ("generate", "photo.png", "--stroke", "10,10 30,24", "--num-frames", 4, "--size", "48x40")
+    assert mcdiff(*arguments, "--closed-loop", "--output", "a.mkv")[0] == 0
+    assert ClipMetadata.read("a.mkv").motion == ({"source": "closed-loop"},)
+    assert mcdiff("generate", "--replay", "a.mkv", "--output", "b.mkv")[0] == 0
+    assert all(
+        np.array_equal(*pair) for pair in zip(read_video("a.mkv").frames, read_video("b.mkv").frames, strict=True)
+    )
+    code, _, err = mcdiff(*arguments, "--closed-loop", "--camera", "zoom 2", "--output", "c.mkv")
+    assert code == 2 and "--closed-loop is given together with --camera" in err
