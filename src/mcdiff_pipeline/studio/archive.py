@@ -189,9 +189,10 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     sheet = read_body(SheetBody, content)
-    check_strokes(sheet.strokes)
+    plain = _plain_strokes(sheet)
+    check_strokes(plain)
     factors = picture[0] / sheet.width, picture[1] / sheet.height
-    strokes = [_scaled(stroke, "points", factors) for stroke in _plain_strokes(sheet)]
+    strokes = [_scaled(stroke, "points", factors) for stroke in plain]
     regions = [_scaled(region, "polygon", factors) for region in sheet.regions]
     return {
         "version": 2,
