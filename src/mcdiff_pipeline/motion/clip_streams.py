@@ -211,7 +211,7 @@ def _in_the_scene(sheet: StrokeSheet, clip: ClipMetadata, parts: Sequence[ClipPa
     if not cameras:
         return sheet
     strokes = []
-    for stroke in sheet.strokes:
+    for stroke in sheet.plain().strokes:
         region = resolve_region(stroke, regions) or 0
         order = 0 if region == 0 else regions[region - 1].order
         view = identity_similarity(1)
@@ -220,8 +220,7 @@ def _in_the_scene(sheet: StrokeSheet, clip: ClipMetadata, parts: Sequence[ClipPa
                 camera.view(one, [camera.disparity(order)], (sheet.height, sheet.width)) for one in (first, end)
             )
             view = compose_similarities(view, compose_similarities(invert_similarity(before), after))
-        points, handles = (move_points(one, invert_similarity(view)[0]) for one in (stroke.points, stroke.handles))
-        strokes.append(replace(stroke, points=points, handles=handles))
+        strokes.append(replace(stroke, points=move_points(stroke.points, invert_similarity(view)[0])))
     return replace(sheet, strokes=strokes)
 
 
