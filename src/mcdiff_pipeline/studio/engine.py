@@ -36,6 +36,9 @@ START_BYTES = 512 * 1024**2
 # What is separated from the picture to show frames with its detail, of all sessions.
 DECODER_BYTES = 256 * 1024**2
 
+# Shorter side of the frames in which handles are searched for, in pixels: the time grows with the fourth power of it.
+SCORED_SIDE = 256
+
 _FLOW = np.dtype("<f2")
 
 
@@ -463,8 +466,10 @@ class Engine:
         Raises:
             Refused: If a frame cannot be read.
         """
-        sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
-        scale = session.size[0] / node.settings.width
+        width, height = node.settings.width, node.settings.height
+        zoom = min(1.0, SCORED_SIDE / min(width, height))
+        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
+        scale = session.size[0] / sheet.width
 
         def frame(index: int) -> torch.Tensor:
             image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
