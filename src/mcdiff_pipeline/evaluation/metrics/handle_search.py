@@ -42,13 +42,20 @@ class HandleSearch:
         numbers (`torch.Tensor`): integer `[M]`, the number of the frame that each position belongs to.
         search (`int`, *optional*): how far away a handle is searched for, in pixels on each axis; None takes
             `SEARCH_RADIUS` at the size of the frames.
+        patches_at (`tuple[torch.Tensor, torch.Tensor]`, *optional*): positions and numbers of frames from which the
+            patches are taken instead, where there is no true video: a patch of an earlier frame, for example.
 
     Raises:
         ValueError: if the shapes do not fit together.
     """
 
     def __init__(
-        self, true_frames: torch.Tensor, positions: torch.Tensor, numbers: torch.Tensor, search: int | None = None
+        self,
+        true_frames: torch.Tensor,
+        positions: torch.Tensor,
+        numbers: torch.Tensor,
+        search: int | None = None,
+        patches_at: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         if positions.shape != (*numbers.shape, 2):
             raise ValueError(
@@ -60,7 +67,9 @@ class HandleSearch:
         self.within = positions - positions.long()
         self.radius, self.search, _ = scaled_to(*true_frames.shape[2:])
         self.search = search or self.search
-        patches = _crop(true_frames, numbers, self.rows, self.columns, self.radius)
+        places, sources = (positions, numbers) if patches_at is None else patches_at
+        columns, rows = places.long().unbind(1)
+        patches = _crop(true_frames, sources, rows, columns, self.radius)
         patches = patches - patches.mean(dim=(2, 3), keepdim=True)
         self.energy = patches.square().sum(dim=(1, 2, 3))  # [M]
         self.spectra = patches  # empty if M = 0, because PyTorch 2.6 cannot transform an empty tensor

@@ -18,7 +18,7 @@ const PATHS = /** @type {Record<string, string>} */ ({
   after: "M7.5 4.5L13 10l-5.5 5.5",
   down: "M5.5 8l4.5 4.5L14.5 8",
   flow: "M3 7c3-3 5 3 8 0s4-1.5 6-1M3 13c3-3 5 3 8 0s4-1.5 6-1",
-  menu: "M4 5.5h12M4 10h12M4 14.500h12",
+  menu: "M4 5.5h12M4 10h12M4 14.5h12",
   more: "M5 10h.01M10 10h.01M15 10h.01",
   plus: "M10 4.5v11M4.5 10h11",
   minus: "M4.5 10h11",
@@ -37,6 +37,8 @@ const PATHS = /** @type {Record<string, string>} */ ({
   picture: "M3.5 4.5h13v11h-13zM3.5 13l4-3.5 3 2.5 2.5-2 3.5 3",
   steer: "M4 16V9a4 4 0 0 1 4-4h7M12 2l3.5 3L12 8",
   stop: "M6 6h8v8H6z",
+  pull: "M4 10.5V8.5a1.5 1.5 0 0 1 3 0V4.5a1.5 1.5 0 0 1 3 0V4a1.5 1.5 0 0 1 3 0v1.5a1.5 1.5 0 0 1 3 0V12a5 5 0 0 1-5 5H9.5C6.500 17 6 15 4 10.5zM7 8.5V10M10 4.5V9.5M13 5.5V9.5",
+  queue: "M4 5.5h9M4 10h6M4 14.5h6M14.5 10v6M11.5 13h6",
 });
 
 /** @param {{name: string}} props */
