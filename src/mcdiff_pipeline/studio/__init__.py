@@ -13,6 +13,9 @@ Needs the extra `studio`. `docs/studio.md` describes the page, the protocol and 
   `exports.py`: files to take away.
 - `engine.py`: what the model computes. `sheets.py`: strokes and regions of clients as those of the library.
   `states.py`: files of states.
+- `notebook.py`: the editor as a widget of notebooks. `in_process.py`: the application without a network.
+  `widget_files.py`: the scripts of the page as one module.
 
-PyTorch is imported only by the last row, in the thread of the model: the page answers before it is there.
+PyTorch is imported only by `engine.py` and what it needs, in the thread of the model, so that the page answers before
+it is there; and by `notebook.py`.
 """

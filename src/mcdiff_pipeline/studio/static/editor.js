@@ -495,11 +495,12 @@ function firstShown(session, kept) {
  *
  * @param {HTMLElement} element
  * @param {import("./transport.js").SessionTransport} transport
- * @param {{onLeave?: () => void}} [options] `onLeave` is called when the user wants to open something else
+ * @param {{onLeave?: () => void, style?: string}} [options] `onLeave` is called when the user wants to open something else;
+ *     `style` is the content of `studio.css` where that has no address
  * @returns {Promise<Editor>}
  */
-export async function mount(element, transport, { onLeave } = {}) {
-  addStyles(element);
+export async function mount(element, transport, { onLeave, style } = {}) {
+  addStyles(element, style);
   const [session, blob, kept] = await Promise.all([transport.state(), transport.picture(), keptHistory(transport.session)]);
   const picture = await createImageBitmap(blob);
   const { history, rev } = firstHistory(session, kept);
@@ -515,8 +516,9 @@ export async function mount(element, transport, { onLeave } = {}) {
   return editor;
 }
 
-/** @param {HTMLElement} element */
-function addStyles(element) {
+/** @param {HTMLElement} element @param {string} [style] */
+function addStyles(element, style) {
+  if (style !== undefined) return document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
   const address = new URL("./studio.css", import.meta.url).href;
   const root = /** @type {Document | ShadowRoot} */ (element.getRootNode());
   if ([...root.querySelectorAll("link")].some((link) => link.href === address)) return;

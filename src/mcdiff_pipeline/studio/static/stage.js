@@ -181,6 +181,7 @@ export class Stage {
 
   /** @param {WheelEvent} event */
   wheel(event) {
+    if (window.frameElement && !document.hasFocus()) return; // a notebook scrolls on past the editor
     event.preventDefault();
     const unit = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
     if (event.shiftKey) {

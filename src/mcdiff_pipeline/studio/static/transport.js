@@ -57,6 +57,13 @@ export class Api {
   async blob(path) {
     return (await this.request(path)).blob();
   }
+
+  /** @param {string} path @returns {WebSocket} */
+  socket(path) {
+    const address = new URL(`api/${path}`, this.base);
+    address.protocol = address.protocol.replace("http", "ws");
+    return new WebSocket(address);
+  }
 }
 
 export class SessionTransport {
@@ -90,9 +97,7 @@ export class SessionTransport {
   };
 
   open() {
-    const address = new URL(`api/${this.path}/live`, this.api.base);
-    address.protocol = address.protocol.replace("http", "ws");
-    const socket = new WebSocket(address);
+    const socket = this.api.socket(`${this.path}/live`);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.handlers?.connection("connecting");
