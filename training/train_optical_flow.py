@@ -8,6 +8,7 @@ in the paper. The trained model is the folder `output_dir/raft_small`, for `mcdi
 """
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -129,7 +130,13 @@ class FramePair(NamedTuple):
 
 
 class FramePairs:
-    """Pairs of consecutive frames with their flow, from one split of some folders."""
+    """Pairs of consecutive frames with their flow, from one split of some folders.
+
+    Damaged clips are named on stderr. Instead of a damaged pair, the next pair that can be read is given.
+
+    Raises:
+        ValueError: by `pairs[index]`, if no pair can be read.
+    """
 
     def __init__(self, data_dirs: list[str], split: str):
         self.datasets = [ClipDataset(folder, split) for folder in data_dirs]
@@ -139,15 +146,26 @@ class FramePairs:
             for clip in range(len(dataset))
             for t in range(dataset.num_frames(clip) - 1)
         ]
+        self._told: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> FramePair:
-        number, clip, t = self.pairs[index]
-        piece = self.datasets[number].read(clip, (t, t + 1))
-        frames = torch.from_numpy(piece.frames).permute(0, 3, 1, 2)
-        return FramePair(frames, torch.from_numpy(piece.flow[0]), torch.from_numpy(piece.masks[0]))
+        error = None
+        for place in itertools.chain(range(index, len(self)), range(index)):
+            number, clip, t = self.pairs[place]
+            try:
+                piece = self.datasets[number].read(clip, (t, t + 1))
+            except ValueError as damage:
+                error = damage
+                if (number, clip) not in self._told:
+                    self._told.add((number, clip))
+                    print(f"Skipped: {error}", file=sys.stderr)
+                continue
+            frames = torch.from_numpy(piece.frames).permute(0, 3, 1, 2)
+            return FramePair(frames, torch.from_numpy(piece.flow[0]), torch.from_numpy(piece.masks[0]))
+        raise ValueError("No pair of frames can be read: all clips are damaged.") from error
 
 
 def random_crop(

@@ -68,7 +68,7 @@ from .motion import (
     lead_frames,
 )
 from .option_values import OutputSize, Size, given, number
-from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
+from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs, reserved
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
 from .telling import Teller, told
@@ -92,6 +92,7 @@ CONTACT_SHEET_FRAMES = 7
 
 @told
 def generate(
+    context: typer.Context,
     teller: Teller,
     image: Annotated[
         str | None, typer.Argument(metavar="IMAGE", help="The image: a file or an http(s) address.")
@@ -228,14 +229,14 @@ def generate(
         _refuse_beside("--replay", options, "which has its own image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        outputs.check([replay], replace_existing)
+        outputs.check([replay], replace_existing, context)
         _import_library(teller)
         source = Source.from_clip(replay, output_size)
     elif continued is not None:
         _refuse_beside("--continue", {"IMAGE": image, "--size": size}, "which has its own image and size")
         output = output or continued.with_stem(f"{continued.stem}-continued")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        outputs.check([continued, strokes, regions], replace_existing)
+        outputs.check([continued, strokes, regions], replace_existing, context)
         source = Source.from_video(continued, at_frame, drawn, motion, num_frames, output_size, match_color)
         if source.clip is None:
             source = source.with_regions(regions, segmenter, teller)
@@ -248,7 +249,7 @@ def generate(
         raise InputError("no --output is given: name the video to write, for example --output clip.mp4.")
     else:
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
-        outputs.check([image, strokes, regions], replace_existing)
+        outputs.check([image, strokes, regions], replace_existing, context)
         _import_library(teller)
         source = Source.from_image(image, drawn, motion, num_frames, size, output_size)
         source = source.with_regions(regions, segmenter, teller)
@@ -318,8 +319,11 @@ class Outputs:
         for path in self.paths:
             check_output(path, IMAGE_SUFFIXES if path in (self.contact_sheet, self.regions) else None)
 
-    def check(self, inputs: Sequence[str | Path | None], replace_existing: bool | None) -> None:
-        """See [`check_outputs`]."""
+    def check(
+        self, inputs: Sequence[str | Path | None], replace_existing: bool | None, context: typer.Context
+    ) -> None:
+        """See [`check_outputs`]. The files are [`reserved`] until the command of `context` ends."""
+        context.with_resource(reserved(self.paths))
         outputs = {
             "--output": self.video,
             "--flow-video": self.flow_video,

@@ -1,9 +1,12 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The files that a command writes. Their names are checked; an existing file is replaced only if the user agrees."""
 
+import contextlib
+import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +56,31 @@ def check_outputs(
             if _is_same(path, given[other]):
                 raise InputError(f"{other} and {option} name the same file, {path}; give each its own.")
     _check_existing([path for path in given.values() if path.exists() or path.is_symlink()], replace)
+
+
+@contextlib.contextmanager
+def reserved(paths: Iterable[Path]) -> Iterator[None]:
+    """Keeps the other runs of this user on this machine from writing the same files during the block.
+
+    Each file has a lock in the folder for temporary files, so that nothing is left beside it.
+
+    Raises:
+        InputError: if another run writes one of the files.
+    """
+    from filelock import FileLock, Timeout
+
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    folder = Path(tempfile.gettempdir(), f"mcdiff-outputs-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for path in {path.resolve(): path for path in paths}.values():
+            name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+            try:
+                stack.enter_context(FileLock(folder / f"{name}.lock", timeout=0))
+            except Timeout:
+                message = f"another run writes {path} now: wait until it has ended, or give another name."
+                raise InputError(message) from None
+        yield
 
 
 def check_output(path: Path, suffixes: tuple[str, ...] | None = None) -> None:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mcdiff_commands import generate
+
 
 class Typed(io.StringIO):
     """A terminal on which somebody types."""
@@ -115,3 +117,28 @@ def test_two_names_of_one_output_are_refused(place, mcdiff):
     (place / "folder").symlink_to(place)
     code, _, err = mcdiff("generate", "photo.png", "--hold", "1,1", "-o", "a.mp4", "--flow-video", "folder/a.mp4")
     assert code == 2 and "--output and --flow-video name the same file" in err
+
+
+@pytest.mark.parametrize("option", ["--output", "--flow-video", "--contact-sheet"])
+def test_second_run_is_refused_while_the_first_writes_the_same_file(place, mcdiff, monkeypatch, option):
+    """The second run begins while the first loads its model: neither file exists yet."""
+    load, second = generate.load_model, []
+    settings = ("--hold", "1,1", "--num-frames", 2, "--steps", 1)
+    name = "same.png" if option == "--contact-sheet" else "same.mkv"
+    files = {"--output": "second.mkv"} | {option: f"./{name}"}
+
+    def load_meanwhile(*arguments):
+        if not second:
+            second.append(None)
+            words = [word for pair in files.items() for word in pair]
+            second[0] = mcdiff("generate", "photo.png", *settings, *words, "-y")
+        return load(*arguments)
+
+    monkeypatch.setattr(generate, "load_model", load_meanwhile)
+    first = {"--output": "first.mkv"} | {option: name}
+    words = [word for pair in first.items() for word in pair]
+    assert mcdiff("generate", "photo.png", *settings, *words)[0] == 0
+    code, _, err = second[0]
+    assert code == 2 and f"another run writes {name} now: wait until it has ended" in err and err.count("\n") == 1
+    assert (place / name).exists() and not (place / "second.mkv").exists()
+    assert mcdiff("generate", "photo.png", *settings, *words, "-y")[0] == 0, "the first run has ended"

@@ -1,6 +1,7 @@
 """The training of RAFT-small, for a few steps, and its training samples."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from train_optical_flow import disturb, random_crop, sequence_loss
 from mcdiff_pipeline.annotation.flow import load_flow_estimator
 from mcdiff_pipeline.dataset import Clip, ShardWriter
 from mcdiff_pipeline.flow import backward_warp
+from support.mutations import damage_member
 from support.training_runs import logged
 
 
@@ -95,6 +97,18 @@ def test_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_run(clips, t
     resumed, straight = (load_file(folder / "raft_small/model.safetensors") for folder in (tmp_path, trained))
     for name, tensor in straight.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+
+
+def test_damaged_clips_are_named_and_left_out(clips, tmp_path, capsys):
+    damaged = shutil.copytree(clips, tmp_path / "clips")
+    for number in (0, 2):
+        damage_member(damaged / "train-00000.tar", f"clip_{number}.frame_01.png")
+    assert run(damaged, tmp_path / "run", 3) == 0
+    named = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Skipped: ")]
+    assert sorted(line.split()[2] for line in named) == ["clip_0", "clip_2"]
+    damage_member(damaged / "train-00000.tar", "clip_1.frame_01.png")
+    with pytest.raises(ValueError, match="No pair of frames can be read"):
+        run(damaged, tmp_path / "none", 3)
 
 
 @pytest.mark.parametrize("seed", range(12))
