@@ -2,8 +2,8 @@
 """The editor of Studio in a notebook: draw on an image, and take strokes and frames back to Python.
 
 Needs the extra `notebook`. The page in the browser talks to the same application as that of `mcdiff studio`, which
-runs in the kernel: requests and live messages travel as messages of the widget, so that it also works where the browser
-reaches nothing but the notebook.
+runs in the kernel: requests and live messages travel as messages of the widget, so that it also works where the
+browser reaches nothing but the notebook.
 """
 
 import io
