@@ -45,7 +45,7 @@ from .security import SAFE_METHODS, Guard
 from .server import Studio
 from .sessions import Session, plain_name
 from .settings import CLIP_BYTES, DOCUMENT_BYTES, NAME_LENGTH, PICTURE_BYTES, StudioSettings
-from .tasks import stored_frame
+from .stored_frames import stored_frame
 from .tree import find_node
 
 

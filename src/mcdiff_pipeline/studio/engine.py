@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..evaluation.drawn_strokes import drawn_distances
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..regions import Region
 from ..rollout import RolloutState
-from ..strokes import StrokeSheet
+from ..strokes import Stroke, StrokeSheet
 from ..video.clip_metadata import ClipMetadata, ClipSettings
 from .archive import read_picture_file
 from .protocol import Flow, TreeSettings
@@ -26,7 +27,8 @@ from .sessions import Session
 from .settings import LARGEST_AREA, STATES_BYTES, StudioSettings
 from .sheets import SheetMaker, make_regions, make_sheet, refusal_of
 from .states import at_output_size, at_working_size, own_bytes, state_bytes, state_from_bytes
-from .tree import Node, NodeSettings, branch_of, node_with_frame
+from .stored_frames import open_frame
+from .tree import Node, NodeSettings, Score, branch_of, node_with_frame
 
 
 # States at frame 0 that are kept, of all sessions: each has the picture and the masks.
@@ -330,7 +332,12 @@ class Engine:
             )
 
     def frames(
-        self, session: Session, node: Node, cancel: threading.Event, on_step: Callable[[int, int, int], None]
+        self,
+        session: Session,
+        node: Node,
+        cancel: threading.Event,
+        on_step: Callable[[int, int, int], None],
+        node_at: Callable[[int], Node] | None = None,
     ) -> Generator[tuple[Image.Image, RolloutState], None, None]:
         """
         The frames of a node that are still to be made.
@@ -341,6 +348,8 @@ class Engine:
             cancel (`threading.Event`): Ends it before the next denoising step.
             on_step (`Callable[[int, int, int], None]`): Called after each denoising step with the frame that is being
                 made, the step, from 1, and the number of steps.
+            node_at (`Callable[[int], Node]`, *optional*): Gives, before each frame, the node with its strokes so far;
+                called with the current frame. The frames then have no end.
 
         Yields:
             A frame, at the size of the node, and its state.
@@ -349,11 +358,15 @@ class Engine:
             Refused: If the strokes are wrong, or the parent's frame cannot be continued.
         """
         branch, settings = branch_of(session.nodes, node), node.settings
-        sheet = SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
+        maker, regions = SheetMaker(session.files, session.size), self._regions_of_node(session, node)
         state = self.state(session, node, node.last)
         if node.size == "output":
             state = at_output_size(state, self.start(session, settings, node.regions))
         decoder = self._decoder(session, node, state)
+
+        def strokes_at(frame: int) -> Sequence[Stroke]:
+            assert node_at is not None
+            return maker.of_branch([*branch[:-1], node_at(frame)], regions).strokes
 
         def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             on_step(index // settings.steps + 1, index % settings.steps + 1, settings.steps)
@@ -362,8 +375,8 @@ class Engine:
         try:
             stream = self.pipe.stream(
                 state,
-                sheet,
-                num_frames=node.num_frames,
+                maker.of_branch(branch, regions) if node_at is None else strokes_at,
+                num_frames=node.num_frames if node_at is None else None,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
                 output_type="latent",  # a decoder of its own would decode and separate the picture for each node
@@ -437,6 +450,35 @@ class Engine:
         if node.parent is None:
             return maker.of_node(node, regions)
         return maker.of_branch(branch_of(session.nodes, node), regions)
+
+    def joined_strokes(self, session: Session, node: Node) -> list[dict[str, Any]]:
+        """The strokes of the one sheet that a branch is, in pixels of the picture."""
+        return self.sheet(session, node).scaled(*session.size).to_dict()["strokes"]
+
+    def scores(self, session: Session, node: Node) -> Iterator[Score | None]:
+        """
+        How near the strokes of a branch are to where they should be. The work is done in steps, which yield None; the
+        last one yields the score.
+
+        Raises:
+            Refused: If a frame cannot be read.
+        """
+        sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
+        scale = session.size[0] / node.settings.width
+
+        def frame(index: int) -> torch.Tensor:
+            image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
+            image = image.resize((sheet.width, sheet.height), Image.Resampling.BOX)
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+        found: list[list[float]] = [[] for _ in sheet.strokes]
+        for of_frame in drawn_distances(sheet, frame, node.last):
+            for stroke, distance in of_frame.items():
+                found[stroke].append(scale * distance)
+            yield None
+        means = [sum(one) / len(one) if one else None for one in found]
+        measured = [mean for mean in means if mean is not None]
+        yield {"mean": sum(measured) / len(measured) if measured else None, "strokes": means}
 
     # Things and people
 

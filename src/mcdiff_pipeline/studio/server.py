@@ -80,13 +80,12 @@ class Studio:
 
     def hello(self, session: Session) -> dict[str, Any]:
         """The first message to a page."""
-        node = self.tasks.rendering(session)
         return {
             "type": "hello",
             "session": session.shown(self.tasks.fingerprint),
             "model": self.describe_model(),
             "limits": self.settings.limits(),
-            "rendering": None if node is None else {"node": node.id},
+            "rendering": self.tasks.rendering(session),
         }
 
     async def open_picture(self, content: bytes, name: str, sheet: dict[str, Any] | None = None) -> Session:

@@ -166,9 +166,7 @@ class Session:
             raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=409) from None
         files.remove_unfinished()
         for node in nodes:
-            node.frames = min(files.count_frames(node.id, node.at), node.num_frames - 1 - node.at)
-            if node.state in ("done", "stopped"):
-                node.state = "done" if node.last == node.num_frames - 1 else "stopped"
+            node.set_frames(files.count_frames(node.id, node.at))
         return session
 
     def to_dict(self) -> dict[str, Any]:

@@ -40,12 +40,20 @@ class HandleSearch:
         true_frames (`torch.Tensor`): `[N, 3, H, W]` in [0, 1].
         positions (`torch.Tensor`): `[M, 2]`, the true (x, y) of each handle in pixels; pixel (0, 0) covers [0, 1).
         numbers (`torch.Tensor`): integer `[M]`, the number of the frame that each position belongs to.
+        patches_at (`tuple[torch.Tensor, torch.Tensor]`, *optional*): positions and numbers of frames from which the
+            patches are taken instead, where there is no true video: a patch of an earlier frame, for example.
 
     Raises:
         ValueError: if the shapes do not fit together.
     """
 
-    def __init__(self, true_frames: torch.Tensor, positions: torch.Tensor, numbers: torch.Tensor) -> None:
+    def __init__(
+        self,
+        true_frames: torch.Tensor,
+        positions: torch.Tensor,
+        numbers: torch.Tensor,
+        patches_at: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
         if positions.shape != (*numbers.shape, 2):
             raise ValueError(
                 f"`positions` {list(positions.shape)} and `numbers` {list(numbers.shape)} do not fit together: for M "
@@ -54,7 +62,9 @@ class HandleSearch:
         self.frames_shape, self.numbers = true_frames.shape, numbers
         self.columns, self.rows = positions.long().unbind(1)
         self.radius, self.search, _ = scaled_to(*true_frames.shape[2:])
-        patches = _crop(true_frames, numbers, self.rows, self.columns, self.radius)
+        places, sources = (positions, numbers) if patches_at is None else patches_at
+        columns, rows = places.long().unbind(1)
+        patches = _crop(true_frames, sources, rows, columns, self.radius)
         patches = patches - patches.mean(dim=(2, 3), keepdim=True)
         self.energy = patches.square().sum(dim=(1, 2, 3))  # [M]
         self.spectra = patches  # empty if M = 0, because PyTorch 2.6 cannot transform an empty tensor
