@@ -10,7 +10,7 @@ Needs the extra `studio`. `docs/studio.md` describes the page, the protocol and 
 - `sessions.py`: what is open. `tree.py`: renders and branches. `store.py`: files. `pictures.py`, `archive.py`: bytes
   of clients.
 - `worker.py`: the thread that owns the model, and whose turn it is. `tasks.py`: what is done for each message.
-  `exports.py`: files to take away.
+  `exports.py`: files to take away. `tracks.py`: where handles are found.
 - `engine.py`: what the model computes. `sheets.py`: strokes and regions of clients as those of the library.
   `states.py`: files of states.
 - `notebook.py`: the editor as a widget of notebooks. `in_process.py`: the application without a network.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..evaluation.drawn_strokes import drawn_distances
+from ..evaluation.drawn_strokes import FoundHandle, drawn_distances, found_handles
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
 from ..pipeline_mcdiff import MCDiffPipeline
@@ -464,13 +464,7 @@ class Engine:
             Refused: If a frame cannot be read.
         """
         sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
-        scale = session.size[0] / node.settings.width
-
-        def frame(index: int) -> torch.Tensor:
-            image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
-            image = image.resize((sheet.width, sheet.height), Image.Resampling.BOX)
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-
+        scale, frame = session.size[0] / node.settings.width, self._frame_reader(session, node)
         found: list[list[float]] = [[] for _ in sheet.strokes]
         for of_frame in drawn_distances(sheet, frame, node.last):
             for stroke, distance in of_frame.items():
@@ -479,6 +473,26 @@ class Engine:
         means = [sum(one) / len(one) if one else None for one in found]
         measured = [mean for mean in means if mean is not None]
         yield {"mean": sum(measured) / len(measured) if measured else None, "strokes": means}
+
+    def tracks(
+        self, session: Session, node: Node, searched: int
+    ) -> tuple[StrokeSheet, Iterator[tuple[int, dict[int, FoundHandle]]]]:
+        """
+        The strokes of a branch at its working size, and where their handles are found; see
+        [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`].
+        """
+        sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
+        return sheet, found_handles(sheet, self._frame_reader(session, node), node.last, searched)
+
+    def _frame_reader(self, session: Session, node: Node) -> Callable[[int], torch.Tensor]:
+        """What gives a frame of a branch at its working size, float32 `[3, H, W]` in [0, 1]."""
+
+        def frame(index: int) -> torch.Tensor:
+            image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
+            image = image.resize((node.settings.width, node.settings.height), Image.Resampling.BOX)
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+        return frame
 
     # Things and people
 

@@ -33,7 +33,7 @@ from .refusals import Refused
 from .server import Studio
 from .sessions import Session
 from .settings import StudioSettings
-from .tasks import open_frame
+from .stored_frames import open_frame
 from .tree import Node
 from .widget_files import widget_module
 

@@ -72,7 +72,16 @@ class HandleSearch:
             self.spectra = torch.fft.rfft2(patches, s=(2 * (self.radius + self.search) + 1,) * 2).conj()
 
     def distances(self, output: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
-        """The distance of each handle in the output from its true position.
+        """The distance of each handle in the output from its true position: the length of [`offsets`].
+
+        Returns:
+            `torch.Tensor`: float32 `[K]` in pixels; NaN where the contrast of the patch is too low.
+        """
+        offsets = self.offsets(output, chosen)
+        return torch.hypot(offsets[:, 0], offsets[:, 1])
+
+    def offsets(self, output: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
+        """How far right and down each handle in the output is from its true position.
 
         The handle is where the normalized cross-correlation with its patch is largest (Lewis 1995, "Fast normalized
         cross-correlation"), to whole pixels. The mean of each color is subtracted, and the colors are summed.
@@ -82,7 +91,7 @@ class HandleSearch:
             chosen (`Sequence[int]`, *optional*): numbers of the K handles to search for; None searches for all M.
 
         Returns:
-            `torch.Tensor`: float32 `[K]` in pixels; NaN where the contrast of the patch is too low.
+            `torch.Tensor`: float32 `[K, 2]` in pixels; NaN where the contrast of the patch is too low.
 
         Raises:
             ValueError: if the output has another shape than the true frames.
@@ -95,7 +104,7 @@ class HandleSearch:
         every = slice(None) if chosen is None else torch.as_tensor(chosen, dtype=torch.long)
         numbers, rows, columns = self.numbers[every], self.rows[every], self.columns[every]
         if len(numbers) == 0:
-            return output.new_zeros(0)
+            return output.new_zeros(0, 2)
         channels, height, width = output.shape[1:]
         windows = _crop(output, numbers, rows, columns, self.radius + self.search)
         fit = self._correlation(windows, self.spectra[every], self.energy[every])
@@ -106,10 +115,12 @@ class HandleSearch:
         distance = torch.hypot(offsets[:, None].float(), offsets[None].float())
         # Among places with equal correlation the nearest one wins.
         score = torch.where(inside, fit - 1e-5 * distance, -torch.inf)
-        found = distance.flatten()[score.flatten(1).argmax(dim=1)]
+        best = score.flatten(1).argmax(dim=1)
+        reach = len(offsets)
+        found = torch.stack([offsets[best % reach], offsets[best // reach]], dim=1).float()
         area = (2 * self.radius + 1) ** 2
         flat = self.energy[every] < channels * area * MIN_CONTRAST**2
-        return torch.where(flat, torch.nan, found)
+        return torch.where(flat[:, None], torch.nan, found)
 
     def _correlation(self, windows: torch.Tensor, spectra: torch.Tensor, own_energy: torch.Tensor) -> torch.Tensor:
         """Normalized cross-correlation `[K, S, S]` of windows `[K, 3, W, W]` with patches, for each offset."""

@@ -17,6 +17,7 @@
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
  *   record: boolean, stay: boolean, regionMode: "click" | "brush" | "polygon", adding: boolean, brush: number, busy: string | null, letters: boolean,
+ *   tracks: import("./tracks.js").FoundTracks | null, showTracks: boolean,
  * }} State
  */
 import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
@@ -30,6 +31,7 @@ import { keptHistory, preference, setPreference } from "./storage.js";
 import { Store } from "./store.js";
 import { fromSheet, newId, retimed, span } from "./strokes.js";
 import { makeTools } from "./tools/tools.js";
+import { Tracks } from "./tracks.js";
 import { App } from "./panels/app.js";
 import { html, render } from "./vendor/preact-htm.js";
 import { View } from "./view.js";
@@ -47,6 +49,7 @@ function firstState() {
     message: null, dialog: null, tab: "timeline", panel: preference("panel", "on") === "on", timeline: true,
     record: preference("record", "off") === "on", stay: false, regionMode: "click", adding: true, brush: 28, busy: null,
     letters: preference("letters", "on") === "on",
+    tracks: null, showTracks: preference("tracks", "off") === "on",
   }; // prettier-ignore
 }
 
@@ -75,6 +78,7 @@ export class Editor {
     this.live.documentRev = this.live.savedRev = rev;
     this.playback = new Playback(this);
     this.tools = makeTools(this);
+    this.tracks = new Tracks(this);
     /** @type {import("./stage.js").Stage | null} set when the stage is on the page */
     this.stage = null;
     this.ended = new AbortController();
@@ -98,6 +102,7 @@ export class Editor {
     document.addEventListener("keyup", (event) => handleKeyUp(this, event), { signal });
     window.addEventListener("pagehide", () => this.live.keep(), { signal });
     this.store.listen(() => this.draw());
+    this.store.listen(() => this.tracks.update());
     this.draw();
     this.live.start();
   }

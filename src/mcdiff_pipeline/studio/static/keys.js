@@ -19,6 +19,7 @@ export const KEY_LIST = [
   ["Delete", "remove the selected point, stroke or region"],
   ["[ ]", "shift the selected stroke in time"],
   ["F", "show or hide the flow"],
+  ["T", "show or hide where handles were to go, and where they are found"],
   ["+ − 0 1", "zoom in, out, whole picture, actual pixels"],
   ["Ctrl + arrows", "move the view"],
   ["?", "this help"],
@@ -123,6 +124,7 @@ function letter(editor, key) {
   const tool = TOOL_KEYS[key.toLowerCase()];
   if (tool) editor.setTool(tool);
   else if (key.toLowerCase() === "f") editor.toggleFlow();
+  else if (key.toLowerCase() === "t") editor.tracks.toggle();
   else if (key === "?") editor.store.set({ dialog: "help" });
   else if (key === "[" || key === "]") shift(editor, key === "[" ? -1 : 1);
   else if (key === "+" || key === "=") zoom(editor, 1.25);

@@ -185,6 +185,11 @@ export class SessionTransport {
     return this.api.json(`${this.path}/nodes/${node}`, { method: "DELETE" });
   }
 
+  /** @param {string} node @returns {Promise<import("./tracks.js").FoundTracks>} */
+  tracks(node) {
+    return this.api.json(`${this.path}/nodes/${node}/tracks.json`);
+  }
+
   /** @param {Blob} file a stroke sheet or a clip @returns {Promise<{sheet: any, settings: any}>} */
   importFile(file) {
     return this.api.json(`${this.path}/import`, { method: "POST", body: file });

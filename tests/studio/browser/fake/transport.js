@@ -203,6 +203,17 @@ export class FakeTransport {
     return { removed: [id] };
   }
 
+  async tracks(node) {
+    const { frames, strokes } = this.nodes.find((one) => one.id === node);
+    const numbers = Array.from({ length: frames }, (_, i) => i + 1);
+    const track = ({ kind, points }) => {
+      const [[x, y], end] = [points[0], points.at(-1)];
+      const goals = numbers.map((n) => [x + ((end[0] - x) * n) / frames, y + ((end[1] - y) * n) / frames]);
+      return { kind, start: 0, from: [x, y], off: kind === "hold" ? 1.5 : 22.4, goals, found: goals.map(([a, b], i) => [a - i, b + 3 * i]) };
+    };
+    return { node, last: frames, near: 11, frames: numbers, strokes: strokes.map(track) };
+  }
+
   async importFile(file) {
     return { sheet: JSON.parse(await file.text()), settings: null };
   }

@@ -3,6 +3,7 @@ import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
+import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @typedef {import("../editor.js").Editor} Editor */
@@ -14,6 +15,7 @@ export function SidePanel({ editor }) {
       <${Strokes} editor=${editor} />
       <${Regions} editor=${editor} />
       <${Versions} editor=${editor} />
+      <${TrackList} editor=${editor} />
     </aside>`;
 }
 

@@ -4,6 +4,7 @@ import { zoom } from "../keys.js";
 import { Icon } from "../icons.js";
 import { Layer } from "../layer.js";
 import { Stage } from "../stage.js";
+import { TrackLayer } from "./tracks.js";
 import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @param {{editor: import("../editor.js").Editor}} props */
@@ -22,6 +23,7 @@ export function StageView({ editor }) {
       aria-label=${`Picture ${editor.state.name}, frame ${frame}. ${editor.tool.title}: ${editor.tool.hint} The list of strokes does all of this with numbers.`}>
       <canvas ref=${canvas} aria-hidden="true"></canvas>
       <${Layer} editor=${editor} />
+      ${editor.tracks.shown() && html`<svg class="layer tracks-layer" width=${editor.view.stage.width} height=${editor.view.stage.height} aria-hidden="true"><${TrackLayer} editor=${editor} /></svg>`}
       <div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>
       <${FlowLegend} editor=${editor} />
       <div class="zoom" data-no-draw role="group" aria-label="Zoom">
