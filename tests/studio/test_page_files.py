@@ -15,21 +15,20 @@ OWN = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css") and 
 @pytest.mark.parametrize(
     ("source", "sent"),
     [
-        ("/** A sum. */\nconst a = 1; // one\n  let b = a;\n", "\nconst a=1;\nlet b=a;\n"),
+        ('/** A sum. */\nconst a = 1; // one\n  let b = a;\n', ' \nconst a=1;  \nlet b=a;\n'),
         ("const a = 'it\\'s // no /* comment';", "const a='it\\'s // no /* comment';"),
         ('const a = "http://example.org";', 'const a="http://example.org";'),
         ("const a = b.replace(/[/*`']+\\//g, c);", "const a=b.replace(/[/*`']+\\//g,c);"),
-        ("const a = (b + c) / 2 / d; // half", "const a=(b+c) / 2 / d; "),
-        ("const a = b[0] / 2; `/`", "const a=b[0] / 2;`/`"),
-        ("const a = `\n  // kept ${b /* not */} \\` ${'}'}`;", "const a=`\n  // kept ${b} \\` ${'}'}`;"),
-        ("const a = html`\n    <b title=\"//\">don't</b>`;", "const a=html`\n<b title=\"//\">don't</b>`;"),
-        ("html`${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  `", "html`${a?html`\n<b>//</b>`:{b:`\n  `}}\n`"),
-        ("return/* a\nb */x;", "return\nx;"),
-        ("a = b + +c - -d < !--e; 1 .f; typeof g in h", "a=b+ +c- -d< !--e;1 .f;typeof g in h"),
-        ("for (const [a, b] of c) if (a) return /x/ . d", "for(const[a,b]of c)if(a)return /x/ .d"),
+        ('const a = (b + c) / 2 / d; // half', 'const a=(b+c)/2/d;  '),
+        ('const a = b[0] / 2; `/`', 'const a=b[0]/2;`/`'),
+        ("const a = `\n  // kept ${b /* not */} \\` ${'}'}`;", "const a=`\n  // kept ${b } \\` ${'}'}`;"),
+        ('const a = html`\n    <b title="//">don\'t</b>`;', 'const a=html`\n<b title="//">don\'t</b>`;'),
+        ('html`${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  `', 'html`${a?html`\n<b>//</b>`:{b:`\n  `}}\n`'),
+        ('return/* a\nb */x;', 'return\nx;'),
+        ("a + +b - c; d = e / /f/.exec(g); return h in i", "a+ +b-c;d=e/ /f/.exec(g);return h in i"),
     ],
 )  # fmt: skip
-def test_script_loses_only_what_says_nothing(source, sent):
+def test_script_loses_comments_and_needless_spaces_only(source, sent):
     assert stripped_script(source) == sent
 
 
@@ -39,19 +38,18 @@ def test_script_that_is_not_whole_is_refused(source):
         stripped_script(source)
 
 
-def test_style_loses_only_what_says_nothing():
-    source = '/* a\n   b */\n.a > .b :hover, c::before {\n  content: "/* kept */  x";\n  width: calc(1px + 2%);\n}\n'
-    assert (
-        stripped_style(source) == '\n\n.a > .b :hover,c::before{\ncontent:"/* kept */  x";\nwidth:calc(1px + 2%);\n}\n'
-    )
+def test_style_loses_comments_and_needless_spaces_only():
+    source = '/* a\n   b */\n.a :hover, .b > .c::before {\n  content: "/* kept */  x"; width: calc(1px - 2px);\n}\n'
+    sent = '\n\n.a :hover,.b > .c::before{\ncontent:"/* kept */  x";width:calc(1px - 2px);\n}\n'
+    assert stripped_style(source) == sent
 
 
 def test_page_is_small_and_keeps_its_lines():
     files = PageFiles()
     for path in OWN:
         assert files.read(path).content.count(b"\n") == path.read_bytes().count(b"\n"), path
-    assert sum(len(files.read(path).content) for path in OWN) <= 200_000  # about 182,000 at the time of writing
-    assert sum(len(files.read(path).compressed) for path in OWN) <= 80_000  # about 66,000
+    assert sum(len(files.read(path).content) for path in OWN) <= 240_000  # about 213,000 at the time of writing
+    assert sum(len(files.read(path).compressed) for path in OWN) <= 90_000  # about 77,000
 
 
 def test_page_is_sent_compressed_and_once(kept_server):

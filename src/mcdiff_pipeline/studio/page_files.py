@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The files of the page as they are sent: without comments, indentation and other space, compressed.
+"""The files of the page as they are sent: without comments and needless spaces, compressed.
 
 A third of the scripts are comments, which hold all their types. Line breaks stay, so that what a browser reports of a
 line is true of the file.
@@ -8,7 +8,6 @@ line is true of the file.
 import gzip
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,24 +32,35 @@ _TEMPLATE = re.compile(r"(?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
 _BEFORE_A_VALUE = {*"(,=:[!&|?{};+-*%~^<>", "", "return", "typeof", "case", "in", "of", "await", "yield", "void"}
 # The tag of templates that htm reads, for which line breaks and indentation are one.
 _MARKUP = "html"
-# Two of these may become another operator when the space between them is left out.
-_OPERATORS = frozenset("+-*<>=!&|?:.%^~")
-# Beside these, style sheets need no space.
-_STYLE_MARKS = frozenset("{};,")
+
+
+# Beside these, a style sheet needs no space.
+_STYLE_MARKS = {*"{};,"}
+# Between two of these, or two words, a script needs its space.
+_GROWING_MARKS = {*"+-/"}
 
 
 def stripped_style(source: str) -> str:
-    """A style sheet without comments and space that says nothing."""
+    """A style sheet without comments and needless spaces."""
     parts: list[str] = []
     for token in _STYLE_TOKEN.finditer(source):
-        _append(parts, _plain_space(token) if token.lastgroup in ("comment", "space") else token[0], _parts_style)
+        if token.lastgroup in ("comment", "space"):
+            space = _plain_space(token)
+            # a space after a colon is in a declaration or a query; in a selector it has a meaning, but stands before
+            if space == " " and parts and parts[-1] in _STYLE_MARKS | {":", "", "\n"}:
+                space = ""
+            parts.append(space)
+            continue
+        if token[0] in _STYLE_MARKS and parts and parts[-1] == " ":
+            parts.pop()
+        parts.append(token[0])
     return "".join(parts)
 
 
 def stripped_script(source: str) -> str:
     """
-    A script without comments and space that says nothing. Texts, regular expressions and templates stay as they are,
-    except for the indentation of markup.
+    A script without comments and needless spaces. Texts, regular expressions and templates stay as they are, except
+    for the indentation of markup.
 
     Raises:
         ValueError: If it ends within a template or a block.
@@ -64,8 +74,10 @@ def stripped_script(source: str) -> str:
         assert token is not None
         part, at = token[0], token.end()
         if token.lastgroup in ("comment", "space"):
-            _append(parts, _plain_space(token), _parts_script)
+            parts.append(_plain_space(token))
             continue
+        if len(parts) > 1 and parts[-1] == " " and not _needs_space(parts[-2][-1:], part[0]):
+            parts.pop()
         tag = None
         if part == "`":
             tag = previous if previous == _MARKUP else "`"
@@ -84,33 +96,18 @@ def stripped_script(source: str) -> str:
             part += re.sub(r"\n[ \t]+", "\n", text[0]) if tag == _MARKUP else text[0]
             if part.endswith("${"):
                 open_braces.append(tag)
-        _append(parts, part, _parts_script)
+        parts.append(part)
         previous = "/regex/" if regex else "{" if part.endswith("${") else part
     if open_braces:
         raise ValueError("There are more open braces than closed ones.")
     return "".join(parts)
 
 
-def _append(parts: list[str], part: str, is_needed: Callable[[str, str], bool]) -> None:
-    """Adds a part, and drops a space before it that is not needed between its neighbors."""
-    if parts and parts[-1] == " ":
-        before = parts[-2][-1] if len(parts) > 1 else "\n"
-        if part[0].isspace() or before.isspace() or not is_needed(before, part[0]):
-            parts.pop()
-    parts.append(part)
-
-
-def _parts_script(before: str, after: str) -> bool:
-    """Whether a script without a space between two characters could be read differently."""
-    if "/" in (before, after) or after == ".":  # divisions, regular expressions, comments; `1 .a`
+def _needs_space(before: str, after: str) -> bool:
+    """Whether a space between two characters of a script separates them."""
+    if before in _GROWING_MARKS and after in _GROWING_MARKS:
         return True
-    is_word = [one.isalnum() or one in "_$" for one in (before, after)]
-    return all(is_word) or {before, after} <= _OPERATORS
-
-
-def _parts_style(before: str, after: str) -> bool:
-    """The same for a style sheet. A selector has a space before a colon, and a value after it."""
-    return before not in _STYLE_MARKS and after not in _STYLE_MARKS and before != ":"
+    return all(re.match(r"[\w$]", one) is not None for one in (before, after))
 
 
 def _plain_space(token: re.Match[str]) -> str:

@@ -111,6 +111,15 @@ class Renders:
                 code="busy",
             )
 
+    def check_nodes(self, session: Session, number: int = 1) -> None:
+        """Raises `Refused` if a session may not have as many nodes more."""
+        if len(session.nodes) + number > self.bounds.nodes:
+            raise Refused(
+                f"The picture has {len(session.nodes)} versions of {self.bounds.nodes} that are possible here: remove "
+                "some from the tree.",
+                code="limit",
+            )
+
     def add(self, session: Session, node: Node, rev: int, pull: Pull | None = None) -> None:
         """Begins the render of a node that is checked, or lets it wait for the others of its session."""
         render = Render(session, node, rev, pull)
@@ -351,6 +360,8 @@ class Renders:
         at = max(node.last, node.at + 1)
         if at > node.num_frames - 2:
             raise Refused("The version is nearly complete: render from one of its frames.", code="node")
+        if node.frames:
+            self.check_nodes(session)
         engine.check(session, [*branch_of(session.nodes, node), self._child(node, message, at)])
         render.steer, render.is_paused = message, False
         self.model.wake()
@@ -395,9 +406,11 @@ class Renders:
         """Begins the child of a render that was steered, before others that wait. Returns whether it did."""
         session = render.session
         child = self._child(render.node, message, render.node.last)
-        if len(session.nodes) >= self.bounds.nodes:
-            why = f"The picture has {len(session.nodes)} versions, as many as possible here: remove one from the tree."
-            session.send(Refused(why, code="limit").header("steer", message.rev))
+        try:
+            self.check_nodes(session)
+        except Refused as refused:  # others were made meanwhile
+            session.send(refused.header("steer", message.rev))
+            session.send({"type": "stopped", "node": render.node.id, "frames": render.node.frames, "why": "canceled"})
             return False
         if render.pull is not None:
             child.endless, child.num_frames = True, self.bounds.frames

@@ -156,17 +156,8 @@ class Tasks:
             pull.begin(message.strokes, message.num_frames)
         self.renders.add(session, node, message.rev, pull)
 
-    def _check_nodes(self, session: Session, number: int) -> None:
-        """Raises `Refused` if a session may not have as many nodes more."""
-        if len(session.nodes) + number > self.bounds.nodes:
-            raise Refused(
-                f"The picture has {len(session.nodes)} versions of {self.bounds.nodes} that are possible here: remove "
-                "some from the tree.",
-                code="limit",
-            )
-
     def _new_node(self, engine: "Engine", session: Session, message: protocol.Render) -> Node:
-        self._check_nodes(session, 1)
+        self.renders.check_nodes(session)
         engine.check_num_frames(message.num_frames)
         parent = None if message.parent is None else self._parent_of(session, message)
         if parent is None and message.at != 0:
@@ -233,7 +224,7 @@ class Tasks:
         """Queues renders of the strokes of a branch with other seeds."""
         source = find_node(session.nodes, message.node)
         ids = list(dict.fromkeys(message.ids))
-        self._check_nodes(session, len(ids))
+        self.renders.check_nodes(session, len(ids))
         self.renders.check_room(session, len(ids))
         strokes = source.strokes if source.parent is None else engine.joined_strokes(session, source)
         tried = {one.settings.seed for one in session.nodes.values() if source.id in (one.id, one.best_of)}

@@ -12,6 +12,7 @@
  * @typedef {{
  *   name: string, connection: Connection, connectionWhy: string, model: any, limits: any, saved: "saved" | "saving" | "unsaved" | "disk",
  *   nodes: Map<string, Node>, node: string | null, frame: number, follow: boolean, playing: boolean,
+ *   compare: import("./compare.js").Comparison | null, passing: {node: string, index: number, bitmap: ImageBitmap} | null,
  *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number} | null,
  *   flow: ShownFlow | null, flowRev: number, flowStale: boolean, showFlow: boolean, refusal: {id: string | null, why: string} | null,
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
@@ -23,6 +24,7 @@
 import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
 import { FULL_SPEED } from "./flow.js";
 import { FrameStore } from "./frames.js";
+import { setComparison } from "./compare.js";
 import { handleKey, handleKeyUp } from "./keys.js";
 import { Live } from "./live.js";
 import { Playback } from "./playback.js";
@@ -34,6 +36,7 @@ import { makeTools } from "./tools/tools.js";
 import { Tracks } from "./tracks.js";
 import { App } from "./panels/app.js";
 import { html, render } from "./vendor/preact-htm.js";
+import { lastOf } from "./versions.js";
 import { View } from "./view.js";
 
 const MESSAGE_MS = 6000;
@@ -42,7 +45,7 @@ const MESSAGE_MS = 6000;
 function firstState() {
   return {
     name: "", connection: "connecting", connectionWhy: "", model: null, limits: null, saved: "saved",
-    nodes: new Map(), node: null, frame: 0, follow: false, playing: false,
+    nodes: new Map(), node: null, frame: 0, follow: false, playing: false, compare: null, passing: null,
     render: null, failure: null, finished: null,
     flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null,
     tool: "move", selected: null, point: null, region: null, pending: null, pointer: null,
@@ -236,7 +239,8 @@ export class Editor {
   /** @param {string} tool */
   setTool(tool) {
     this.stage?.abandon();
-    this.tool.leave?.();
+    if (this.state.compare) setComparison(this, null);
+    if (tool !== this.state.tool) this.tool.leave?.();
     this.store.set({ tool, message: null });
   }
 
@@ -277,48 +281,75 @@ export class Editor {
     return this.transport.frame(node, index, size);
   }
 
-  /** The last frame there is of the shown version. */
+  /** The version on the stage, or the two that are compared. @returns {(string | null)[]} */
+  shownNodes() {
+    const { compare, node } = this.state;
+    return compare ? [compare.a, compare.b] : [node];
+  }
+
+  /** @param {string | null} node */
+  lastFrameOf(node) {
+    const known = node ? this.state.nodes.get(node) : undefined;
+    return known ? lastOf(known) : 0;
+  }
+
+  /** The last frame there is of the shown version; of the longer one, if two are compared. */
   lastFrame() {
-    const current = this.state.node ? this.state.nodes.get(this.state.node) : undefined;
-    return current ? current.at + current.frames : 0;
+    return Math.max(...this.shownNodes().map((node) => this.lastFrameOf(node)));
   }
 
   /** @param {number} frame */
   ownerOf(frame) {
-    return this.frames.owner(this.state.nodes, this.state.node, frame);
+    return this.frames.owner(this.state.nodes, this.shownNodes()[0], Math.min(frame, this.lastFrameOf(this.shownNodes()[0])));
   }
 
   /** @param {number} frame */
   frameReady(frame) {
-    return this.frames.ready(this.ownerOf(frame), frame) !== null;
+    return this.shownFrames(frame).every(([owner, index]) => this.frames.ready(owner, index) !== null);
+  }
+
+  /** What makes up a frame on the stage: of each version that is shown, who made it. @param {number} frame @returns {[string | null, number][]} */
+  shownFrames(frame) {
+    return this.shownNodes().map((node) => {
+      const index = Math.min(frame, this.lastFrameOf(node));
+      return [this.frames.owner(this.state.nodes, node, index), index];
+    });
   }
 
   /** @param {number} frame */
   loadFrame(frame) {
-    return this.frames.get(this.ownerOf(frame), frame);
+    return Promise.all(this.shownFrames(frame).map(([owner, index]) => this.frames.get(owner, index)));
   }
 
   /** @param {number} frame */
-  goTo(frame) {
+  goTo(frame, follow = false) {
     const next = Math.min(Math.max(0, frame), this.lastFrame());
     if (this.state.playing) this.playback.pause();
     this.stage?.abandon();
-    this.store.set({ frame: next, follow: false, refusal: null });
+    this.store.set({ frame: next, follow, refusal: null });
     this.live.requestFlow();
   }
 
   /** Shows a version with its strokes; undo brings back those that were there. @param {string} id */
   showNode(id) {
     const node = this.state.nodes.get(id);
-    if (!node || id === this.state.node) return;
+    if (!node) return;
+    if (this.state.compare) setComparison(this, null);
+    const going = this.state.render?.node === id && !this.state.render.enlarging;
+    if (id === this.state.node) return going ? this.goTo(this.lastFrame(), true) : undefined;
     this.playback.pause();
+    this.takeStrokes(node);
+    this.store.set({ node: id, frame: going ? lastOf(node) : 0, follow: going });
+    this.live.documentChanged();
+    this.live.requestFlow();
+  }
+
+  /** Makes the strokes of a version those that are edited. @param {Node} node */
+  takeStrokes(node) {
     const regions = node.regions ? this.live.regionSets[node.regions] ?? this.document.regions : [];
     const stillIds = new Set(regions.filter((region) => region.still).map((region) => region.name));
     const strokes = node.strokes.filter((stroke) => !(stroke.kind === "hold" && stillIds.has(stroke.region))).map((stroke) => fromSheet(stroke, node.num_frames));
     this.edit({ ...this.document, strokes, regions, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
-    this.store.set({ node: id, frame: 0, follow: false });
-    this.live.documentChanged();
-    this.live.requestFlow();
   }
 
   /** @param {Node[]} list */
@@ -326,7 +357,9 @@ export class Editor {
     const nodes = new Map(list.map((node) => [node.id, node]));
     let { node, frame } = this.state;
     if (node && !nodes.has(node)) node = null;
-    this.store.set({ nodes, node, frame: node ? frame : 0 });
+    let { compare } = this.state;
+    if (compare && !(nodes.has(compare.a) && nodes.has(compare.b))) compare = null;
+    this.store.set({ nodes, node, frame: node ? frame : 0, compare });
     if (frame > this.lastFrame()) this.store.set({ frame: this.lastFrame() });
   }
 
@@ -350,6 +383,9 @@ export class Editor {
   /** @param {any} header @param {import("./live.js").Render | null} was */
   renderEnded(header, was) {
     const { follow } = this.state;
+    if (!was || (was.node !== header.node && !was.enlarging)) return; // one that waited
+    this.store.set({ passing: null });
+    if (was.endless) return this.endlessEnded(header.node);
     if (header.type === "failed") return this.store.set({ failure: { node: header.node, why: header.why }, follow: false });
     if (header.enlarged || was?.enlarging) {
       const node = this.state.nodes.get(header.node);
@@ -366,6 +402,17 @@ export class Editor {
     if (!follow || this.state.node !== header.node) return;
     this.store.set({ frame: was ? Math.max(0, was.first - 1) : 0 });
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.playback.play();
+  }
+
+  /** What was pulled is there as strokes. @param {string} id */
+  endlessEnded(id) {
+    const node = this.state.nodes.get(id);
+    this.store.set({ follow: false });
+    if (!node) return this.say("No frame was made, so nothing is kept.");
+    this.takeStrokes(node);
+    this.store.set({ node: id, frame: lastOf(node) });
+    this.live.documentChanged();
+    this.say(`${node.frames === 1 ? "One frame is" : `${node.frames} frames are`} kept, and what you pulled is there as strokes.`);
   }
 
   // Flow

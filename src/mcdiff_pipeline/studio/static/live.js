@@ -5,18 +5,23 @@
  * @typedef {import("./document.js").StudioDocument} StudioDocument
  * @typedef {{id: string, parent: string | null, at: number, num_frames: number, fps: number, strokes: any[], regions: string | null,
  *     settings: any, state: "queued" | "rendering" | "done" | "stopped" | "failed", frames: number, size: "working" | "output",
- *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean}} Node
+ *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean, endless: boolean, best_of: string | null,
+ *     score: {mean: number | null, strokes: (number | null)[]} | null}} Node
  * @typedef {{node: string, first: number, total: number, index: number, step: number, steps: number, ahead: number, seconds: number[],
- *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, rev: number}} Render
+ *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, paused: boolean, steering: boolean, endless: boolean,
+ *     ready: boolean, base: string, rev: number}} Render
  *     `index` is the frame being made, of `first` to `total`
+ * @typedef {import("./geometry.js").Point} Point
  * @typedef {{kind: "new" | "branch" | "continue" | "none", at: number, parent: string | null, why: string}} Plan
  */
 import { documentToSheet } from "./document.js";
 import { decodeFlow, flowPicture } from "./flow.js";
 import { newId } from "./strokes.js";
 import { keepHistory } from "./storage.js";
+import { branchTo, titleOf } from "./versions.js";
 
 const FLOW_INTERVAL_MS = 33;
+const PULL_INTERVAL_MS = 33;
 const SAVE_AFTER_MS = 1000;
 const KEEP_AFTER_MS = 300;
 const RETRY_SAVE_MS = 8000;
@@ -56,6 +61,10 @@ export class Live {
     this.regionSets = {};
     /** @type {{inputs: any[], plan: Plan} | null} */
     this.lastPlan = null;
+    /** @type {{start: Point | null, to: Point, down: boolean} | null} the pen that pulls a thing; `start` until it is sent */
+    this.pen = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.pullTimer = undefined;
   }
 
   start() {
@@ -82,7 +91,11 @@ export class Live {
       case "flow":
         return this.flow(header, payload);
       case "queued":
-        return this.update(header.node, { ahead: header.ahead });
+        return this.queued(header);
+      case "begun":
+        return this.begin(header.node, 0, false);
+      case "paused":
+        return this.update(header.node, { paused: header.paused, frameStarted: performance.now() });
       case "progress":
         return this.update(header.node, { index: header.index, step: header.step, steps: header.steps, ahead: 0 });
       case "frame":
@@ -112,6 +125,7 @@ export class Live {
     const going = hello.rendering?.node ?? null;
     if (render && render.node !== going) this.editor.store.set({ render: null });
     if (going && !render) this.begin(going, 0);
+    if (going) this.update(going, { paused: hello.rendering.paused, ready: true });
     this.regionKeys.clear(); // a new server may not have them
     if (this.savedRev < this.documentRev) this.saveSoon(0);
     this.requestFlow();
@@ -262,26 +276,28 @@ export class Live {
     );
   }
 
+  /** Renders, or lets it wait for the render that is under way. */
   async render() {
     const { editor } = this;
+    if (editor.state.compare) return editor.say("Close the comparison first (Esc).");
     const { state } = editor.store;
-    if (state.render) return;
+    const waits = state.render !== null;
     if (state.connection !== "open") return editor.say("Not connected. Your strokes are kept; render when the connection is back.");
     if (state.model?.state !== "ready") return editor.say("The model is still loading. You can go on drawing.");
     const plan = this.plan();
-    if (plan.kind === "none") return editor.say(plan.why);
+    if (plan.kind === "none" || (waits && plan.kind === "continue")) return editor.say(plan.why || "It is being rendered.");
     editor.playback.rewind();
     const { settings } = editor.history.present;
     const { strokes, ids, regions } = this.sheet();
     const id = plan.kind === "continue" ? /** @type {string} */ (state.node) : newId();
     const rev = ++this.rev;
     this.remember(rev, ids);
-    this.begin(id, rev);
+    if (!waits) this.begin(id, rev);
     let key = null;
     try {
       key = plan.kind === "new" ? await this.regionsKey(regions) : null;
     } catch (error) {
-      editor.store.set({ render: null });
+      if (!waits) editor.store.set({ render: null });
       return editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
     }
     const { seed, steps, guidance, work, size } = settings;
@@ -291,8 +307,18 @@ export class Live {
     }); // prettier-ignore
   }
 
+  /** @param {any} header */
+  queued(header) {
+    const { render } = this.editor.store.state;
+    if (render?.node === header.node) {
+      this.update(header.node, { ahead: header.ahead, ready: true });
+      return this.sendPull();
+    }
+    this.editor.say(header.waiting > 1 ? `It waits: ${header.waiting - 1} before it in the queue.` : "It is rendered next.");
+  }
+
   /** @param {string} node @param {number} rev */
-  begin(node, rev) {
+  begin(node, rev, follow = true) {
     const { settings } = this.editor.history.present;
     const known = this.editor.store.state.nodes.get(node);
     const index = known ? known.at + known.frames + 1 : (rev ? this.plan().at : 0) + 1;
@@ -301,9 +327,10 @@ export class Live {
       message: null, // it would hide the progress
       render: {
         node, rev, first: index, total: (known?.num_frames ?? settings.num_frames) - 1, index, step: 0, steps: 0, ahead: 0, seconds: [],
-        begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false,
+        begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false, paused: false, steering: false,
+        endless: known?.endless ?? false, ready: rev === 0, base: "",
       },
-      follow: true,
+      follow: follow || (this.editor.store.state.follow && this.editor.store.state.node === node),
     }); // prettier-ignore
   }
 
@@ -316,6 +343,7 @@ export class Live {
   /** @param {any} header @param {Uint8Array} payload */
   async frame(header, payload) {
     const { editor } = this;
+    if (header.kept === false) return this.passing(header, payload);
     const blob = new Blob([payload.slice()], { type: "image/webp" });
     editor.frames.put(header.node, header.index, blob);
     await editor.frames.get(header.node, header.index);
@@ -326,37 +354,149 @@ export class Live {
     editor.store.set({ render: { ...render, index: header.index + 1, step: 0, seconds, ahead: 0, frameStarted: performance.now() } });
   }
 
+  /** A frame of an endless render that is shown, and not kept. @param {any} header @param {Uint8Array} payload */
+  async passing(header, payload) {
+    const bitmap = await createImageBitmap(new Blob([payload.slice()], { type: "image/webp" }));
+    this.editor.store.state.passing?.bitmap.close();
+    this.editor.store.set({ passing: { node: header.node, index: header.index, bitmap } });
+    this.update(header.node, { index: header.index + 1, step: 0, frameStarted: performance.now() });
+  }
+
   /** @param {any} header */
   ended(header) {
     const { render } = this.editor.store.state;
+    if (header.why === "steered") return; // its child goes on
     if (render && (render.node === header.node || render.enlarging)) this.editor.store.set({ render: null });
+    else if (header.type === "stopped" && header.why === "canceled") this.editor.say("Taken out of the queue.");
     this.editor.renderEnded(header, render);
     this.requestFlow();
   }
 
   /** @param {any} header */
   steered(header) {
-    const { render } = this.editor.store.state;
-    if (render) this.editor.store.set({ render: { ...render, node: header.child, stopping: false } });
-    this.editor.store.set({ node: header.child });
+    const { render, node } = this.editor.store.state;
+    if (render) this.editor.store.set({ render: { ...render, node: header.child, stopping: false, steering: false, paused: false, ready: true } });
+    if (node === header.node) this.editor.store.set({ node: header.child });
     this.editor.say(`The new strokes act from frame ${header.frame} on.`);
+    this.sendPull();
     this.documentChanged();
   }
 
   stop() {
     const { render } = this.editor.store.state;
     if (!render) return;
+    this.pen = null;
     this.editor.store.set({ render: { ...render, stopping: true } });
     this.transport.send({ type: "cancel", node: render.node });
   }
 
   steer() {
     const { render } = this.editor.store.state;
-    if (!render) return;
+    if (!render || render.enlarging) return;
     const { strokes, ids } = this.sheet();
     const rev = ++this.rev;
     this.remember(rev, ids);
-    this.transport.send({ type: "steer", rev, node: render.node, strokes });
+    this.update(render.node, { steering: true, base: canonical(strokes) });
+    const { num_frames } = this.editor.history.present.settings;
+    this.transport.send({ type: "steer", rev, node: render.node, strokes, num_frames: render.endless ? num_frames : null });
+  }
+
+  /** Whether the strokes are others than those that are being rendered. */
+  canSteer() {
+    const { render, nodes } = this.editor.store.state;
+    const node = render && nodes.get(render.node);
+    if (!render || !node || render.enlarging || render.steering) return false;
+    const { strokes, regions } = this.sheet();
+    const { present } = this.editor.history;
+    // what was pulled is among the strokes of an endless render
+    const made = render.endless ? render.base || canonical(strokes) : canonical(node.strokes);
+    return strokes.length > 0 && this.sameTree(node, regions, present.regions) && canonical(strokes) !== made;
+  }
+
+  /** Lets the render rest after the frame that is being made, or go on. */
+  pause() {
+    const { render } = this.editor.store.state;
+    if (!render || render.enlarging || render.stopping) return;
+    this.transport.send({ type: "pause", rev: ++this.rev, node: render.node, paused: !render.paused });
+  }
+
+  /** Ends the render of a version, or takes it out of the queue. @param {string} node */
+  cancel(node) {
+    if (this.editor.store.state.render?.node === node) this.stop();
+    else this.transport.send({ type: "cancel", node });
+  }
+
+  /** Renders a version with other seeds. @param {string} node @param {number} number */
+  best(node, number) {
+    const ids = Array.from({ length: number }, newId);
+    const { render, nodes } = this.editor.store.state;
+    if (!render) this.begin(ids[0], 0, false);
+    if (!render) this.update(ids[0], { total: (nodes.get(node)?.num_frames ?? 2) - 1 });
+    this.transport.send({ type: "best", rev: ++this.rev, node, ids });
+  }
+
+  // Endless renders
+
+  /**
+   * The pen that pulls a thing has moved. The first pull begins an endless render at the shown frame.
+   *
+   * @param {Point | null} start where it took hold of the thing @param {Point | null} to null where it was last @param {boolean} down
+   */
+  pull(start, to, down) {
+    if (!start && !this.pen) return;
+    if (start && !this.beginEndless()) return;
+    this.pen = { start: start ?? this.pen?.start ?? null, to: to ?? this.pen?.to ?? [0, 0], down };
+    if (!down || start) return this.sendPull();
+    this.pullTimer ??= setTimeout(() => this.sendPull(), PULL_INTERVAL_MS);
+  }
+
+  sendPull() {
+    clearTimeout(this.pullTimer);
+    this.pullTimer = undefined;
+    const { render } = this.editor.store.state;
+    if (!this.pen || !render?.endless || !render.ready) return;
+    this.transport.send({ type: "pull", rev: ++this.rev, node: render.node, ...this.pen });
+    this.pen = this.pen.down ? { ...this.pen, start: null } : null;
+  }
+
+  /** Whether an endless render is under way, now or soon. */
+  beginEndless() {
+    const { editor } = this;
+    const { state } = editor.store;
+    if (state.render?.endless) {
+      if (this.canSteer()) this.steer();
+      return !state.render.stopping;
+    }
+    if (state.render) return editor.say("Another render is under way. Stop it first (Esc)."), false;
+    if (state.connection !== "open" || state.model?.state !== "ready") return editor.say("The model is still loading. Try again in a moment."), false;
+    const { strokes, ids, regions } = this.sheet();
+    const { settings, regions: drawn } = editor.history.present;
+    const current = state.node ? state.nodes.get(state.node) : undefined;
+    const branches = current && state.frame > 0 && current.continuable && this.sameTree(current, regions, drawn);
+    const parent = branches ? editor.frames.owner(state.nodes, current.id, state.frame) : null;
+    const [id, rev] = [newId(), ++this.rev];
+    this.remember(rev, ids);
+    this.begin(id, rev);
+    const at = parent ? state.frame : 0;
+    this.editor.store.set({ render: { .../** @type {Render} */ (editor.store.state.render), endless: true, index: at + 1, first: at + 1, base: canonical(strokes) } });
+    this.sendEndless({ id, rev, parent, at, strokes, regions });
+    return true;
+  }
+
+  /** @param {any} what */
+  async sendEndless({ id, rev, parent, at, strokes, regions }) {
+    const { settings } = this.editor.history.present;
+    const { seed, steps, guidance, work, size } = settings;
+    try {
+      const key = parent ? null : await this.regionsKey(regions);
+      this.transport.send({
+        type: "render", rev, node: id, parent, at, strokes, num_frames: settings.num_frames, fps: settings.fps, regions: key,
+        settings: parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview", endless: true,
+      }); // prettier-ignore
+    } catch (error) {
+      this.editor.store.set({ render: null });
+      this.editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
+    }
   }
 
   /** Makes the frames of the shown version at the picture's own size. */
@@ -396,6 +536,9 @@ export class Live {
       if (header.of === "flow") return this.requestFlow();
     }
     if (render && render.rev === header.rev) this.editor.store.set({ render: null });
+    if (header.of === "pull") return; // the render has just ended
+    if (header.of === "steer" && render) this.update(render.node, { steering: false });
+    if (header.of === "best" && render && !this.editor.store.state.nodes.has(render.node)) this.editor.store.set({ render: null });
     if (header.of === "flow" && header.rev < this.editor.store.state.flowRev) return; // about strokes that have changed since
     const ids = this.requestIds.get(header.rev) ?? [];
     const { regions } = this.editor.history.present;

@@ -8,6 +8,7 @@
  *     one place of the pointer: on the stage in CSS pixels, on the picture in its pixels, when in milliseconds, with what
  *     ("mouse", "pen", "touch"), and which click in a row
  */
+import { halves, paintComparison, setComparison } from "./compare.js";
 import { distance } from "./geometry.js";
 import { drawArrows } from "./flow.js";
 
@@ -23,7 +24,7 @@ export class Stage {
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     /** @type {Map<number, Point>} fingers on the stage */
     this.touches = new Map();
-    /** @type {"tool" | "pan" | "pinch" | null} */
+    /** @type {"tool" | "pan" | "pinch" | "wipe" | null} */
     this.gesture = null;
     /** @type {number | null} the pointer of the gesture */
     this.pointer = null;
@@ -35,6 +36,9 @@ export class Stage {
     this.spaceUsed = false;
     /** @type {ImageBitmap | null} what was painted last, until the next frame is decoded */
     this.painted = null;
+    /** @type {(ImageBitmap | null)[]} the same of two that are compared */
+    this.compared = [null, null];
+    this.width = this.height = 1;
     this.paintScheduled = false;
     /** @type {AbortController} */
     this.ended = new AbortController();
@@ -68,7 +72,9 @@ export class Stage {
   resized() {
     const { width, height } = this.element.getBoundingClientRect();
     if (!width || !height) return;
-    this.editor.view.resize(width, height);
+    Object.assign(this, { width, height });
+    const [dx, dy] = halves(this.editor, width, height);
+    this.editor.view.resize(dx || width, dy || height);
     const ratio = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
@@ -109,8 +115,10 @@ export class Stage {
     this.element.setPointerCapture(event.pointerId);
     this.pointer = event.pointerId;
     this.last = pen.stage;
-    this.gesture = pans ? "pan" : "tool";
+    const { compare } = this.editor.state;
+    this.gesture = pans || (compare && compare.mode !== "wipe") ? "pan" : compare ? "wipe" : "tool";
     if (pans) this.spaceUsed = true;
+    if (this.gesture === "wipe") this.wipe(pen.stage);
     if (this.gesture === "tool") this.editor.beginGesture({ ...pen, count: this.lastClick.count });
   }
 
@@ -122,9 +130,10 @@ export class Stage {
       this.touches.set(event.pointerId, pen.stage);
     }
     if (this.pointer !== event.pointerId || !this.gesture) {
-      if (event.pointerType !== "touch") this.editor.hover(pen);
+      if (event.pointerType !== "touch" && !this.editor.state.compare) this.editor.hover(pen);
       return;
     }
+    if (this.gesture === "wipe") return this.wipe(pen.stage);
     if (this.gesture === "pan") {
       this.editor.view.pan(pen.stage[0] - this.last[0], pen.stage[1] - this.last[1]);
       this.last = pen.stage;
@@ -159,6 +168,12 @@ export class Stage {
     const wasTool = this.gesture === "tool";
     this.gesture = this.pointer = null;
     if (wasTool) this.editor.cancelGesture();
+  }
+
+  /** @param {Point} at */
+  wipe([x]) {
+    const { compare } = this.editor.state;
+    if (compare) setComparison(this.editor, { ...compare, wipe: Math.min(1, Math.max(0, x / this.width)) });
   }
 
   startPinch() {
@@ -206,17 +221,24 @@ export class Stage {
   paintNow() {
     const { context, canvas, editor } = this;
     const { view } = editor;
-    const { width, height } = view.stage;
+    const { width, height } = this;
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
     context.clearRect(0, 0, width, height);
-    const bitmap = this.currentBitmap();
-    if (!bitmap) return;
     const [x, y] = view.toStage([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
-    const pixels = (w / bitmap.width) * (canvas.width / width);
-    context.imageSmoothingEnabled = pixels < PIXELS_SHOW_FROM;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, x, y, w, h);
+    const draw = (/** @type {ImageBitmap} */ bitmap) => {
+      context.imageSmoothingEnabled = (w / bitmap.width) * (canvas.width / width) < PIXELS_SHOW_FROM;
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmap, x, y, w, h);
+    };
+    if (editor.state.compare) {
+      const [a, b] = this.comparedBitmaps();
+      if (a && b) paintComparison(this, [a, b], draw);
+      return;
+    }
+    const bitmap = this.currentBitmap();
+    if (!bitmap) return;
+    draw(bitmap);
     const shown = editor.shownFlow();
     if (!shown) return;
     context.save();
@@ -233,11 +255,25 @@ export class Stage {
   /** The shown frame, or the one painted before it until it is decoded. */
   currentBitmap() {
     const { editor } = this;
-    const { frame } = editor.store.state;
+    const { frame, passing } = editor.store.state;
+    if (passing) return passing.bitmap;
     const owner = editor.frames.owner(editor.store.state.nodes, editor.store.state.node, frame);
     const bitmap = editor.frames.ready(owner, frame);
     if (bitmap) this.painted = bitmap;
     else editor.frames.get(owner, frame).then((loaded) => loaded && this.paint());
     return this.painted ?? editor.frames.picture;
+  }
+
+  /** The shown frame of both versions that are compared; of the shorter one its last. */
+  comparedBitmaps() {
+    const { editor } = this;
+    this.compared = editor.shownNodes().map((node, i) => {
+      const frame = Math.min(editor.state.frame, editor.lastFrameOf(node));
+      const owner = editor.frames.owner(editor.state.nodes, node, frame);
+      const bitmap = editor.frames.ready(owner, frame);
+      if (!bitmap) editor.frames.get(owner, frame).then((loaded) => loaded && this.paint());
+      return bitmap ?? this.compared[i] ?? editor.frames.picture;
+    });
+    return this.compared;
   }
 }

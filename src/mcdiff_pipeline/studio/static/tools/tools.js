@@ -12,12 +12,13 @@
 import { eraserTool } from "./eraser.js";
 import { holdTool } from "./hold.js";
 import { moveTool } from "./move.js";
+import { pullTool } from "./pull.js";
 import { regionTool } from "./region.js";
 import { selectTool } from "./select.js";
 import { stillTool } from "./still.js";
 
 /** @param {import("../editor.js").Editor} editor @returns {Record<string, Tool>} */
 export function makeTools(editor) {
-  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, eraserTool].map((make) => make(editor));
+  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, eraserTool, pullTool].map((make) => make(editor));
   return Object.fromEntries(tools.map((tool) => [tool.id, tool]));
 }

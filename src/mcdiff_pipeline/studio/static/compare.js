@@ -1,0 +1,95 @@
+/**
+ * Two versions at the same frame: side by side, one wiped over the other, or how much they differ. While they are
+ * compared nothing is drawn, and the pointer moves the view or the wipe.
+ *
+ * @typedef {"side" | "wipe" | "difference"} Mode
+ * @typedef {{a: string, b: string, mode: Mode, wipe: number}} Comparison `wipe` is a share of the width of the stage
+ */
+import { lastOf } from "./versions.js";
+
+export const MODES = /** @type {[Mode, string][]} */ ([["side", "Side by side"], ["wipe", "Wipe"], ["difference", "Difference"]]); // prettier-ignore
+/** Differences are doubled so often, to be seen. */
+const DOUBLINGS = 2;
+
+/** Compares the shown version with another one. @param {import("./editor.js").Editor} editor @param {string} [other] */
+export function compare(editor, other) {
+  const { node, nodes, compare: before } = editor.state;
+  const made = [...nodes.values()].filter((one) => lastOf(one) > 0);
+  const a = before?.a ?? (node && nodes.has(node) ? node : made.at(-1)?.id);
+  const b = other && other !== a ? other : before?.b ?? nearest(nodes, made, a);
+  if (!a || !b) return editor.say("Comparing needs two versions. Change a stroke, and render again.");
+  editor.playback.pause();
+  editor.stage?.abandon();
+  setComparison(editor, { mode: "side", wipe: 0.5, ...before, a, b });
+}
+
+/** What a version came from, else the newest other one. @param {Map<string, import("./live.js").Node>} nodes @param {import("./live.js").Node[]} made @param {string | undefined} a */
+function nearest(nodes, made, a) {
+  const node = nodes.get(a ?? "");
+  const from = node?.parent ?? node?.best_of;
+  return from && nodes.has(from) ? from : made.filter((one) => one.id !== a).at(-1)?.id;
+}
+
+/** @param {import("./editor.js").Editor} editor @param {Comparison | null} comparison */
+export function setComparison(editor, comparison) {
+  editor.store.set({ compare: comparison, follow: false });
+  if (editor.state.frame > editor.lastFrame()) editor.store.set({ frame: editor.lastFrame() });
+  editor.stage?.resized();
+  if (!comparison) editor.live.requestFlow();
+}
+
+/** @param {import("./editor.js").Editor} editor */
+export function nextMode(editor) {
+  const { compare: now } = editor.state;
+  if (!now) return;
+  const index = MODES.findIndex(([mode]) => mode === now.mode);
+  setComparison(editor, { ...now, mode: MODES[(index + 1) % MODES.length][0] });
+}
+
+/** Where the stage is parted: the two halves lie along its longer side. @param {import("./editor.js").Editor} editor @param {number} width @param {number} height @returns {[number, number]} how far the second half lies from the first */
+export function halves(editor, width, height) {
+  if (editor.state.compare?.mode !== "side") return [0, 0];
+  return width >= height ? [width / 2, 0] : [0, height / 2];
+}
+
+/**
+ * @param {import("./stage.js").Stage} stage
+ * @param {[ImageBitmap, ImageBitmap]} bitmaps
+ * @param {(bitmap: ImageBitmap) => void} draw paints a picture at its place on the stage
+ */
+export function paintComparison(stage, [a, b], draw) {
+  const { context, canvas, editor } = stage;
+  const { mode, wipe } = /** @type {Comparison} */ (editor.state.compare);
+  const { width, height } = stage;
+  /** @param {number} x @param {number} y @param {number} w @param {number} h @param {() => void} paint */
+  const within = (x, y, w, h, paint) => {
+    context.save();
+    context.beginPath();
+    context.rect(x, y, w, h);
+    context.clip();
+    paint();
+    context.restore();
+  };
+  if (mode === "difference") {
+    draw(a);
+    context.globalCompositeOperation = "difference";
+    draw(b);
+    context.globalCompositeOperation = "lighter";
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    for (let i = 0; i < DOUBLINGS; i++) context.drawImage(canvas, 0, 0);
+    context.restore();
+    context.globalCompositeOperation = "source-over";
+    return;
+  }
+  const [dx, dy] = halves(editor, width, height);
+  const cut = mode === "wipe" ? wipe * width : dx || width;
+  within(0, 0, cut, mode === "side" && dy ? dy : height, () => draw(a));
+  within(mode === "wipe" ? cut : dx, dy, width - (mode === "wipe" ? cut : dx), height - dy, () => {
+    context.translate(dx, dy);
+    draw(b);
+  });
+  context.fillStyle = "rgba(255, 255, 255, .9)";
+  if (dy) context.fillRect(0, dy - 1, width, 2);
+  else context.fillRect(cut - 1, 0, 2, height);
+}
