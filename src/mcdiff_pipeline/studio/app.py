@@ -258,8 +258,10 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
     @app.put("/api/sessions/{session_id}/regions", openapi_extra=_json_body(RegionsBody))
     async def put_regions(request: Request, session_id: str = SessionId) -> dict[str, str | None]:
         session = await get(session_id)
-        regions = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES)).regions
-        return {"regions": await asyncio.to_thread(session.keep_regions, regions) if regions else None}
+        body = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES))
+        if not body.regions and body.camera is None:
+            return {"regions": None}
+        return {"regions": await asyncio.to_thread(session.keep_regions, body.regions, body.camera)}
 
     @app.post("/api/sessions/{session_id}/import", openapi_extra=_BODY)
     async def import_sheet(request: Request, session_id: str = SessionId) -> dict[str, Any]:

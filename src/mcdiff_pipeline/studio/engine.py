@@ -15,6 +15,8 @@ from PIL import Image
 from ..evaluation.drawn_strokes import FoundHandle, drawn_distances, found_handles
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
+from ..motion.camera import Camera
+from ..motion.description import describe_camera
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..regions import Region
 from ..rollout import RolloutState
@@ -193,9 +195,10 @@ class Engine:
         node = branch[-1]
         if node.regions is not None and not self.pipe.conditioner.needs_dense_flow:
             raise Refused(
-                "There are regions, but this model has no dense flow that could move them as wholes: remove them.",
+                "There are regions or a camera, but this model has no dense flow that could move them: remove them.",
                 code="regions",
             )
+        self._camera(session, node.regions)
         # as they were drawn, so that the sentence is about what the page shows
         make_sheet(node.strokes, session.size, node.num_frames, node.fps)
         SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
@@ -230,6 +233,7 @@ class Engine:
                     settings.width,
                     regions=self._regions_at(session, regions, image.size) or None,
                     output_size="image" if is_larger else None,
+                    motion=self._camera(session, regions),
                     generator=torch.Generator().manual_seed(settings.seed),
                 )
             except (ValueError, TypeError) as error:
@@ -306,14 +310,15 @@ class Engine:
                 raise Refused(f"frame is {request.frame}, but nothing is rendered yet: give 0.", field="frame")
             height, width = self.working_size(session, request.size)
             settings = NodeSettings(0, 1, 1.0, width, height, width, height)
-            state = self.start(session, settings, request.regions)
+            state, scene = self.start(session, settings, request.regions), request.regions
         else:
             node = session.nodes.get(request.node)
             if node is None:
                 raise Refused("This version is no longer there: choose another one in the tree.", code="node")
-            state = self.state(session, node, request.frame)
+            state, scene = self.state(session, node, request.frame), node.regions
+        camera = self._camera(session, scene)
         try:
-            flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames)[0]
+            flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames, motion=camera)[0]
         except (ValueError, TypeError) as error:
             raise refusal_of(error) from None
         h, w = flow.shape[1:]
@@ -379,6 +384,7 @@ class Engine:
                 num_frames=node.num_frames if node_at is None else None,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
+                motion=self._camera(session, node.regions),
                 output_type="latent",  # a decoder of its own would decode and separate the picture for each node
                 callback_on_step_end=after_step,
                 callback_on_step_end_tensor_inputs=(),
@@ -424,6 +430,7 @@ class Engine:
     def clip(self, session: Session, node: Node) -> ClipMetadata:
         """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
         settings, num_frames = node.settings, max(node.last + 1, 2)
+        camera = self._camera(session, node.regions)
         sheet = SheetMaker(session.files, session.size).of_branch(
             branch_of(session.nodes, node), self._regions_of_node(session, node), num_frames
         )
@@ -442,6 +449,7 @@ class Engine:
             ),
             sheet,
             self.output_picture(session, settings),
+            motion=() if camera is None else (describe_camera(camera),),
         )
 
     def sheet(self, session: Session, node: Node) -> StrokeSheet:
@@ -464,6 +472,9 @@ class Engine:
             Refused: If a frame cannot be read.
         """
         sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
+        if self._camera(session, node.regions) is not None:  # strokes say where in the scene
+            yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
+            return
         scale, frame = session.size[0] / node.settings.width, self._frame_reader(session, node)
         found: list[list[float]] = [[] for _ in sheet.strokes]
         for of_frame in drawn_distances(sheet, frame, node.last):
@@ -480,7 +491,12 @@ class Engine:
         """
         The strokes of a branch at its working size, and where their handles are found; see
         [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`].
+
+        Raises:
+            Refused: If the camera moves.
         """
+        if self._camera(session, node.regions) is not None:
+            raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
         sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
         return sheet, found_handles(sheet, self._frame_reader(session, node), node.last, searched)
 
@@ -552,7 +568,22 @@ class Engine:
                 raise Refused(str(error).splitlines()[0], code="missing") from None
         return self._segmenter
 
-    # Regions
+    # Regions and the camera
+
+    def _camera(self, session: Session, key: str | None) -> Camera | None:
+        """The camera that goes with the regions of a key. Raises `Refused` if it is wrong."""
+        fields = session.files.read_camera(key)
+        if fields is None:
+            return None
+        try:
+            keyframes = fields.get("keyframes")
+            if isinstance(keyframes, list) and len(keyframes) > self.settings.bounds.frames:
+                raise ValueError(
+                    f"it has {len(keyframes)} keyframes; at most {self.settings.bounds.frames} are possible here"
+                )
+            return Camera.from_dict(fields)
+        except (ValueError, TypeError) as error:
+            raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None
 
     def _regions_of_node(self, session: Session, node: Node) -> list[Region]:
         size = node.settings.output_width, node.settings.output_height
