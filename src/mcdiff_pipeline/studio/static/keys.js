@@ -6,11 +6,11 @@
 import { compare, nextMode, setComparison } from "./compare.js";
 import { movedBy, shifted, withPoint } from "./strokes.js";
 
-const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", e: "eraser", l: "pull" });
+const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", c: "camera", e: "eraser", l: "pull" });
 
 /** @type {[string, string][]} for the help: keys and what they do */
 export const KEY_LIST = [
-  ["V M H B R E L", "tools: select, move, hold, keep still, region, eraser, live"],
+  ["V M H B R C E L", "tools: select, move, hold, keep still, region, camera, eraser, live"],
   ["Enter", "render; while it renders: use the changed strokes from the next frame on"],
   ["Shift Enter", "render after the others, from a queue"],
   ["P", "pause the render, or go on with it"],

@@ -224,7 +224,7 @@ export class Stage {
     const { width, height } = this;
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
     context.clearRect(0, 0, width, height);
-    const [x, y] = view.toStage([0, 0]);
+    const [x, y] = view.fromFrame([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
     const draw = (/** @type {ImageBitmap} */ bitmap) => {
       context.imageSmoothingEnabled = (w / bitmap.width) * (canvas.width / width) < PIXELS_SHOW_FROM;

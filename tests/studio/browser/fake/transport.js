@@ -100,9 +100,10 @@ export class FakeTransport {
     return { rev };
   }
 
-  async putRegions(regions) {
+  async putRegions(regions, camera) {
     const key = String(this.regionSets.size + 1).padStart(16, "0");
     this.regionSets.set(key, regions);
+    this.camera = camera;
     return { regions: key };
   }
 

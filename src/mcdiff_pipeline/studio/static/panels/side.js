@@ -1,4 +1,5 @@
 /** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
+import { CameraList } from "./camera.js";
 import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
@@ -14,6 +15,7 @@ export function SidePanel({ editor }) {
   return html`
     <aside class="side" aria-label="Strokes, regions and versions">
       <${Strokes} editor=${editor} />
+      <${CameraList} editor=${editor} />
       <${Regions} editor=${editor} />
       <${Versions} editor=${editor} />
       <${TrackList} editor=${editor} />

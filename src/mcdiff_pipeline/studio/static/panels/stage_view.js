@@ -50,7 +50,7 @@ function FlowLegend({ editor }) {
   if (!shown) return null;
   const { pointer } = editor.state;
   const inPicture = pointer && editor.view.isInPicture(pointer.picture);
-  const [u, v] = inPicture ? flowAt(shown.flow, pointer.picture, editor.picture) : [0, 0];
+  const [u, v] = inPicture ? flowAt(shown.flow, editor.view.toFrame(pointer.stage), editor.picture) : [0, 0];
   const speed = Math.hypot(u, v);
   const swatches = Array.from({ length: 12 }, (_, i) => {
     const angle = (i / 12) * 2 * Math.PI;
