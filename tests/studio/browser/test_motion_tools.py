@@ -62,3 +62,58 @@ def test_camera_is_drawn_changed_by_numbers_and_rendered(screen):
     assert screen.run("editor.live.plan().kind") == "new"
     screen.press("Control+z")
     assert screen.run("editor.live.plan().kind") == "branch"
+
+
+def test_whole_strokes_are_changed(screen):
+    screen.drag((100, 100), (200, 100), (200, 200))
+    names = ("Copy", "Mirror ↔", "Reverse", "Even", "Smooth", "Ease")
+    (drawn,) = screen.strokes
+    corner = drawn["points"][1]
+    for name in names:
+        screen.page.locator(".stroke-changes").get_by_role("button", name=name, exact=True).click()
+    first, copy = screen.strokes
+    assert first == drawn and copy["id"] != drawn["id"]
+    # mirrored about its beginning, then the other way round
+    begin = [drawn["points"][0][0] + 19.2, drawn["points"][0][1] + 19.2]
+    assert copy["points"][-1] == pytest.approx(begin, abs=0.1)
+    assert copy["points"][0] == pytest.approx([begin[0] - 100, begin[1] + 100], abs=2)
+    assert all(abs(y - begin[1]) > 1 or x > begin[0] - 99 for x, y in copy["points"])  # without the corner
+    assert corner == pytest.approx([200, 100], abs=2) and copy["frames"] == sorted(copy["frames"])
+    assert (copy["frames"][0], copy["frames"][-1]) == (0, 15)
+    # slowly at both ends: less than half of the mean speed in the first and the last tenth
+    way, parts = 0, []
+    for a, b, since, until in zip(copy["points"], copy["points"][1:], copy["frames"], copy["frames"][1:], strict=False):
+        parts.append((((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5) / (until - since))
+        way += parts[-1] * (until - since)
+    assert parts[0] < 0.6 * way / 15 and parts[-1] < 0.6 * way / 15 and max(parts) > way / 15
+    screen.press("Control+d")
+    assert len(screen.strokes) == 3
+    for _ in range(len(names) + 1):
+        screen.press("Control+z")
+    assert screen.strokes == [drawn]
+
+
+def test_dragged_joint_moves_and_the_others_are_held(screen):
+    screen.run("transport.setModel({ joints: { ready: true, why: null } })")
+    screen.press("j")
+    screen.page.locator("[data-joint='left elbow']").wait_for()
+    screen.drag((230, 220), (180, 180))
+    move, *holds = screen.strokes
+    assert move["points"][0] == pytest.approx([230, 220], abs=1) and move["points"][-1] == pytest.approx([180, 180], abs=1)
+    assert {stroke["kind"] for stroke in holds} == {"hold"} and len(holds) == 7
+    screen.press("Control+z")
+    assert screen.strokes == []
+    # without a pen, and without holds
+    screen.page.get_by_label("Hold the others").uncheck()
+    screen.page.locator("[data-joint='right wrist']").focus()
+    screen.press("Enter")
+    (move,) = screen.strokes
+    assert move["points"] == [[380, 290], [444, 290]] and screen.run("editor.state.selected") == move["id"]
+
+
+def test_missing_pose_model_is_said(screen):
+    screen.run("transport.setModel({ joints: { ready: false, why: 'There is no pose model; make one.' } })")
+    screen.press("j")
+    screen.page.locator(".hint", has_text="There is no pose model; make one.").wait_for()
+    screen.click(100, 100)
+    screen.until_it_says("There is no pose model")

@@ -3,14 +3,15 @@
  *
  * @typedef {import("./editor.js").Editor} Editor
  */
+import { copySelected } from "./panels/stroke_buttons.js";
 import { compare, nextMode, setComparison } from "./compare.js";
 import { movedBy, shifted, withPoint } from "./strokes.js";
 
-const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", c: "camera", e: "eraser", l: "pull" });
+const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", c: "camera", j: "joints", e: "eraser", l: "pull" });
 
 /** @type {[string, string][]} for the help: keys and what they do */
 export const KEY_LIST = [
-  ["V M H B R C E L", "tools: select, move, hold, keep still, region, camera, eraser, live"],
+  ["V M H B R C J E L", "tools: select, move, hold, keep still, region, camera, joints, eraser, live"],
   ["Enter", "render; while it renders: use the changed strokes from the next frame on"],
   ["Shift Enter", "render after the others, from a queue"],
   ["P", "pause the render, or go on with it"],
@@ -20,6 +21,7 @@ export const KEY_LIST = [
   ["Home End", "first and last frame"],
   ["Space", "play and pause; held: drag the view"],
   ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
+  ["Ctrl D", "copy the selected stroke"],
   ["Delete", "remove the selected point, stroke or region"],
   ["[ ]", "shift the selected stroke in time"],
   ["F", "show or hide the flow"],
@@ -64,6 +66,7 @@ function withControl(editor, event) {
   const key = event.key.toLowerCase();
   if (key === "z") event.shiftKey ? editor.redo() : editor.undo();
   else if (key === "y") editor.redo();
+  else if (key === "d") copySelected(editor);
   else return false;
   return true;
 }
@@ -83,7 +86,7 @@ function plain(editor, event, onControl) {
 }
 
 /** @param {KeyboardEvent} event */
-const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region]") !== null;
+const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region], [data-joint]") !== null;
 
 /** @param {Editor} editor @param {boolean} waits whether it is to be queued */
 function enter(editor, waits) {

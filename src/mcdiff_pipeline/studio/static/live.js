@@ -113,6 +113,7 @@ export class Live {
       case "steered":
         return this.steered(header);
       case "mask":
+      case "joints":
       case "proposed":
         return this.answer(header.rev, { ...header, payload });
       case "refused":

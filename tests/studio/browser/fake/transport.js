@@ -110,7 +110,7 @@ export class FakeTransport {
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", enlarge: "enlarge", steer: "steer" }[message.type];
+    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", enlarge: "enlarge", steer: "steer", joints: "joints" }[message.type];
     if (answer) this[answer](message);
     return true;
   }
@@ -188,6 +188,13 @@ export class FakeTransport {
     }
     const blob = await canvas.convertToBlob({ type: "image/png" });
     this.emit({ type: "mask", rev, h: canvas.height, w: 160, confidence: 0.9, warning: null }, new Uint8Array(await blob.arrayBuffer()));
+  }
+
+  joints({ rev, node, frame }) {
+    const names = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"];
+    const places = { 5: [260, 160], 6: [340, 160], 7: [230, 220], 8: [370, 220], 9: [220, 290], 10: [380, 290], 11: [275, 300], 12: [325, 300] };
+    const points = names.map((_, i) => [...(places[i] ?? [0, 0]), places[i] ? 0.9 : 0.1]);
+    this.emit({ type: "joints", rev, node, frame, names, people: [{ points }] });
   }
 
   async rename(name) {

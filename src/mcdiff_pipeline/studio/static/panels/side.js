@@ -5,6 +5,7 @@ import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { Versions } from "./versions.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
+import { StrokeButtons } from "./stroke_buttons.js";
 import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
@@ -98,6 +99,7 @@ function StrokeNumbers({ editor, stroke }) {
             </tr>`)}
         </tbody>
       </table>
+      <${StrokeButtons} editor=${editor} stroke=${stroke} />
       <div class="pair">
         ${stroke.kind === "move" && html`<button class="button small" onClick=${() => addPoint(editor, stroke)}>Add point</button>`}
         ${stroke.kind === "move"

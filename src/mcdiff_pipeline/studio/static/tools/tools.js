@@ -12,6 +12,7 @@
 import { cameraTool } from "./camera.js";
 import { eraserTool } from "./eraser.js";
 import { holdTool } from "./hold.js";
+import { jointsTool } from "./joints.js";
 import { moveTool } from "./move.js";
 import { pullTool } from "./pull.js";
 import { regionTool } from "./region.js";
@@ -20,6 +21,6 @@ import { stillTool } from "./still.js";
 
 /** @param {import("../editor.js").Editor} editor @returns {Record<string, Tool>} */
 export function makeTools(editor) {
-  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, cameraTool, eraserTool, pullTool].map((make) => make(editor));
+  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, cameraTool, jointsTool, eraserTool, pullTool].map((make) => make(editor));
   return Object.fromEntries(tools.map((tool) => [tool.id, tool]));
 }
