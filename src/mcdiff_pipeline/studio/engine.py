@@ -38,6 +38,9 @@ START_BYTES = 512 * 1024**2
 # What is separated from the picture to show frames with its detail, of all sessions.
 DECODER_BYTES = 256 * 1024**2
 
+# Shorter side of the frames in which handles are searched for, in pixels: the time grows with the fourth power of it.
+SCORED_SIDE = 256
+
 _FLOW = np.dtype("<f2")
 
 
@@ -471,11 +474,11 @@ class Engine:
         Raises:
             Refused: If a frame cannot be read.
         """
-        sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
+        sheet, frame = self._searched(session, node)
         if self._camera(session, node.regions) is not None:  # strokes say where in the scene
             yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
             return
-        scale, frame = session.size[0] / node.settings.width, self._frame_reader(session, node)
+        scale = session.size[0] / sheet.width
         found: list[list[float]] = [[] for _ in sheet.strokes]
         for of_frame in drawn_distances(sheet, frame, node.last):
             for stroke, distance in of_frame.items():
@@ -489,7 +492,7 @@ class Engine:
         self, session: Session, node: Node, searched: int
     ) -> tuple[StrokeSheet, Iterator[tuple[int, dict[int, FoundHandle]]]]:
         """
-        The strokes of a branch at its working size, and where their handles are found; see
+        The strokes of a branch at the size at which they are searched, and where their handles are found; see
         [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`].
 
         Raises:
@@ -497,18 +500,21 @@ class Engine:
         """
         if self._camera(session, node.regions) is not None:
             raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
-        sheet = self.sheet(session, node).scaled(node.settings.width, node.settings.height)
-        return sheet, found_handles(sheet, self._frame_reader(session, node), node.last, searched)
+        sheet, frame = self._searched(session, node)
+        return sheet, found_handles(sheet, frame, node.last, searched)
 
-    def _frame_reader(self, session: Session, node: Node) -> Callable[[int], torch.Tensor]:
-        """What gives a frame of a branch at its working size, float32 `[3, H, W]` in [0, 1]."""
+    def _searched(self, session: Session, node: Node) -> tuple[StrokeSheet, Callable[[int], torch.Tensor]]:
+        """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""
+        width, height = node.settings.width, node.settings.height
+        zoom = min(1.0, SCORED_SIDE / min(width, height))
+        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
 
         def frame(index: int) -> torch.Tensor:
             image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
-            image = image.resize((node.settings.width, node.settings.height), Image.Resampling.BOX)
+            image = image.resize((sheet.width, sheet.height), Image.Resampling.BOX)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
 
-        return frame
+        return sheet, frame
 
     # Things and people
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The files of the page as they are sent: without comments and needless spaces, compressed.
 
-A third of the scripts are comments, which hold all their types. Line breaks stay, so that what a browser reports of a
-line is true of the file.
+A third of the scripts are comments, which hold all their types. Their line breaks stay, so that what a browser reports
+of a line is true of the file.
 """
 
 import gzip
@@ -41,17 +41,17 @@ _GROWING_MARKS = {*"+-/"}
 
 
 def stripped_style(source: str) -> str:
-    """A style sheet without comments and needless spaces."""
+    """A style sheet without comments and needless white space, on one line."""
     parts: list[str] = []
     for token in _STYLE_TOKEN.finditer(source):
         if token.lastgroup in ("comment", "space"):
-            space = _plain_space(token)
             # a space after a colon is in a declaration or a query; in a selector it has a meaning, but stands before
-            if space == " " and parts and parts[-1] in _STYLE_MARKS | {":", "", "\n"}:
-                space = ""
-            parts.append(space)
+            if parts and parts[-1] not in _STYLE_MARKS | {":", " "}:
+                parts.append(" ")
             continue
-        if token[0] in _STYLE_MARKS and parts and parts[-1] == " ":
+        if token[0] in _STYLE_MARKS and parts[-1:] == [" "]:
+            parts.pop()
+        if token[0] == "}" and parts[-1:] == [";"]:
             parts.pop()
         parts.append(token[0])
     return "".join(parts)
@@ -74,9 +74,9 @@ def stripped_script(source: str) -> str:
         assert token is not None
         part, at = token[0], token.end()
         if token.lastgroup in ("comment", "space"):
-            parts.append(_plain_space(token))
+            _add_space(parts, token)
             continue
-        if len(parts) > 1 and parts[-1] == " " and not _needs_space(parts[-2][-1:], part[0]):
+        if parts[-1:] == [" "] and not _needs_space("".join(parts[-2:-1])[-1:], part[0]):
             parts.pop()
         tag = None
         if part == "`":
@@ -107,12 +107,16 @@ def _needs_space(before: str, after: str) -> bool:
     """Whether a space between two characters of a script separates them."""
     if before in _GROWING_MARKS and after in _GROWING_MARKS:
         return True
-    return all(re.match(r"[\w$]", one) is not None for one in (before, after))
+    return re.fullmatch(r"[\w$]{2}", before + after) is not None
 
 
-def _plain_space(token: re.Match[str]) -> str:
-    """The line breaks of a comment or of white space; without any, one space."""
-    return "\n" * token[0].count("\n") or " "
+def _add_space(parts: list[str], token: re.Match[str]) -> None:
+    """Adds the line breaks of a comment or of white space; without any, one space."""
+    lines = token[0].count("\n")
+    if parts[-1:] == [" "] and lines:
+        parts.pop()
+    if lines or (parts and parts[-1] != " " and not parts[-1].endswith("\n")):
+        parts.append("\n" * lines or " ")
 
 
 class PageFile(NamedTuple):

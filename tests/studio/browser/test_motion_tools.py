@@ -82,7 +82,9 @@ def test_whole_strokes_are_changed(screen):
     assert (copy["frames"][0], copy["frames"][-1]) == (0, 15)
     # slowly at both ends: less than half of the mean speed in the first and the last tenth
     way, parts = 0, []
-    for a, b, since, until in zip(copy["points"], copy["points"][1:], copy["frames"], copy["frames"][1:], strict=False):
+    for a, b, since, until in zip(
+        copy["points"], copy["points"][1:], copy["frames"], copy["frames"][1:], strict=False
+    ):
         parts.append((((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5) / (until - since))
         way += parts[-1] * (until - since)
     assert parts[0] < 0.6 * way / 15 and parts[-1] < 0.6 * way / 15 and max(parts) > way / 15
@@ -99,7 +101,9 @@ def test_dragged_joint_moves_and_the_others_are_held(screen):
     screen.page.locator("[data-joint='left elbow']").wait_for()
     screen.drag((230, 220), (180, 180))
     move, *holds = screen.strokes
-    assert move["points"][0] == pytest.approx([230, 220], abs=1) and move["points"][-1] == pytest.approx([180, 180], abs=1)
+    assert move["points"][0] == pytest.approx([230, 220], abs=1) and move["points"][-1] == pytest.approx(
+        [180, 180], abs=1
+    )
     assert {stroke["kind"] for stroke in holds} == {"hold"} and len(holds) == 7
     screen.press("Control+z")
     assert screen.strokes == []

@@ -5,7 +5,7 @@
  * @typedef {"side" | "wipe" | "difference"} Mode
  * @typedef {{a: string, b: string, mode: Mode, wipe: number}} Comparison `wipe` is a share of the width of the stage
  */
-import { lastOf } from "./versions.js";
+import { branchTo, lastOf } from "./versions.js";
 
 export const MODES = /** @type {[Mode, string][]} */ ([["side", "Side by side"], ["wipe", "Wipe"], ["difference", "Difference"]]); // prettier-ignore
 /** Differences are doubled so often, to be seen. */
@@ -23,11 +23,10 @@ export function compare(editor, other) {
   setComparison(editor, { mode: "side", wipe: 0.5, ...before, a, b });
 }
 
-/** What a version came from, else the newest other one. @param {Map<string, import("./live.js").Node>} nodes @param {import("./live.js").Node[]} made @param {string | undefined} a */
+/** The newest version that goes another way, else the one that this one came from. @param {Map<string, import("./live.js").Node>} nodes @param {import("./live.js").Node[]} made @param {string | undefined} a */
 function nearest(nodes, made, a) {
-  const node = nodes.get(a ?? "");
-  const from = node?.parent ?? node?.best_of;
-  return from && nodes.has(from) ? from : made.filter((one) => one.id !== a).at(-1)?.id;
+  const branch = new Set(branchTo(nodes, a ?? null).map((node) => node.id));
+  return (made.filter((one) => !branch.has(one.id)).at(-1) ?? made.filter((one) => one.id !== a).at(-1))?.id;
 }
 
 /** @param {import("./editor.js").Editor} editor @param {Comparison | null} comparison */

@@ -301,23 +301,28 @@ export class Live {
     const plan = this.plan();
     if (plan.kind === "none" || (waits && plan.kind === "continue")) return editor.say(plan.why || "It is being rendered.");
     editor.playback.rewind();
-    const { settings } = editor.history.present;
-    const { strokes, ids, regions } = this.sheet();
     const id = plan.kind === "continue" ? /** @type {string} */ (state.node) : newId();
     const rev = ++this.rev;
-    this.remember(rev, ids);
     if (!waits) this.begin(id, rev);
+    await this.askForFrames(id, rev, plan, false);
+  }
+
+  /** @param {string} node @param {number} rev @param {{parent: string | null, at: number, kind?: string}} place where it begins @param {boolean} endless */
+  async askForFrames(node, rev, { parent, at, kind = parent ? "branch" : "new" }, endless) {
+    const { settings } = this.editor.history.present;
+    const { strokes, ids, regions } = this.sheet();
+    const { seed, steps, guidance, work, size, num_frames, fps } = settings;
+    this.remember(rev, ids);
     let key = null;
     try {
-      key = plan.kind === "new" ? await this.regionsKey(regions) : null;
+      key = kind === "new" ? await this.regionsKey(regions) : null;
     } catch (error) {
-      if (!waits) editor.store.set({ render: null });
-      return editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
+      if (this.editor.store.state.render?.node === node) this.editor.store.set({ render: null });
+      return this.editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
     }
-    const { seed, steps, guidance, work, size } = settings;
     this.transport.send({
-      type: "render", rev, node: id, parent: plan.parent, at: plan.at, strokes, num_frames: settings.num_frames, fps: settings.fps, regions: key,
-      settings: plan.parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview",
+      type: "render", rev, node, parent, at, strokes, num_frames, fps, regions: key,
+      settings: parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview", ...(endless ? { endless } : {}),
     }); // prettier-ignore
   }
 
@@ -328,7 +333,7 @@ export class Live {
       this.update(header.node, { ahead: header.ahead, ready: true });
       return this.sendPull();
     }
-    this.editor.say(header.waiting > 1 ? `It waits: ${header.waiting - 1} before it in the queue.` : "It is rendered next.");
+    this.editor.say(header.waiting > 1 ? `It waits in the queue, with ${header.waiting} before it.` : "It is rendered next.");
   }
 
   /** @param {string} node @param {number} rev */
@@ -483,34 +488,16 @@ export class Live {
     }
     if (state.render) return editor.say("Another render is under way. Stop it first (Esc)."), false;
     if (state.connection !== "open" || state.model?.state !== "ready") return editor.say("The model is still loading. Try again in a moment."), false;
-    const { strokes, ids, regions } = this.sheet();
-    const { settings, regions: drawn } = editor.history.present;
+    const { strokes, regions } = this.sheet();
     const current = state.node ? state.nodes.get(state.node) : undefined;
-    const branches = current && state.frame > 0 && current.continuable && this.sameTree(current, regions, drawn);
+    const branches = current && state.frame > 0 && current.continuable && this.sameTree(current, regions, editor.history.present.regions);
     const parent = branches ? editor.frames.owner(state.nodes, current.id, state.frame) : null;
-    const [id, rev] = [newId(), ++this.rev];
-    this.remember(rev, ids);
-    this.begin(id, rev);
     const at = parent ? state.frame : 0;
-    this.editor.store.set({ render: { .../** @type {Render} */ (editor.store.state.render), endless: true, index: at + 1, first: at + 1, base: canonical(strokes) } });
-    this.sendEndless({ id, rev, parent, at, strokes, regions });
+    const [id, rev] = [newId(), ++this.rev];
+    this.begin(id, rev);
+    this.update(id, { endless: true, index: at + 1, first: at + 1, base: canonical(strokes) });
+    this.askForFrames(id, rev, { parent, at }, true);
     return true;
-  }
-
-  /** @param {any} what */
-  async sendEndless({ id, rev, parent, at, strokes, regions }) {
-    const { settings } = this.editor.history.present;
-    const { seed, steps, guidance, work, size } = settings;
-    try {
-      const key = parent ? null : await this.regionsKey(regions);
-      this.transport.send({
-        type: "render", rev, node: id, parent, at, strokes, num_frames: settings.num_frames, fps: settings.fps, regions: key,
-        settings: parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview", endless: true,
-      }); // prettier-ignore
-    } catch (error) {
-      this.editor.store.set({ render: null });
-      this.editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
-    }
   }
 
   /** Makes the frames of the shown version at the picture's own size. */

@@ -72,7 +72,7 @@ function renderStatus(editor) {
     if (render.ahead > 0) return status("busy", `Waiting: ${render.ahead} ${render.ahead === 1 ? "render is" : "renders are"} taking turns with yours.`, [], share);
     const other = editor.state.node === render.node || !editor.state.nodes.has(render.node) ? "" : `${titleOf(editor.state.nodes, render.node)}: `;
     const what = `${other}${render.enlarging ? "Making full-size frame" : other ? "rendering frame" : "Rendering frame"}`;
-    const waiting = queueOf(editor.state.nodes).filter((node) => node.id !== render.node).length;
+    const waiting = queueOf(editor.state).length;
     return status("busy", `${what} ${Math.min(render.index, render.total)} of ${render.total}${leftInWords(secondsLeft(render))}${waiting ? `, ${waiting} more in the queue` : ""}`, [], share);
   }
   if (failure) {

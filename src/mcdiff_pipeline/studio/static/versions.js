@@ -34,8 +34,8 @@ export function branchTo(nodes, id) {
   return node ? [...branchTo(nodes, node.parent), node] : [];
 }
 
-/** Those that wait, in the order of their turns. @param {Nodes} nodes */
-export const queueOf = (nodes) => byAge(nodes).filter((node) => node.state === "queued");
+/** Those that wait for the render that is under way, in the order of their turns. @param {import("./editor.js").State} state */
+export const queueOf = ({ nodes, render }) => byAge(nodes).filter((node) => node.state === "queued" && node.id !== render?.node);
 
 /** A node and all that continue it. @param {Nodes} nodes @param {string} id @returns {Node[]} */
 export function subtreeOf(nodes, id) {

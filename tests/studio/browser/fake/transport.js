@@ -27,6 +27,7 @@ export class FakeTransport {
     this.order = Promise.resolve();
     this.connected = true;
     this.saveError = null;
+    Object.assign(this, { queue: [], going: null, paused: false, steering: null });
   }
 
   connect(handlers) {
@@ -110,7 +111,7 @@ export class FakeTransport {
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", enlarge: "enlarge", steer: "steer", joints: "joints" }[message.type];
+    const answer = { flow: "flow", render: "render", cancel: "cancel", pause: "pause", steer: "steer", segment: "segment", enlarge: "enlarge", best: "best", joints: "joints" }[message.type];
     if (answer) this[answer](message);
     return true;
   }
@@ -138,16 +139,36 @@ export class FakeTransport {
     let made = this.nodes.find((one) => one.id === node);
     if (!made) {
       const resolved = { ...SETTINGS, ...Object.fromEntries(Object.entries(settings ?? {}).filter(([, value]) => value !== null)) };
-      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true };
+      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true, endless: false, best_of: null, score: null };
       this.nodes.push(made);
     }
+    if (this.going && this.going !== node) {
+      made.state = "queued";
+      this.queue.push({ rev, node, parent, at, strokes, num_frames, fps, regions, settings });
+      await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+      return this.emit({ type: "queued", rev, node, ahead: 0, waiting: this.queue.length });
+    }
+    this.going = node;
+    await this.frames(made, rev, num_frames);
+    this.going = null;
+    const next = this.queue.shift();
+    if (!next) return;
+    await this.emit({ type: "begun", node: next.node });
+    this.render(next);
+  }
+
+  async frames(made, rev, num_frames) {
+    const { id: node } = made;
     this.canceled = false;
+    made.state = "rendering";
     const begun = Date.now();
     await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
     await this.emit({ type: "queued", rev, node, ahead: this.ahead ?? 0 });
     while (this.ahead) await new Promise((resolve) => setTimeout(resolve, 20));
     while (made.at + made.frames < num_frames - 1) {
       const index = made.at + made.frames + 1;
+      while (this.paused && !this.canceled && !this.steering) await new Promise((resolve) => setTimeout(resolve, 10));
+      if (this.steering && made.frames) return this.branchOff(made);
       if (index >= this.failAt) return this.emit({ type: "failed", node, frames: made.frames, why: "The graphics memory is full." });
       for (const step of [1, 2]) {
         await new Promise((resolve) => setTimeout(resolve, this.frameMs / 2));
@@ -166,8 +187,44 @@ export class FakeTransport {
     await this.emit({ type: "done", node, frames: made.frames, seconds: (Date.now() - begun) / 1000 });
   }
 
-  cancel() {
-    this.canceled = true;
+  async branchOff(made) {
+    const { rev, strokes } = this.steering;
+    const child = { ...made, id: "c".repeat(32), parent: made.id, at: made.at + made.frames, frames: 0, strokes, created: this.nodes.length };
+    [this.steering, this.paused, made.state] = [null, false, "stopped"];
+    this.nodes.push(child);
+    await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    await this.emit({ type: "stopped", node: made.id, frames: made.frames, why: "steered" });
+    await this.emit({ type: "steered", rev, node: made.id, child: child.id, frame: child.at });
+    return this.frames(child, rev, child.num_frames);
+  }
+
+  steer(message) {
+    this.steering = message;
+  }
+
+  pause({ node, paused }) {
+    this.paused = paused;
+    this.emit({ type: "paused", node, paused, frame: 0 });
+  }
+
+  cancel({ node }) {
+    const waiting = this.queue.findIndex((one) => one.node === node);
+    if (waiting < 0) return (this.canceled = true);
+    this.queue.splice(waiting, 1);
+    this.nodes.find((one) => one.id === node).state = "stopped";
+    this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    this.emit({ type: "stopped", node, frames: 0, why: "canceled" });
+  }
+
+  async best({ rev, node, ids }) {
+    const source = this.nodes.find((one) => one.id === node);
+    source.score = { mean: 2, strokes: [2] };
+    for (const [i, id] of ids.entries()) {
+      const settings = { ...source.settings, seed: i + 1 };
+      this.nodes.push({ ...source, id, parent: null, at: 0, settings, best_of: node, name: null, created: this.nodes.length, score: { mean: 3 - i, strokes: [3 - i] } });
+    }
+    await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    await this.emit({ type: "done", node: ids[0], frames: source.frames, seconds: 1 });
   }
 
   async enlarge({ node }) {

@@ -162,7 +162,7 @@ function Best({ editor, id }) {
       <p>The same strokes with other seeds, rendered one after the other as versions of their own. Then each says how far what is under the strokes is from where it should be; the best is on top.</p>
       ${room
         ? html`<div class="fields"><${NumberField} label="Seeds" value=${number} min=${1} max=${room} onChange=${setNumber} />
-            <button type="button" class="button primary" onClick=${begin}>Render ${number}</button></div>`
+            <button type="button" class="button primary" onClick=${begin}>Render them</button></div>`
         : html`<p>This picture has as many versions as possible. Remove some first.</p>`}
     <//>`;
 }

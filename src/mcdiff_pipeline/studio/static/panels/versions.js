@@ -27,14 +27,14 @@ export function Versions({ editor }) {
 function detailOf(editor, node) {
   const { nodes, render } = editor.state;
   const last = lastOf(node);
-  const place = queueOf(nodes).findIndex((one) => one.id === node.id) + 1;
+  const place = queueOf(editor.state).findIndex((one) => one.id === node.id) + 1;
   const rank = rankOf(nodes, node);
   const detail = [
     rank ? `${ORDINALS[rank.rank] ?? `${rank.rank}th`} of ${rank.of}` : "",
     node.score?.mean != null ? `${node.score.mean.toFixed(1)} px off` : "",
     node.best_of ? `seed ${node.settings.seed}` : "",
     node.parent ? `from frame ${node.at}` : "",
-    place ? (place === 1 ? "next" : `waits, ${place - 1} before it`) : "",
+    place ? (place === 1 ? "is next" : `waits, ${place} before it`) : "",
     render?.node === node.id && !render.enlarging ? (render.paused ? "paused" : "rendering") : "",
     place ? "" : last < node.num_frames - 1 && !node.endless ? `${last} of ${node.num_frames - 1} frames` : `${last} ${last === 1 ? "frame" : "frames"}`,
     node.state === "failed" ? "failed" : "",
@@ -47,7 +47,7 @@ function Version({ editor, node, depth }) {
   const { state } = editor;
   const shown = state.node === node.id;
   const title = titleOf(state.nodes, node.id);
-  const waits = node.state === "queued" && state.render?.node !== node.id;
+  const waits = queueOf(state).includes(node);
   const detail = detailOf(editor, node);
   /** @param {KeyboardEvent} event */
   const key = (event) => {
