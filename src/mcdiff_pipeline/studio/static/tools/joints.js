@@ -10,6 +10,8 @@ import { html } from "../vendor/preact-htm.js";
  */
 const SURE = 0.5;
 const SHORTEST = 3;
+// Eyes and ears: the nose stands for them.
+const OF_THE_FACE = [1, 2, 3, 4];
 // Pairs of COCO keypoints that are shown as limbs.
 const LIMBS = [[5, 7], [7, 9], [6, 8], [8, 10], [5, 6], [5, 11], [6, 12], [11, 12], [11, 13], [13, 15], [12, 14], [14, 16]]; // prettier-ignore
 
@@ -66,7 +68,7 @@ export function jointsTool(editor) {
     const { frame } = editor.state;
     const { strokes } = editor.document;
     const free = (/** @type {Joint} */ other) => strokes.every((one) => distance(positionAt(one, frame), other.place) * editor.view.scale > 6);
-    const others = holdOthers ? joints.filter((other) => other.person === joint.person && other.joint !== joint.joint && free(other)) : [];
+    const others = holdOthers ? joints.filter((other) => other.person === joint.person && other.joint !== joint.joint && !OF_THE_FACE.includes(other.joint) && free(other)) : [];
     const holds = others.map(({ place: [x, y] }) => ({ id: newId(), kind: /** @type {const} */ ("hold"), points: [/** @type {Point} */ ([rounded(x), rounded(y)])], start: frame, end: null }));
     editor.edit({ ...editor.document, strokes: [...strokes, move, ...holds] });
     editor.store.set({ selected: move.id, point: null, region: null });
