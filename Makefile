@@ -4,6 +4,7 @@ VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
 TEST_EXTRAS := annotation,distributed,evaluation,notebook,openvino,segmentation,studio,training,dev
 # One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
+# Each has one thread: with two on two cores, the threads of one process wait for those of the other.
 # A worker that dies ends the run: with --dist loadfile, pytest-xdist may wait forever for the tests of a replacement.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
@@ -72,7 +73,7 @@ studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/mcdiff studio $(OPENED)
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
-	$(MODELS) $(VENV)/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 $(MODELS) $(VENV)/bin/python $(PYTEST)
 
 fuzz: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz/readers.py --minutes $(MINUTES)
@@ -85,7 +86,7 @@ test-lowest: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
-	$(MODELS) $(LOWEST)/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 $(MODELS) $(LOWEST)/bin/python $(PYTEST)
 
 # Overrides the limit of setup.cfg; --upgrade-package updates diffusers if it has changed since the last time.
 test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
@@ -93,7 +94,7 @@ test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
 	$(VENV)/bin/uv pip install --quiet --python $(DIFFUSERS_MAIN)/bin/python --compile-bytecode \
 		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
-	$(MODELS) $(DIFFUSERS_MAIN)/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 $(MODELS) $(DIFFUSERS_MAIN)/bin/python $(PYTEST)
 
 dist: | $(VENV)/bin/uv
 	rm -rf $(DIST)

@@ -166,6 +166,7 @@ def listening(settings: "StudioSettings") -> Iterator[socket.socket]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("0.0.0.0" if settings.shared else "127.0.0.1", settings.port))
+        listener.listen()  # who opens the printed address at once waits a moment, and is not refused
     except OSError as error:
         listener.close()
         raise InputError(

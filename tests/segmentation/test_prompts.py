@@ -43,14 +43,36 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
+def around(left: int, top: int, right: int, bottom: int, size: int = 200):
+    """A box a 128th of the longer side larger on each side, as that of a region that is found."""
+    return pytest.approx((left - size / 128, top - size / 128, right + size / 128, bottom + size / 128), abs=1)
+
+
 def test_mask_has_the_size_of_the_picture_and_a_soft_outline(segmenter):
     found = segmenter.segment(scene(), [(50, 40)], [1])
     assert found.mask.shape == (120, 200) and found.mask.dtype == np.float32
     assert 0 <= found.mask.min() and found.mask.max() <= 1
-    assert box(found.mask) == pytest.approx((40, 30, 100, 80), abs=1)
-    assert found.mask[35:75, 45:95].min() > 0.98 and found.mask[:27].max() < 0.01
-    edge = found.mask[55, 36:44]
+    assert box(found.mask) == around(40, 30, 100, 80)
+    assert found.mask[35:75, 45:95].min() > 0.98 and found.mask[:26].max() < 0.01
+    edge = found.mask[55, 34:44]
     assert ((edge > 0.02) & (edge < 0.98)).any() and (np.diff(edge) >= 0).all()
+
+
+@pytest.mark.parametrize("height", [256, 512, 1024])
+def test_masks_are_a_little_larger_than_what_is_found(segmenter, height):
+    scale = height // 256
+    pixels = np.full((height, height, 3), WALL, np.uint8)
+    pixels[80 * scale : 120 * scale, 100 * scale : 150 * scale] = RED
+    mask = segmenter.segment(pixels, [(120 * scale, 90 * scale)], [1]).mask
+    assert box(mask) == pytest.approx([side * scale for side in (98, 78, 152, 122)], abs=0.6 * scale)
+
+
+def test_outline_stays_where_a_point_beside_it_is_not_of_the_thing(segmenter):
+    pixels = np.full((256, 256, 3), WALL, np.uint8)
+    pixels[80:120, 100:150] = RED
+    mask = segmenter.segment(pixels, [(120, 90), (151.5, 100.5)], [1, 0]).mask
+    assert mask[100, 149] > 0.5 > mask[100, 151]
+    assert mask[85, 151] > 0.5 and mask[115, 151] > 0.5
 
 
 @pytest.mark.parametrize("size", [(3, 1), (1, 40), (61, 200), (300, 100), (1500, 2200)])
@@ -60,7 +82,7 @@ def test_any_size_and_aspect(segmenter, size):
     pixels[: (height + 1) // 2, : (width + 1) // 2] = RED
     found = segmenter.segment(pixels, [(0.2 * width, 0.2 * height)], [1])
     assert found.mask.shape == size
-    assert found.mask.mean() == pytest.approx((pixels[..., 0] == RED[0]).mean(), abs=0.01 + 1 / max(size))
+    assert found.mask.mean() == pytest.approx((pixels[..., 0] == RED[0]).mean(), abs=0.03 + 1 / max(size))
 
 
 def test_outlines_are_sharp_in_large_pictures(segmenter):
@@ -68,7 +90,7 @@ def test_outlines_are_sharp_in_large_pictures(segmenter):
     pixels[:, :2000] = RED
     row = segmenter.segment(pixels, [(100, 100)], [1]).mask[500]
     assert ((row > 0.1) & (row < 0.9)).sum() <= 10
-    assert np.abs(np.flatnonzero(row < 0.5)[0] - 2000) <= 4
+    assert np.abs(np.flatnonzero(row < 0.5)[0] - 2000 - 4096 / 128) <= 4
 
 
 def test_parts_without_a_point_are_removed_and_small_holes_filled(segmenter):
@@ -94,17 +116,17 @@ def test_points_that_are_not_of_the_thing_exclude_what_is_like_them(segmenter):
     pixels[30:80, 70:100] = DARK_RED
     two = segmenter.segment(pixels, [(50, 40), (90, 40)], [1, 1])
     one = segmenter.segment(pixels, [(50, 40), (90, 40)], [1, 0])
-    assert box(two.mask) == pytest.approx((40, 30, 100, 80), abs=1)
-    assert box(one.mask) == pytest.approx((40, 30, 70, 80), abs=1)
+    assert box(two.mask) == around(40, 30, 100, 80)
+    assert box(one.mask) == around(40, 30, 70, 80)
 
 
 def test_one_point_means_the_largest_of_several_good_masks(tmp_path):
     pixels = scene()
     pixels[30:80, 70:100] = DARK_RED
     segmenter = PromptSegmenter(write_segmenter(tmp_path, num_masks=4))
-    assert box(segmenter.segment(pixels, [(50, 40)], [1]).mask) == pytest.approx((40, 30, 100, 80), abs=1)
+    assert box(segmenter.segment(pixels, [(50, 40)], [1]).mask) == around(40, 30, 100, 80)
     # With several points, the mask for several points counts, which is the near one.
-    assert box(segmenter.segment(pixels, [(50, 40), (60, 70)], [1, 1]).mask) == pytest.approx((40, 30, 70, 80), abs=1)
+    assert box(segmenter.segment(pixels, [(50, 40), (60, 70)], [1, 1]).mask) == around(40, 30, 70, 80)
 
 
 def test_confidence_is_predicted_iou_times_stability(segmenter):

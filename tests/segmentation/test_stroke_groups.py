@@ -43,7 +43,7 @@ def covered(region: Region, x: int, y: int) -> bool:
 def test_moves_of_one_thing_give_one_region(scene, segmenter):
     (region,) = regions_of_strokes(scene, [move(50, 40), move(90, 70)], segmenter)
     assert region.mask.shape == (120, 200)
-    assert region.mask.sum() == pytest.approx(60 * 50, rel=0.03)
+    assert region.mask.sum() == pytest.approx(63.1 * 53.1, rel=0.05)  # a 128th of 200 on each side
     assert covered(region, 70, 55) and not covered(region, 150, 55)
 
 
@@ -134,12 +134,12 @@ STROKES = {
 @pytest.mark.parametrize(
     ("name", "num_regions", "share", "inside", "outside"),
     [
-        ("astronaut", 1, 0.068, [(230, 40), (225, 130)], [(90, 330), (190, 290), (440, 150)]),
+        ("astronaut", 1, 0.075, [(230, 40), (225, 130)], [(90, 330), (190, 290), (440, 150)]),
         ("cat", 1, 0.69, [(112, 115), (206, 230), (150, 60)], [(20, 285), (287, 280)]),
         ("coffee", 1, 0.31, [(260, 230), (200, 60), (136, 277)], [(60, 250), (330, 300), (286, 282)]),
-        ("rocket", 1, 0.036, [(216, 150), (216, 370)], [(93, 219), (190, 246)]),
+        ("rocket", 1, 0.044, [(216, 150), (216, 370)], [(93, 219), (190, 246)]),
         # The standing foot is held, and a part of the walker.
-        ("walking", 2, 0.11, [(308, 256), (205, 425), (373, 423)], [(60, 200), (440, 170)]),
+        ("walking", 2, 0.128, [(308, 256), (205, 425), (373, 423)], [(60, 200), (440, 170)]),
     ],
 )
 def test_strokes_on_the_examples_find_their_things(name, num_regions, share, inside, outside):

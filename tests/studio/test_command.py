@@ -14,9 +14,14 @@ from support.studio import STROKES
 
 @pytest.fixture
 def served(monkeypatch):
-    """The configurations of the servers that would run."""
+    """The configurations of the servers that would run, their sockets, and whether these can be connected to."""
     found = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: found.append((self.config, sockets)))
+
+    def run(server, sockets):
+        listens = [one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1 for one in sockets]
+        found.append((server.config, sockets, listens))
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
     return found
 
 
@@ -34,12 +39,13 @@ def test_picture_with_strokes_is_opened(mcdiff, served, port, image, tmp_path, t
     options = ["--sessions", tmp_path / "kept", "--port", port, "--no-browser", "--model", tiny_model_dir]
     code, out, _ = mcdiff("studio", tmp_path / "cat.png", "--strokes", tmp_path / "cat.json", *options)
     assert code == 0 and str(tmp_path / "kept") in out
-    config, (listener,) = served[0]
+    config, (listener,), listens = served[0]
     studio = config.app.state.studio
     address = f"http://127.0.0.1:{port}/#token={studio.settings.token}&session="
     (session,) = studio.registry.all()
     assert address + session.id in out and session.sheet["strokes"] == STROKES
     assert config.ws_max_size == 262_144 and listener.fileno() == -1  # closed again
+    assert listens == [True]  # before the address is printed
 
 
 def test_shared_server_has_no_token_and_keeps_nothing(mcdiff, served, port, tmp_path, tiny_model_dir):

@@ -62,10 +62,24 @@ def test_messages_of_a_render_come_in_order(server, session):
     with server.page(session) as page:
         node = page.rendered()
         kinds = [header["type"] for header, _ in page.received if header["type"] != "progress"]
-    assert kinds == ["hello", "tree", "queued", "frame", "frame", "frame", "tree", "done"]
+    assert kinds == ["hello", "tree", "queued", "warnings", "frame", "frame", "frame", "tree", "done"]
     assert server.client.get(f"/api/sessions/{session}").json()["nodes"][0]["state"] == "done"
     frame = server.client.get(server.url(session, node, "frames/2.webp"))
     assert np.array_equal(pixels(frame.content), frames_of(page, node)[2])
+
+
+def test_strokes_that_may_not_work_are_told_with_flow_and_with_a_render(server, session):
+    outside = {"kind": "move", "points": [[-20.0, -20.0], [-10.0, -12.0]]}
+    with server.page(session) as page:
+        page.send("flow", strokes=[HOLD, outside], num_frames=4)
+        (of_flow,) = page.until("flow", "refused")[0]["warnings"]
+        page.rendered(strokes=[HOLD, outside])
+        (of_render,) = next(header["warnings"] for header, _ in page.received if header["type"] == "warnings")
+        page.send("flow", strokes=STROKES, num_frames=4)
+        assert page.until("flow", "refused")[0]["warnings"] == []
+    assert of_flow == of_render
+    assert of_flow["strokes"] == [1]
+    assert of_flow["message"].startswith("Stroke 2 (from -20,-20) is outside the image, which has 48 x 40 pixels")
 
 
 def test_a_branch_is_the_video_of_one_sheet_and_its_clip_replays(tmp_path, image, capsys):

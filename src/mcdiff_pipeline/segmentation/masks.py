@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Soft masks at the picture's size, from logits on a coarse grid, without specks and holes."""
+"""Soft masks at the picture's size, from logits on a coarse grid, without specks and holes, and a little larger."""
 
 import math
 from dataclasses import dataclass
@@ -16,6 +16,12 @@ _SMALLEST_PART = 0.01
 # 2.2 pixels. Larger pictures have softer outlines, because the grid that they come from has the same 256 cells.
 _SOFTNESS = 0.5
 _SHARP_SIZE = 1024
+
+# Found outlines are moved outward by this share of the longer side, so that no rim of the thing stays behind when it
+# moves. In the photographs of examples/, the color of the thing has a share of 0.74 at the found outline, and of 0.15,
+# 0.05 and 0.01 when it is 1, 1.5 and 2 pixels farther out, at 256 pixels (medians of 12 things; 0.31, 0.19 and 0.08 at
+# the upper quartile).
+_GROWTH = 2 / 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,45 @@ def specks_and_holes(
     stays = {0, *holes[0], *holes[-1], *holes[:, 0], *holes[:, -1], *(holes[cell] for cell in outside)}
     small = set(np.flatnonzero(areas < _SMALLEST_PART * kept.sum()).tolist())
     return mask & ~kept, np.isin(holes, list(small - stays))
+
+
+def grown(
+    logits: np.ndarray, specks: np.ndarray, holes: np.ndarray, outside: list[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, specks and holes of a mask whose outline is moved outward by a 128th of the longer side.
+
+    Args:
+        logits (`np.ndarray`): float32 `[h, w]`, of a square grid whose side is the longer side of the picture.
+        specks (`np.ndarray`): bool, the cells of the picture that are cleared; see [`specks_and_holes`].
+        holes (`np.ndarray`): bool, the cells of the picture that are filled.
+        outside (`list[tuple[int, int]]`): (row, column) of cells that are not of the thing; around them, the outline
+            stays where it is.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`: what [`soft_mask`] takes.
+    """
+    from scipy import ndimage
+
+    rows, columns = specks.shape
+    covered = logits[:rows, :columns]
+    thing = (covered > 0) & ~specks | holes
+    clean = np.where(ndimage.binary_dilation(specks, iterations=2) & ~thing, covered.min(), covered)
+    clean = np.where(holes, covered.max(), clean)
+    # the dilation of a function moves its level sets as that of the mask would, and keeps their places within cells
+    result = logits.copy()
+    result[:rows, :columns] = ndimage.grey_dilation(clean, footprint=_disk(_GROWTH * len(logits)))
+    if outside:
+        is_outside = np.zeros_like(specks)
+        is_outside[tuple(np.transpose(outside))] = True
+        kept = ndimage.binary_dilation(is_outside, _disk(_GROWTH * len(logits) + 1))
+        result[:rows, :columns][kept] = clean[kept]
+    return result, specks & (result[:rows, :columns] <= 0), holes
+
+
+def _disk(radius: float) -> np.ndarray:
+    """Bool `[side, side]`, the cells whose centers are within a radius of the middle one's."""
+    places = np.arange(-math.floor(radius), math.floor(radius) + 1)
+    return places[:, None] ** 2 + places**2 <= radius**2
 
 
 def _around(place: int) -> slice:

@@ -10,7 +10,7 @@ from diffusers.utils import logging
 
 from ..image_processor import ImageInput, load_image_tensor
 from ..regions import Region
-from .masks import Segmentation, smoothed, soft_mask, specks_and_holes, stability, without_overlap
+from .masks import Segmentation, grown, smoothed, soft_mask, specks_and_holes, stability, without_overlap
 
 
 logger = logging.get_logger(__name__)
@@ -93,7 +93,7 @@ class PersonSegmenter:
         specks, holes = specks_and_holes(logits > 0, [], [])
         confidence = stability(logits)
         warning = None if confidence >= _SURE_STABILITY else f"the outline is not clear (confidence {confidence:.2f})"
-        return Segmentation(soft_mask(grid, specks, holes, height, width), confidence, warning)
+        return Segmentation(soft_mask(*grown(grid, specks, holes, []), height, width), confidence, warning)
 
     def close(self) -> None:
         """Frees the networks."""

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..image_processor import ImageInput, load_image_tensor
-from .masks import Segmentation, smoothed, soft_mask, specks_and_holes, stability
+from .masks import Segmentation, grown, smoothed, soft_mask, specks_and_holes, stability
 from .sam_networks import Embedding, SamNetworks
 
 
@@ -64,10 +64,10 @@ class Candidate:
 
     @cached_property
     def _faults(self) -> tuple[np.ndarray, np.ndarray]:
-        inside, outside = (
-            [(int(row), int(column)) for row, column in self.cells[self.labels == one]] for one in (1, 0)
-        )
-        return specks_and_holes(self._covered > 0, inside, outside)
+        return specks_and_holes(self._covered > 0, self._cells_of(1), self._cells_of(0))
+
+    def _cells_of(self, label: int) -> list[tuple[int, int]]:
+        return [(int(row), int(column)) for row, column in self.cells[self.labels == label]]
 
     @property
     def _covered(self) -> np.ndarray:
@@ -82,6 +82,10 @@ class Candidate:
     def soft_mask(self, height: int, width: int) -> np.ndarray:
         """Float32 `[height, width]` in [0, 1], the same at the picture's size; see [`masks.soft_mask`]."""
         return soft_mask(self.logits, *self._faults, height, width)
+
+    def region_mask(self, height: int, width: int) -> np.ndarray:
+        """As `soft_mask`, for something that is to move: a little larger, so that no rim of it stays behind."""
+        return soft_mask(*grown(self.logits, *self._faults, self._cells_of(0)), height, width)
 
     @property
     def share(self) -> float:
@@ -135,7 +139,7 @@ class PromptedImage:
         """The mask of a candidate at the picture's size. The points are those of the candidate."""
         if not candidate.mask.any():
             return Segmentation(np.zeros(self.size, dtype=np.float32), 0.0, "the mask is empty")
-        return Segmentation(candidate.soft_mask(*self.size), candidate.confidence, _warning(candidate, points))
+        return Segmentation(candidate.region_mask(*self.size), candidate.confidence, _warning(candidate, points))
 
     def cells(self, points: Sequence[Point]) -> np.ndarray:
         """Whole numbers `[num_points, 2]`, row and column of the cell of each point of the picture."""

@@ -5,7 +5,9 @@ import collections
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +42,8 @@ DECODER_BYTES = 256 * 1024**2
 
 # Shorter side of the frames in which handles are searched for, in pixels: the time grows with the fourth power of it.
 SCORED_SIDE = 256
+# Strokes are compared with each other up to this number of them.
+CHECKED_STROKES = 40
 
 _FLOW = np.dtype("<f2")
 
@@ -293,13 +297,13 @@ class Engine:
 
     # Flow and frames
 
-    def flow(self, session: Session, request: Flow) -> tuple[bytes, dict[str, int]]:
+    def flow(self, session: Session, request: Flow) -> tuple[bytes, dict[str, Any]]:
         """
         The dense flow of a step.
 
         Returns:
-            `tuple[bytes, dict[str, int]]`: float16 `[2, h, w]`, little endian, in pixels of the working size; and
-            `h`, `w`, `width`, `height`.
+            `tuple[bytes, dict]`: float16 `[2, h, w]`, little endian, in pixels of the working size; and `h`, `w`,
+            `width`, `height`, and the `warnings` of [`stroke_warnings`].
 
         Raises:
             Refused: If the request is wrong, or the model has no F.
@@ -313,12 +317,15 @@ class Engine:
                 raise Refused(f"frame is {request.frame}, but nothing is rendered yet: give 0.", field="frame")
             height, width = self.working_size(session, request.size)
             settings = NodeSettings(0, 1, 1.0, width, height, width, height)
-            state, scene = self.start(session, settings, request.regions), request.regions
+            state = start = self.start(session, settings, request.regions)
+            scene = request.regions
         else:
             node = session.nodes.get(request.node)
             if node is None:
                 raise Refused("This version is no longer there: choose another one in the tree.", code="node")
-            state, scene = self.state(session, node, request.frame), node.regions
+            state = self.state(session, node, request.frame)
+            start = self.start(session, node.settings, node.regions)
+            scene = node.regions
         camera = self._camera(session, scene)
         try:
             flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames, motion=camera)[0]
@@ -327,7 +334,31 @@ class Engine:
         h, w = flow.shape[1:]
         cell = self.pipe.vae_scale_factor
         content = flow.cpu().numpy().astype(_FLOW).tobytes()
-        return content, {"h": h, "w": w, "width": w * cell, "height": h * cell}
+        header = {"h": h, "w": w, "width": w * cell, "height": h * cell}
+        return content, header | {"warnings": self._warnings(start, sheet)}
+
+    def stroke_warnings(self, session: Session, node: Node) -> list[dict[str, Any]]:
+        """
+        What may not work in the strokes of a node, as they are drawn.
+
+        Returns:
+            `list[dict]`: `message`, a sentence; and `strokes`, the indices of those that it is about. Empty if
+            there are more strokes than the page advises: comparing each with each would take too long.
+        """
+        start = self.start(session, node.settings, node.regions)
+        return self._warnings(start, make_sheet(node.strokes, session.size, node.num_frames, node.fps))
+
+    def _warnings(self, start: RolloutState, sheet: StrokeSheet) -> list[dict[str, Any]]:
+        if len(sheet.strokes) > CHECKED_STROKES:
+            return []
+        try:
+            # the sentences count pixels of the picture, whatever the size of frames
+            problems = self.pipe.check_strokes(replace(start, image_sizes=((sheet.height, sheet.width),)), sheet)
+        except (ValueError, TypeError):  # what is wrong with them, others say
+            return []
+        return [
+            {"message": one.message[:1].upper() + one.message[1:], "strokes": list(one.strokes)} for one in problems
+        ]
 
     def check_num_frames(self, num_frames: int) -> None:
         """Raises `Refused` if a video may not have as many frames."""
@@ -624,13 +655,14 @@ def load_engine(model: str | None, device: str | None, dtype: str, threads: int,
     import diffusers
     import transformers
 
-    from .. import MCDiffPipeline  # registers its modules with diffusers
+    from .. import MCDiffPipeline, StrokeWarning  # registers its modules with diffusers
     from ..model_names import find_model
 
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", StrokeWarning)  # the page shows them
     location = find_model(model)
     pipe = MCDiffPipeline.from_pretrained(location.path, dtype=getattr(torch, dtype))
     return Engine(pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), location.name, settings)

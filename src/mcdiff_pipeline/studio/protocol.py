@@ -1,5 +1,5 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The messages between page and server: `docs/studio.md` describes each.
+"""The messages between page and server.
 
 A client sends text with one JSON object, which `type` names. The server sends bytes: a little-endian `u32` length, as
 many bytes of JSON, and the payload.

@@ -208,6 +208,8 @@ class Renders:
         frames = engine.frames(session, render.node, render.cancel, self._after_denoising_step(render), strokes)
         try:
             render.node.state = "rendering"
+            found = engine.stroke_warnings(session, render.node)
+            session.send({"type": "warnings", "rev": render.rev, "node": render.node.id, "warnings": found})
             while self._goes_on(render):
                 made = next(frames, None)
                 if made is None or session.is_removed or render.why == "removed":

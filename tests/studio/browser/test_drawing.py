@@ -178,6 +178,21 @@ def test_regions_by_click_brush_and_outline(screen):
     assert screen.regions[2]["order"] == 1
 
 
+def test_regions_are_found_under_the_strokes_by_keys_alone(screen):
+    find = screen.page.get_by_role("button", name="Find regions under the strokes")
+    find.focus()
+    screen.press("Enter")
+    screen.until_it_says("Draw a move on the thing first")
+    screen.drag((100, 100), (200, 100))
+    screen.drag((400, 300), (500, 300))
+    find.focus()
+    screen.press("Enter")
+    screen.until_it_says("2 regions were found")
+    assert screen.run("editor.shapes.contains(editor.document.regions[1], [400, 300])")
+    screen.press("Control+z")
+    assert screen.regions == []
+
+
 def test_a_rigid_region_is_sent_as_rigid_once_a_stroke_moves_it(screen):
     screen.press("r")
     screen.page.get_by_role("button", name="Outline", exact=True).click()

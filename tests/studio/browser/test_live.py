@@ -99,6 +99,22 @@ def test_a_refusal_is_shown_at_its_stroke(screen):
     screen.until("!editor.state.refusal")
 
 
+def test_a_warning_is_shown_beside_its_stroke_and_stops_nothing(screen):
+    why = "Stroke 1 (from 100,100) is too fast."
+    screen.run(f"void (transport.warnings = [{{ strokes: [0], message: '{why}' }}])")
+    screen.drag((100, 100), (200, 100))
+    screen.drag((300, 300), (400, 300))
+    screen.page.wait_for_selector(".stroke.doubtful")
+    screen.until_it_says(why)
+    assert screen.page.locator(".side .why").all_inner_texts() == [why]
+    screen.press("f", "Enter")  # without flow, the render tells it
+    screen.until("editor.state.finished")
+    screen.until_it_says(f"s. {why}")
+    screen.run("void (transport.warnings = [])")
+    screen.press("f", "Control+z")
+    screen.until("!editor.doubts().length")
+
+
 def test_a_failed_render_keeps_strokes_and_offers_a_smaller_one(screen):
     screen.run("void (transport.failAt = 3)")
     screen.drag((100, 100), (200, 100))

@@ -52,14 +52,13 @@ export function halves(editor, width, height) {
 }
 
 /**
- * @param {import("./stage.js").Stage} stage
- * @param {[ImageBitmap, ImageBitmap]} bitmaps
- * @param {(bitmap: ImageBitmap) => void} draw paints a picture at its place on the stage
+ * @param {{width: number, height: number, editor: import("./editor.js").Editor}} stage
+ * @param {CanvasRenderingContext2D} context in CSS pixels
+ * @param {Comparison} comparison
+ * @param {() => void} drawA paints the first picture at its place on the stage
+ * @param {() => void} drawB
  */
-export function paintComparison(stage, [a, b], draw) {
-  const { context, canvas, editor } = stage;
-  const { mode, wipe } = /** @type {Comparison} */ (editor.state.compare);
-  const { width, height } = stage;
+export function paintComparison({ width, height, editor }, context, { mode, wipe }, drawA, drawB) {
   /** @param {number} x @param {number} y @param {number} w @param {number} h @param {() => void} paint */
   const within = (x, y, w, h, paint) => {
     context.save();
@@ -70,23 +69,21 @@ export function paintComparison(stage, [a, b], draw) {
     context.restore();
   };
   if (mode === "difference") {
-    draw(a);
-    context.globalCompositeOperation = "difference";
-    draw(b);
-    context.globalCompositeOperation = "lighter";
     context.save();
+    drawA();
+    context.globalCompositeOperation = "difference";
+    drawB();
+    context.globalCompositeOperation = "lighter";
     context.setTransform(1, 0, 0, 1, 0, 0);
-    for (let i = 0; i < DOUBLINGS; i++) context.drawImage(canvas, 0, 0);
-    context.restore();
-    context.globalCompositeOperation = "source-over";
-    return;
+    for (let i = 0; i < DOUBLINGS; i++) context.drawImage(context.canvas, 0, 0);
+    return context.restore();
   }
   const [dx, dy] = halves(editor, width, height);
-  const cut = mode === "wipe" ? wipe * width : dx || width;
-  within(0, 0, cut, mode === "side" && dy ? dy : height, () => draw(a));
-  within(mode === "wipe" ? cut : dx, dy, width - (mode === "wipe" ? cut : dx), height - dy, () => {
+  const cut = mode === "wipe" ? wipe * width : dx;
+  within(0, 0, cut || width, dy || height, drawA);
+  within(cut, dy, width - cut, height - dy, () => {
     context.translate(dx, dy);
-    draw(b);
+    drawB();
   });
   context.fillStyle = "rgba(255, 255, 255, .9)";
   if (dy) context.fillRect(0, dy - 1, width, 2);

@@ -15,6 +15,7 @@
  *   compare: import("./compare.js").Comparison | null, passing: {node: string, index: number, bitmap: ImageBitmap} | null,
  *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number} | null,
  *   flow: ShownFlow | null, flowRev: number, flowStale: boolean, showFlow: boolean, refusal: {id: string | null, why: string} | null,
+ *   warnings: {ids: string[], text: string}[],
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
  *   record: boolean, stay: boolean, regionMode: "click" | "brush" | "polygon", adding: boolean, brush: number, busy: string | null, letters: boolean,
@@ -48,7 +49,7 @@ function firstState() {
     name: "", connection: "connecting", connectionWhy: "", model: null, limits: null, saved: "saved",
     nodes: new Map(), node: null, frame: 0, follow: false, playing: false, compare: null, passing: null,
     render: null, failure: null, finished: null,
-    flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null,
+    flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null, warnings: [],
     tool: "move", selected: null, point: null, region: null, pending: null, pointer: null,
     message: null, dialog: null, tab: "timeline", panel: preference("panel", "on") === "on", timeline: true,
     record: preference("record", "off") === "on", stay: false, regionMode: "click", adding: true, brush: 28, busy: null,
@@ -455,8 +456,8 @@ export class Editor {
 
   /** What the stage paints: the flow belongs to the shown frame, or is not shown. */
   shownFlow() {
-    const { flow, flowStale, showFlow, frame, node, playing } = this.state;
-    if (!showFlow || playing || !flow || flow.frame !== frame || (frame > 0 && flow.node !== node)) return null;
+    const { flow, flowStale, showFlow, frame, node, playing, compare } = this.state;
+    if (!showFlow || playing || compare || !flow || flow.frame !== frame || (frame > 0 && flow.node !== node)) return null;
     return { ...flow, stale: flowStale };
   }
 
@@ -486,6 +487,12 @@ export class Editor {
   /** @param {{id: string | null, why: string}} refusal */
   setRefusal(refusal) {
     this.store.set({ refusal, flow: null });
+  }
+
+  /** What may not work as it is drawn; the server's sentences. @param {string} [id] of one stroke */
+  doubts(id) {
+    const known = new Set(this.document.strokes.map((stroke) => stroke.id));
+    return this.state.warnings.filter(({ ids }) => (id ? ids.includes(id) : ids.length > 0) && ids.every((one) => known.has(one)));
   }
 
   /** @param {any} error */

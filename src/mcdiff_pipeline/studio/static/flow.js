@@ -11,7 +11,8 @@ import { clamp } from "./geometry.js";
 /** Speed of full opacity, as a share of the shorter side of the picture per frame. */
 export const FULL_SPEED = 0.015;
 const MAX_OPACITY = 0.78;
-const ARROW_SPACING = 34;
+const ARROW_SPACING = 34; // in CSS pixels, on stages of up to `SMALL_STAGE`; on larger ones all grows
+const SMALL_STAGE = 2048;
 const ARROW_GAIN = 4;
 
 /** @param {number} bits of an IEEE 754 half */
@@ -54,6 +55,9 @@ export function directionColor(u, v) {
   return /** @type {[number, number, number]} */ (WHEEL[first].map((value, i) => value + (WHEEL[next][i] - value) * share));
 }
 
+/** The opacity of a speed. @param {number} share of full speed */
+export const opacityOf = (share) => MAX_OPACITY * clamp(share, 0, 1) ** 0.8;
+
 /** One pixel a cell. @param {Flow} flow @param {number} fullSpeed in pixels per frame */
 export function flowPicture(flow, fullSpeed) {
   const canvas = new OffscreenCanvas(flow.width, flow.height);
@@ -62,7 +66,7 @@ export function flowPicture(flow, fullSpeed) {
   for (let i = 0; i < flow.u.length; i++) {
     const [u, v] = [flow.u[i], flow.v[i]];
     const [r, g, b] = directionColor(u, v);
-    pixels.data.set([r, g, b, 255 * MAX_OPACITY * clamp(Math.hypot(u, v) / fullSpeed, 0, 1) ** 0.8], 4 * i);
+    pixels.data.set([r, g, b, 255 * opacityOf(Math.hypot(u, v) / fullSpeed)], 4 * i);
   }
   context.putImageData(pixels, 0, 0);
   return canvas;
@@ -86,8 +90,9 @@ export function drawArrows(context, flow, view, fullSpeed) {
   const { stage, picture, scale } = view;
   const [left, top] = view.fromFrame([0, 0]);
   const [right, bottom] = view.fromFrame([picture.width, picture.height]);
-  const columns = Math.max(1, Math.round((right - left) / ARROW_SPACING));
-  const rows = Math.max(1, Math.round((bottom - top) / ARROW_SPACING));
+  const size = Math.max(1, stage.width / SMALL_STAGE);
+  const columns = Math.max(1, Math.round((right - left) / (ARROW_SPACING * size)));
+  const rows = Math.max(1, Math.round((bottom - top) / (ARROW_SPACING * size)));
   const path = new Path2D();
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
@@ -96,27 +101,27 @@ export function drawArrows(context, flow, view, fullSpeed) {
       if (x < -40 || y < -40 || x > stage.width + 40 || y > stage.height + 40) continue;
       const [u, v] = flowAt(flow, view.toFrame([x, y]), picture);
       if (Math.hypot(u, v) < fullSpeed * 0.02) continue;
-      addArrow(path, x, y, u * scale * ARROW_GAIN, v * scale * ARROW_GAIN);
+      addArrow(path, x, y, u * scale * ARROW_GAIN, v * scale * ARROW_GAIN, size);
     }
   }
   context.lineCap = context.lineJoin = "round";
   context.strokeStyle = "rgba(0, 0, 0, .55)";
-  context.lineWidth = 3;
+  context.lineWidth = 3 * size;
   context.stroke(path);
   context.strokeStyle = "rgba(255, 255, 255, .95)";
-  context.lineWidth = 1.25;
+  context.lineWidth = 1.25 * size;
   context.stroke(path);
 }
 
-/** @param {Path2D} path @param {number} x @param {number} y the middle @param {number} dx @param {number} dy */
-function addArrow(path, x, y, dx, dy) {
+/** @param {Path2D} path @param {number} x @param {number} y the middle @param {number} dx @param {number} dy @param {number} size */
+function addArrow(path, x, y, dx, dy, size) {
   const length = Math.hypot(dx, dy);
-  const shown = clamp(length, 5, ARROW_SPACING * 0.9);
+  const shown = clamp(length, 5 * size, ARROW_SPACING * size * 0.9);
   const [ux, uy] = [dx / length, dy / length];
   const [tipX, tipY] = [x + (ux * shown) / 2, y + (uy * shown) / 2];
   path.moveTo(x - (ux * shown) / 2, y - (uy * shown) / 2);
   path.lineTo(tipX, tipY);
-  const head = Math.min(5, shown * 0.4);
+  const head = Math.min(5 * size, shown * 0.4);
   path.moveTo(tipX - head * (ux + uy * 0.7), tipY - head * (uy - ux * 0.7));
   path.lineTo(tipX, tipY);
   path.lineTo(tipX - head * (ux - uy * 0.7), tipY - head * (uy + ux * 0.7));

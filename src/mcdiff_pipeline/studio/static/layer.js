@@ -97,10 +97,11 @@ function StrokeShape({ editor, stroke, index }) {
   const { view, state, document } = editor;
   const selected = stroke.id === state.selected;
   const refused = state.refusal?.id === stroke.id;
+  const doubtful = !refused && editor.doubts(stroke.id).length > 0;
   const color = strokeColor(index);
   const start = view.toStage(stroke.points[0]);
   const now = view.toStage(positionAt(stroke, state.frame));
-  const label = `Stroke ${index + 1}: ${describe(stroke, document.settings.num_frames)}`;
+  const label = `Stroke ${index + 1}: ${describe(stroke, document.settings.num_frames)}${doubtful ? ", with a warning" : ""}`;
   /** @param {KeyboardEvent} event */
   const key = (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
@@ -108,7 +109,7 @@ function StrokeShape({ editor, stroke, index }) {
     editor.select(stroke.id, 0);
   };
   return html`
-    <g class=${`stroke${selected ? " selected" : ""}${refused ? " refused" : ""}`} data-stroke=${stroke.id} role="button" tabindex="0"
+    <g class=${`stroke${selected ? " selected" : ""}${refused ? " refused" : ""}${doubtful ? " doubtful" : ""}`} data-stroke=${stroke.id} role="button" tabindex="0"
       aria-label=${label} aria-pressed=${selected} onKeyDown=${key}>
       <${Line} editor=${editor} stroke=${stroke} color=${color} />
       ${stroke.kind === "move" && !selected && html`<circle class="start" cx=${start[0]} cy=${start[1]} r="4" fill=${color} />`}

@@ -96,6 +96,8 @@ export class Live {
         return this.editor.setNodes(header.nodes);
       case "flow":
         return this.flow(header, payload);
+      case "warnings":
+        return this.warned(header);
       case "queued":
         return this.queued(header);
       case "begun":
@@ -193,8 +195,7 @@ export class Live {
     if (!showFlow || playing || connection !== "open" || model?.state !== "ready" || !model.has_flow) return;
     const current = node ? editor.store.state.nodes.get(node) : undefined;
     if ((!strokes.length && !this.sheet().camera) || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
-      editor.store.set({ flow: null, refusal: null });
-      return;
+      return editor.store.set({ flow: null, refusal: null, ...(strokes.length ? {} : { warnings: [] }) });
     }
     const wanted = this.flowWanted;
     let key = null;
@@ -232,6 +233,14 @@ export class Live {
       flowStale: header.rev < state.flowRev,
       refusal: null,
     });
+    this.warned(header);
+  }
+
+  /** Keeps what the server says against strokes. Only strokes that are drawn to the end count. @param {any} header */
+  warned({ rev, warnings }) {
+    const ids = this.requestIds.get(rev) ?? [];
+    const known = (warnings ?? []).map((/** @type {any} */ one) => ({ text: one.message, ids: one.strokes.map((/** @type {number} */ index) => ids[index] ?? "pending") }));
+    if (known.length || this.editor.store.state.warnings.length) this.editor.store.set({ warnings: known });
   }
 
   // Renders

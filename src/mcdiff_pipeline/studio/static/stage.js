@@ -1,5 +1,5 @@
 /**
- * The stage: paints the shown frame and the flow on a canvas, and turns pointers, wheel and pinches into gestures of the
+ * The stage: paints the shown frame and the flow, each on a canvas of its own, and turns pointers, wheel and pinches into gestures of the
  * tool and moves of the view.
  *
  * @typedef {import("./geometry.js").Point} Point
@@ -16,12 +16,12 @@ const DOUBLE_CLICK_MS = 400;
 const PIXELS_SHOW_FROM = 6;
 
 export class Stage {
-  /** @param {Editor} editor @param {HTMLElement} element @param {HTMLCanvasElement} canvas */
-  constructor(editor, element, canvas) {
+  /** @param {Editor} editor @param {HTMLElement} element @param {HTMLCanvasElement} frame @param {HTMLCanvasElement} flow over the frame */
+  constructor(editor, element, frame, flow) {
     this.editor = editor;
     this.element = element;
-    this.canvas = canvas;
-    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.frameSheet = new Sheet(frame);
+    this.flowSheet = new Sheet(flow);
     /** @type {Map<number, Point>} fingers on the stage */
     this.touches = new Map();
     /** @type {"tool" | "pan" | "pinch" | "wipe" | null} */
@@ -75,9 +75,7 @@ export class Stage {
     Object.assign(this, { width, height });
     const [dx, dy] = halves(this.editor, width, height);
     this.editor.view.resize(dx || width, dy || height);
-    const ratio = window.devicePixelRatio || 1;
-    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
+    for (const sheet of [this.frameSheet, this.flowSheet]) sheet.resize(width, height);
     this.paint();
     this.editor.store.schedule();
   }
@@ -218,38 +216,36 @@ export class Stage {
     });
   }
 
+  /** The frame is painted only if it or the view has changed: scaling a large one takes longer than all the rest. */
   paintNow() {
-    const { context, canvas, editor } = this;
+    const { editor, frameSheet, flowSheet } = this;
     const { view } = editor;
-    const { width, height } = this;
-    context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
-    context.clearRect(0, 0, width, height);
     const [x, y] = view.fromFrame([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
-    const draw = (/** @type {ImageBitmap} */ bitmap) => {
-      context.imageSmoothingEnabled = (w / bitmap.width) * (canvas.width / width) < PIXELS_SHOW_FROM;
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, x, y, w, h);
-    };
-    if (editor.state.compare) {
-      const [a, b] = this.comparedBitmaps();
-      if (a && b) paintComparison(this, [a, b], draw);
-      return;
-    }
-    const bitmap = this.currentBitmap();
-    if (!bitmap) return;
-    draw(bitmap);
-    const shown = editor.shownFlow();
-    if (!shown) return;
-    context.save();
-    context.beginPath();
-    context.rect(x, y, w, h);
-    context.clip();
-    context.globalAlpha = shown.stale ? 0.4 : 1;
-    context.imageSmoothingEnabled = true;
-    context.drawImage(shown.picture, x, y, w, h);
-    drawArrows(context, shown.flow, view, editor.fullSpeed());
-    context.restore();
+    const { compare } = editor.state;
+    const bitmaps = compare ? this.comparedBitmaps() : [this.currentBitmap()];
+    frameSheet.paint([...bitmaps, compare?.mode, compare?.wipe, x, y, w, h], (context) => {
+      const draw = (/** @type {ImageBitmap} */ bitmap) => {
+        context.imageSmoothingEnabled = (w / bitmap.width) * frameSheet.ratio < PIXELS_SHOW_FROM;
+        context.imageSmoothingQuality = "high";
+        context.drawImage(bitmap, x, y, w, h);
+      };
+      const [a, b] = bitmaps;
+      if (a && b && compare) paintComparison(this, context, compare, () => draw(a), () => draw(b));
+      else if (a) draw(a);
+    });
+    const shown = bitmaps[0] && editor.shownFlow();
+    flowSheet.canvas.classList.toggle("stale", shown?.stale === true);
+    flowSheet.paint([shown?.flow, x, y, w, h], (context) => {
+      if (!shown) return;
+      context.save();
+      context.beginPath();
+      context.rect(x, y, w, h);
+      context.clip();
+      context.drawImage(shown.picture, x, y, w, h);
+      drawArrows(context, shown.flow, view, editor.fullSpeed());
+      context.restore();
+    });
   }
 
   /** The shown frame, or the one painted before it until it is decoded. */
@@ -275,5 +271,40 @@ export class Stage {
       return bitmap ?? this.compared[i] ?? editor.frames.picture;
     });
     return this.compared;
+  }
+}
+
+/** A canvas of the size of the stage. */
+class Sheet {
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.ratio = 1; // pixels of the screen for one of CSS
+    this.scale = [1, 1]; // the same, with the canvas rounded to whole ones
+    /** @type {any[]} what the painted picture depends on */
+    this.painted = [];
+  }
+
+  /** @param {number} width @param {number} height in CSS pixels */
+  resize(width, height) {
+    this.ratio = window.devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * this.ratio), Math.round(height * this.ratio)];
+    this.scale = [w / width, h / height];
+    if (this.canvas.width === w && this.canvas.height === h) return;
+    Object.assign(this.canvas, { width: w, height: h });
+    this.painted = [];
+  }
+
+  /** Paints unless nothing has changed since. @param {any[]} inputs @param {(context: CanvasRenderingContext2D) => void} paint in CSS pixels */
+  paint(inputs, paint) {
+    if (inputs.length === this.painted.length && inputs.every((input, i) => input === this.painted[i])) return;
+    this.painted = inputs;
+    const { context, canvas } = this;
+    const [xScale, yScale] = this.scale;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(xScale, 0, 0, yScale, 0, 0);
+    paint(context);
   }
 }

@@ -70,10 +70,11 @@ function renderStatus(editor) {
     if (render.steering) return status("busy", `The changed strokes act as soon as frame ${Math.min(render.index, render.total)} is made …`, [], share);
     if (render.paused) return status("warn", `Paused after frame ${Math.min(render.index, render.total) - 1} of ${render.total}.`, [{ label: "Go on", run: () => editor.live.pause() }], share);
     if (render.ahead > 0) return status("busy", `Waiting: ${render.ahead} ${render.ahead === 1 ? "render is" : "renders are"} taking turns with yours.`, [], share);
+    if (render.index > render.total) return status("busy", "Finishing …", [], 1);
     const other = editor.state.node === render.node || !editor.state.nodes.has(render.node) ? "" : `${titleOf(editor.state.nodes, render.node)}: `;
     const what = `${other}${render.enlarging ? "Making full-size frame" : other ? "rendering frame" : "Rendering frame"}`;
     const waiting = queueOf(editor.state).length;
-    return status("busy", `${what} ${Math.min(render.index, render.total)} of ${render.total}${leftInWords(secondsLeft(render))}${waiting ? `, ${waiting} more in the queue` : ""}`, [], share);
+    return status("busy", `${what} ${render.index} of ${render.total}${leftInWords(secondsLeft(render))}${waiting ? `, ${waiting} more in the queue` : ""}`, [], share);
   }
   if (failure) {
     const smaller = { label: "Try smaller", run: () => tryAgain(editor, true) };
@@ -85,7 +86,10 @@ function renderStatus(editor) {
   const node = finished && editor.state.nodes.get(finished.node);
   if (finished && node) {
     const full = node.size === "working" ? [{ label: "Make full size", run: () => editor.live.enlarge() }] : [];
-    return status("good", `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s. Change the strokes, or go on from any frame.`, full);
+    const made = `${finished.frames === 1 ? "One frame" : `${finished.frames} frames`} in ${finished.seconds.toFixed(finished.seconds < 10 ? 1 : 0)} s.`;
+    const [doubt] = editor.doubts();
+    if (doubt) return status("good", `${made} ${doubt.text}`, [showStroke(editor, doubt.ids[0]), ...full]);
+    return status("good", `${made} Change the strokes, or go on from any frame.`, full);
   }
   return null;
 }
@@ -96,6 +100,12 @@ function endlessText(editor, render) {
   if (passing) return `Frame ${passing.index}. The first ${(limits?.frames ?? 256) - 1} are kept.`;
   if (render.index === render.first) return "Drag a thing in the picture: frames are made while you do.";
   return `Frame ${render.index - 1}. Drag on for more; Done keeps them.`;
+}
+
+/** @param {import("./editor.js").Editor} editor @param {string | null} id */
+function showStroke(editor, id) {
+  const index = editor.document.strokes.findIndex((stroke) => stroke.id === id);
+  return { label: `Show stroke ${index + 1}`, run: () => editor.select(id) };
 }
 
 /** @param {import("./editor.js").Editor} editor @param {boolean} smaller */
@@ -115,8 +125,8 @@ function documentStatus(editor) {
   if (busy) return status("busy", `${busy === LOOKING ? busy : `Making the file: ${busy}`} …`, [], -1);
   if (refusal) {
     const index = editor.document.strokes.findIndex((stroke) => stroke.id === refusal.id);
-    const actions = index < 0 ? [] : [{ label: `Show stroke ${index + 1}`, run: () => editor.select(refusal.id) }];
-    return status("warn", index < 0 ? refusal.why : `Stroke ${index + 1}: ${refusal.why}`, actions);
+    if (index < 0) return status("warn", refusal.why);
+    return status("warn", `Stroke ${index + 1}: ${refusal.why}`, [showStroke(editor, refusal.id)]);
   }
   if (saved === "disk") return status("bad", "The disk is full: nothing new is saved. Remove old sessions, or export this one.", [{ label: "Save now", run: () => editor.live.save() }]);
   if (message) return status("quiet", message.text);
@@ -129,7 +139,9 @@ function quietStatus(editor) {
   const { frame, model } = editor.state;
   if (model?.state === "ready" && !model.has_flow) return status("quiet", "This model has no flow completion, so the motion is not shown before it is rendered.");
   if (strokes.length > 40) return status("warn", `${strokes.length} strokes: with more than 40 the flow gets worse. Fewer, longer ones work better.`);
+  const [doubt, ...others] = editor.doubts();
+  if (doubt) return status("warn", `${doubt.text}${others.length ? ` ${others.length} more in the list.` : ""}`, [showStroke(editor, doubt.ids[0])]);
   if (frame > 0) return status("quiet", `New strokes begin at this frame, ${frame}. Render goes on from here as a new version.`);
-  if (strokes.length && editor.live.plan().kind === "new") return status("quiet", `${strokes.length === 1 ? "One stroke" : `${strokes.length} strokes`}. Enter renders ${editor.document.settings.num_frames - 1} frames.`);
+  if (strokes.length && editor.live.plan().kind === "new") return status("quiet", `${strokes.length === 1 ? "One stroke" : `${strokes.length} strokes`}. Press Render, or Enter, to see it move.`);
   return status("quiet", strokes.length ? "Pick a frame to go on from there, or change the strokes." : editor.tool.hint);
 }

@@ -23,6 +23,7 @@ export class FakeTransport {
     this.frameMs = 30;
     this.flowDelay = () => 0;
     this.refuseFlow = null;
+    this.warnings = [];
     this.failAt = Infinity;
     this.order = Promise.resolve();
     this.connected = true;
@@ -111,7 +112,8 @@ export class FakeTransport {
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answer = { flow: "flow", render: "render", cancel: "cancel", pause: "pause", steer: "steer", segment: "segment", enlarge: "enlarge", best: "best", joints: "joints" }[message.type];
+    const answers = ["flow", "render", "cancel", "pause", "steer", "best", "segment", "propose", "enlarge", "joints"];
+    const answer = answers.find((one) => one === message.type);
     if (answer) this[answer](message);
     return true;
   }
@@ -132,7 +134,7 @@ export class FakeTransport {
       }
     }
     const payload = new Uint8Array(new Uint16Array([...values].map(toHalf)).buffer);
-    setTimeout(() => this.emit({ type: "flow", rev, node, frame, h, w, ms: 1, width: 128, height: 128 }, payload), this.flowDelay(rev));
+    setTimeout(() => this.emit({ type: "flow", rev, node, frame, h, w, ms: 1, width: 128, height: 128, warnings: this.warnings }, payload), this.flowDelay(rev));
   }
 
   async render({ rev, node, parent, at, strokes, num_frames, fps, regions, settings }) {
@@ -162,6 +164,7 @@ export class FakeTransport {
     this.canceled = false;
     made.state = "rendering";
     const begun = Date.now();
+    await this.emit({ type: "warnings", rev, node, warnings: this.warnings });
     await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
     await this.emit({ type: "queued", rev, node, ahead: this.ahead ?? 0 });
     while (this.ahead) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -234,6 +237,17 @@ export class FakeTransport {
   }
 
   async segment({ rev, points }) {
+    const { canvas, blob } = await this.mask(points);
+    this.emit({ type: "mask", rev, h: canvas.height, w: 160, confidence: 0.9, warning: null }, new Uint8Array(await blob.arrayBuffer()));
+  }
+
+  async propose({ rev, strokes }) {
+    const masks = strokes.filter((one) => one.kind === "move").map(async ({ points }) => new Uint8Array(await (await this.mask(points.slice(0, 1))).blob.arrayBuffer()));
+    const regions = (await Promise.all(masks)).map((bytes) => ({ mask: `data:image/png;base64,${btoa(String.fromCharCode(...bytes))}` }));
+    this.emit({ type: "proposed", rev, regions });
+  }
+
+  async mask(points) {
     const canvas = new OffscreenCanvas(160, Math.round((160 * this.height) / this.width));
     const context = canvas.getContext("2d");
     context.fillRect(0, 0, canvas.width, canvas.height);
@@ -243,8 +257,7 @@ export class FakeTransport {
       context.arc((x * 160) / this.width, (y * 160) / this.width, 24, 0, 7);
       context.fill();
     }
-    const blob = await canvas.convertToBlob({ type: "image/png" });
-    this.emit({ type: "mask", rev, h: canvas.height, w: 160, confidence: 0.9, warning: null }, new Uint8Array(await blob.arrayBuffer()));
+    return { canvas, blob: await canvas.convertToBlob({ type: "image/png" }) };
   }
 
   joints({ rev, node, frame }) {

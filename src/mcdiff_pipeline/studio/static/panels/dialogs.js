@@ -33,7 +33,7 @@ function Dialog({ editor, title, children }) {
   }, []);
   const close = () => editor.store.set({ dialog: null });
   return html`
-    <dialog ref=${element} aria-labelledby="dialog-title" onClose=${close} onClick=${(/** @type {any} */ event) => event.target === element.current && close()}>
+    <dialog ref=${element} aria-labelledby="dialog-title" onClose=${() => element.current && close()} onClick=${(/** @type {any} */ event) => event.target === element.current && close()}>
       <form method="dialog" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
         <header><h2 id="dialog-title">${title}</h2><button type="button" class="button small" onClick=${close}>Close</button></header>
         ${children}

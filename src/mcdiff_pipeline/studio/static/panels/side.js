@@ -4,6 +4,7 @@ import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { Versions } from "./versions.js";
+import { findRegions } from "../tools/region.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
 import { StrokeButtons } from "./stroke_buttons.js";
 import { TrackList } from "./tracks.js";
@@ -41,10 +42,11 @@ function StrokeItem({ editor, stroke, index }) {
   const open = selected === stroke.id;
   const [start, end] = span(stroke, editor.document.settings.num_frames);
   const refused = refusal?.id === stroke.id;
+  const doubts = refused ? [] : editor.doubts(stroke.id);
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => void (open && element.current?.scrollIntoView({ block: "nearest" })), [open]);
   return html`
-    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}`}>
+    <li ref=${element} class=${`${open ? "open" : ""}${refused ? " refused" : ""}${doubts.length ? " doubtful" : ""}`}>
       <div class="row">
         <button class="row-main" aria-expanded=${open} onClick=${() => editor.select(open ? null : stroke.id)}>
           <span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>
@@ -54,6 +56,7 @@ function StrokeItem({ editor, stroke, index }) {
         <button class="icon-button quiet" aria-label=${`Remove stroke ${index + 1}`} title="Remove" onClick=${() => editor.removeStroke(stroke.id)}><${Icon} name="bin" /></button>
       </div>
       ${refused && html`<p class="why">${refusal?.why}</p>`}
+      ${doubts.map(({ text }) => html`<p key=${text} class="why doubt">${text}</p>`)}
       ${open && html`<${StrokeNumbers} editor=${editor} stroke=${stroke} />`}
     </li>`;
 }
@@ -157,6 +160,7 @@ function Regions({ editor }) {
   return html`
     <section class="regions">
       <h2>Regions <span class="count">${regions.length || ""}</span>
+        <button class="button small" title="Finds the things that the strokes move" aria-label="Find regions under the strokes" onClick=${() => findRegions(editor)}>Find</button>
         <button class="button small" title="Press R: things that move as a whole" onClick=${() => editor.setTool("region")}>Draw one</button></h2>
       ${!regions.length && html`<p class="nothing">A thing with a region moves as a whole.</p>`}
       <ul>${regions.map((region, index) => html`<${RegionItem} key=${region.id} editor=${editor} region=${region} index=${index} />`)}</ul>

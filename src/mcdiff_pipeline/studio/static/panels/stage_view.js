@@ -1,6 +1,6 @@
 /** The stage with its canvas, the layer of strokes, and what lies in its corners. */
 import { CompareNames } from "./compare_bar.js";
-import { directionColor, flowAt } from "../flow.js";
+import { directionColor, flowAt, opacityOf } from "../flow.js";
 import { zoom } from "../keys.js";
 import { Icon } from "../icons.js";
 import { Layer } from "../layer.js";
@@ -10,10 +10,9 @@ import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @param {{editor: import("../editor.js").Editor}} props */
 export function StageView({ editor }) {
-  const element = useRef(/** @type {HTMLElement | null} */ (null));
-  const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
+  const [element, picture, flow] = [useRef(/** @type {any} */ (null)), useRef(/** @type {any} */ (null)), useRef(/** @type {any} */ (null))];
   useLayoutEffect(() => {
-    const stage = new Stage(editor, /** @type {HTMLElement} */ (element.current), /** @type {HTMLCanvasElement} */ (canvas.current));
+    const stage = new Stage(editor, element.current, picture.current, flow.current);
     editor.stage = stage;
     return () => stage.destroy();
   }, [editor]);
@@ -22,7 +21,7 @@ export function StageView({ editor }) {
   return html`
     <div class="stage" ref=${element} tabindex="0" data-tool=${tool} data-cursor=${cursor} role="application"
       aria-label=${`Picture ${editor.state.name}, frame ${frame}. ${editor.tool.title}: ${editor.tool.hint} The list of strokes does all of this with numbers.`}>
-      <canvas ref=${canvas} aria-hidden="true"></canvas>
+      <canvas ref=${picture} aria-hidden="true"></canvas><canvas class="flow" ref=${flow} aria-hidden="true"></canvas>
       ${compare ? html`<${CompareNames} editor=${editor} comparison=${compare} />` : html`<${Layer} editor=${editor} />`}
       ${!compare && editor.tracks.shown() && html`<svg class="layer tracks-layer" width=${editor.view.stage.width} height=${editor.view.stage.height} aria-hidden="true"><${TrackLayer} editor=${editor} /></svg>`}
       ${!compare && html`<div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>`}
@@ -41,7 +40,7 @@ function frameLabel(editor, frame, node) {
   const { passing } = editor.state;
   if (passing) return `Frame ${passing.index}, not kept`;
   if (frame === 0) return node ? "Frame 0, the given picture" : "The given picture";
-  return `Frame ${frame} of ${Math.max(editor.lastFrame(), frame)}`;
+  return `Frame ${frame} of ${(editor.state.nodes.get(node ?? "")?.num_frames ?? frame + 1) - 1}`;
 }
 
 /** @param {{editor: import("../editor.js").Editor}} props */
@@ -49,9 +48,9 @@ function FlowLegend({ editor }) {
   const shown = editor.shownFlow();
   if (!shown) return null;
   const { pointer } = editor.state;
-  const inPicture = pointer && editor.view.isInPicture(pointer.picture);
-  const [u, v] = inPicture ? flowAt(shown.flow, editor.view.toFrame(pointer.stage), editor.picture) : [0, 0];
-  const speed = Math.hypot(u, v);
+  const full = editor.fullSpeed();
+  const here = pointer && editor.view.isInPicture(pointer.picture) ? Math.hypot(...flowAt(shown.flow, editor.view.toFrame(pointer.stage), editor.picture)) : null;
+  const speed = here ?? full;
   const swatches = Array.from({ length: 12 }, (_, i) => {
     const angle = (i / 12) * 2 * Math.PI;
     const next = ((i + 1) / 12) * 2 * Math.PI;
@@ -59,8 +58,13 @@ function FlowLegend({ editor }) {
     return html`<path key=${i} fill=${`rgb(${r}, ${g}, ${b})`} d=${`M12 12L${12 + 11 * Math.cos(angle)} ${12 + 11 * Math.sin(angle)}A11 11 0 0 1 ${12 + 11 * Math.cos(next)} ${12 + 11 * Math.sin(next)}Z`} />`;
   });
   return html`
-    <div class=${`legend${shown.stale ? " stale" : ""}`} data-no-draw title="The color says the direction, the opacity the speed">
-      <svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">${swatches}</svg>
-      <span>${inPicture ? speed.toFixed(speed < 10 ? 1 : 0) : html`<span class="wide">full color: </span>${editor.fullSpeed().toFixed(0)}`} px<span class="wide"> per frame</span></span>
+    <div class=${`legend${shown.stale ? " stale" : ""}`} data-no-draw role="img"
+      aria-label=${`The color is the direction of the motion. The stronger it is, the faster, up to ${full.toFixed(0)} pixels per frame.`}>
+      <svg viewBox="0 0 24 24" width="24" height="24">${swatches}</svg>
+      <svg class="wide" viewBox="0 0 56 24" width="56" height="24">
+        ${Array.from({ length: 8 }, (_, i) => html`<rect key=${i} x=${7 * i} y="8" width="7" height="8" fill="#fff" fill-opacity=${opacityOf((i + 0.5) / 8)} />`)}
+        ${here !== null && html`<path class="here" d=${`M${56 * Math.min(1, here / full)} 4v16`} />`}
+      </svg>
+      <span>${here === null && html`<span class="wide">up to </span>`}${speed.toFixed(speed < 10 ? 1 : 0)} px<span class="wide"> per frame</span></span>
     </div>`;
 }

@@ -1,6 +1,6 @@
 /** Regions, the things that move as a whole: click a thing, brush it, or draw its outline. */
 import { crossesItself, distance, rounded, signedArea } from "../geometry.js";
-import { MAX_REGIONS, freeName } from "../document.js";
+import { MAX_REGIONS, freeName, putRegion } from "../document.js";
 import { maskFromUrl } from "../masks.js";
 import { newId } from "../strokes.js";
 import { html } from "../vendor/preact-htm.js";
@@ -10,6 +10,33 @@ import { Brush } from "./brush.js";
 
 /** What the page says while a click is answered. */
 export const LOOKING = "Looking at the picture";
+
+/** @param {import("../editor.js").Editor} editor */
+const segmenterReady = (editor) => editor.state.model?.segmenter?.ready === true;
+
+/** @param {import("../editor.js").Editor} editor */
+const sayWhyNot = (editor) => editor.say(editor.state.model?.segmenter?.why ?? "The segmenter is not there yet. Brush and outline work without it.");
+
+/** A region for each thing that strokes move. @param {import("../editor.js").Editor} editor */
+export async function findRegions(editor) {
+  if (!segmenterReady(editor)) return sayWhyNot(editor);
+  if (editor.state.busy) return;
+  const { strokes } = editor.live.sheet();
+  if (!strokes.some((stroke) => stroke.kind === "move")) return editor.say("Draw a move on the thing first.");
+  editor.store.set({ busy: LOOKING });
+  const answer = await editor.live.ask({ type: "propose", strokes });
+  const found = answer.type === "refused" ? [] : answer.regions;
+  for (const { mask } of found) editor.shapes.remember(mask, await maskFromUrl(mask));
+  editor.store.set({ busy: null });
+  if (answer.type === "refused") return editor.say(answer.why);
+  if (!found.length) return editor.say("No clear outline was found. Click the thing with Region, or draw its outline.");
+  let next = editor.document;
+  for (const { mask } of found.slice(0, MAX_REGIONS - next.regions.length)) {
+    next = putRegion(next, { id: newId(), name: freeName(next, "Region"), rigid: false, order: null, mask });
+  }
+  editor.edit(next);
+  editor.say(found.length === 1 ? "One region was found." : `${found.length} regions were found.`);
+}
 
 /** @param {import("../editor.js").Editor} editor @returns {import("./tools.js").Tool} */
 export function regionTool(editor) {
@@ -34,8 +61,6 @@ export function regionTool(editor) {
     return rest.id;
   };
 
-  const segmenterReady = () => editor.state.model?.segmenter?.ready === true;
-
   const looking = () => editor.state.busy === LOOKING;
 
   function giveUp() {
@@ -55,7 +80,7 @@ export function regionTool(editor) {
 
   /** @param {import("../stage.js").Pen} pen */
   async function click(pen) {
-    if (!segmenterReady()) return editor.say(editor.state.model?.segmenter?.why ?? "The segmenter is not there yet. Brush and outline work without it.");
+    if (!segmenterReady(editor)) return sayWhyNot(editor);
     if (!editor.view.isInPicture(pen.picture)) return;
     const region = selected();
     const adding = !(pen.alt || !editor.state.adding);
@@ -96,8 +121,8 @@ export function regionTool(editor) {
 
   const modes = /** @type {const} */ ([["click", "Click"], ["brush", "Brush"], ["polygon", "Outline"]]); // prettier-ignore
   const hints = {
-    click: "Click a thing: its outline is found. More clicks add, Alt-click takes away.",
-    brush: "Brush over a thing that moves as a whole. Alt takes away.",
+    click: "Click a thing to find its outline.",
+    brush: "Brush over a whole thing.",
     polygon: "Click the corners of an outline. Enter or a double-click closes it.",
   };
 
@@ -176,12 +201,12 @@ export function regionTool(editor) {
       <div class="choice" role="group" aria-label="How to draw a region">
         ${modes.map(([mode, title]) => html`
           <button key=${mode} aria-pressed=${editor.state.regionMode === mode} onClick=${() => editor.store.set({ regionMode: mode })}
-            title=${mode === "click" && !segmenterReady() ? editor.state.model?.segmenter?.why ?? "" : hints[mode]}>${title}</button>`)}
+            title=${mode === "click" && !segmenterReady(editor) ? editor.state.model?.segmenter?.why ?? "" : hints[mode]}>${title}</button>`)}
       </div>
       ${editor.state.regionMode !== "polygon" && html`
         <div class="choice" role="group" aria-label="What a click or the brush does">
           <button aria-pressed=${editor.state.adding} onClick=${() => editor.store.set({ adding: true })}>Add</button>
-          <button aria-pressed=${!editor.state.adding} onClick=${() => editor.store.set({ adding: false })}>Take away</button>
+          <button aria-pressed=${!editor.state.adding} title="The same as with Alt" onClick=${() => editor.store.set({ adding: false })}>Take away</button>
         </div>`}
       ${editor.state.regionMode === "brush" && brush.size()}
       ${editor.state.regionMode === "polygon"
