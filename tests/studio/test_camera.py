@@ -54,6 +54,7 @@ def test_camera_moves_flow_and_frames_as_the_library_does(kept_server, kept_sess
     [
         ({"version": 1}, "width is missing"),
         (PAN | {"keyframes": [{"frame": 3, "zoom": 99}]}, r"keyframes[0].zoom is 99"),
+        (PAN | {"keyframes": [{"frame": 3, "pan": [1e300, 0]}]}, "it goes 1e+300 pixels away"),
         (PAN | {"keyframes": [{"frame": k + 1, "zoom": 1} for k in range(300)]}, "at most 256"),
     ],
 )

@@ -45,6 +45,9 @@ SCORED_SIDE = 256
 # Strokes are compared with each other up to this number of them.
 CHECKED_STROKES = 40
 
+# How far a camera may go from the picture, in its longer sides: beyond, nothing of it is seen at any zoom.
+FARTHEST = 32
+
 _FLOW = np.dtype("<f2")
 
 
@@ -618,7 +621,15 @@ class Engine:
                 raise ValueError(
                     f"it has {len(keyframes)} keyframes; at most {self.settings.bounds.frames} are possible here"
                 )
-            return Camera.from_dict(fields)
+            camera = Camera.from_dict(fields)
+            farthest = max(
+                abs(value) for one in camera.keyframes for value in (*(one.pan or (0,)), *(one.truck or (0,)))
+            )
+            if farthest > FARTHEST * max(camera.width, camera.height):
+                raise ValueError(
+                    f"it goes {farthest:.4g} pixels away; at most {FARTHEST} times the longer side are possible"
+                )
+            return camera
         except (ValueError, TypeError) as error:
             raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None
 
