@@ -58,7 +58,7 @@ def running_lab() -> Iterator[str]:
             lines = process.stderr or []
             if not any("is running at" in line for line in lines):
                 raise RuntimeError("JupyterLab did not start: install it with the extra `notebook`.")
-            yield f"http://127.0.0.1:{port}/lab/tree/draw_in_a_notebook.ipynb"
+            yield f"http://127.0.0.1:{port}/doc/tree/draw_in_a_notebook.ipynb"
         finally:
             process.terminate()
             process.communicate()
@@ -115,7 +115,6 @@ def make_notebook(page: Page, address: str) -> None:
     page.goto(address)
     page.locator(".jp-Notebook .jp-CodeCell").first.click()
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-    page.keyboard.press("Control+b")  # without the list of files
     page.keyboard.press("Shift+Enter")
     page.frame_locator("iframe[title='mcdiff studio']").locator(".legend:not(.stale)").wait_for()
     news = page.get_by_role("button", name="No", exact=True)
