@@ -41,7 +41,7 @@ function Announcer({ text }) {
   const [said, say] = useState("");
   const state = useRef({ last: 0, timer: /** @type {any} */ (0) });
   // numbers that count are not read out each time
-  const still = text.replace(/, [\d.]+ (s|minutes) left|, a second left/, "");
+  const still = text.replace(/, [\d.]+ (s|minutes) left|, a second left/, "").replace(/^Frame \d+\. Drag/, "Drag");
   useEffect(() => {
     const memory = /** @type {{last: number, timer: any}} */ (state.current);
     const wait = Math.max(0, memory.last + 1000 - Date.now());
