@@ -98,7 +98,7 @@ def save(page: Page, name: str) -> None:
 
 
 def make_all(page: Page, address: str) -> None:
-    """Takes a screenshot with the flow of the first frame, and one of the render."""
+    """Takes screenshots of the flow of the first frame, of the render, and of two versions."""
     page.set_default_timeout(RENDER_MS)
     page.goto(address)
     page.locator(".legend:not(.stale)").wait_for()
@@ -107,6 +107,30 @@ def make_all(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     page.locator(".status-text", has_text=re.compile(r"frame ([6-9]|1\d) of")).wait_for()
     save(page, "render")
+    make_comparison(page)
+
+
+def make_comparison(page: Page) -> None:
+    """Takes a screenshot of the render beside one without the first stroke from frame 4 on."""
+    make_full_size(page)
+    page.locator(".strip").focus()
+    for key in ("Home", *["ArrowRight"] * 4):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Remove stroke 1").click()
+    page.get_by_role("button", name="Render from 4").click()
+    page.get_by_role("button", name="Version 2").first.wait_for()
+    make_full_size(page)
+    page.keyboard.press("v")
+    page.evaluate("document.querySelector('.versions').scrollIntoView({ block: 'end' })")
+    for key in ("a", "End"):
+        page.keyboard.press(key)
+    save(page, "compare")
+
+
+def make_full_size(page: Page) -> None:
+    """Waits for the render, and brings its frames to the size of the picture."""
+    page.get_by_role("button", name="Make full size").click()
+    page.locator(".status-text", has_text="full size").wait_for()
 
 
 def make_notebook(page: Page, address: str) -> None:

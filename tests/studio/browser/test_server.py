@@ -186,13 +186,21 @@ def test_thing_is_pulled_while_frames_are_made_and_the_pull_is_a_stroke(page):
     page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
     assert page.locator(".strokes li").count() == 1
     assert page.locator(".versions li").count() == 1
+    # the same by keys, from the frame that is shown
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator(".status-text", has_text=re.compile(r"^Frame \d+\. Drag")).wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
+    assert page.locator(".strokes li").count() == 2
+    page.get_by_role("button", name="Version 1").first.click()
     # it can be competed with: the same strokes with another seed
     page.get_by_role("button", name="Best of").click()
     page.get_by_label("Seeds").fill("1")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Render them").click()
     page.get_by_text(re.compile("px off, seed 1")).wait_for()
-    assert page.locator(".versions li").count() == 2
+    assert page.locator(".versions li").count() == 3
 
 
 def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_address):

@@ -14,6 +14,7 @@ export const KEY_LIST = [
   ["V M H B R C J E L", "tools: select, move, hold, keep still, region, camera, joints, eraser, live"],
   ["Enter", "render; while it renders: use the changed strokes from the next frame on"],
   ["Shift Enter", "render after the others, from a queue"],
+  ["arrows, with Live", "pull the selected stroke, else the middle; Shift: five times as far"],
   ["P", "pause the render, or go on with it"],
   ["A", "compare two versions; again: the next way to do so"],
   ["Esc", "stop the render, or end what is being drawn or selected"],
@@ -94,6 +95,7 @@ function enter(editor, waits) {
   const { render } = editor.state;
   if (!render || waits) live.render();
   else if (live.canSteer()) live.steer();
+  else if (live.canQueue()) live.render();
   else if (render.paused) live.pause();
   else editor.say("It is being rendered. Change a stroke, and Enter uses it from the next frame on.");
 }

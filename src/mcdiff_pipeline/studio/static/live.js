@@ -429,16 +429,24 @@ export class Live {
     this.transport.send({ type: "steer", rev, node: render.node, strokes, num_frames: render.endless ? num_frames : null });
   }
 
-  /** Whether the strokes are others than those that are being rendered. */
+  /** Whether the version that is shown is being rendered, with other strokes than those that are drawn. */
   canSteer() {
-    const { render, nodes } = this.editor.store.state;
+    const { render, nodes, node: shown } = this.editor.store.state;
     const node = render && nodes.get(render.node);
-    if (!render || !node || render.enlarging || render.steering) return false;
+    if (!render || !node || node.id !== shown || render.enlarging || render.steering) return false;
     const { strokes, regions } = this.sheet();
     const { present } = this.editor.history;
     // what was pulled is among the strokes of an endless render
     const made = render.endless ? render.base || canonical(strokes) : canonical(node.strokes);
     return strokes.length > 0 && this.sameTree(node, regions, present.regions) && canonical(strokes) !== made;
+  }
+
+  /** Whether there is something to render after what is being rendered. */
+  canQueue() {
+    const { render, node } = this.editor.store.state;
+    if (!render || render.endless) return false;
+    const { kind } = this.plan();
+    return kind === "new" || (kind === "branch" && (this.canSteer() || node !== render.node));
   }
 
   /** Lets the render rest after the frame that is being made, or go on. */

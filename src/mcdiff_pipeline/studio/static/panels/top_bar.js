@@ -57,11 +57,11 @@ function RenderButton({ editor }) {
 /** @param {{editor: import("../editor.js").Editor, render: import("../live.js").Render, plan: import("../live.js").Plan}} props */
 function RenderingButtons({ editor, render, plan }) {
   const { live } = editor;
-  const queues = !render.endless && (plan.kind === "branch" || plan.kind === "new");
-  const steers = live.canSteer();
+  const steers = !render.endless && live.canSteer();
+  const queues = live.canQueue();
   return html`
-    <div class="group render-group">
-      ${steers && !render.endless && html`<button class="button primary steers" title="Use the changed strokes from the next frame on, as a version of its own (Enter)" onClick=${() => live.steer()}><${Icon} name="steer" />Steer</button>`}
+    <div class=${`group render-group${queues ? " crowded" : ""}`}>
+      ${steers && html`<button class="button primary" title="Use the changed strokes from the next frame on, as a version of its own (Enter)" onClick=${() => live.steer()}><${Icon} name="steer" />Steer</button>`}
       ${queues && html`<button class=${steers ? "icon-button" : "button"} aria-label="Queue" title=${`${plan.kind === "branch" ? `Render from frame ${plan.at}` : "Render from the start"} after this render (Shift Enter)`} onClick=${() => live.render()}><${Icon} name="queue" />${!steers && html`<span class="wide">Queue</span>`}</button>`}
       ${!render.enlarging && !render.endless && html`<button class="icon-button" aria-pressed=${render.paused} aria-label=${render.paused ? "Go on rendering" : "Pause the render"} title=${render.paused ? "Go on (P)" : "Pause (P)"} disabled=${render.stopping} onClick=${() => live.pause()}><${Icon} name=${render.paused ? "play" : "pause"} /></button>`}
       <button class="button stop" title="Stop (Esc)" disabled=${render.stopping} onClick=${() => live.stop()} aria-label=${render.endless ? "Done" : "Stop"}><${Icon} name="stop" /><span class="stop-name">${render.endless ? "Done" : "Stop"}</span></button>
