@@ -362,7 +362,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             inputs.stroke_frames,
             cell=self.vae_scale_factor,
             max_displacement=config.get("max_displacement"),
-            layers=inputs.layers,
+            layers=inputs.acting_layers,
         )
 
     def encode_prompt(

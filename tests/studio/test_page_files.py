@@ -15,19 +15,20 @@ OWN = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css") and 
 @pytest.mark.parametrize(
     ("source", "sent"),
     [
-        ("/** A sum. */\nconst a = 1; // one\n  let b = a;\n", " \nconst a = 1;  \nlet b = a;\n"),
-        ("const a = 'it\\'s // no /* comment';", "const a = 'it\\'s // no /* comment';"),
-        ('const a = "http://example.org";', 'const a = "http://example.org";'),
-        ("const a = b.replace(/[/*`']+\\//g, c);", "const a = b.replace(/[/*`']+\\//g, c);"),
-        ("const a = (b + c) / 2 / d; // half", "const a = (b + c) / 2 / d;  "),
-        ("const a = b[0] / 2; `/`", "const a = b[0] / 2; `/`"),
-        ("const a = `\n  // kept ${b /* not */} \\` ${'}'}`;", "const a = `\n  // kept ${b  } \\` ${'}'}`;"),
-        ("const a = html`\n    <b title=\"//\">don't</b>`;", "const a = html`\n<b title=\"//\">don't</b>`;"),
-        ("html`${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  `", "html`${a ? html`\n<b>//</b>` : { b: `\n  ` }}\n`"),
-        ("return/* a\nb */x;", "return\nx;"),
+        ('/** A sum. */\nconst a = 1; // one\n  let b = a;\n', '\nconst a=1;\nlet b=a;\n'),
+        ("const a = 'it\\'s // no /* comment';", "const a='it\\'s // no /* comment';"),
+        ('const a = "http://example.org";', 'const a="http://example.org";'),
+        ("const a = b.replace(/[/*`']+\\//g, c);", "const a=b.replace(/[/*`']+\\//g,c);"),
+        ('const a = (b + c) / 2 / d; // half', 'const a=(b+c)/2/d; '),
+        ('const a = b[0] / 2; `/`', 'const a=b[0]/2;`/`'),
+        ("const a = `\n  // kept ${b /* not */} \\` ${'}'}`;", "const a=`\n  // kept ${b} \\` ${'}'}`;"),
+        ('const a = html`\n    <b title="//">don\'t</b>`;', 'const a=html`\n<b title="//">don\'t</b>`;'),
+        ('html`${a ? html`\n  <b>//</b>` : { b: `\n  ` }}\n  `', 'html`${a?html`\n<b>//</b>`:{b:`\n  `}}\n`'),
+        ('return/* a\nb */x;', 'return\nx;'),
+        ('a + +b - c; d = e / /f/.exec(g); return h in i', 'a+ +b-c;d=e/ /f/.exec(g);return h in i'),
     ],
 )  # fmt: skip
-def test_script_loses_comments_and_indentation_only(source, sent):
+def test_script_loses_comments_and_needless_spaces_only(source, sent):
     assert stripped_script(source) == sent
 
 
@@ -37,17 +38,18 @@ def test_script_that_is_not_whole_is_refused(source):
         stripped_script(source)
 
 
-def test_style_loses_comments_and_indentation_only():
-    source = '/* a\n   b */\n.a::before {\n  content: "/* kept */  x";\n}\n'
-    assert stripped_style(source) == '\n\n.a::before {\ncontent: "/* kept */  x";\n}\n'
+def test_style_loses_comments_and_needless_spaces_only():
+    source = '/* a\n   b */\n.a :hover, .b > .c::before {\n  content: "/* kept */  x"; width: calc(1px - 2px);\n}\n'
+    sent = '.a :hover,.b > .c::before{content:"/* kept */  x";width:calc(1px - 2px)}'
+    assert stripped_style(source) == sent
 
 
-def test_page_is_small_and_keeps_its_lines():
+def test_page_is_small_and_scripts_keep_their_lines():
     files = PageFiles()
-    for path in OWN:
+    for path in (one for one in OWN if one.suffix == ".js"):
         assert files.read(path).content.count(b"\n") == path.read_bytes().count(b"\n"), path
-    assert sum(len(files.read(path).content) for path in OWN) <= 200_000  # about 191,000 at the time of writing
-    assert sum(len(files.read(path).compressed) for path in OWN) <= 80_000  # about 66,000
+    assert sum(len(files.read(path).content) for path in OWN) <= 240_000  # about 234,000 at the time of writing
+    assert sum(len(files.read(path).compressed) for path in OWN) <= 90_000  # about 86,000: what browsers receive
 
 
 def test_page_is_sent_compressed_and_once(kept_server):

@@ -203,14 +203,6 @@ def test_render_refuses_what_cannot_be_done(server, session):
     assert [node["id"] for node in server.client.get(f"/api/sessions/{session}").json()["nodes"]] == [root]
 
 
-def test_second_render_of_a_session_is_refused(server, session):
-    with server.page(session) as page:
-        page.render(num_frames=100)
-        assert "stop it first" in _refusal(page)
-        page.send("cancel")
-        page.until("stopped")
-
-
 def test_branch_at_a_frame_of_an_ancestor_belongs_to_the_ancestor(server, session):
     with server.page(session) as page:
         root = page.rendered(num_frames=6)

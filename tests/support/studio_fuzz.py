@@ -9,7 +9,10 @@ from support.studio import HOLD, MOVE, new_id
 
 NUMBERS = (0, 1, -1, 3, 7, 40, 0.5, -0.0, 1e9, -1e308, 2**31, 2**53, 2**63, 10**40, True, None)
 TEXTS = ("", "a", "move", "hold", "ü" * 40, "../x", "0" * 32, "0" * 16, "\0", "<script>", "x" * 3000)
-KINDS = ("flow", "render", "steer", "cancel", "enlarge", "joints", "segment", "propose", "save", "hello", "none")
+KINDS = (
+    *("flow", "render", "steer", "pause", "pull", "best", "cancel", "enlarge"),
+    *("joints", "segment", "propose", "save", "hello", "none"),
+)
 
 
 class Fuzzer:
@@ -55,6 +58,12 @@ class Fuzzer:
             "regions": self.chance.choice((None, "0" * 16)),
             "settings": self.chance.choice((None, {}, {"seed": 3, "steps": 1}, {"size": 512}, {"output": "image"})),
             "preview": self.chance.choice((True, False)),
+            "endless": self.chance.choice((False, False, True)),
+            "paused": self.chance.choice((True, False)),
+            "start": self.chance.choice((None, [self.number(), self.number()])),
+            "to": [self.number(), self.number()],
+            "down": self.chance.choice((True, False)),
+            "ids": [new_id() for _ in range(self.chance.choice((1, 2, 9)))],
             "points": [[self.number(), self.number()]],
             "labels": [self.chance.choice((0, 1))],
             "document": {"version": 1, "x": self.anything(3)},
@@ -62,8 +71,22 @@ class Fuzzer:
         }
         allowed = {
             "flow": ("rev", "node", "frame", "strokes", "num_frames", "size"),
-            "render": ("rev", "node", "parent", "at", "strokes", "num_frames", "fps", "settings", "preview"),
+            "render": (
+                "rev",
+                "node",
+                "parent",
+                "at",
+                "strokes",
+                "num_frames",
+                "fps",
+                "settings",
+                "preview",
+                "endless",
+            ),
             "steer": ("rev", "node", "strokes"),
+            "pause": ("rev", "node", "paused"),
+            "pull": ("rev", "node", "start", "to", "down"),
+            "best": ("rev", "node", "ids"),
             "cancel": ("node",),
             "enlarge": ("rev", "node"),
             "joints": ("rev", "node", "frame"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from .refusals import Refused, first_line
 from .sessions import Session
-from .tasks import open_frame
+from .stored_frames import open_frame
 from .tree import Node, branch_of, find_node
 from .worker import Job, ModelThread
 

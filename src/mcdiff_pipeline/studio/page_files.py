@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""The files of the page as they are sent: without comments and indentation, compressed.
+"""The files of the page as they are sent: without comments and needless spaces, compressed.
 
-A third of the scripts are comments, which hold all their types. Line breaks stay, so that what a browser reports of a
-line is true of the file.
+A third of the scripts are comments, which hold all their types. Their line breaks stay, so that what a browser reports
+of a line is true of the file.
 """
 
 import gzip
@@ -34,18 +34,33 @@ _BEFORE_A_VALUE = {*"(,=:[!&|?{};+-*%~^<>", "", "return", "typeof", "case", "in"
 _MARKUP = "html"
 
 
+# Beside these, a style sheet needs no space.
+_STYLE_MARKS = {*"{};,"}
+# Between two of these, or two words, a script needs its space.
+_GROWING_MARKS = {*"+-/"}
+
+
 def stripped_style(source: str) -> str:
-    """A style sheet without comments and indentation."""
-    parts = []
+    """A style sheet without comments and needless white space, on one line."""
+    parts: list[str] = []
     for token in _STYLE_TOKEN.finditer(source):
-        parts.append(_plain_space(token) if token.lastgroup in ("comment", "space") else token[0])
+        if token.lastgroup in ("comment", "space"):
+            # a space after a colon is in a declaration or a query; in a selector it has a meaning, but stands before
+            if parts and parts[-1] not in _STYLE_MARKS | {":", " "}:
+                parts.append(" ")
+            continue
+        if token[0] in _STYLE_MARKS and parts[-1:] == [" "]:
+            parts.pop()
+        if token[0] == "}" and parts[-1:] == [";"]:
+            parts.pop()
+        parts.append(token[0])
     return "".join(parts)
 
 
 def stripped_script(source: str) -> str:
     """
-    A script without comments and indentation. Texts, regular expressions and templates stay as they are, except for
-    the indentation of markup.
+    A script without comments and needless spaces. Texts, regular expressions and templates stay as they are, except
+    for the indentation of markup.
 
     Raises:
         ValueError: If it ends within a template or a block.
@@ -59,8 +74,10 @@ def stripped_script(source: str) -> str:
         assert token is not None
         part, at = token[0], token.end()
         if token.lastgroup in ("comment", "space"):
-            parts.append(_plain_space(token))
+            _add_space(parts, token)
             continue
+        if parts[-1:] == [" "] and not _needs_space("".join(parts[-2:-1])[-1:], part[0]):
+            parts.pop()
         tag = None
         if part == "`":
             tag = previous if previous == _MARKUP else "`"
@@ -86,9 +103,20 @@ def stripped_script(source: str) -> str:
     return "".join(parts)
 
 
-def _plain_space(token: re.Match[str]) -> str:
-    """The line breaks of a comment or of white space; without any, one space."""
-    return "\n" * token[0].count("\n") or " "
+def _needs_space(before: str, after: str) -> bool:
+    """Whether a space between two characters of a script separates them."""
+    if before in _GROWING_MARKS and after in _GROWING_MARKS:
+        return True
+    return re.fullmatch(r"[\w$]{2}", before + after) is not None
+
+
+def _add_space(parts: list[str], token: re.Match[str]) -> None:
+    """Adds the line breaks of a comment or of white space; without any, one space."""
+    lines = token[0].count("\n")
+    if parts[-1:] == [" "] and lines:
+        parts.pop()
+    if lines or (parts and parts[-1] != " " and not parts[-1].endswith("\n")):
+        parts.append("\n" * lines or " ")
 
 
 class PageFile(NamedTuple):

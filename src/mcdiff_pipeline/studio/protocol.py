@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from .refusals import Refused
-from .settings import DOCUMENT_DEPTH, GUIDANCE, LARGEST_SEED, NAME_LENGTH, POINTS, REGIONS, STEPS, STROKES
+from .settings import DOCUMENT_DEPTH, GUIDANCE, LARGEST_SEED, NAME_LENGTH, POINTS, REGIONS, SEEDS, STEPS, STROKES
 
 
 ID_PATTERN = r"^[0-9a-f]{32}$"
@@ -83,6 +83,7 @@ class Render(Message):
     regions: Key | None = None
     settings: TreeSettings | None = None
     preview: bool = True
+    endless: bool = False
 
 
 class Steer(Message):
@@ -92,10 +93,41 @@ class Steer(Message):
     rev: Rev
     node: Id
     strokes: Strokes
+    # of an endless render: the length of the video that the strokes were drawn for
+    num_frames: Annotated[int, Field(ge=2, le=100_000)] | None = None
+
+
+class Pause(Message):
+    """Lets a render rest after the frame that is being made, or go on."""
+
+    type: Literal["pause"]
+    rev: Rev
+    node: Id
+    paused: bool
+
+
+class Pull(Message):
+    """Where the pen is that pulls a thing in an endless render; `start` is where it took hold of the thing."""
+
+    type: Literal["pull"]
+    rev: Rev
+    node: Id
+    start: Point | None = None
+    to: Point
+    down: bool
+
+
+class Best(Message):
+    """Asks for the strokes of a branch with other seeds, in new nodes, and how well each one follows them."""
+
+    type: Literal["best"]
+    rev: Rev
+    node: Id
+    ids: Annotated[list[Id], Field(min_length=1, max_length=SEEDS)]
 
 
 class Cancel(Message):
-    """Ends the render at the next denoising step."""
+    """Ends a render at the next denoising step, or before it begins; without a node, all of the session."""
 
     type: Literal["cancel"]
     node: Id | None = None
@@ -143,7 +175,9 @@ class Save(Message):
     document: dict[str, Any]
 
 
-ClientMessage = Hello | Flow | Render | Steer | Cancel | Enlarge | Joints | Segment | Propose | Save
+ClientMessage = (
+    Hello | Flow | Render | Steer | Pause | Pull | Best | Cancel | Enlarge | Joints | Segment | Propose | Save
+)
 
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 
@@ -163,7 +197,10 @@ class DocumentBody(Message):
 
 
 class RegionsBody(Message):
+    """What all nodes of a tree share: regions, and a camera as in a file of one."""
+
     regions: Regions
+    camera: dict[str, Any] | None = None
 
 
 class NameBody(Message):

@@ -80,13 +80,12 @@ class Studio:
 
     def hello(self, session: Session) -> dict[str, Any]:
         """The first message to a page."""
-        node = self.tasks.rendering(session)
         return {
             "type": "hello",
             "session": session.shown(self.tasks.fingerprint),
             "model": self.describe_model(),
             "limits": self.settings.limits(),
-            "rendering": None if node is None else {"node": node.id},
+            "rendering": self.tasks.rendering(session),
         }
 
     async def open_picture(self, content: bytes, name: str, sheet: dict[str, Any] | None = None) -> Session:
@@ -151,6 +150,17 @@ class Studio:
             yield
         finally:
             self.uploads -= 1
+
+    @contextlib.contextmanager
+    def exports_of(self, session: Session) -> Iterator[None]:
+        """Marks that something is made for a session. Raises `Refused` if something is already."""
+        if session.id in self.exporting:
+            raise Refused("An export of this picture is under way: wait for it.", code="busy", status=429)
+        self.exporting.add(session.id)
+        try:
+            yield
+        finally:
+            self.exporting.discard(session.id)
 
     def examples(self) -> dict[str, Path]:
         """Pictures to begin with, by name; each has a stroke sheet beside it."""

@@ -166,9 +166,7 @@ class Session:
             raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=409) from None
         files.remove_unfinished()
         for node in nodes:
-            node.frames = min(files.count_frames(node.id, node.at), node.num_frames - 1 - node.at)
-            if node.state in ("done", "stopped"):
-                node.state = "done" if node.last == node.num_frames - 1 else "stopped"
+            node.set_frames(files.count_frames(node.id, node.at))
         return session
 
     def to_dict(self) -> dict[str, Any]:
@@ -213,15 +211,15 @@ class Session:
                 self.files.write_session(content)
                 self.files.drop_regions(used, KEPT_REGIONS)
 
-    def keep_regions(self, regions: list[dict[str, Any]]) -> str:
+    def keep_regions(self, regions: list[dict[str, Any]], camera: dict[str, Any] | None = None) -> str:
         """
-        Keeps a set of regions, and drops old ones that no node uses. Returns its key.
+        Keeps a set of regions with a camera, and drops old ones that no node uses. Returns its key.
 
         Raises:
             OSError: If it cannot be written.
         """
         with self._writing:
-            key = self.files.write_regions(regions)
+            key = self.files.write_regions(regions, camera)
             with self.lock:
                 used = {node.regions for node in self.nodes.values() if node.regions is not None}
             self.files.drop_regions(used | {key}, KEPT_REGIONS)

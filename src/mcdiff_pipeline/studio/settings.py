@@ -17,6 +17,7 @@ class Bounds:
         frames (`int`): Frames of a video, frame 0 included.
         shorter_side (`int`): Shorter side of the working size in pixels.
         renders (`int`): Renders under way at a time, of all sessions.
+        queue (`int`): Renders of a session that wait for the one that is under way.
         output_side (`int`): Longer side of full frames in pixels.
         zip_bytes (`int`): Bytes of an unpacked session.
     """
@@ -26,13 +27,30 @@ class Bounds:
     frames: int
     shorter_side: int
     renders: int
+    queue: int
     output_side: int
     zip_bytes: int
 
 
-LOCAL = Bounds(sessions=4, nodes=64, frames=256, shorter_side=512, renders=8, output_side=4096, zip_bytes=4 * 1024**3)
+LOCAL = Bounds(
+    sessions=4,
+    nodes=64,
+    frames=256,
+    shorter_side=512,
+    renders=8,
+    queue=16,
+    output_side=4096,
+    zip_bytes=4 * 1024**3,
+)
 SHARED = Bounds(
-    sessions=16, nodes=16, frames=64, shorter_side=256, renders=16, output_side=1280, zip_bytes=256 * 1024**2
+    sessions=16,
+    nodes=16,
+    frames=64,
+    shorter_side=256,
+    renders=16,
+    queue=8,
+    output_side=1280,
+    zip_bytes=256 * 1024**2,
 )
 
 PICTURE_BYTES = 20_000_000
@@ -50,6 +68,8 @@ MASK_SIDE = 4096
 MASKS_PIXELS = 64_000_000
 NAME_LENGTH = 100
 LARGEST_SEED, STEPS, GUIDANCE = 2**53 - 1, 200, 20.0
+# Seeds that are asked for at a time.
+SEEDS = 8
 # Longer side of any frame in pixels: a working size of the largest aspect ratio is below it.
 LARGEST_SIDE = 8192
 # Pixels of any frame.
@@ -110,6 +130,7 @@ class StudioSettings:
             "shorter_side": self.bounds.shorter_side,
             "output_side": self.bounds.output_side,
             "renders": self.bounds.renders,
+            "queue": self.bounds.queue,
             "strokes": STROKES,
             "points": POINTS,
             "regions": REGIONS,

@@ -1,22 +1,23 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """What is done for each message of a page: the steps that the thread of the model takes, and what is sent of them."""
 
-import errno
-import io
+import itertools
 import logging
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from . import protocol
-from .pictures import PICTURE_ERRORS, encoded, lossless_webp, mask_uri
+from .pictures import encoded, lossless_webp, mask_uri
+from .pull import Pull
 from .refusals import Refused, first_line
+from .renders import Renders, disk_error, is_full
 from .sessions import Session
 from .store import now
+from .stored_frames import open_frame
 from .tree import Node, branch_of, find_node, node_with_frame
 from .worker import Job, ModelThread
 
@@ -28,32 +29,6 @@ logger = logging.getLogger(__name__)
 
 # Longer side of a mask that is sent; the page keeps no larger ones.
 SENT_MASK_SIDE = 1600
-# Seconds between two messages about the progress of a frame.
-PROGRESS_SECONDS = 0.2
-# Messages about progress are left out if as many messages wait.
-QUIET_OUTBOX = 8
-
-
-class Render:
-    """
-    One render: a node whose frames are being made.
-
-    Args:
-        session (`Session`): Has the node.
-        node (`Node`): The node.
-    """
-
-    def __init__(self, session: Session, node: Node):
-        self.session, self.node = session, node
-        self.cancel = threading.Event()
-        self.why: str | None = None  # it ends after the frame that is being made
-        self.steer: protocol.Steer | None = None
-
-    def stop(self, why: str, at_once: bool) -> None:
-        """Ends the render at the next denoising step, or at the next frame."""
-        self.why = self.why or why
-        if at_once:
-            self.cancel.set()
 
 
 class Tasks:
@@ -67,17 +42,16 @@ class Tasks:
 
     def __init__(self, model: ModelThread, bounds: Any):
         self.model, self.bounds = model, bounds
-        self._renders: dict[Session, Render] = {}
+        self.renders = Renders(model, bounds)
 
     @property
     def fingerprint(self) -> str | None:
-        return None if self.model.engine is None else self.model.engine.fingerprint
+        return self.renders.fingerprint
 
-    def rendering(self, session: Session) -> Node | None:
-        """The node that is being rendered."""
-        render = self._renders.get(session)
-        # one that is over is forgotten a moment after its node says so
-        return render.node if render is not None and render.node.is_running else None
+    def rendering(self, session: Session) -> dict[str, Any] | None:
+        """The node that is being rendered, and whether it rests."""
+        render = self.renders.of(session)
+        return None if render is None else {"node": render.node.id, "paused": render.is_paused}
 
     def answer(self, session: Session, message: protocol.ClientMessage) -> None:
         """
@@ -93,12 +67,18 @@ class Tasks:
         elif isinstance(message, protocol.Render):
             self._check(session, message, lambda engine: self._render(engine, session, message))
         elif isinstance(message, protocol.Steer):
-            self._check(session, message, lambda engine: self._steer(engine, session, message))
+            self._check(session, message, lambda engine: self.renders.steer(engine, session, message))
+        elif isinstance(message, protocol.Best):
+            self._check(session, message, lambda engine: self._best(engine, session, message))
+        elif isinstance(message, protocol.Pause):
+            self.renders.pause(session, message.node, message.paused)
+        elif isinstance(message, protocol.Pull):
+            self.renders.pull(session, message)
         elif isinstance(message, protocol.Cancel):
             self._cancel(session, message.node)
         elif isinstance(message, protocol.Enlarge):
             find_node(session.nodes, message.node)
-            self.model.add(Job(session, self._enlarge(session, message), lambda: not _is_full(session)))
+            self.model.add(Job(session, self._enlarge(session, message), lambda: not is_full(session)))
         elif isinstance(message, protocol.Joints):
             self.model.add(self._short(session, message, lambda engine: self._joints(engine, session, message)))
         elif isinstance(message, protocol.Segment):
@@ -121,12 +101,10 @@ class Tasks:
     # Rendering
 
     def stop(self, session: Session, why: str, *, at_once: bool, node: str | None = None) -> bool:
-        """Ends the render of a session, if there is one (of this node). Returns whether there was."""
-        render = self._renders.get(session)
-        if render is not None and node in (None, render.node.id):
-            render.stop(why, at_once)
+        """Ends the renders of a session, or that of one node. Returns whether there was one."""
+        if self.renders.stop(session, why, at_once=at_once, node=node):
             return True
-        if render is None and self.model.drop_checks(session):  # it was waiting for the model to be loaded
+        if self.renders.of(session) is None and self.model.drop_checks(session):  # it waited for the model
             session.send({"type": "stopped", "node": node, "frames": 0, "why": why})
             return True
         return False
@@ -141,16 +119,17 @@ class Tasks:
             self.model.check(session, stop)
 
     def remove_node(self, session: Session, node: Node) -> list[str]:
-        """Removes a node and what continues it, and ends their render."""
+        """Removes a node and what continues it, and ends their renders."""
         removed = session.remove_node(node)
-        render = self._renders.get(session)
-        if render is not None and render.node.id in removed:
-            render.stop("removed", at_once=True)
+        self.renders.remove(session, removed)
         session.send_tree(self.fingerprint)
         return removed
 
     def _check(
-        self, session: Session, message: protocol.Render | protocol.Steer, work: Callable[["Engine"], None]
+        self,
+        session: Session,
+        message: protocol.Render | protocol.Steer | protocol.Best,
+        work: Callable[["Engine"], None],
     ) -> None:
         """Runs what decides about a message in the thread of the model, and sends why it is refused."""
 
@@ -160,31 +139,25 @@ class Tasks:
             except Refused as refused:
                 session.send(refused.header(message.type, message.rev))
             except OSError as error:
-                session.send(_disk_error(error))
+                session.send(disk_error(error))
 
         self.model.check(session, check)
 
     def _render(self, engine: "Engine", session: Session, message: protocol.Render) -> None:
-        if session in self._renders:
-            raise Refused("A version of this picture is being rendered: stop it first.", code="busy")
-        if len(self._renders) >= self.bounds.renders:
-            raise Refused(
-                f"{len(self._renders)} people are rendering, as many as this server allows: try again in a moment.",
-                code="limit",
-            )
+        self.renders.check_room(session)
         known = session.nodes.get(message.node)
         if known is None:
             node = self._new_node(engine, session, message)
         else:
             node = self._continued_node(known, message)
-        self._begin(session, node, message.rev)
+        pull = None
+        if node.endless:
+            pull = Pull(session.size, node.num_frames - 1)
+            pull.begin(message.strokes, message.num_frames)
+        self.renders.add(session, node, message.rev, pull)
 
     def _new_node(self, engine: "Engine", session: Session, message: protocol.Render) -> Node:
-        if len(session.nodes) >= self.bounds.nodes:
-            raise Refused(
-                f"The picture has {len(session.nodes)} versions, as many as possible here: remove one from the tree.",
-                code="limit",
-            )
+        self.renders.check_nodes(session)
         engine.check_num_frames(message.num_frames)
         parent = None if message.parent is None else self._parent_of(session, message)
         if parent is None and message.at != 0:
@@ -195,7 +168,7 @@ class Tasks:
             id=message.node,
             parent=None if parent is None else parent.id,
             at=message.at,
-            num_frames=message.num_frames,
+            num_frames=self.bounds.frames if message.endless else message.num_frames,
             fps=message.fps,
             strokes=message.strokes,
             regions=message.regions if parent is None else parent.regions,
@@ -203,18 +176,18 @@ class Tasks:
             model=engine.fingerprint,
             created=now(),
             size="working" if message.preview else "output",
+            endless=message.endless,
         )
         engine.check(session, [*([] if parent is None else branch_of(session.nodes, parent)), node])
         with session.lock:
             session.nodes[node.id] = node
         return node
 
-    @staticmethod
-    def _parent_of(session: Session, message: protocol.Render) -> Node:
+    def _parent_of(self, session: Session, message: protocol.Render) -> Node:
         """The node that made the frame at which a branch begins: the one that is named, or an ancestor of it."""
         assert message.parent is not None
         parent = find_node(session.nodes, message.parent)
-        last = min(parent.last, message.num_frames - 2)
+        last = min(parent.last, (self.bounds.frames if message.endless else message.num_frames) - 2)
         if not 1 <= message.at <= last:
             raise Refused(
                 f"at is {message.at}; a branch begins at a frame that is made and not the last one, from 1 to {last}.",
@@ -241,180 +214,45 @@ class Tasks:
         """A node that was stopped, to go on with."""
         if node.strokes != message.strokes or node.at != message.at:
             raise Refused("A version of this id has other strokes: take a new id.", code="node", node=node.id)
-        if node.state == "done":
+        if node.is_running:
+            raise Refused("This version is being rendered.", code="busy", node=node.id)
+        if node.state == "done" or message.endless:
             raise Refused("This version is complete: render from one of its frames.", code="node", node=node.id)
         return node
 
-    def _begin(self, session: Session, node: Node, rev: int) -> None:
-        """Queues the render of a node that is checked."""
-        render = Render(session, node)
-        node.state, node.why = "queued", None
-        try:
-            session.save()
-        except OSError as error:
-            session.send(_disk_error(error))
-        others = len(self._renders)
-        self._renders[session] = render
-        session.send_tree(self.fingerprint)
-        session.send({"type": "queued", "rev": rev, "node": node.id, "ahead": others})
-        steps = self._render_steps(render, rev)
-        self.model.add(Job(session, steps, lambda: render.cancel.is_set() or not _is_full(session)), is_counted=False)
-
-    def _render_steps(self, render: Render, rev: int) -> Iterator[None]:
-        """The frames of a render, one a step."""
-        session, engine = render.session, self.model.engine
-        assert engine is not None
-        begin = time.perf_counter()
-        frames = engine.frames(session, render.node, render.cancel, self._after_denoising_step(render))
-        try:
-            render.node.state = "rendering"
-            found = engine.stroke_warnings(session, render.node)
-            session.send({"type": "warnings", "rev": rev, "node": render.node.id, "warnings": found})
-            while render.why is None and render.node.last < render.node.num_frames - 1:
-                made = next(frames, None)
-                if made is None or session.is_removed or render.why == "removed":
-                    break
-                begin = self._keep_frame(engine, render, *made, begin)
-                if render.steer is not None:
-                    self._branch_off(render)
-                yield
-            self._end(render)
-        except Refused as refused:
-            self._end_refused(render, refused, rev)
-        except OSError as error:
-            session.send(_disk_error(error))
-            self._end(render, "The disk is full." if _is_full_disk(error) else f"A frame cannot be written: {error}.")
-        except (RuntimeError, MemoryError, ValueError, ArithmeticError) as error:
-            logger.debug("a render failed", exc_info=True)
-            self._end(render, f"The frame could not be made ({first_line(error)}): try a smaller size.")
-        finally:
-            frames.close()
-            self._renders.pop(session, None)
-        if render.steer is not None and render.node.state == "stopped" and not session.is_removed:
-            self._begin_branch(render, rev)
-
-    def _after_denoising_step(self, render: Render) -> Callable[[int, int, int], None]:
-        """What happens between denoising steps: flow of all sessions is answered."""
-        last = time.perf_counter()
-
-        def after_step(frame: int, step: int, steps: int) -> None:
-            nonlocal last
-            outbox = render.session.outbox
-            if time.perf_counter() - last > PROGRESS_SECONDS and outbox is not None and len(outbox) < QUIET_OUTBOX:
-                last = time.perf_counter()
-                header = {"type": "progress", "node": render.node.id, "index": frame, "step": step, "steps": steps}
-                render.session.send(header)
-            self.model.serve()
-
-        return after_step
-
-    def _keep_frame(self, engine: "Engine", render: Render, image: Image.Image, state: Any, begin: float) -> float:
-        """Writes a frame and sends it. Returns the time at which the next one begins."""
-        session, node = render.session, render.node
-        content = lossless_webp(image)
-        if node.size == "output":
-            session.files.write(session.files.frame_name(node.id, state.frame, "output.webp"), content)
-        session.files.write(session.files.frame_name(node.id, state.frame, "webp"), content)
-        engine.keep(session, node, state)
-        end = time.perf_counter()
-        seconds = end - begin
+    def _best(self, engine: "Engine", session: Session, message: protocol.Best) -> None:
+        """Queues renders of the strokes of a branch with other seeds."""
+        source = find_node(session.nodes, message.node)
+        ids = list(dict.fromkeys(message.ids))
+        self.renders.check_nodes(session, len(ids))
+        self.renders.check_room(session, len(ids))
+        strokes = source.strokes if source.parent is None else engine.joined_strokes(session, source)
+        tried = {one.settings.seed for one in session.nodes.values() if source.id in (one.id, one.best_of)}
+        seeds = (seed for seed in itertools.count() if seed not in tried)
+        nodes = []
+        for one, seed in zip(ids, seeds, strict=False):
+            if one in session.nodes:
+                raise Refused("A version of this id exists: take a new id.", code="node", node=one)
+            node = Node(
+                id=one,
+                parent=None,
+                at=0,
+                num_frames=source.num_frames,
+                fps=source.fps,
+                strokes=strokes,
+                regions=source.regions,
+                settings=replace(source.settings, seed=seed),
+                model=engine.fingerprint,
+                created=now(),
+                size=source.size,
+                best_of=source.id,
+            )
+            nodes.append(node)
+        engine.check(session, nodes[:1])
         with session.lock:
-            node.seconds = seconds if node.seconds is None else 0.5 * (node.seconds + seconds)
-            node.frames = state.frame - node.at
-        header = {"type": "frame", "node": node.id, "index": state.frame, "seconds": round(seconds, 4)}
-        session.send(header | {"size": node.size, "width": image.width, "height": image.height}, content)
-        self.model.serve()  # also after decoding
-        return end
-
-    def _end(self, render: Render, failure: str | None = None) -> None:
-        """Says that a render is over, and how."""
-        session, node = render.session, render.node
-        is_done = node.last == node.num_frames - 1
-        with session.lock:
-            node.state = "failed" if failure is not None else "done" if is_done else "stopped"
-            node.why = failure
-        header: dict[str, Any] = {"node": node.id, "frames": node.frames}
-        if failure is not None:
-            header |= {"type": "failed", "why": failure}
-        elif is_done:
-            header |= {"type": "done", "seconds": node.seconds}
-        else:
-            header |= {"type": "stopped", "why": render.why or "canceled"}
-        if session.is_removed or node.id not in session.nodes:
-            return
-        try:
-            session.save()
-        except OSError as error:
-            session.send(_disk_error(error))
-        session.send_tree(self.fingerprint)
-        session.send(header)
-
-    def _end_refused(self, render: Render, refused: Refused, rev: int) -> None:
-        """A render that turns out to be impossible: without any frame, it never was."""
-        if render.node.frames:
-            self._end(render, refused.why)
-            return
-        with render.session.lock:
-            render.session.nodes.pop(render.node.id, None)
-        try:
-            render.session.save()
-        except OSError as error:
-            render.session.send(_disk_error(error))
-        render.session.send_tree(self.fingerprint)
-        render.session.send(refused.header("render", rev))
-
-    # Steering
-
-    def _steer(self, engine: "Engine", session: Session, message: protocol.Steer) -> None:
-        render = self._renders.get(session)
-        if render is None or render.node.id != message.node:
-            raise Refused("This version is not being rendered: render from one of its frames.", code="node")
-        at = max(render.node.last, render.node.at + 1)
-        if at > render.node.num_frames - 2:
-            raise Refused("The version is nearly complete: render from one of its frames.", code="node")
-        engine.check(session, [*branch_of(session.nodes, render.node), self._child(render.node, message, at)])
-        render.steer = message
-
-    def _branch_off(self, render: Render) -> None:
-        """Ends a render at the frame that is made, so that a child goes on."""
-        if 1 <= render.node.last <= render.node.num_frames - 2:
-            render.why = render.why or "steered"
-        else:
-            assert render.steer is not None
-            why = "The version was complete before the change: render from one of its frames."
-            render.session.send(Refused(why, code="node").header("steer", render.steer.rev))
-            render.steer = None
-
-    @staticmethod
-    def _child(node: Node, message: protocol.Steer, at: int) -> Node:
-        return Node(
-            id=secrets.token_hex(16),
-            parent=node.id,
-            at=at,
-            num_frames=node.num_frames,
-            fps=node.fps,
-            strokes=message.strokes,
-            regions=node.regions,
-            settings=node.settings,
-            model=node.model,
-            created=now(),
-            size=node.size,
-        )
-
-    def _begin_branch(self, render: Render, rev: int) -> None:
-        """Begins the child of a render that was steered."""
-        session, message = render.session, render.steer
-        assert message is not None
-        child = self._child(render.node, message, render.node.last)
-        if len(session.nodes) >= self.bounds.nodes:
-            why = f"The picture has {len(session.nodes)} versions, as many as possible here: remove one from the tree."
-            session.send(Refused(why, code="limit").header("steer", message.rev))
-            return
-        with session.lock:
-            session.nodes[child.id] = child
-        header = {"type": "steered", "rev": message.rev, "node": render.node.id, "child": child.id}
-        session.send(header | {"frame": child.at})
-        self._begin(session, child, message.rev)
+            session.nodes.update({node.id: node for node in nodes})
+        for node in nodes:
+            self.renders.add(session, node, message.rev)
 
     # Full frames
 
@@ -442,7 +280,7 @@ class Tasks:
         except Refused as refused:
             session.send(refused.header("enlarge", message.rev))
         except OSError as error:
-            session.send(_disk_error(error))
+            session.send(disk_error(error))
 
     # Things and people
 
@@ -488,40 +326,6 @@ class Tasks:
         return self.model.engine
 
 
-def stored_frame(session: Session, node_id: str, frame: int, *, full: bool = False) -> bytes:
-    """
-    The file of a frame of a branch, frame 0 excepted.
-
-    Raises:
-        Refused: If there is none.
-    """
-    node = node_with_frame(session.nodes, find_node(session.nodes, node_id), frame)
-    if frame > node.last or frame < 1:
-        raise Refused(f"Frame {frame} is not made.", code="node", status=404)
-    try:
-        return session.files.read(session.files.frame_name(node.id, frame, "output.webp" if full else "webp"))
-    except OSError:
-        raise Refused(f"Frame {frame} is not there in this size.", code="node", status=404) from None
-
-
-def open_frame(session: Session, node_id: str, frame: int, *, full: bool = False) -> Image.Image:
-    """
-    A frame of a branch, frame 0 excepted, as RGB.
-
-    Raises:
-        Refused: If there is none, or its file is damaged or has another size than a frame has.
-    """
-    settings = find_node(session.nodes, node_id).settings
-    sizes = (settings.width, settings.height), (settings.output_width, settings.output_height)
-    try:
-        picture = Image.open(io.BytesIO(stored_frame(session, node_id, frame, full=full)), formats=["WEBP"])
-        if picture.size in sizes:
-            return picture.convert("RGB")
-    except PICTURE_ERRORS:
-        pass
-    raise Refused(f"The file of frame {frame} is damaged: render it again.", code="node")
-
-
 def _full_name(session: Session, node: Node, frame: int) -> str:
     return session.files.frame_name(node_with_frame(session.nodes, node, frame).id, frame, "output.webp")
 
@@ -538,18 +342,3 @@ def _sent_mask(mask: Any) -> Image.Image:
     image = Image.fromarray((mask * 255).round().astype("uint8"))
     image.thumbnail((SENT_MASK_SIDE, SENT_MASK_SIDE), Image.Resampling.BOX)
     return image
-
-
-def _is_full(session: Session) -> bool:
-    return session.outbox is not None and session.outbox.is_full
-
-
-def _is_full_disk(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _disk_error(error: OSError) -> dict[str, Any]:
-    why = "The disk is full: make room, what you draw is kept in the page until then."
-    if not _is_full_disk(error):
-        why = f"A file cannot be written ({error.strerror or error}): what you draw is kept in the page."
-    return {"type": "error", "code": "disk", "why": why}

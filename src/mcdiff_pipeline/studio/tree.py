@@ -3,7 +3,7 @@
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from .protocol import ID_PATTERN, KEY_PATTERN
 from .refusals import Refused
@@ -53,6 +53,13 @@ class NodeSettings:
         return settings
 
 
+class Score(TypedDict):
+    """Mean distances in pixels of the picture: of all strokes, and of each one; None where nothing can be measured."""
+
+    mean: float | None
+    strokes: list[float | None]
+
+
 @dataclass
 class Node:
     """
@@ -76,6 +83,9 @@ class Node:
         name (`str`, *optional*): What the user calls it.
         star (`bool`): Whether the user marked it.
         why (`str`, *optional*): Why it failed.
+        endless (`bool`): Whether it goes on until it is stopped; `num_frames` then says which frames are kept.
+        best_of (`str`, *optional*): The node whose strokes it has with another seed, to see which one is better.
+        score (`Score`, *optional*): How near its strokes are to where they should be.
     """
 
     id: str
@@ -95,6 +105,9 @@ class Node:
     name: str | None = None
     star: bool = False
     why: str | None = None
+    endless: bool = False
+    best_of: str | None = None
+    score: Score | None = None
 
     @property
     def last(self) -> int:
@@ -121,8 +134,9 @@ class Node:
         if not isinstance(strokes, list) or not all(isinstance(stroke, dict) for stroke in strokes):
             raise ValueError("strokes is not a list of objects")
         state = STATES[STATES.index(fields["state"])]
-        for name, pattern in (("id", ID_PATTERN), ("parent", ID_PATTERN), ("regions", KEY_PATTERN)):
-            # they become names of files
+        fields = {"endless": False, "best_of": None, "score": None} | fields  # files of earlier versions have no such
+        of_files = {"id": ID_PATTERN, "parent": ID_PATTERN, "best_of": ID_PATTERN, "regions": KEY_PATTERN}
+        for name, pattern in of_files.items():
             if fields[name] is not None and not re.fullmatch(pattern, fields[name]):
                 raise ValueError(f"{name} of a node is not one")
         return cls(
@@ -142,7 +156,25 @@ class Node:
             name=None if fields["name"] is None else str(fields["name"])[:100],
             star=bool(fields["star"]),
             why=None if fields["why"] is None else str(fields["why"]),
+            endless=bool(fields["endless"]),
+            best_of=None if fields["best_of"] is None else str(fields["best_of"]),
+            score=None if fields["score"] is None else _read_score(fields["score"]),
         )
+
+    def set_frames(self, frames: int) -> None:
+        """Says how many frames were found of a node whose render is over."""
+        if self.endless:
+            self.endless, self.num_frames = False, self.at + max(frames, 1) + 1
+        self.frames = min(frames, self.num_frames - 1 - self.at)
+        if self.state in ("done", "stopped"):
+            self.state = "done" if self.last == self.num_frames - 1 else "stopped"
+
+
+def _read_score(fields: dict[str, Any]) -> Score:
+    """Raises `KeyError`, `TypeError` or `ValueError` if it is damaged."""
+    distances = [fields["mean"], *fields["strokes"]]
+    mean, *strokes = (None if distance is None else float(distance) for distance in distances)
+    return {"mean": mean, "strokes": strokes}
 
 
 def branch_of(nodes: dict[str, Node], node: Node) -> list[Node]:

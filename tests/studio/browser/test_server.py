@@ -138,7 +138,7 @@ def test_from_a_picture_to_an_exported_video_and_back(page, tmp_path):
     page.locator(".saved", has_text=re.compile("^Saved$")).wait_for()
     page.reload()
     page.get_by_role("button", name="Version 2").first.wait_for()
-    assert page.locator("[data-stroke]").count() >= 2
+    assert page.locator(".strokes li").count() == 2
 
     video = exported(page, "Video, MP4")
     (tmp_path / "clip.mp4").write_bytes(video)
@@ -170,6 +170,37 @@ def test_stop_keeps_what_is_there(page):
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Go on").wait_for()
     assert "kept" in page.locator(".status-text").inner_text()
+
+
+def test_thing_is_pulled_while_frames_are_made_and_the_pull_is_a_stroke(page):
+    open_file(page, photo())
+    page.keyboard.press("l")
+    stage = page.locator(".stage").bounding_box()
+    x, y = stage["x"] + 0.5 * stage["width"], stage["y"] + 0.5 * stage["height"]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 10, steps=4)
+    page.locator(".status-text", has_text=re.compile(r"^Frame ([3-9]|\d\d)\.")).wait_for()
+    page.mouse.up()
+    page.keyboard.press("Escape")
+    page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
+    assert page.locator(".strokes li").count() == 1
+    assert page.locator(".versions li").count() == 1
+    # the same by keys, from the frame that is shown
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator(".status-text", has_text=re.compile(r"^Frame \d+\. Drag")).wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
+    assert page.locator(".strokes li").count() == 2
+    page.get_by_role("button", name="Version 1").first.click()
+    # it can be competed with: the same strokes with another seed
+    page.get_by_role("button", name="Best of").click()
+    page.get_by_label("Seeds").fill("1")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Render them").click()
+    page.get_by_text(re.compile("px off, seed 1")).wait_for()
+    assert page.locator(".versions li").count() == 3
 
 
 def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_address):

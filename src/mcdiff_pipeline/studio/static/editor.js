@@ -12,17 +12,21 @@
  * @typedef {{
  *   name: string, connection: Connection, connectionWhy: string, model: any, limits: any, saved: "saved" | "saving" | "unsaved" | "disk",
  *   nodes: Map<string, Node>, node: string | null, frame: number, follow: boolean, playing: boolean,
+ *   compare: import("./compare.js").Comparison | null, passing: {node: string, index: number, bitmap: ImageBitmap} | null,
  *   render: import("./live.js").Render | null, failure: {node: string, why: string} | null, finished: {node: string, frames: number, seconds: number} | null,
  *   flow: ShownFlow | null, flowRev: number, flowStale: boolean, showFlow: boolean, refusal: {id: string | null, why: string} | null,
  *   warnings: {ids: string[], text: string}[],
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
  *   record: boolean, stay: boolean, regionMode: "click" | "brush" | "polygon", adding: boolean, brush: number, busy: string | null, letters: boolean,
+ *   tracks: import("./tracks.js").FoundTracks | null, showTracks: boolean, cameraMove: string | null,
  * }} State
  */
+import { cameraAt, cameraOf, newCameraMove, seenBy } from "./camera.js";
 import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
 import { FULL_SPEED } from "./flow.js";
 import { FrameStore } from "./frames.js";
+import { setComparison } from "./compare.js";
 import { handleKey, handleKeyUp } from "./keys.js";
 import { Live } from "./live.js";
 import { Playback } from "./playback.js";
@@ -31,8 +35,10 @@ import { keptHistory, preference, setPreference } from "./storage.js";
 import { Store } from "./store.js";
 import { fromSheet, newId, retimed, span } from "./strokes.js";
 import { makeTools } from "./tools/tools.js";
+import { Tracks } from "./tracks.js";
 import { App } from "./panels/app.js";
 import { html, render } from "./vendor/preact-htm.js";
+import { lastOf } from "./versions.js";
 import { View } from "./view.js";
 
 const MESSAGE_MS = 6000;
@@ -41,13 +47,14 @@ const MESSAGE_MS = 6000;
 function firstState() {
   return {
     name: "", connection: "connecting", connectionWhy: "", model: null, limits: null, saved: "saved",
-    nodes: new Map(), node: null, frame: 0, follow: false, playing: false,
+    nodes: new Map(), node: null, frame: 0, follow: false, playing: false, compare: null, passing: null,
     render: null, failure: null, finished: null,
     flow: null, flowRev: 0, flowStale: false, showFlow: preference("flow", "on") === "on", refusal: null, warnings: [],
     tool: "move", selected: null, point: null, region: null, pending: null, pointer: null,
     message: null, dialog: null, tab: "timeline", panel: preference("panel", "on") === "on", timeline: true,
     record: preference("record", "off") === "on", stay: false, regionMode: "click", adding: true, brush: 28, busy: null,
     letters: preference("letters", "on") === "on",
+    cameraMove: null, tracks: null, showTracks: preference("tracks", "off") === "on",
   }; // prettier-ignore
 }
 
@@ -76,6 +83,7 @@ export class Editor {
     this.live.documentRev = this.live.savedRev = rev;
     this.playback = new Playback(this);
     this.tools = makeTools(this);
+    this.tracks = new Tracks(this);
     /** @type {import("./stage.js").Stage | null} set when the stage is on the page */
     this.stage = null;
     this.ended = new AbortController();
@@ -98,7 +106,9 @@ export class Editor {
     document.addEventListener("keydown", (event) => handleKey(this, event), { signal });
     document.addEventListener("keyup", (event) => handleKeyUp(this, event), { signal });
     window.addEventListener("pagehide", () => this.live.keep(), { signal });
+    this.store.listen(() => this.aim());
     this.store.listen(() => this.draw());
+    this.store.listen(() => this.tracks.update());
     this.draw();
     this.live.start();
   }
@@ -183,6 +193,26 @@ export class Editor {
     this.edit(removeRegion(this.document, id));
   }
 
+  /** A new move of the camera, from the shown frame to the end of the clip. @param {import("./camera.js").CameraKind} kind */
+  addCamera(kind) {
+    const last = this.document.settings.num_frames - 1;
+    this.putCamera(newCameraMove(kind, this.picture, this.state.frame < last ? this.state.frame : 0, last));
+  }
+
+  /** @param {import("./camera.js").CameraMove} move added, or in the place of the one with its id @param {string | null} [label] */
+  putCamera(move, label = null) {
+    const moves = cameraOf(this.document);
+    const known = moves.some((one) => one.id === move.id);
+    const camera = known ? moves.map((one) => (one.id === move.id ? move : one)) : [...moves, move];
+    this.edit({ ...this.document, camera }, label);
+    this.store.set({ cameraMove: move.id });
+  }
+
+  /** @param {string} id */
+  removeCamera(id) {
+    this.edit({ ...this.document, camera: cameraOf(this.document).filter((move) => move.id !== id) });
+  }
+
   /** Removes what is selected: a point, else the stroke or the region. */
   removeSelected() {
     const { selected, point, region } = this.state;
@@ -208,7 +238,8 @@ export class Editor {
         const lasts = stroke.kind === "move" ? Math.abs(end - (before - 1)) < 1e-6 : false;
         return lasts && start < after - 1 ? retimed(stroke, start, after - 1) : stroke;
       });
-      next = { ...next, strokes };
+      const camera = cameraOf(next).map((move) => (move.end === before - 1 && move.start < after - 1 ? { ...move, end: after - 1 } : move));
+      next = { ...next, strokes, ...(camera.length ? { camera } : {}) };
     }
     this.edit(next);
   }
@@ -232,7 +263,8 @@ export class Editor {
   /** @param {string} tool */
   setTool(tool) {
     this.stage?.abandon();
-    this.tool.leave?.();
+    if (this.state.compare) setComparison(this, null);
+    if (tool !== this.state.tool) this.tool.leave?.();
     this.store.set({ tool, message: null });
   }
 
@@ -273,48 +305,76 @@ export class Editor {
     return this.transport.frame(node, index, size);
   }
 
-  /** The last frame there is of the shown version. */
+  /** The version on the stage, or the two that are compared. @returns {(string | null)[]} */
+  shownNodes() {
+    const { compare, node } = this.state;
+    return compare ? [compare.a, compare.b] : [node];
+  }
+
+  /** @param {string | null} node */
+  lastFrameOf(node) {
+    const known = node ? this.state.nodes.get(node) : undefined;
+    return known ? lastOf(known) : 0;
+  }
+
+  /** The last frame there is of the shown version; of the longer one, if two are compared. */
   lastFrame() {
-    const current = this.state.node ? this.state.nodes.get(this.state.node) : undefined;
-    return current ? current.at + current.frames : 0;
+    return Math.max(...this.shownNodes().map((node) => this.lastFrameOf(node)));
   }
 
   /** @param {number} frame */
   ownerOf(frame) {
-    return this.frames.owner(this.state.nodes, this.state.node, frame);
+    return this.frames.owner(this.state.nodes, this.shownNodes()[0], Math.min(frame, this.lastFrameOf(this.shownNodes()[0])));
   }
 
   /** @param {number} frame */
   frameReady(frame) {
-    return this.frames.ready(this.ownerOf(frame), frame) !== null;
+    return this.shownFrames(frame).every(([owner, index]) => this.frames.ready(owner, index) !== null);
+  }
+
+  /** What makes up a frame on the stage: of each version that is shown, who made it. @param {number} frame @returns {[string | null, number][]} */
+  shownFrames(frame) {
+    return this.shownNodes().map((node) => {
+      const index = Math.min(frame, this.lastFrameOf(node));
+      return [this.frames.owner(this.state.nodes, node, index), index];
+    });
   }
 
   /** @param {number} frame */
   loadFrame(frame) {
-    return this.frames.get(this.ownerOf(frame), frame);
+    return Promise.all(this.shownFrames(frame).map(([owner, index]) => this.frames.get(owner, index)));
   }
 
   /** @param {number} frame */
-  goTo(frame) {
+  goTo(frame, follow = false) {
     const next = Math.min(Math.max(0, frame), this.lastFrame());
     if (this.state.playing) this.playback.pause();
     this.stage?.abandon();
-    this.store.set({ frame: next, follow: false, refusal: null });
+    this.store.set({ frame: next, follow, refusal: null });
     this.live.requestFlow();
   }
 
   /** Shows a version with its strokes; undo brings back those that were there. @param {string} id */
   showNode(id) {
     const node = this.state.nodes.get(id);
-    if (!node || id === this.state.node) return;
+    if (!node) return;
+    if (this.state.compare) setComparison(this, null);
+    const going = this.state.render?.node === id && !this.state.render.enlarging;
+    if (id === this.state.node) return going ? this.goTo(this.lastFrame(), true) : undefined;
     this.playback.pause();
+    this.takeStrokes(node);
+    this.store.set({ node: id, frame: going ? lastOf(node) : 0, follow: going });
+    this.live.documentChanged();
+    this.live.requestFlow();
+  }
+
+  /** Makes the strokes of a version those that are edited. @param {Node} node */
+  takeStrokes(node) {
     const regions = node.regions ? this.live.regionSets[node.regions] ?? this.document.regions : [];
     const stillIds = new Set(regions.filter((region) => region.still).map((region) => region.name));
     const strokes = node.strokes.filter((stroke) => !(stroke.kind === "hold" && stillIds.has(stroke.region))).map((stroke) => fromSheet(stroke, node.num_frames));
-    this.edit({ ...this.document, strokes, regions, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
-    this.store.set({ node: id, frame: 0, follow: false });
-    this.live.documentChanged();
-    this.live.requestFlow();
+    const camera = (node.regions && this.live.cameraSets[node.regions]) || [];
+    this.edit({ ...this.document, strokes, regions, camera, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
   }
 
   /** @param {Node[]} list */
@@ -322,7 +382,9 @@ export class Editor {
     const nodes = new Map(list.map((node) => [node.id, node]));
     let { node, frame } = this.state;
     if (node && !nodes.has(node)) node = null;
-    this.store.set({ nodes, node, frame: node ? frame : 0 });
+    let { compare } = this.state;
+    if (compare && !(nodes.has(compare.a) && nodes.has(compare.b))) compare = null;
+    this.store.set({ nodes, node, frame: node ? frame : 0, compare });
     if (frame > this.lastFrame()) this.store.set({ frame: this.lastFrame() });
   }
 
@@ -346,6 +408,9 @@ export class Editor {
   /** @param {any} header @param {import("./live.js").Render | null} was */
   renderEnded(header, was) {
     const { follow } = this.state;
+    if (!was || (was.node !== header.node && !was.enlarging)) return; // one that waited
+    this.store.set({ passing: null });
+    if (was.endless) return this.endlessEnded(header.node);
     if (header.type === "failed") return this.store.set({ failure: { node: header.node, why: header.why }, follow: false });
     if (header.enlarged || was?.enlarging) {
       const node = this.state.nodes.get(header.node);
@@ -364,6 +429,25 @@ export class Editor {
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.playback.play();
   }
 
+  /** What was pulled is there as strokes. @param {string} id */
+  endlessEnded(id) {
+    const node = this.state.nodes.get(id);
+    this.store.set({ follow: false });
+    if (!node) return this.say("No frame was made, so nothing is kept.");
+    this.takeStrokes(node);
+    this.store.set({ node: id, frame: lastOf(node) });
+    this.live.documentChanged();
+    this.say(`${node.frames === 1 ? "One frame is" : `${node.frames} frames are`} kept, and what you pulled is there as strokes.`);
+  }
+
+  /** In a frame that a camera has moved, strokes lie where the scene is seen. */
+  aim() {
+    const { node, nodes, frame } = this.state;
+    const key = node && frame > 0 ? nodes.get(node)?.regions : null;
+    const moves = (key && this.live.cameraSets[key]) || [];
+    this.view.seen = moves.length ? seenBy(cameraAt(moves, frame), this.picture) : null;
+  }
+
   // Flow
 
   fullSpeed() {
@@ -372,8 +456,8 @@ export class Editor {
 
   /** What the stage paints: the flow belongs to the shown frame, or is not shown. */
   shownFlow() {
-    const { flow, flowStale, showFlow, frame, node, playing } = this.state;
-    if (!showFlow || playing || !flow || flow.frame !== frame || (frame > 0 && flow.node !== node)) return null;
+    const { flow, flowStale, showFlow, frame, node, playing, compare } = this.state;
+    if (!showFlow || playing || compare || !flow || flow.frame !== frame || (frame > 0 && flow.node !== node)) return null;
     return { ...flow, stale: flowStale };
   }
 
@@ -502,18 +586,19 @@ function firstShown(session, kept) {
  *
  * @param {HTMLElement} element
  * @param {import("./transport.js").SessionTransport} transport
- * @param {{onLeave?: () => void}} [options] `onLeave` is called when the user wants to open something else
+ * @param {{onLeave?: () => void, style?: string}} [options] `onLeave` is called when the user wants to open something else;
+ *     `style` is the content of `studio.css` where that has no address
  * @returns {Promise<Editor>}
  */
-export async function mount(element, transport, { onLeave } = {}) {
-  addStyles(element);
+export async function mount(element, transport, { onLeave, style } = {}) {
+  addStyles(element, style);
   const [session, blob, kept] = await Promise.all([transport.state(), transport.picture(), keptHistory(transport.session)]);
   const picture = await createImageBitmap(blob);
   const { history, rev } = firstHistory(session, kept);
   const editor = new Editor(element, transport, { session, picture, history, rev: rev, onLeave });
   if (rev > session.document_rev) editor.live.savedRev = session.document_rev;
-  const { region_sets: regionSets = {} } = session.document ?? {};
-  editor.live.regionSets = regionSets;
+  const { region_sets: regionSets = {}, camera_sets: cameraSets = {} } = session.document ?? {};
+  Object.assign(editor.live, { regionSets, cameraSets });
   const { node, frame } = firstShown(session, kept);
   editor.store.set({ node });
   editor.setNodes(session.nodes);
@@ -522,8 +607,9 @@ export async function mount(element, transport, { onLeave } = {}) {
   return editor;
 }
 
-/** @param {HTMLElement} element */
-function addStyles(element) {
+/** @param {HTMLElement} element @param {string} [style] */
+function addStyles(element, style) {
+  if (style !== undefined) return document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
   const address = new URL("./studio.css", import.meta.url).href;
   const root = /** @type {Document | ShadowRoot} */ (element.getRootNode());
   if ([...root.querySelectorAll("link")].some((link) => link.href === address)) return;

@@ -3,22 +3,30 @@
  *
  * @typedef {import("./editor.js").Editor} Editor
  */
+import { copySelected } from "./panels/stroke_buttons.js";
+import { compare, nextMode, setComparison } from "./compare.js";
 import { movedBy, shifted, withPoint } from "./strokes.js";
 
-const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", e: "eraser" });
+const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", c: "camera", j: "joints", e: "eraser", l: "pull" });
 
 /** @type {[string, string][]} for the help: keys and what they do */
 export const KEY_LIST = [
-  ["V M H B R E", "tools: select, move, hold, keep still, region, eraser"],
-  ["Enter", "render"],
+  ["V M H B R C J E L", "tools: select, move, hold, keep still, region, camera, joints, eraser, live"],
+  ["Enter", "render; while it renders: use the changed strokes from the next frame on"],
+  ["Shift Enter", "render after the others, from a queue"],
+  ["arrows, with Live", "pull the selected stroke, else the middle; Shift: five times as far"],
+  ["P", "pause the render, or go on with it"],
+  ["A", "compare two versions; again: the next way to do so"],
   ["Esc", "stop the render, or end what is being drawn or selected"],
   ["← →", "frame by frame; with a selected point: nudge it, Shift for 10 pixels"],
   ["Home End", "first and last frame"],
   ["Space", "play and pause; held: drag the view"],
   ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
+  ["Ctrl D", "copy the selected stroke"],
   ["Delete", "remove the selected point, stroke or region"],
   ["[ ]", "shift the selected stroke in time"],
   ["F", "show or hide the flow"],
+  ["T", "show or hide where handles were to go, and where they are found"],
   ["+ − 0 1", "zoom in, out, whole picture, actual pixels"],
   ["Ctrl + arrows", "move the view"],
   ["?", "this help"],
@@ -59,6 +67,7 @@ function withControl(editor, event) {
   const key = event.key.toLowerCase();
   if (key === "z") event.shiftKey ? editor.redo() : editor.undo();
   else if (key === "y") editor.redo();
+  else if (key === "d") copySelected(editor);
   else return false;
   return true;
 }
@@ -67,7 +76,7 @@ function withControl(editor, event) {
 function plain(editor, event, onControl) {
   const { key } = event;
   if (event.altKey) return false;
-  if (key === "Enter") return onControl || onStroke(event) ? false : (editor.live.render(), true);
+  if (key === "Enter") return onControl || onStroke(event) ? false : (enter(editor, event.shiftKey), true);
   if (key === "Escape") return escape(editor);
   if (key === "Delete" || key === "Backspace") return editor.state.selected || editor.state.region ? (editor.removeSelected(), true) : false;
   if (key.startsWith("Arrow")) return arrow(editor, event);
@@ -78,12 +87,24 @@ function plain(editor, event, onControl) {
 }
 
 /** @param {KeyboardEvent} event */
-const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region]") !== null;
+const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region], [data-joint]") !== null;
+
+/** @param {Editor} editor @param {boolean} waits whether it is to be queued */
+function enter(editor, waits) {
+  const { live } = editor;
+  const { render } = editor.state;
+  if (!render || waits) live.render();
+  else if (live.canSteer()) live.steer();
+  else if (live.canQueue()) live.render();
+  else if (render.paused) live.pause();
+  else editor.say("It is being rendered. Change a stroke, and Enter uses it from the next frame on.");
+}
 
 /** @param {Editor} editor */
 function escape(editor) {
   const { render, selected, region, playing } = editor.state;
   if (editor.stage?.gesture) editor.stage.abandon();
+  else if (editor.state.compare) setComparison(editor, null);
   else if (render) editor.live.stop();
   else if (playing) editor.playback.rewind();
   else if (selected || region) editor.select(null);
@@ -123,6 +144,9 @@ function letter(editor, key) {
   const tool = TOOL_KEYS[key.toLowerCase()];
   if (tool) editor.setTool(tool);
   else if (key.toLowerCase() === "f") editor.toggleFlow();
+  else if (key.toLowerCase() === "t") editor.tracks.toggle();
+  else if (key.toLowerCase() === "p") editor.live.pause();
+  else if (key.toLowerCase() === "a") editor.state.compare ? nextMode(editor) : compare(editor);
   else if (key === "?") editor.store.set({ dialog: "help" });
   else if (key === "[" || key === "]") shift(editor, key === "[" ? -1 : 1);
   else if (key === "+" || key === "=") zoom(editor, 1.25);

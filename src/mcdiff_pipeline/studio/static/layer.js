@@ -7,7 +7,8 @@
  * @typedef {import("./geometry.js").Point} Point
  */
 import { arrowHead, distance } from "./geometry.js";
-import { describe, isOver, positionAt } from "./strokes.js";
+import { describe, fromSheet, isOver, positionAt, span } from "./strokes.js";
+import { branchTo } from "./versions.js";
 import { html } from "./vendor/preact-htm.js";
 
 export const STROKE_COLORS = ["#ff6b5e", "#4cc2ff", "#ffc53d", "#6fdc6f", "#c58bff", "#ff8fd0", "#3fe0c5", "#ff9f40"];
@@ -32,6 +33,7 @@ export function Layer({ editor }) {
   return html`
     <svg class="layer" width=${width} height=${height} role="group" aria-label="Strokes and regions">
       ${state.frame === 0 && document.regions.map((region, index) => html`<${RegionShape} key=${region.id} editor=${editor} region=${region} index=${index} />`)}
+      ${!state.playing && earlierStrokes(editor).map((stroke) => html`<${Ghost} key=${stroke.id} editor=${editor} stroke=${stroke} />`)}
       ${!state.playing && selectedLast.map(({ stroke, index }) =>
         isOver(stroke, state.frame, numFrames)
           ? html`<${Ghost} key=${stroke.id} editor=${editor} stroke=${stroke} />`
@@ -41,6 +43,30 @@ export function Layer({ editor }) {
       ${!state.playing && editor.tool.overlay?.()}
     </svg>`; // prettier-ignore
 }
+
+/** @type {WeakMap<import("./live.js").Node, {strokes: Stroke[], text: string[]}>} the drawn form of the strokes of versions */
+const ofNodes = new WeakMap();
+
+/** The strokes of the versions before the shown one that acted up to where it began, and are no longer drawn. @param {Editor} editor @returns {Stroke[]} */
+function earlierStrokes(editor) {
+  const { nodes, node } = editor.state;
+  const branch = branchTo(nodes, node);
+  if (branch.length < 2) return [];
+  const drawn = new Set(editor.document.strokes.map(shape));
+  return branch.slice(0, -1).flatMap((parent, i) => {
+    let known = ofNodes.get(parent);
+    if (!known) {
+      const strokes = parent.strokes.map((stroke) => fromSheet(stroke, parent.num_frames));
+      ofNodes.set(parent, (known = { strokes, text: strokes.map(shape) }));
+    }
+    const { strokes, text } = known;
+    const end = branch[i + 1].at;
+    return strokes.filter((stroke, k) => span(stroke, parent.num_frames)[0] < end && !drawn.has(text[k]));
+  });
+}
+
+/** Equal for strokes at the same place. @param {Stroke} stroke */
+const shape = (stroke) => JSON.stringify([stroke.kind, stroke.points]);
 
 /** @param {{editor: Editor, stroke: Stroke}} props */
 function Ghost({ editor, stroke }) {

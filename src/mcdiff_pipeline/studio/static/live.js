@@ -5,18 +5,24 @@
  * @typedef {import("./document.js").StudioDocument} StudioDocument
  * @typedef {{id: string, parent: string | null, at: number, num_frames: number, fps: number, strokes: any[], regions: string | null,
  *     settings: any, state: "queued" | "rendering" | "done" | "stopped" | "failed", frames: number, size: "working" | "output",
- *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean}} Node
+ *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean, endless: boolean, best_of: string | null,
+ *     score: {mean: number | null, strokes: (number | null)[]} | null}} Node
  * @typedef {{node: string, first: number, total: number, index: number, step: number, steps: number, ahead: number, seconds: number[],
- *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, rev: number}} Render
+ *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, paused: boolean, steering: boolean, endless: boolean,
+ *     ready: boolean, base: string, rev: number}} Render
  *     `index` is the frame being made, of `first` to `total`
+ * @typedef {import("./geometry.js").Point} Point
  * @typedef {{kind: "new" | "branch" | "continue" | "none", at: number, parent: string | null, why: string}} Plan
  */
+import { cameraOf, cameraToSheet } from "./camera.js";
 import { documentToSheet } from "./document.js";
 import { decodeFlow, flowPicture } from "./flow.js";
 import { newId } from "./strokes.js";
 import { keepHistory } from "./storage.js";
+import { branchTo, titleOf } from "./versions.js";
 
 const FLOW_INTERVAL_MS = 33;
+const PULL_INTERVAL_MS = 33;
 const SAVE_AFTER_MS = 1000;
 const KEEP_AFTER_MS = 300;
 const RETRY_SAVE_MS = 8000;
@@ -25,6 +31,9 @@ const MEDIAN_OF = 5;
 /** A form in which equal strokes are equal texts. @param {any[]} strokes */
 const canonical = (strokes) =>
   JSON.stringify(strokes.map((stroke) => [stroke.kind ?? "move", stroke.points, stroke.frames ?? null, stroke.start_frame ?? 0, stroke.end_frame ?? null, stroke.region ?? null]));
+
+/** What all nodes of a tree share, as a text. @param {any[]} regions @param {object | null} camera */
+const setText = (regions, camera) => JSON.stringify([regions, camera]);
 
 export class Live {
   /** @param {Editor} editor @param {import("./transport.js").SessionTransport} transport */
@@ -36,7 +45,7 @@ export class Live {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.flowTimer = undefined;
     this.flowWanted = 0;
-    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet>} | null} */
+    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet> & {camera: object | null}} | null} */
     this.lastSheet = null;
     /** @type {Map<string, string | null>} keys of the server by the content of regions */
     this.regionKeys = new Map();
@@ -54,8 +63,14 @@ export class Live {
     this.keepTimer = undefined;
     /** @type {Record<string, any[]>} the regions of the page by their key */
     this.regionSets = {};
+    /** @type {Record<string, import("./camera.js").CameraMove[]>} the cameras that go with them */
+    this.cameraSets = {};
     /** @type {{inputs: any[], plan: Plan} | null} */
     this.lastPlan = null;
+    /** @type {{start: Point | null, to: Point, down: boolean} | null} the pen that pulls a thing; `start` until it is sent */
+    this.pen = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.pullTimer = undefined;
   }
 
   start() {
@@ -84,7 +99,11 @@ export class Live {
       case "warnings":
         return this.warned(header);
       case "queued":
-        return this.update(header.node, { ahead: header.ahead });
+        return this.queued(header);
+      case "begun":
+        return this.begin(header.node, 0, false);
+      case "paused":
+        return this.update(header.node, { paused: header.paused, frameStarted: performance.now() });
       case "progress":
         return this.update(header.node, { index: header.index, step: header.step, steps: header.steps, ahead: 0 });
       case "frame":
@@ -96,6 +115,7 @@ export class Live {
       case "steered":
         return this.steered(header);
       case "mask":
+      case "joints":
       case "proposed":
         return this.answer(header.rev, { ...header, payload });
       case "refused":
@@ -114,6 +134,7 @@ export class Live {
     const going = hello.rendering?.node ?? null;
     if (render && render.node !== going) this.editor.store.set({ render: null });
     if (going && !render) this.begin(going, 0);
+    if (going) this.update(going, { paused: hello.rendering.paused, ready: true });
     this.regionKeys.clear(); // a new server may not have them
     if (this.savedRev < this.documentRev) this.saveSoon(0);
     this.requestFlow();
@@ -125,7 +146,8 @@ export class Live {
     const { pending } = store.state;
     const document = pending ? { ...history.present, strokes: [...history.present.strokes, pending] } : history.present;
     if (pending || this.lastSheet?.document !== document) {
-      this.lastSheet = { document, sheet: documentToSheet(document, shapes.contains, shapes.anchor) };
+      const camera = cameraToSheet(cameraOf(document), this.editor.picture, document.settings.num_frames);
+      this.lastSheet = { document, sheet: { ...documentToSheet(document, shapes.contains, shapes.anchor), camera } };
     }
     return this.lastSheet.sheet;
   }
@@ -138,13 +160,16 @@ export class Live {
 
   /** Puts the regions to the server unless it has them. @param {any[]} regions @returns {Promise<string | null>} */
   async regionsKey(regions) {
-    if (!regions.length) return null;
-    const text = JSON.stringify(regions);
+    const { camera } = this.sheet();
+    if (!regions.length && !camera) return null;
+    const text = setText(regions, camera);
     const known = this.regionKeys.get(text);
     if (known !== undefined) return known;
-    const { regions: key } = await this.transport.putRegions(regions);
+    const { present } = this.editor.history;
+    const { regions: key } = await this.transport.putRegions(regions, camera);
     this.regionKeys.set(text, key);
-    if (key) this.regionSets[key] = this.editor.history.present.regions;
+    if (key) this.regionSets[key] = present.regions;
+    if (key && camera) this.cameraSets[key] = cameraOf(present);
     return key;
   }
 
@@ -169,7 +194,7 @@ export class Live {
     const { strokes, ids, regions } = this.sheet();
     if (!showFlow || playing || connection !== "open" || model?.state !== "ready" || !model.has_flow) return;
     const current = node ? editor.store.state.nodes.get(node) : undefined;
-    if (!strokes.length || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
+    if ((!strokes.length && !this.sheet().camera) || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
       return editor.store.set({ flow: null, refusal: null, ...(strokes.length ? {} : { warnings: [] }) });
     }
     const wanted = this.flowWanted;
@@ -236,7 +261,7 @@ export class Live {
     const { strokes, regions } = this.sheet();
     /** @type {Plan} */
     const fresh = { kind: "new", at: 0, parent: null, why: "" };
-    if (!strokes.length) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
+    if (!strokes.length && !this.sheet().camera) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
     if (!current) return fresh;
     const sameTree = this.sameTree(current, regions, drawn);
     const sameStrokes = canonical(strokes) === canonical(current.strokes) && settings.num_frames === current.num_frames;
@@ -258,9 +283,12 @@ export class Live {
   /** Whether a child of the node would have the regions and settings of the document. @param {Node} node @param {any[]} regions @param {any[]} drawn */
   sameTree(node, regions, drawn) {
     const { settings } = this.editor.history.present;
-    const key = regions.length ? this.regionKeys.get(JSON.stringify(regions)) : null;
+    const { camera } = this.sheet();
+    const key = regions.length || camera ? this.regionKeys.get(setText(regions, camera)) : null;
     const known = node.regions ? this.regionSets[node.regions] : [];
-    if (key !== node.regions && !(known && JSON.stringify(known) === JSON.stringify(drawn))) return false;
+    const moves = (node.regions && this.cameraSets[node.regions]) || [];
+    const isKnown = known && setText(known, moves) === setText(drawn, camera ? cameraOf(this.editor.history.present) : []);
+    if (key !== node.regions && !isKnown) return false;
     const { defaults } = this.editor.store.state.model ?? {};
     const same = /** @param {number | null} wanted @param {number} made @param {number} standard */ (wanted, made, standard) => (wanted ?? standard ?? made) === made;
     return (
@@ -271,37 +299,54 @@ export class Live {
     );
   }
 
+  /** Renders, or lets it wait for the render that is under way. */
   async render() {
     const { editor } = this;
+    if (editor.state.compare) return editor.say("Close the comparison first (Esc).");
     const { state } = editor.store;
-    if (state.render) return;
+    const waits = state.render !== null;
     if (state.connection !== "open") return editor.say("Not connected. Your strokes are kept; render when the connection is back.");
     if (state.model?.state !== "ready") return editor.say("The model is still loading. You can go on drawing.");
     const plan = this.plan();
-    if (plan.kind === "none") return editor.say(plan.why);
+    if (plan.kind === "none" || (waits && plan.kind === "continue")) return editor.say(plan.why || "It is being rendered.");
     editor.playback.rewind();
-    const { settings } = editor.history.present;
-    const { strokes, ids, regions } = this.sheet();
     const id = plan.kind === "continue" ? /** @type {string} */ (state.node) : newId();
     const rev = ++this.rev;
+    if (!waits) this.begin(id, rev);
+    await this.askForFrames(id, rev, plan, false);
+  }
+
+  /** @param {string} node @param {number} rev @param {{parent: string | null, at: number, kind?: string}} place where it begins @param {boolean} endless */
+  async askForFrames(node, rev, { parent, at, kind = parent ? "branch" : "new" }, endless) {
+    const { settings } = this.editor.history.present;
+    const { strokes, ids, regions } = this.sheet();
+    const { seed, steps, guidance, work, size, num_frames, fps } = settings;
     this.remember(rev, ids);
-    this.begin(id, rev);
     let key = null;
     try {
-      key = plan.kind === "new" ? await this.regionsKey(regions) : null;
+      key = kind === "new" ? await this.regionsKey(regions) : null;
     } catch (error) {
-      editor.store.set({ render: null });
-      return editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
+      if (this.editor.store.state.render?.node === node) this.editor.store.set({ render: null });
+      return this.editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
     }
-    const { seed, steps, guidance, work, size } = settings;
     this.transport.send({
-      type: "render", rev, node: id, parent: plan.parent, at: plan.at, strokes, num_frames: settings.num_frames, fps: settings.fps, regions: key,
-      settings: plan.parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview",
+      type: "render", rev, node, parent, at, strokes, num_frames, fps, regions: key,
+      settings: parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview", ...(endless ? { endless } : {}),
     }); // prettier-ignore
   }
 
+  /** @param {any} header */
+  queued(header) {
+    const { render } = this.editor.store.state;
+    if (render?.node === header.node) {
+      this.update(header.node, { ahead: header.ahead, ready: true });
+      return this.sendPull();
+    }
+    this.editor.say(header.waiting > 1 ? `It waits in the queue, with ${header.waiting} before it.` : "It is rendered next.");
+  }
+
   /** @param {string} node @param {number} rev */
-  begin(node, rev) {
+  begin(node, rev, follow = true) {
     const { settings } = this.editor.history.present;
     const known = this.editor.store.state.nodes.get(node);
     const index = known ? known.at + known.frames + 1 : (rev ? this.plan().at : 0) + 1;
@@ -310,9 +355,10 @@ export class Live {
       message: null, // it would hide the progress
       render: {
         node, rev, first: index, total: (known?.num_frames ?? settings.num_frames) - 1, index, step: 0, steps: 0, ahead: 0, seconds: [],
-        begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false,
+        begun: performance.now(), frameStarted: performance.now(), stopping: false, enlarging: false, paused: false, steering: false,
+        endless: known?.endless ?? false, ready: rev === 0, base: "",
       },
-      follow: true,
+      follow: follow || (this.editor.store.state.follow && this.editor.store.state.node === node),
     }); // prettier-ignore
   }
 
@@ -325,6 +371,7 @@ export class Live {
   /** @param {any} header @param {Uint8Array} payload */
   async frame(header, payload) {
     const { editor } = this;
+    if (header.kept === false) return this.passing(header, payload);
     const blob = new Blob([payload.slice()], { type: "image/webp" });
     editor.frames.put(header.node, header.index, blob);
     await editor.frames.get(header.node, header.index);
@@ -335,37 +382,139 @@ export class Live {
     editor.store.set({ render: { ...render, index: header.index + 1, step: 0, seconds, ahead: 0, frameStarted: performance.now() } });
   }
 
+  /** A frame of an endless render that is shown, and not kept. @param {any} header @param {Uint8Array} payload */
+  async passing(header, payload) {
+    const bitmap = await createImageBitmap(new Blob([payload.slice()], { type: "image/webp" }));
+    this.editor.store.state.passing?.bitmap.close();
+    this.editor.store.set({ passing: { node: header.node, index: header.index, bitmap } });
+    this.update(header.node, { index: header.index + 1, step: 0, frameStarted: performance.now() });
+  }
+
   /** @param {any} header */
   ended(header) {
     const { render } = this.editor.store.state;
+    if (header.why === "steered") return; // its child goes on
     if (render && (render.node === header.node || render.enlarging)) this.editor.store.set({ render: null });
+    else if (header.type === "stopped" && header.why === "canceled") this.editor.say("Taken out of the queue.");
     this.editor.renderEnded(header, render);
     this.requestFlow();
   }
 
   /** @param {any} header */
   steered(header) {
-    const { render } = this.editor.store.state;
-    if (render) this.editor.store.set({ render: { ...render, node: header.child, stopping: false } });
-    this.editor.store.set({ node: header.child });
+    const { render, node } = this.editor.store.state;
+    if (render) this.editor.store.set({ render: { ...render, node: header.child, stopping: false, steering: false, paused: false, ready: true } });
+    if (node === header.node) this.editor.store.set({ node: header.child });
     this.editor.say(`The new strokes act from frame ${header.frame} on.`);
+    this.sendPull();
     this.documentChanged();
   }
 
   stop() {
     const { render } = this.editor.store.state;
     if (!render) return;
+    this.pen = null;
     this.editor.store.set({ render: { ...render, stopping: true } });
     this.transport.send({ type: "cancel", node: render.node });
   }
 
   steer() {
     const { render } = this.editor.store.state;
-    if (!render) return;
+    if (!render || render.enlarging) return;
     const { strokes, ids } = this.sheet();
     const rev = ++this.rev;
     this.remember(rev, ids);
-    this.transport.send({ type: "steer", rev, node: render.node, strokes });
+    this.update(render.node, { steering: true, base: canonical(strokes) });
+    const { num_frames } = this.editor.history.present.settings;
+    this.transport.send({ type: "steer", rev, node: render.node, strokes, num_frames: render.endless ? num_frames : null });
+  }
+
+  /** Whether the version that is shown is being rendered, with other strokes than those that are drawn. */
+  canSteer() {
+    const { render, nodes, node: shown } = this.editor.store.state;
+    const node = render && nodes.get(render.node);
+    if (!render || !node || node.id !== shown || render.enlarging || render.steering) return false;
+    const { strokes, regions } = this.sheet();
+    const { present } = this.editor.history;
+    // what was pulled is among the strokes of an endless render
+    const made = render.endless ? render.base || canonical(strokes) : canonical(node.strokes);
+    return strokes.length > 0 && this.sameTree(node, regions, present.regions) && canonical(strokes) !== made;
+  }
+
+  /** Whether there is something to render after what is being rendered. */
+  canQueue() {
+    const { render, node } = this.editor.store.state;
+    if (!render || render.endless) return false;
+    const { kind } = this.plan();
+    return kind === "new" || (kind === "branch" && (this.canSteer() || node !== render.node));
+  }
+
+  /** Lets the render rest after the frame that is being made, or go on. */
+  pause() {
+    const { render } = this.editor.store.state;
+    if (!render || render.enlarging || render.stopping) return;
+    this.transport.send({ type: "pause", rev: ++this.rev, node: render.node, paused: !render.paused });
+  }
+
+  /** Ends the render of a version, or takes it out of the queue. @param {string} node */
+  cancel(node) {
+    if (this.editor.store.state.render?.node === node) this.stop();
+    else this.transport.send({ type: "cancel", node });
+  }
+
+  /** Renders a version with other seeds. @param {string} node @param {number} number */
+  best(node, number) {
+    const ids = Array.from({ length: number }, newId);
+    const { render, nodes } = this.editor.store.state;
+    if (!render) this.begin(ids[0], 0, false);
+    if (!render) this.update(ids[0], { total: (nodes.get(node)?.num_frames ?? 2) - 1 });
+    this.transport.send({ type: "best", rev: ++this.rev, node, ids });
+  }
+
+  // Endless renders
+
+  /**
+   * The pen that pulls a thing has moved. The first pull begins an endless render at the shown frame.
+   *
+   * @param {Point | null} start where it took hold of the thing @param {Point | null} to null where it was last @param {boolean} down
+   */
+  pull(start, to, down) {
+    if (!start && !this.pen) return;
+    if (start && !this.beginEndless()) return;
+    this.pen = { start: start ?? this.pen?.start ?? null, to: to ?? this.pen?.to ?? [0, 0], down };
+    if (!down || start) return this.sendPull();
+    this.pullTimer ??= setTimeout(() => this.sendPull(), PULL_INTERVAL_MS);
+  }
+
+  sendPull() {
+    clearTimeout(this.pullTimer);
+    this.pullTimer = undefined;
+    const { render } = this.editor.store.state;
+    if (!this.pen || !render?.endless || !render.ready) return;
+    this.transport.send({ type: "pull", rev: ++this.rev, node: render.node, ...this.pen });
+    this.pen = this.pen.down ? { ...this.pen, start: null } : null;
+  }
+
+  /** Whether an endless render is under way, now or soon. */
+  beginEndless() {
+    const { editor } = this;
+    const { state } = editor.store;
+    if (state.render?.endless) {
+      if (this.canSteer()) this.steer();
+      return !state.render.stopping;
+    }
+    if (state.render) return editor.say("Another render is under way. Stop it first (Esc)."), false;
+    if (state.connection !== "open" || state.model?.state !== "ready") return editor.say("The model is still loading. Try again in a moment."), false;
+    const { strokes, regions } = this.sheet();
+    const current = state.node ? state.nodes.get(state.node) : undefined;
+    const branches = current && state.frame > 0 && current.continuable && this.sameTree(current, regions, editor.history.present.regions);
+    const parent = branches ? editor.frames.owner(state.nodes, current.id, state.frame) : null;
+    const at = parent ? state.frame : 0;
+    const [id, rev] = [newId(), ++this.rev];
+    this.begin(id, rev);
+    this.update(id, { endless: true, index: at + 1, first: at + 1, base: canonical(strokes) });
+    this.askForFrames(id, rev, { parent, at }, true);
+    return true;
   }
 
   /** Makes the frames of the shown version at the picture's own size. */
@@ -405,6 +554,9 @@ export class Live {
       if (header.of === "flow") return this.requestFlow();
     }
     if (render && render.rev === header.rev) this.editor.store.set({ render: null });
+    if (header.of === "pull") return; // the render has just ended
+    if (header.of === "steer" && render) this.update(render.node, { steering: false });
+    if (header.of === "best" && render && !this.editor.store.state.nodes.has(render.node)) this.editor.store.set({ render: null });
     if (header.of === "flow" && header.rev < this.editor.store.state.flowRev) return; // about strokes that have changed since
     const ids = this.requestIds.get(header.rev) ?? [];
     const { regions } = this.editor.history.present;
@@ -448,9 +600,9 @@ export class Live {
     const rev = this.documentRev;
     const { node, frame, nodes } = this.editor.store.state;
     const used = new Set([...nodes.values()].map((one) => one.regions));
-    const regionSets = Object.fromEntries(Object.entries(this.regionSets).filter(([key]) => used.has(key)));
+    const sets = (/** @type {Record<string, any[]>} */ all) => Object.fromEntries(Object.entries(all).filter(([key]) => used.has(key)));
     try {
-      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: regionSets }, rev);
+      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: sets(this.regionSets), camera_sets: sets(this.cameraSets) }, rev);
       this.savedRev = Math.max(this.savedRev, rev);
       if (this.savedRev === this.documentRev) this.editor.store.set({ saved: "saved" });
       else this.saveSoon(SAVE_AFTER_MS);

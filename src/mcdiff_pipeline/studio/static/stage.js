@@ -8,6 +8,7 @@
  *     one place of the pointer: on the stage in CSS pixels, on the picture in its pixels, when in milliseconds, with what
  *     ("mouse", "pen", "touch"), and which click in a row
  */
+import { halves, paintComparison, setComparison } from "./compare.js";
 import { distance } from "./geometry.js";
 import { drawArrows } from "./flow.js";
 
@@ -23,7 +24,7 @@ export class Stage {
     this.flowSheet = new Sheet(flow);
     /** @type {Map<number, Point>} fingers on the stage */
     this.touches = new Map();
-    /** @type {"tool" | "pan" | "pinch" | null} */
+    /** @type {"tool" | "pan" | "pinch" | "wipe" | null} */
     this.gesture = null;
     /** @type {number | null} the pointer of the gesture */
     this.pointer = null;
@@ -35,6 +36,9 @@ export class Stage {
     this.spaceUsed = false;
     /** @type {ImageBitmap | null} what was painted last, until the next frame is decoded */
     this.painted = null;
+    /** @type {(ImageBitmap | null)[]} the same of two that are compared */
+    this.compared = [null, null];
+    this.width = this.height = 1;
     this.paintScheduled = false;
     /** @type {AbortController} */
     this.ended = new AbortController();
@@ -68,7 +72,9 @@ export class Stage {
   resized() {
     const { width, height } = this.element.getBoundingClientRect();
     if (!width || !height) return;
-    this.editor.view.resize(width, height);
+    Object.assign(this, { width, height });
+    const [dx, dy] = halves(this.editor, width, height);
+    this.editor.view.resize(dx || width, dy || height);
     for (const sheet of [this.frameSheet, this.flowSheet]) sheet.resize(width, height);
     this.paint();
     this.editor.store.schedule();
@@ -107,8 +113,10 @@ export class Stage {
     this.element.setPointerCapture(event.pointerId);
     this.pointer = event.pointerId;
     this.last = pen.stage;
-    this.gesture = pans ? "pan" : "tool";
+    const { compare } = this.editor.state;
+    this.gesture = pans || (compare && compare.mode !== "wipe") ? "pan" : compare ? "wipe" : "tool";
     if (pans) this.spaceUsed = true;
+    if (this.gesture === "wipe") this.wipe(pen.stage);
     if (this.gesture === "tool") this.editor.beginGesture({ ...pen, count: this.lastClick.count });
   }
 
@@ -120,9 +128,10 @@ export class Stage {
       this.touches.set(event.pointerId, pen.stage);
     }
     if (this.pointer !== event.pointerId || !this.gesture) {
-      if (event.pointerType !== "touch") this.editor.hover(pen);
+      if (event.pointerType !== "touch" && !this.editor.state.compare) this.editor.hover(pen);
       return;
     }
+    if (this.gesture === "wipe") return this.wipe(pen.stage);
     if (this.gesture === "pan") {
       this.editor.view.pan(pen.stage[0] - this.last[0], pen.stage[1] - this.last[1]);
       this.last = pen.stage;
@@ -159,6 +168,12 @@ export class Stage {
     if (wasTool) this.editor.cancelGesture();
   }
 
+  /** @param {Point} at */
+  wipe([x]) {
+    const { compare } = this.editor.state;
+    if (compare) setComparison(this.editor, { ...compare, wipe: Math.min(1, Math.max(0, x / this.width)) });
+  }
+
   startPinch() {
     this.abandon();
     this.gesture = "pinch";
@@ -179,6 +194,7 @@ export class Stage {
 
   /** @param {WheelEvent} event */
   wheel(event) {
+    if (window.frameElement && !document.hasFocus()) return; // a notebook scrolls on past the editor
     event.preventDefault();
     const unit = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
     if (event.shiftKey) {
@@ -204,16 +220,21 @@ export class Stage {
   paintNow() {
     const { editor, frameSheet, flowSheet } = this;
     const { view } = editor;
-    const [x, y] = view.toStage([0, 0]);
+    const [x, y] = view.fromFrame([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
-    const bitmap = this.currentBitmap();
-    frameSheet.paint([bitmap, x, y, w, h], (context) => {
-      if (!bitmap) return;
-      context.imageSmoothingEnabled = (w / bitmap.width) * frameSheet.ratio < PIXELS_SHOW_FROM;
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, x, y, w, h);
+    const { compare } = editor.state;
+    const bitmaps = compare ? this.comparedBitmaps() : [this.currentBitmap()];
+    frameSheet.paint([...bitmaps, compare?.mode, compare?.wipe, x, y, w, h], (context) => {
+      const draw = (/** @type {ImageBitmap} */ bitmap) => {
+        context.imageSmoothingEnabled = (w / bitmap.width) * frameSheet.ratio < PIXELS_SHOW_FROM;
+        context.imageSmoothingQuality = "high";
+        context.drawImage(bitmap, x, y, w, h);
+      };
+      const [a, b] = bitmaps;
+      if (a && b && compare) paintComparison(this, context, compare, () => draw(a), () => draw(b));
+      else if (a) draw(a);
     });
-    const shown = bitmap && editor.shownFlow();
+    const shown = bitmaps[0] && editor.shownFlow();
     flowSheet.canvas.classList.toggle("stale", shown?.stale === true);
     flowSheet.paint([shown?.flow, x, y, w, h], (context) => {
       if (!shown) return;
@@ -230,12 +251,26 @@ export class Stage {
   /** The shown frame, or the one painted before it until it is decoded. */
   currentBitmap() {
     const { editor } = this;
-    const { frame } = editor.store.state;
+    const { frame, passing } = editor.store.state;
+    if (passing) return passing.bitmap;
     const owner = editor.frames.owner(editor.store.state.nodes, editor.store.state.node, frame);
     const bitmap = editor.frames.ready(owner, frame);
     if (bitmap) this.painted = bitmap;
     else editor.frames.get(owner, frame).then((loaded) => loaded && this.paint());
     return this.painted ?? editor.frames.picture;
+  }
+
+  /** The shown frame of both versions that are compared; of the shorter one its last. */
+  comparedBitmaps() {
+    const { editor } = this;
+    this.compared = editor.shownNodes().map((node, i) => {
+      const frame = Math.min(editor.state.frame, editor.lastFrameOf(node));
+      const owner = editor.frames.owner(editor.state.nodes, node, frame);
+      const bitmap = editor.frames.ready(owner, frame);
+      if (!bitmap) editor.frames.get(owner, frame).then((loaded) => loaded && this.paint());
+      return bitmap ?? this.compared[i] ?? editor.frames.picture;
+    });
+    return this.compared;
   }
 }
 

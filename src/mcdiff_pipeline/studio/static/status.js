@@ -4,6 +4,7 @@
  * @typedef {{tone: "quiet" | "busy" | "good" | "warn" | "bad", text: string, actions: {label: string, run: () => void}[], progress: number | null}} Status
  */
 import { LOOKING } from "./tools/region.js";
+import { queueOf, titleOf } from "./versions.js";
 
 /** @param {import("./editor.js").Editor} editor @returns {Status} */
 export function statusOf(editor) {
@@ -65,10 +66,15 @@ function renderStatus(editor) {
     const share = Math.min(1, (render.index - render.first + (render.steps ? render.step / render.steps : 0)) / Math.max(1, render.total - render.first + 1));
     if (render.stopping) return status("busy", "Stopping after this step …", [], share);
     if (message) return status("busy", message.text, [], share);
+    if (render.endless) return status("busy", endlessText(editor, render), [], -1);
+    if (render.steering) return status("busy", `The changed strokes act as soon as frame ${Math.min(render.index, render.total)} is made …`, [], share);
+    if (render.paused) return status("warn", `Paused after frame ${Math.min(render.index, render.total) - 1} of ${render.total}.`, [{ label: "Go on", run: () => editor.live.pause() }], share);
     if (render.ahead > 0) return status("busy", `Waiting: ${render.ahead} ${render.ahead === 1 ? "render is" : "renders are"} taking turns with yours.`, [], share);
     if (render.index > render.total) return status("busy", "Finishing …", [], 1);
-    const what = render.enlarging ? "Making full-size frame" : "Rendering frame";
-    return status("busy", `${what} ${render.index} of ${render.total}${leftInWords(secondsLeft(render))}`, [], share);
+    const other = editor.state.node === render.node || !editor.state.nodes.has(render.node) ? "" : `${titleOf(editor.state.nodes, render.node)}: `;
+    const what = `${other}${render.enlarging ? "Making full-size frame" : other ? "rendering frame" : "Rendering frame"}`;
+    const waiting = queueOf(editor.state).length;
+    return status("busy", `${what} ${render.index} of ${render.total}${leftInWords(secondsLeft(render))}${waiting ? `, ${waiting} more in the queue` : ""}`, [], share);
   }
   if (failure) {
     const smaller = { label: "Try smaller", run: () => tryAgain(editor, true) };
@@ -88,10 +94,19 @@ function renderStatus(editor) {
   return null;
 }
 
+/** @param {import("./editor.js").Editor} editor @param {import("./live.js").Render} render */
+function endlessText(editor, render) {
+  const { passing, limits } = editor.state;
+  if (passing) return `Frame ${passing.index}. The first ${(limits?.frames ?? 256) - 1} are kept.`;
+  if (render.index === render.first) return "Drag a thing in the picture: frames are made while you do.";
+  return `Frame ${render.index - 1}. Drag on for more; Done keeps them.`;
+}
+
 /** @param {import("./editor.js").Editor} editor @param {string | null} id */
 function showStroke(editor, id) {
   const index = editor.document.strokes.findIndex((stroke) => stroke.id === id);
-  return { label: `Show stroke ${index + 1}`, run: () => editor.select(id) };
+  const run = () => (editor.select(id), editor.store.set({ tab: "strokes" }));
+  return { label: `Show stroke ${index + 1}`, run };
 }
 
 /** @param {import("./editor.js").Editor} editor @param {boolean} smaller */

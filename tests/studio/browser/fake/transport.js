@@ -28,6 +28,7 @@ export class FakeTransport {
     this.order = Promise.resolve();
     this.connected = true;
     this.saveError = null;
+    Object.assign(this, { queue: [], going: null, paused: false, steering: null });
   }
 
   connect(handlers) {
@@ -101,16 +102,18 @@ export class FakeTransport {
     return { rev };
   }
 
-  async putRegions(regions) {
+  async putRegions(regions, camera) {
     const key = String(this.regionSets.size + 1).padStart(16, "0");
     this.regionSets.set(key, regions);
+    this.camera = camera;
     return { regions: key };
   }
 
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answer = { flow: "flow", render: "render", cancel: "cancel", segment: "segment", propose: "propose", enlarge: "enlarge", steer: "steer" }[message.type];
+    const answers = ["flow", "render", "cancel", "pause", "steer", "best", "segment", "propose", "enlarge", "joints"];
+    const answer = answers.find((one) => one === message.type);
     if (answer) this[answer](message);
     return true;
   }
@@ -138,10 +141,28 @@ export class FakeTransport {
     let made = this.nodes.find((one) => one.id === node);
     if (!made) {
       const resolved = { ...SETTINGS, ...Object.fromEntries(Object.entries(settings ?? {}).filter(([, value]) => value !== null)) };
-      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true };
+      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true, endless: false, best_of: null, score: null };
       this.nodes.push(made);
     }
+    if (this.going && this.going !== node) {
+      made.state = "queued";
+      this.queue.push({ rev, node, parent, at, strokes, num_frames, fps, regions, settings });
+      await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+      return this.emit({ type: "queued", rev, node, ahead: 0, waiting: this.queue.length });
+    }
+    this.going = node;
+    await this.frames(made, rev, num_frames);
+    this.going = null;
+    const next = this.queue.shift();
+    if (!next) return;
+    await this.emit({ type: "begun", node: next.node });
+    this.render(next);
+  }
+
+  async frames(made, rev, num_frames) {
+    const { id: node } = made;
     this.canceled = false;
+    made.state = "rendering";
     const begun = Date.now();
     await this.emit({ type: "warnings", rev, node, warnings: this.warnings });
     await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
@@ -149,6 +170,8 @@ export class FakeTransport {
     while (this.ahead) await new Promise((resolve) => setTimeout(resolve, 20));
     while (made.at + made.frames < num_frames - 1) {
       const index = made.at + made.frames + 1;
+      while (this.paused && !this.canceled && !this.steering) await new Promise((resolve) => setTimeout(resolve, 10));
+      if (this.steering && made.frames) return this.branchOff(made);
       if (index >= this.failAt) return this.emit({ type: "failed", node, frames: made.frames, why: "The graphics memory is full." });
       for (const step of [1, 2]) {
         await new Promise((resolve) => setTimeout(resolve, this.frameMs / 2));
@@ -167,8 +190,44 @@ export class FakeTransport {
     await this.emit({ type: "done", node, frames: made.frames, seconds: (Date.now() - begun) / 1000 });
   }
 
-  cancel() {
-    this.canceled = true;
+  async branchOff(made) {
+    const { rev, strokes } = this.steering;
+    const child = { ...made, id: "c".repeat(32), parent: made.id, at: made.at + made.frames, frames: 0, strokes, created: this.nodes.length };
+    [this.steering, this.paused, made.state] = [null, false, "stopped"];
+    this.nodes.push(child);
+    await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    await this.emit({ type: "stopped", node: made.id, frames: made.frames, why: "steered" });
+    await this.emit({ type: "steered", rev, node: made.id, child: child.id, frame: child.at });
+    return this.frames(child, rev, child.num_frames);
+  }
+
+  steer(message) {
+    this.steering = message;
+  }
+
+  pause({ node, paused }) {
+    this.paused = paused;
+    this.emit({ type: "paused", node, paused, frame: 0 });
+  }
+
+  cancel({ node }) {
+    const waiting = this.queue.findIndex((one) => one.node === node);
+    if (waiting < 0) return (this.canceled = true);
+    this.queue.splice(waiting, 1);
+    this.nodes.find((one) => one.id === node).state = "stopped";
+    this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    this.emit({ type: "stopped", node, frames: 0, why: "canceled" });
+  }
+
+  async best({ rev, node, ids }) {
+    const source = this.nodes.find((one) => one.id === node);
+    source.score = { mean: 2, strokes: [2] };
+    for (const [i, id] of ids.entries()) {
+      const settings = { ...source.settings, seed: i + 1 };
+      this.nodes.push({ ...source, id, parent: null, at: 0, settings, best_of: node, name: null, created: this.nodes.length, score: { mean: 3 - i, strokes: [3 - i] } });
+    }
+    await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
+    await this.emit({ type: "done", node: ids[0], frames: source.frames, seconds: 1 });
   }
 
   async enlarge({ node }) {
@@ -201,6 +260,13 @@ export class FakeTransport {
     return { canvas, blob: await canvas.convertToBlob({ type: "image/png" }) };
   }
 
+  joints({ rev, node, frame }) {
+    const names = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"];
+    const places = { 5: [260, 160], 6: [340, 160], 7: [230, 220], 8: [370, 220], 9: [220, 290], 10: [380, 290], 11: [275, 300], 12: [325, 300] };
+    const points = names.map((_, i) => [...(places[i] ?? [0, 0]), places[i] ? 0.9 : 0.1]);
+    this.emit({ type: "joints", rev, node, frame, names, people: [{ points }] });
+  }
+
   async rename(name) {
     this.name = name;
     return {};
@@ -213,6 +279,17 @@ export class FakeTransport {
   async deleteNode(id) {
     this.nodes = this.nodes.filter((node) => node.id !== id);
     return { removed: [id] };
+  }
+
+  async tracks(node) {
+    const { frames, strokes } = this.nodes.find((one) => one.id === node);
+    const numbers = Array.from({ length: frames }, (_, i) => i + 1);
+    const track = ({ kind, points }) => {
+      const [[x, y], end] = [points[0], points.at(-1)];
+      const goals = numbers.map((n) => [x + ((end[0] - x) * n) / frames, y + ((end[1] - y) * n) / frames]);
+      return { kind, start: 0, from: [x, y], off: kind === "hold" ? 1.5 : 22.4, goals, found: goals.map(([a, b], i) => [a - i, b + 3 * i]) };
+    };
+    return { node, last: frames, near: 11, frames: numbers, strokes: strokes.map(track) };
   }
 
   async importFile(file) {

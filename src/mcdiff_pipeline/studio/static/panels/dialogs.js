@@ -2,7 +2,11 @@
 import { KEY_LIST } from "../keys.js";
 import { NumberField } from "./fields.js";
 import { setPreference } from "../storage.js";
-import { html, useEffect, useRef } from "../vendor/preact-htm.js";
+import { subtreeOf, titleOf } from "../versions.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+
+/** Seeds that are rendered at a time at most. */
+const SEEDS = 8;
 
 /** @typedef {import("../editor.js").Editor} Editor */
 
@@ -11,7 +15,7 @@ export function Dialogs({ editor }) {
   const { dialog } = editor.state;
   if (!dialog) return null;
   const [kind, id] = dialog.split(" ");
-  const content = { help: Help, settings: Settings, rename: Rename, import: Import, remove: Remove }[kind];
+  const content = { help: Help, settings: Settings, rename: Rename, import: Import, remove: Remove, best: Best }[kind];
   return html`<${content} key=${dialog} editor=${editor} id=${id} />`;
 }
 
@@ -125,11 +129,8 @@ function Import({ editor }) {
 /** @param {{editor: Editor, id: string}} props */
 function Remove({ editor, id }) {
   const { nodes } = editor.state;
-  const below = new Set([id]);
-  for (let size = 0; size !== below.size; ) {
-    size = below.size;
-    for (const node of nodes.values()) if (node.parent && below.has(node.parent)) below.add(node.id);
-  }
+  const [, ...below] = subtreeOf(nodes, id);
+  const dear = below.filter((node) => node.star || node.name).map((node) => titleOf(nodes, node.id));
   const remove = async () => {
     editor.store.set({ dialog: null });
     try {
@@ -141,7 +142,27 @@ function Remove({ editor, id }) {
   };
   return html`
     <${Dialog} editor=${editor} title="Remove this version?">
-      <p>${below.size > 1 ? `Its frames and the ${below.size - 1} ${below.size === 2 ? "version" : "versions"} made from it are removed, too.` : "Its frames are removed."} This cannot be undone.</p>
+      <p>${titleOf(nodes, id)}: ${below.length ? `its frames and the ${below.length} ${below.length === 1 ? "version" : "versions"} made from it are removed, too.` : "its frames are removed."} This cannot be undone.</p>
+      ${dear.length > 0 && html`<p>Among them: ${dear.join(", ")}.</p>`}
       <button type="button" class="button stop" onClick=${remove}>Remove</button>
+    <//>`;
+}
+
+/** @param {{editor: Editor, id: string}} props */
+function Best({ editor, id }) {
+  const { nodes, limits } = editor.state;
+  const room = Math.max(0, Math.min(SEEDS, (limits?.nodes ?? 64) - nodes.size));
+  const [number, setNumber] = useState(Math.min(4, room));
+  const begin = () => {
+    editor.store.set({ dialog: null });
+    editor.live.best(id, number);
+  };
+  return html`
+    <${Dialog} editor=${editor} title=${`Best of several: ${titleOf(nodes, id)}`}>
+      <p>The same strokes with other seeds, rendered one after the other as versions of their own. Then each says how far what is under the strokes is from where it should be; the best is on top.</p>
+      ${room
+        ? html`<div class="fields"><${NumberField} label="Seeds" value=${number} min=${1} max=${room} onChange=${setNumber} />
+            <button type="button" class="button primary" onClick=${begin}>Render them</button></div>`
+        : html`<p>This picture has as many versions as possible. Remove some first.</p>`}
     <//>`;
 }

@@ -1,4 +1,5 @@
 /** The tools and their options. */
+import { CompareBar } from "./compare_bar.js";
 import { Icon } from "../icons.js";
 import { html } from "../vendor/preact-htm.js";
 
@@ -16,6 +17,8 @@ export function Rail({ editor }) {
 
 /** One line above the picture, always there, so that nothing jumps. @param {{editor: import("../editor.js").Editor}} props */
 export function ToolOptions({ editor }) {
+  const { compare } = editor.state;
+  if (compare) return html`<${CompareBar} editor=${editor} comparison=${compare} />`;
   return html`
     <div class="options" role="toolbar" aria-label=${`${editor.tool.title} options`}>
       <b>${editor.tool.title}</b>

@@ -1,9 +1,13 @@
 /** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
+import { CameraList } from "./camera.js";
 import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
+import { Versions } from "./versions.js";
 import { findRegions } from "../tools/region.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
+import { StrokeButtons } from "./stroke_buttons.js";
+import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @typedef {import("../editor.js").Editor} Editor */
@@ -13,8 +17,10 @@ export function SidePanel({ editor }) {
   return html`
     <aside class="side" aria-label="Strokes, regions and versions">
       <${Strokes} editor=${editor} />
+      <${CameraList} editor=${editor} />
       <${Regions} editor=${editor} />
       <${Versions} editor=${editor} />
+      <${TrackList} editor=${editor} />
     </aside>`;
 }
 
@@ -50,7 +56,7 @@ function StrokeItem({ editor, stroke, index }) {
         <button class="icon-button quiet" aria-label=${`Remove stroke ${index + 1}`} title="Remove" onClick=${() => editor.removeStroke(stroke.id)}><${Icon} name="bin" /></button>
       </div>
       ${refused && html`<p class="why">${refusal?.why}</p>`}
-      ${doubts.map(({ text }) => html`<p key=${text} class="why doubt">${text}</p>`)}
+      ${doubts.map(({ ids, text }) => ids[0] === stroke.id && html`<p key=${text} class="why doubt">${text}</p>`)}
       ${open && html`<${StrokeNumbers} editor=${editor} stroke=${stroke} />`}
     </li>`;
 }
@@ -96,6 +102,7 @@ function StrokeNumbers({ editor, stroke }) {
             </tr>`)}
         </tbody>
       </table>
+      <${StrokeButtons} editor=${editor} stroke=${stroke} />
       <div class="pair">
         ${stroke.kind === "move" && html`<button class="button small" onClick=${() => addPoint(editor, stroke)}>Add point</button>`}
         ${stroke.kind === "move"
@@ -196,59 +203,4 @@ function rename(editor, region, input) {
   if (name && !taken) return editor.putRegion({ ...region, name });
   input.value = region.name;
   if (taken) editor.say(`Another region is called ${name}. Each needs a name of its own.`);
-}
-
-/** @param {{editor: Editor}} props */
-function Versions({ editor }) {
-  const { nodes } = editor.state;
-  const list = [...nodes.values()].sort((a, b) => a.created - b.created);
-  return html`
-    <section class="versions">
-      <h2>Versions <span class="count">${list.length || ""}</span></h2>
-      ${!list.length && html`<p class="nothing">Each render is kept here as a version. Nothing is overwritten.</p>`}
-      <ul>${list.map((node, index) => html`<${Version} key=${node.id} editor=${editor} node=${node} number=${index + 1} list=${list} />`)}</ul>
-    </section>`;
-}
-
-/** @param {{editor: Editor, node: import("../live.js").Node, number: number, list: import("../live.js").Node[]}} props */
-function Version({ editor, node, number, list }) {
-  const { state } = editor;
-  const shown = state.node === node.id;
-  const parent = list.findIndex((other) => other.id === node.parent) + 1;
-  const title = node.name ?? `Version ${number}`;
-  const rendering = state.render?.node === node.id;
-  const last = node.at + node.frames;
-  const detail = [
-    parent ? `from frame ${node.at} of version ${parent}` : "",
-    rendering ? "rendering" : last < node.num_frames - 1 ? `${last} of ${node.num_frames - 1} frames` : `${last} frames`,
-    node.state === "failed" ? "failed" : "",
-  ];
-  return html`
-    <li class=${shown ? "open" : ""}>
-      <div class="row">
-        <button class="row-main" aria-pressed=${shown} onClick=${() => editor.showNode(node.id)}>
-          <span class="two-lines"><span class="what">${title}</span><small>${detail.filter(Boolean).join(", ")}</small></span>
-        </button>
-        <button class=${`icon-button quiet${node.star ? " starred" : ""}`} aria-pressed=${node.star} aria-label=${`Star ${title}`} title="Star" onClick=${() => changeNode(editor, node.id, { star: !node.star })}><${Icon} name="star" /></button>
-        <button class="icon-button quiet" aria-label=${`Remove ${title}`} title="Remove this version and those made from it" onClick=${() => editor.store.set({ dialog: `remove ${node.id}` })}><${Icon} name="bin" /></button>
-      </div>
-      ${shown && html`<div class="numbers"><label class="number wide-field">Name <${Input} type="text" maxlength="100" value=${title} onChange=${(/** @type {any} */ event) => renameNode(editor, node.id, title, event.target)} /></label></div>`}
-    </li>`;
-}
-
-/** @param {Editor} editor @param {string} id @param {string} title that is shown @param {HTMLInputElement} input */
-function renameNode(editor, id, title, input) {
-  const name = input.value.trim();
-  input.value = name || title;
-  changeNode(editor, id, { name: name || null });
-}
-
-/** @param {Editor} editor @param {string} id @param {{name?: string | null, star?: boolean}} changes */
-async function changeNode(editor, id, changes) {
-  try {
-    const node = await editor.transport.changeNode(id, changes);
-    editor.store.set({ nodes: new Map(editor.state.nodes).set(id, node) });
-  } catch (error) {
-    editor.say(/** @type {Error} */ (error).message);
-  }
 }

@@ -1,9 +1,11 @@
 /** The stage with its canvas, the layer of strokes, and what lies in its corners. */
+import { CompareNames } from "./compare_bar.js";
 import { directionColor, flowAt, opacityOf } from "../flow.js";
 import { zoom } from "../keys.js";
 import { Icon } from "../icons.js";
 import { Layer } from "../layer.js";
 import { Stage } from "../stage.js";
+import { TrackLayer } from "./tracks.js";
 import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @param {{editor: import("../editor.js").Editor}} props */
@@ -14,14 +16,15 @@ export function StageView({ editor }) {
     editor.stage = stage;
     return () => stage.destroy();
   }, [editor]);
-  const { tool, frame, node } = editor.state;
-  const cursor = editor.stage?.spaceHeld ? "grab" : editor.tool.cursor;
+  const { tool, frame, node, compare } = editor.state;
+  const cursor = editor.stage?.spaceHeld || compare ? "grab" : editor.tool.cursor;
   return html`
     <div class="stage" ref=${element} tabindex="0" data-tool=${tool} data-cursor=${cursor} role="application"
       aria-label=${`Picture ${editor.state.name}, frame ${frame}. ${editor.tool.title}: ${editor.tool.hint} The list of strokes does all of this with numbers.`}>
       <canvas ref=${picture} aria-hidden="true"></canvas><canvas class="flow" ref=${flow} aria-hidden="true"></canvas>
-      <${Layer} editor=${editor} />
-      <div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>
+      ${compare ? html`<${CompareNames} editor=${editor} comparison=${compare} />` : html`<${Layer} editor=${editor} />`}
+      ${!compare && editor.tracks.shown() && html`<svg class="layer tracks-layer" width=${editor.view.stage.width} height=${editor.view.stage.height} aria-hidden="true"><${TrackLayer} editor=${editor} /></svg>`}
+      ${!compare && html`<div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>`}
       <${FlowLegend} editor=${editor} />
       <div class="zoom" data-no-draw role="group" aria-label="Zoom">
         <button class="icon-button" title="Zoom out (−)" aria-label="Zoom out" onClick=${() => zoom(editor, 0.8)}><${Icon} name="minus" /></button>
@@ -34,6 +37,8 @@ export function StageView({ editor }) {
 
 /** @param {import("../editor.js").Editor} editor @param {number} frame @param {string | null} node */
 function frameLabel(editor, frame, node) {
+  const { passing } = editor.state;
+  if (passing) return `Frame ${passing.index}, not kept`;
   if (frame === 0) return node ? "Frame 0, the given picture" : "The given picture";
   return `Frame ${frame} of ${(editor.state.nodes.get(node ?? "")?.num_frames ?? frame + 1) - 1}`;
 }
@@ -44,7 +49,7 @@ function FlowLegend({ editor }) {
   if (!shown) return null;
   const { pointer } = editor.state;
   const full = editor.fullSpeed();
-  const here = pointer && editor.view.isInPicture(pointer.picture) ? Math.hypot(...flowAt(shown.flow, pointer.picture, editor.picture)) : null;
+  const here = pointer && editor.view.isInPicture(pointer.picture) ? Math.hypot(...flowAt(shown.flow, editor.view.toFrame(pointer.stage), editor.picture)) : null;
   const speed = here ?? full;
   const swatches = Array.from({ length: 12 }, (_, i) => {
     const angle = (i / 12) * 2 * Math.PI;

@@ -19,7 +19,7 @@ export function StatusLine({ editor }) {
     <footer class=${`status ${status.tone}`}>
       <${Ring} share=${status.progress} />
       ${TONE_ICONS[status.tone] && html`<${Icon} name=${TONE_ICONS[status.tone]} />`}
-      <span class="status-text">${status.text}</span>
+      <span class="status-text" title=${status.text}>${status.text}</span>
       ${status.actions.map((action) => html`<button key=${action.label} class="button small" onClick=${action.run}>${action.label}</button>`)}
       <${Announcer} text=${status.text} />
     </footer>`;
@@ -41,7 +41,7 @@ function Announcer({ text }) {
   const [said, say] = useState("");
   const state = useRef({ last: 0, timer: /** @type {any} */ (0) });
   // numbers that count are not read out each time
-  const still = text.replace(/, [\d.]+ (s|minutes) left|, a second left/, "");
+  const still = text.replace(/, [\d.]+ (s|minutes) left|, a second left/, "").replace(/^Frame \d+\. Drag/, "Drag");
   useEffect(() => {
     const memory = /** @type {{last: number, timer: any}} */ (state.current);
     const wait = Math.max(0, memory.last + 1000 - Date.now());

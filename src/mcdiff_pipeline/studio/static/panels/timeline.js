@@ -8,6 +8,7 @@ import { clamp } from "../geometry.js";
 import { Icon } from "../icons.js";
 import { strokeColor } from "../layer.js";
 import { retimed, shifted, span, withTime } from "../strokes.js";
+import { branchTo, titleOf } from "../versions.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact-htm.js";
 
 const LABEL_WIDTH = 92;
@@ -15,6 +16,7 @@ const SMALLEST_CELL = 10;
 const LARGEST_CELL = 240;
 const LARGEST_THUMB = 88;
 const THUMB_WIDTH = 56;
+const GROWS_BY = 16;
 
 /** @param {{editor: Editor}} props */
 export function Timeline({ editor }) {
@@ -26,7 +28,9 @@ export function Timeline({ editor }) {
     return () => observer.disconnect();
   }, []);
   const { document, state } = editor;
-  const count = Math.max(document.settings.num_frames, editor.lastFrame() + 1);
+  const made = editor.lastFrame() + 1;
+  // of an endless render the strip grows by many frames at a time, so that it is calm
+  const count = Math.max(document.settings.num_frames, state.render?.endless ? GROWS_BY * Math.ceil((made + 1) / GROWS_BY) : made);
   const cell = clamp((width - LABEL_WIDTH - 16) / count, SMALLEST_CELL, LARGEST_CELL);
   const last = editor.lastFrame();
   return html`
@@ -76,11 +80,12 @@ function Strip({ editor, cell, count }) {
     if (frame !== state.frame) editor.goTo(frame);
   };
   const cells = Array.from({ length: count }, (_, index) => index);
+  const changes = new Map(branchTo(state.nodes, editor.shownNodes()[0]).filter((node) => node.at > 0).map((node) => [node.at, `${titleOf(state.nodes, node.id)}: from here on with changed strokes`]));
   const { render } = state;
   return html`
     <div class="strip-row">
       <span class="track-name">Frames</span>
-      <div class="strip" ref=${element} onPointerDown=${scrub} onPointerMove=${scrub} role="slider" tabindex="0" aria-label="Frame" aria-valuemin="0" aria-valuemax=${last} aria-valuenow=${state.frame}>
+      <div class="strip" ref=${element} onPointerDown=${scrub} onPointerMove=${scrub} role="slider" tabindex="0" aria-label="Frame" aria-valuemin="0" aria-valuemax=${last} aria-valuenow=${state.frame} aria-valuetext=${changes.has(state.frame) ? `${state.frame}. ${changes.get(state.frame)}` : `${state.frame}`}>
         ${cells.map((index) => {
           const made = index <= last;
           const making = render && !render.enlarging && index === render.index && state.node !== null;
@@ -89,6 +94,7 @@ function Strip({ editor, cell, count }) {
             <div key=${index} class=${`frame-cell${index === state.frame ? " shown" : ""}${made ? " made" : ""}${making ? " making" : ""}`} ref=${sized(cell)}>
               ${made && index % every === 0 && html`<${Thumb} editor=${editor} index=${index} width=${Math.min(every * cell, LARGEST_THUMB)} wide=${every > 1} />`}
               ${mark && html`<span class="frame-number">${index}</span>`}
+              ${changes.has(index) && html`<span class="change" title=${changes.get(index)}></span>`}
             </div>`;
         })}
       </div>

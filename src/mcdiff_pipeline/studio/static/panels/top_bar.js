@@ -43,14 +43,7 @@ function togglePanel(editor) {
 function RenderButton({ editor }) {
   const { render, model, connection } = editor.state;
   const plan = editor.live.plan();
-  if (render) {
-    const changed = plan.kind === "branch" || plan.kind === "new";
-    return html`
-      <div class="group render-group">
-        ${changed && !render.enlarging && html`<button class="button" title="Use the changed strokes from the next frame on, as a version of its own" onClick=${() => editor.live.steer()}><${Icon} name="steer" />Steer</button>`}
-        <button class="button stop" title="Stop (Esc)" disabled=${render.stopping} onClick=${() => editor.live.stop()}><${Icon} name="stop" />Stop</button>
-      </div>`;
-  }
+  if (render) return html`<${RenderingButtons} editor=${editor} render=${render} plan=${plan} />`;
   const name = { new: "Render", branch: `Render from ${plan.at}`, continue: "Go on", none: "Render" }[plan.kind];
   const label = plan.kind === "branch" ? html`<span class="wide">Render from ${plan.at}</span><span class="narrow">From ${plan.at}</span>` : name;
   const ready = model?.state === "ready" && connection === "open";
@@ -58,6 +51,20 @@ function RenderButton({ editor }) {
   return html`
     <div class="group render-group">
       <button class="button primary" aria-disabled=${plan.kind === "none" || !ready} aria-label=${name} title=${why} onClick=${() => editor.live.render()}><${Icon} name="play" />${label}</button>
+    </div>`;
+}
+
+/** @param {{editor: import("../editor.js").Editor, render: import("../live.js").Render, plan: import("../live.js").Plan}} props */
+function RenderingButtons({ editor, render, plan }) {
+  const { live } = editor;
+  const steers = !render.endless && live.canSteer();
+  const queues = live.canQueue();
+  return html`
+    <div class=${`group render-group${queues ? " crowded" : ""}`}>
+      ${steers && html`<button class="button primary" title="Use the changed strokes from the next frame on, as a version of its own (Enter)" onClick=${() => live.steer()}><${Icon} name="steer" />Steer</button>`}
+      ${queues && html`<button class=${steers ? "icon-button" : "button"} aria-label="Queue" title=${`${plan.kind === "branch" ? `Render from frame ${plan.at}` : "Render from the start"} after this render (Shift Enter)`} onClick=${() => live.render()}><${Icon} name="queue" />${!steers && html`<span class="wide">Queue</span>`}</button>`}
+      ${!render.enlarging && !render.endless && html`<button class="icon-button" aria-pressed=${render.paused} aria-label=${render.paused ? "Go on rendering" : "Pause the render"} title=${render.paused ? "Go on (P)" : "Pause (P)"} disabled=${render.stopping} onClick=${() => live.pause()}><${Icon} name=${render.paused ? "play" : "pause"} /></button>`}
+      <button class="button stop" title="Stop (Esc)" disabled=${render.stopping} onClick=${() => live.stop()} aria-label=${render.endless ? "Done" : "Stop"}><${Icon} name="stop" /><span class="stop-name">${render.endless ? "Done" : "Stop"}</span></button>
     </div>`;
 }
 
