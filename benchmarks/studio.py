@@ -220,8 +220,10 @@ class Bench:
         return median_ratio(server, alone)
 
     def in_browser(self) -> tuple[float | None, float | None]:
-        """The ratio of the time until flow is painted to that on the server, and the kB of own code as it is sent; None
-        without a browser."""
+        """
+        The ratio of the time until flow is painted to that on the server, and the kB of own code as it is sent; None
+        without a browser.
+        """
         names = ("chromium", "chromium-browser", "google-chrome")
         browser_path = next(filter(None, map(shutil.which, names)), None)
         try:
