@@ -62,8 +62,13 @@ WATCH_FLOW = """
 const [sent, { send }] = [new Map(), WebSocket.prototype];
 const { drawImage } = CanvasRenderingContext2D.prototype;
 const { get, set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, "onmessage");
-let arrived = null;
+let [arrived, waits] = [null, () => {}];
 window.painted = [];
+// without polling, which would take time of both sides
+window.untilPainted = (count) => new Promise((resolve) => {
+  waits = () => window.painted.length >= count && resolve();
+  waits();
+});
 WebSocket.prototype.send = function (text) {
   const { type, rev } = JSON.parse(text);
   if (type === "flow") sent.set(rev, performance.now());
@@ -82,7 +87,10 @@ CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {
   if (!arrived || !(image instanceof OffscreenCanvas)) return;
   const { rev, ms } = arrived;
   arrived = null;
-  setTimeout(() => window.painted.push([performance.now() - sent.get(rev), ms]));
+  setTimeout(() => {
+    window.painted.push([performance.now() - sent.get(rev), ms]);
+    waits();
+  });
 };
 """
 RECEIVED = """() => performance.getEntriesByType("resource")
@@ -239,8 +247,7 @@ class Bench:
             page.mouse.down()
             for index in range(self.args.repetitions + 2):
                 page.mouse.move(x + 40 + 3 * index, y - 2 * index)
-                while page.evaluate("window.painted.length") <= index:
-                    page.wait_for_timeout(20)
+                page.evaluate("(count) => window.untilPainted(count)", index + 1)
             page.mouse.up()
             painted, server = zip(*page.evaluate("window.painted")[2:], strict=True)
             plain, compressed = page.evaluate(RECEIVED)

@@ -13,6 +13,7 @@ Usage:
 
 import argparse
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from mcdiff_pipeline.motion.alignment import aligned_by_points
 from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
 from mcdiff_pipeline.motion.physics import Gravity, Ripple
 from mcdiff_pipeline.motion.reference import ReferenceFlow, ReferenceMotion
+from mcdiff_pipeline.motion.thinning import thin_tracks
+from mcdiff_pipeline.motion.tracks import Tracks
 from mcdiff_pipeline.motion_completion import MotionSource
 from mcdiff_pipeline.video import write_video
 
@@ -240,6 +243,35 @@ def make_physics(name: str) -> None:
     save(Image.fromarray(np.concatenate([row[:, :width] for row in rows])), name)
 
 
+def make_handles(name: str) -> None:
+    """One stroke whose two handles turn a region along its path."""
+    fig = StrokeSheet.load(EXAMPLES / "fig.json")
+    path = [(1130, 640), (1180, 560), (1300, 520)]
+    stroke = Stroke(path, rotate=-50, scale=1.15, radius=210, easing="ease-in-out", region="fig")
+    sheet = replace(fig, strokes=[stroke, *(one for one in fig.strokes if one.kind == "hold")])
+    frames = frames_of("fig", sheet, None, (173, 256))
+    drawn = draw_strokes(Image.open(EXAMPLES / "fig.jpg").convert("RGB"), sheet).resize(frames[0].size)
+    save(Image.fromarray(side_by_side([drawn, *frames[2::2], frames[-1]])), name)
+
+
+def make_tracks(name: str) -> None:
+    """Many tracks, the strokes from which they follow, and the last frame that these give."""
+    cup = StrokeSheet.load(EXAMPLES / "coffee.json")
+    (region,), (moved, *_) = cup.regions, cup.strokes
+    size = (cup.height, cup.width)
+    rows, columns = np.mgrid[12.5 : cup.height : 25, 12.5 : cup.width : 25]
+    points = np.stack([columns, rows], axis=-1).reshape(-1, 2)
+    inside = region.coverage(*size).numpy()[points[:, 1].astype(int), points[:, 0].astype(int)] > 0.5
+    way = np.array([np.subtract(moved.at(frame, 16), moved.points[0]) for frame in range(16)])
+    tracks = Tracks(points + way[:, None] * inside[:, None], np.ones((16, len(points)), bool), cup.width, cup.height)
+    few = replace(thin_tracks(tracks, max_tracks=12).tracks.sheet(), regions=[replace(region, rigid=False)])
+    last = frames_of("coffee", few, None, (256, 256), number=16)[-1]
+    image = Image.open(EXAMPLES / "coffee.jpg").convert("RGB").resize((256, 256), Image.Resampling.LANCZOS)
+    tiles = [draw_strokes(image, tracks.sheet()), draw_strokes(image, few), last]
+    titles = (f"{len(tracks)} tracks", f"{len(few.strokes)} strokes", "the last frame")
+    save(Image.fromarray(titled_columns(side_by_side(tiles), titles)), name)
+
+
 def make_continued(name: str) -> None:
     """A video and what follows it: strokes, its last frame with the next strokes, and the last frame of all."""
     pipe, hold = motion_model(), Stroke([(20, 285)], kind="hold")
@@ -306,6 +338,12 @@ def make_studio(_: str) -> None:
     run_program(ROOT / "docs" / "studio_screenshots.py")
 
 
+def make_comfyui(_: str) -> None:
+    if "MCDIFF_COMFYUI" not in os.environ:
+        raise Missing("MCDIFF_COMFYUI is not set; it names a checkout of ComfyUI")
+    run_program(ROOT / "docs" / "comfyui_screenshot.py")
+
+
 def run_program(program: Path, *arguments: str | Path) -> None:
     """Runs a script of the repository in its root.
 
@@ -324,12 +362,15 @@ PICTURES = {
     "remedies": Picture(make_remedies),
     "motion-camera": Picture(make_camera),
     "motion-reference": Picture(make_reference, "the embedded model, the extra `annotation`"),
+    "motion-handles": Picture(make_handles),
+    "motion-tracks": Picture(make_tracks),
     "motion-continued": Picture(make_continued),
     "motion-physics": Picture(make_physics),
     "annotated": Picture(make_clip, "nothing"),
     "samples": Picture(make_clip, "nothing"),
     "segmentation": Picture(make_segmentation, "the segmenter (training/tools/build_segmenter.py)"),
     "studio": Picture(make_studio, "the embedded model, the extra `studio`, playwright and Chromium"),
+    "comfyui": Picture(make_comfyui, "the embedded model, a checkout of ComfyUI, playwright and Chromium"),
     "refinement": Picture(make_refinement, "rendered clips in data/people256, the pose model"),
     "results": Picture(make_results, "an evaluation in runs/evaluation"),
 }

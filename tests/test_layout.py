@@ -14,7 +14,7 @@ from support.paths import REPOSITORY
 ROWS = (
     {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
     | {"atomic_files", "folder_lock", "progress", "processor", "short_repr", "worker_processes"},
-    {"color_matching", "regions", "strokes", "drawing", "layer_colors", "semantic_features"}
+    {"color_matching", "regions", "strokes", "stroke_controls", "drawing", "layer_colors", "semantic_features"}
     | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},
     {"conditioning", "motion_completion", "frame_decoder"},
@@ -41,6 +41,7 @@ REMOTE_CODE = {
     "model_names",
     "regions",
     "strokes",
+    "stroke_controls",
     "stroke_problems",
     "detail",
     "motion_completion",

@@ -52,6 +52,15 @@ def test_two_moves_of_one_place_in_different_ways(pipe, image):
     assert problems(pipe, image, MOVE, along) == []
 
 
+def test_things_of_different_regions_are_not_at_odds_also_in_a_state(pipe, image):
+    hold = Stroke([(19.5, 12)], kind="hold")
+    box = Region(polygon=[(4, 4), (17, 4), (17, 20), (4, 20)])
+    states = [pipe.start(image, 32, 32, regions=regions) for regions in (None, [box])]
+    found = [[one.kind for one in pipe.check_strokes(state, [MOVE, hold], 5)] for state in states]
+    assert found == [["held"], []]
+    assert problems(pipe, image, MOVE, hold, regions=[box]) == []
+
+
 def test_move_at_a_held_point(pipe, image):
     near = Stroke([(12, 13)], kind="hold")
     assert problems(pipe, image, MOVE, near) == [("held", (0, 1))]

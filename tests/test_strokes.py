@@ -48,6 +48,10 @@ def hold(**fields):
     return {"kind": "hold", "points": [[10, 20]], **fields}
 
 
+def controlled(*strokes):
+    return sheet_dict(*strokes, version=3)
+
+
 def png_uri(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, format="PNG")
@@ -488,6 +492,10 @@ GOOD = {
     ),
     "a polygon that leaves the image": regions_dict({"polygon": [[-500, 10], [90, 10], [75, 400]]}),
     "regions that overlap": regions_dict(outline(), outline()),
+    "version 3 without its fields": controlled(move()),
+    "easing and strength": controlled(move(easing="ease-in-out", strength=-0.5)),
+    "handles that turn and grow": controlled(move(rotate=-30, scale=1.5, radius=5), hold(rotate=10, radius=2)),
+    "a group": controlled(move(handles=[[1, 2], [3, 4]]), hold(scale=2, handles=[[1, 2]], end_frame=3)),
 }
 
 EMPTY_PNG = png_uri(Image.new("L", (100, 50)))
@@ -496,7 +504,7 @@ EMPTY_PNG = png_uri(Image.new("L", (100, 50)))
 BAD = {
     "a list": ([], "stroke sheet is"),
     "no version": ({"width": 9, "height": 9, "num_frames": 4, "strokes": []}, "version is missing"),
-    "version 3": (sheet_dict(version=3), "version is 3; this program reads versions 1 and 2"),
+    "version 4": (sheet_dict(version=4), "version is 4; this program reads versions 1 to 3"),
     "version true": (sheet_dict(version=True), "version is True"),
     "version as text": (sheet_dict(version="1"), "version is '1'"),
     "unknown field": (sheet_dict(frames=3), "'frames' is not a field of a stroke sheet"),
@@ -549,6 +557,19 @@ BAD = {
         sheet_dict(move(region="cup")),
         r"strokes\[0\]\.region is not a field of a stroke of version 1 \(it is one of version 2\)",
     ),
+    "easing in version 2": (
+        regions_dict(strokes=[move(easing="ease-in")]),
+        r"strokes\[0\]\.easing is not a field of a stroke of version 2 \(it is one of version 3\)",
+    ),
+    "unknown easing": (
+        controlled(move(easing="slow")),
+        r"strokes\[0\]\.easing is 'slow'; it must be one of linear, e",
+    ),
+    "strength too large": (controlled(move(strength=11)), r"strokes\[0\]\.strength is 11; .* from -10 to 10"),
+    "strength true": (controlled(move(strength=True)), r"strokes\[0\]\.strength is True"),
+    "scale 0": (controlled(move(scale=0, radius=3)), r"strokes\[0\]\.scale is 0; it must be a number from 0.05"),
+    "radius 0": (controlled(move(rotate=9, radius=0)), r"strokes\[0\]\.radius is 0; it must be a number of pixels"),
+    "handles one point": (controlled(move(handles=[1, 2])), r"strokes\[0\]\.handles\[0\] is 1; it must be a pair"),
     "region -1": (regions_dict(strokes=[move(region=-1)]), r"strokes\[0\]\.region is -1; it must be the name"),
     "region a list": (regions_dict(strokes=[move(region=["a"])]), r"strokes\[0\]\.region is \['a'\]; it must be"),
     "region of no letters": (regions_dict(strokes=[move(region="")]), r"strokes\[0\]\.region is ''; it must be"),
@@ -656,6 +677,17 @@ BAD_BEYOND_THE_SCHEMA = {
     "a mask that is not a PNG": (
         regions_dict({"mask": "data:image/png;base64,R0lGODlhAQABAAAAACw="}),
         r"regions\[0\]\.mask is not a complete PNG \(PIL finds no image in it\)",
+    ),
+    "a turn without handles": (controlled(move(rotate=9)), r"strokes\[0\]\.rotate is given, but no points that turn"),
+    "a radius without a turn": (controlled(move(radius=9)), r"strokes\[0\]\.radius is given, but the stroke does not"),
+    "radius and handles": (
+        controlled(move(rotate=9, radius=9, handles=[[1, 2]])),
+        r"strokes\[0\]\.radius is given together with handles",
+    ),
+    "strength of a hold": (controlled(hold(strength=2)), r"strokes\[0\]\.strength is given for a hold, which does"),
+    "a handle far away": (
+        controlled(move(handles=[[1, 2], [300, 2]])),
+        r"strokes\[0\]\.handles\[1\] is \[300, 2\], more than one image size away",
     ),
     "frames too short": (sheet_dict(move(frames=[5, 5.9])), r"strokes\[0\]\.frames run from 5 to 5.9"),
 }

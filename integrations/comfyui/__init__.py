@@ -3,6 +3,7 @@
 
 from .mcdiff_nodes import (
     MCDiffContinue,
+    MCDiffContinueVideo,
     MCDiffFlowPreview,
     MCDiffGenerate,
     MCDiffLoadModel,
@@ -20,6 +21,7 @@ NODE_CLASS_MAPPINGS = {
     "MCDiffFlowPreview": MCDiffFlowPreview,
     "MCDiffGenerate": MCDiffGenerate,
     "MCDiffContinue": MCDiffContinue,
+    "MCDiffContinueVideo": MCDiffContinueVideo,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -30,6 +32,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "MCDiffFlowPreview": "MCDiff: Flow Preview",
     "MCDiffGenerate": "MCDiff: Generate",
     "MCDiffContinue": "MCDiff: Continue",
+    "MCDiffContinueVideo": "MCDiff: Continue Video",
 }
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from mcdiff_pipeline import Stroke, StrokeSheet
+from mcdiff_pipeline.color_matching import color_match
+from mcdiff_pipeline.video.clip_metadata import LeadIn
 
 
 Point = tuple[float, float]
@@ -95,6 +97,12 @@ def joined(first: StrokeSheet | None, second: StrokeSheet) -> StrokeSheet:
     first = first.scaled(second.width, second.height)
     strokes, regions = (*first.strokes, *second.strokes), (*first.regions, *second.regions)
     return replace(second, strokes=strokes, regions=regions)
+
+
+def lead_of(first: torch.Tensor, last: torch.Tensor) -> LeadIn:
+    """How a video with this first and this last frame `(3, height, width)` is continued: the match of their colors."""
+    scale, shift = (tuple(one.flatten().tolist()) for one in color_match(last, first))
+    return LeadIn(0, scale, shift)
 
 
 def later(sheet: StrokeSheet, frames: int) -> StrokeSheet:

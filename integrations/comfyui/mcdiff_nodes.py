@@ -18,13 +18,16 @@ from mcdiff_pipeline.drawing import draw_strokes
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.model_names import EMBEDDED_MODEL, EMBEDDED_NAME
+from mcdiff_pipeline.motion.clip_streams import faded
 from mcdiff_pipeline.motion.track_splines import parse_tracks
+from mcdiff_pipeline.video.clip_metadata import LeadIn
 
 from .mcdiff_inputs import (
     frames_of,
     image_of,
     joined,
     later,
+    lead_of,
     sheet_of,
     sheet_path,
     strokes_of,
@@ -223,6 +226,10 @@ class MCDiffRegion:
 OF_MODEL = ("MCDIFF_MODEL", {"tooltip": "From Load Model."})
 OF_STROKES = ("MCDIFF_STROKES", {"tooltip": "What moves, and what stays."})
 OF_REGIONS = ("MCDIFF_REGIONS", {"tooltip": "The things that move as wholes; else those of the strokes."})
+SEED = (
+    "INT",
+    {"default": 0, "min": 0, "max": 2**63 - 1, "control_after_generate": True, "tooltip": "Seed of the noise."},
+)
 STEPS = ("INT", {"default": 0, "min": 0, "max": 1000, "tooltip": "Denoising steps of a frame; 0: as the model says."})
 GUIDANCE = (
     "FLOAT",
@@ -291,20 +298,13 @@ class MCDiffGenerate:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        seed = {
-            "default": 0,
-            "min": 0,
-            "max": 2**63 - 1,
-            "control_after_generate": True,
-            "tooltip": "Seed of the noise.",
-        }
         size = {"tooltip": "The motion is computed at the working size; frames can have the size of the image."}
         return {
             "required": {
                 "model": OF_MODEL,
                 "image": ("IMAGE", {"tooltip": "The first frame."}),
                 "strokes": OF_STROKES,
-                "seed": ("INT", seed),
+                "seed": SEED,
                 "steps": STEPS,
                 "guidance": GUIDANCE,
                 "output_size": ([WORKING_SIZE, IMAGE_SIZE], size),
@@ -397,6 +397,62 @@ class MCDiffContinue:
         return torch.cat([frames, frames_of(new)]), states[-1], frames_of(new[-1:])
 
 
+class MCDiffContinueVideo:
+    """Continues a video of any origin from its last frame."""
+
+    DESCRIPTION = (
+        "Goes on from the last frame of any video, such as one of another model. Its colors are brought back to those "
+        "of the first frame over eight frames. A video of Generate goes on exactly with Continue instead."
+    )
+    CATEGORY = "MCDiff"
+    RETURN_TYPES, RETURN_NAMES = MCDiffContinue.RETURN_TYPES, MCDiffContinue.RETURN_NAMES
+    OUTPUT_TOOLTIPS = MCDiffContinue.OUTPUT_TOOLTIPS
+    FUNCTION = "go_on"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        strokes = "Strokes whose frame 0 is the last frame of the video, drawn on that frame."
+        return {
+            "required": {
+                "model": OF_MODEL,
+                "frames": ("IMAGE", {"tooltip": "The video so far."}),
+                "strokes": ("MCDIFF_STROKES", {"tooltip": strokes}),
+                "seed": SEED,
+                "steps": STEPS,
+                "guidance": GUIDANCE,
+            },
+            "optional": {"regions": OF_REGIONS, "height": HEIGHT, "width": WIDTH},
+        }
+
+    def go_on(
+        self,
+        model: MCDiffPipeline,
+        frames: torch.Tensor,
+        strokes: StrokeSheet,
+        seed: int,
+        steps: int,
+        guidance: float,
+        regions: tuple[Region, ...] | None = None,
+        height: int = 0,
+        width: int = 0,
+    ) -> tuple[torch.Tensor, RolloutState, torch.Tensor]:
+        ends = [image_of(frames[:1]), image_of(frames[-1:])]
+        sheet = strokes.scaled(frames.shape[2], frames.shape[1])
+        state = model.start(
+            frames=ends,
+            height=height or None,
+            width=width or None,
+            regions=sheet.regions if regions is None else regions,
+            output_size="image",
+            generator=torch.Generator().manual_seed(seed),
+        )
+        lead = lead_of(*ends)
+        sheet = replace(sheet, regions=())
+        made = streamed(model, state, sheet, sheet.num_frames, sheet.num_frames - 1, steps, guidance, lead=lead)
+        new, states = zip(*made, strict=True)
+        return torch.cat([frames[..., :3].cpu(), frames_of(new)]), states[-1], frames_of(new[-1:])
+
+
 def streamed(
     model: MCDiffPipeline,
     image: torch.Tensor | RolloutState,
@@ -405,6 +461,7 @@ def streamed(
     new_frames: int,
     steps: int,
     guidance: float,
+    lead: LeadIn | None = None,
     **arguments: Any,
 ) -> Iterator[tuple[torch.Tensor, RolloutState]]:
     """
@@ -418,6 +475,7 @@ def streamed(
         new_frames (`int`): Frames that are denoised, for the progress.
         steps (`int`): Denoising steps of a frame; 0 is the default of the model.
         guidance (`float`): Guidance on motion; 0 is the default of the model.
+        lead (`LeadIn`, *optional*): How another video is continued, whose colors fade.
         arguments: Further arguments of `MCDiffPipeline.stream`.
 
     Raises:
@@ -441,6 +499,8 @@ def streamed(
         callback_on_step_end=after_step,
         **arguments,
     ):
+        if lead is not None:
+            frame = torch.from_numpy(faded(frame.permute(1, 2, 0).numpy(), state.frame, lead)).permute(2, 0, 1)
         shown = PIL.Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())
         progress.update_absolute(progress.current, preview=("JPEG", shown, PREVIEW_SIDE))
         yield frame, state

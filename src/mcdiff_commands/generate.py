@@ -49,6 +49,7 @@ from .model import (
 from .motion import (
     AtFrameOption,
     CameraOption,
+    ClosedLoopOption,
     ContinueOption,
     FlowEstimatorOption,
     FlowWeightsOption,
@@ -172,6 +173,7 @@ def generate(
     motion_as: MotionAsOption = MotionAs.FLOW,
     flow_estimator: FlowEstimatorOption = "dis",
     flow_weights: FlowWeightsOption = None,
+    closed_loop: ClosedLoopOption = False,
     continued: ContinueOption = None,
     at_frame: AtFrameOption = None,
     match_color: MatchColorOption = True,
@@ -194,6 +196,7 @@ def generate(
         of_one |= {"--hold": hold, "--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
         of_one |= {"--contact-sheet": contact_sheet, "--show-regions": show_regions, "--camera": camera}
         of_one |= {"--continue": continued, "--motion-from": motion_from, "--physics": physics}
+        of_one |= {"--closed-loop": closed_loop}
         _refuse_beside("--jobs", of_one, "whose lines name images and strokes; leave it out")
         if output is None:
             raise InputError("no --output is given: name the folder for the videos, for example --output videos.")
@@ -213,7 +216,7 @@ def generate(
     if motion_from is not None:
         settings = (motion_align, motion_point, motion_speed, motion_region, motion_as, flow_estimator, flow_weights)
         reference = GivenReference(motion_from, *settings)
-    motion = GivenMotion(camera, reference, physics)
+    motion = GivenMotion(camera, reference, physics, closed_loop)
     motion.check()
     drawn = GivenStrokes(strokes, stroke, hold, teller)
     if replay is not None:
@@ -225,7 +228,7 @@ def generate(
             "--size": size,
         }
         options |= {"--regions": regions, "--segmenter": segmenter, "--camera": camera, "--continue": continued}
-        options |= {"--motion-from": motion_from, "--physics": physics}
+        options |= {"--motion-from": motion_from, "--physics": physics, "--closed-loop": closed_loop}
         _refuse_beside("--replay", options, "which has its own image, strokes, regions, motion and size")
         output = output or replay.with_stem(f"{replay.stem}-replay")
         outputs = Outputs(output, flow_video, contact_sheet, show_regions)
@@ -398,12 +401,12 @@ class Source:
     ) -> "Source":
         """A video that is continued: a clip of this program from its metadata, another one from a frame."""
         from mcdiff_pipeline.motion.clip_streams import continued_clip
-        from mcdiff_pipeline.video.clip_metadata import ClipMetadata, is_clip
+        from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
         if not path.is_file():
             raise InputError(f"{path}: there is no such video.")
         with checking_input():
-            clip = ClipMetadata.read(path) if is_clip(path) else None
+            clip = ClipMetadata.read_if_clip(path)
         frame = at_frame
         if clip is not None and clip.lead is not None and at_frame is not None:
             frame = at_frame - clip.lead.frames

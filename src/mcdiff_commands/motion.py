@@ -115,6 +115,15 @@ PhysicsOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+ClosedLoopOption = Annotated[
+    bool,
+    typer.Option(
+        "--closed-loop",
+        help="After each frame, find what each stroke moves in it again, and aim the next step from there. It is not "
+        "for a camera.",
+        rich_help_panel=PANEL,
+    ),
+]
 ContinueOption = Annotated[
     Path | None,
     typer.Option(
@@ -255,11 +264,13 @@ class GivenMotion:
         camera (`str`, *optional*): words or a file.
         reference (`GivenReference`, *optional*): a video.
         physics (`list[str]`): words for each region that falls, sways or ripples.
+        closed_loop (`bool`): whether strokes are corrected by what is drawn.
     """
 
     camera: str | None = None
     reference: GivenReference | None = None
     physics: list[str] = field(default_factory=list)
+    closed_loop: bool = False
 
     def __bool__(self) -> bool:
         return self.camera is not None or self.reference is not None or bool(self.physics)
@@ -271,6 +282,10 @@ class GivenMotion:
 
     def check(self) -> None:
         """Opens what is read. Raises an [`InputError`] if it is wrong."""
+        if self.closed_loop and self.camera is not None:
+            raise InputError(
+                "--closed-loop is given together with --camera, under which nothing is found again; leave one out."
+            )
         if self.reference is not None:
             self.reference.open()
 
@@ -298,10 +313,10 @@ class GivenMotion:
         """
         from mcdiff_pipeline.motion.camera import Camera
         from mcdiff_pipeline.motion.camera_text import camera_from_text
-        from mcdiff_pipeline.motion.description import describe_camera
+        from mcdiff_pipeline.motion.description import describe_camera, describe_closed_loop
         from mcdiff_pipeline.motion.physics import toy_from_text
 
-        found = []
+        found: list[dict[str, Any]] = [describe_closed_loop()] if self.closed_loop else []
         if self.reference is not None and not self.reference.gives_strokes:
             found.append(self.reference.motion(height, width, fps, first).to_dict())
         with checking_input("--physics: "):

@@ -82,6 +82,80 @@ class Points:
         return [(x.in_pixels(width), y.in_pixels(height)) for x, y in self.coordinates]
 
 
+# Words after the points of a stroke that take a number, and the one that takes further points.
+STROKE_NUMBERS, STROKE_EASINGS, HANDLES = (
+    ("strength", "rotate", "scale"),
+    ("linear", "ease-in", "ease-out", "ease-in-out"),
+    "handles",
+)
+
+
+@dataclass(frozen=True)
+class StrokeWords:
+    """A stroke in words: its points, and how it moves.
+
+    Args:
+        path (`Points`): the points of the stroke.
+        handles (`Points`): points that move with it.
+        radius (`Coordinate`, *optional*): distance of two handles; percent are of the width of the image.
+        controls (`dict`): further fields of the stroke that are given.
+    """
+
+    path: Points
+    handles: Points
+    radius: Coordinate | None
+    controls: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str) -> "StrokeWords":
+        """Reads `"x,y x,y ease-in-out rotate 20 radius 25"`; see `docs/motion.md`."""
+        words = iter(re.sub(r"\s*,\s*", ",", text).split())
+        points: dict[str, list[str]] = {"path": [], HANDLES: []}
+        controls: dict[str, Any] = {}
+        radius, found = None, "path"
+        for word in words:
+            if word == HANDLES:
+                found = HANDLES
+            elif word == "radius":
+                radius = _coordinate(word, next(words, ""))
+            elif word in STROKE_NUMBERS:
+                controls[word] = _coordinate(word, next(words, ""), percent=False).value
+            elif word in STROKE_EASINGS:
+                controls["easing"] = word
+            elif word.isalpha():
+                raise typer.BadParameter(
+                    f"{word!r:.80} is not a point, nor one of the words "
+                    f"{', '.join((*STROKE_EASINGS, *STROKE_NUMBERS, 'radius', HANDLES))}"
+                )
+            else:
+                points[found].append(word)
+        if found == HANDLES and not points[HANDLES]:
+            raise typer.BadParameter('handles are given without points; write "... handles x,y x,y"')
+        path, handles = (Points.parse(" ".join(some)) for some in points.values())
+        return cls(path, handles, radius, controls)
+
+    def fields(self, height: int, width: int) -> dict[str, Any]:
+        """The fields of a [`~mcdiff_pipeline.Stroke`] on an image of this size."""
+        fields = {"points": self.path.in_pixels(height, width)} | self.controls
+        if self.handles.coordinates:
+            fields["handles"] = self.handles.in_pixels(height, width)
+        if self.radius is not None:
+            fields["radius"] = self.radius.in_pixels(width)
+        return fields
+
+
+def _coordinate(word: str, text: str, *, percent: bool = True) -> Coordinate:
+    """The number after a word, which may be in percent."""
+    is_percent = percent and text.endswith("%")
+    try:
+        value = float(text.removesuffix("%") if is_percent else text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{word} is {text!r:.80}, which is not a number; write a number after it")
+    return Coordinate(value, is_percent)
+
+
 class Point(Points):
     """A single point (x, y) of an image."""
 

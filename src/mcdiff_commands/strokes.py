@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import InputError, checking_input
-from .option_values import Points
+from .option_values import StrokeWords
 from .telling import Teller
 
 
@@ -29,22 +29,24 @@ StrokesOption = Annotated[
     ),
 ]
 StrokeOption = Annotated[
-    list[Points],
+    list[StrokeWords],
     typer.Option(
         "--stroke",
-        parser=Points.parse,
+        parser=StrokeWords.parse,
         metavar='"X,Y X,Y ..."',
-        help="Move the object at the first point along the other points, over the whole clip; repeatable.",
+        help="Move the object at the first point along the other points, over the whole clip; repeatable. Words may "
+        'follow: "ease-in-out", "strength 0.5", "rotate 20 radius 25", "scale 1.2 handles X,Y X,Y" (docs/motion.md).',
         rich_help_panel=PANEL,
     ),
 ]
 HoldOption = Annotated[
-    list[Points],
+    list[StrokeWords],
     typer.Option(
         "--hold",
-        parser=Points.parse,
+        parser=StrokeWords.parse,
         metavar='"X,Y"',
-        help="Keep the object at this point still; repeatable.",
+        help='Keep the object at this point still, or turn it about the point: "X,Y rotate 20 handles X,Y"; '
+        "repeatable.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -56,14 +58,14 @@ class GivenStrokes:
 
     Args:
         file (`Path`, *optional*): a stroke sheet.
-        moves (`list[Points]`): points of each `--stroke`.
-        holds (`list[Points]`): point of each `--hold`.
+        moves (`list[StrokeWords]`): each `--stroke`.
+        holds (`list[StrokeWords]`): each `--hold`.
         teller (`Teller`): warns of a file for an image of another shape.
     """
 
     file: Path | None
-    moves: list[Points]
-    holds: list[Points]
+    moves: list[StrokeWords]
+    holds: list[StrokeWords]
     teller: Teller
 
     def sheet(self, height: int, width: int, num_frames: int | None, *, needs_strokes: bool = True) -> "StrokeSheet":
@@ -79,8 +81,8 @@ class GivenStrokes:
         if needs_strokes and self.file is None and not self.moves and not self.holds:
             raise InputError("no strokes are given: draw some with --stroke, --hold or --strokes FILE.")
         with checking_input("--stroke and --hold: "):
-            moves = [Stroke(points.in_pixels(height, width)) for points in self.moves]
-            holds = [Stroke(points.in_pixels(height, width), kind="hold") for points in self.holds]
+            moves = [Stroke(**words.fields(height, width)) for words in self.moves]
+            holds = [Stroke(**words.fields(height, width), kind="hold") for words in self.holds]
             typed = StrokeSheet([*moves, *holds], width, height, num_frames or 2)
         if self.file is None:
             return typed

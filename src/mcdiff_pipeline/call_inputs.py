@@ -52,6 +52,8 @@ class CallInputs:
         has_own_regions (`bool`, defaults to `False`):
             Whether `layers` replaces the layers of a state, also if it is None: the call gives regions, or the state
             has none.
+        acting_layers (`Layers`, *optional*):
+            The regions that strokes are in: `layers`, or those of the state.
         sources (`tuple[MotionSource, ...]`):
             Further sources of motion.
         dense_flow (`Sequence[torch.Tensor | None]`, defaults to `()`):
@@ -70,6 +72,7 @@ class CallInputs:
     layers: Layers | None = None
     output_image: torch.Tensor | None = None
     has_own_regions: bool = False
+    acting_layers: Layers | None = None
     sources: tuple[MotionSource, ...] = ()
     dense_flow: Sequence[torch.Tensor | None] = ()
     noise: torch.Tensor | None = None
@@ -170,9 +173,9 @@ class CallInputs:
                 accumulated_flow = torch.zeros(batch_size, 2, *grid)
             shown_size = None if shown is None else (shown.shape[2], shown.shape[3])
             layers = Layers.begin(regions, image_sizes, size, accumulated_flow, shown_size, needs_layers=needs_layers)
-        acting_on = layers if state is None or has_own_regions else state.layers
+        acting_layers = layers if state is None or has_own_regions else state.layers
         for source in sources:
-            source.check(acting_on, stroke_frames)
+            source.check(acting_layers, stroke_frames)
         if (layers is None or layers.shares.shape[1] == 1) and has_own_regions:
             check_named_regions(strokes)
         dense_flow = others.get("dense_flow")
@@ -187,6 +190,7 @@ class CallInputs:
             layers,
             output_image,
             has_own_regions,
+            acting_layers,
             sources,
             dense_flow=dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow or (),
             noise=others.get("latents"),

@@ -44,7 +44,7 @@ def draw_strokes(image: Image.Image, sheet: StrokeSheet) -> Image.Image:
     layer = Image.new("RGBA", (image.width * smooth, image.height * smooth))
     canvas = ImageDraw.Draw(layer)
     unit = max(image.width, image.height) * smooth / 150
-    for stroke in sheet.strokes:
+    for stroke in sheet.plain().strokes:
         stroke = stroke.scaled(x_factor * smooth, y_factor * smooth)
         if stroke.kind == "hold":
             _draw_ring(canvas, stroke.points[0], unit, HOLD_COLOR)

@@ -3,6 +3,7 @@
 
 import inspect
 import sys
+import threading
 from typing import Any
 
 import diffusers.pipelines
@@ -25,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 from .call_inputs import CallInputs
 from .color_matching import color_match  # noqa: F401  # diffusers copies only the modules that this file imports
 from .conditioning import FrameConditioner  # noqa: F401
-from .denoising import FrameDenoiser
+from .denoising import FrameDenoiser, StepCallback, tensor_inputs_of
 from .detail import DetailRenderer  # noqa: F401
 from .flow import to_cells  # noqa: F401
 from .flow_completion_unet import FlowCompletionUNet
@@ -45,6 +46,7 @@ from .rollout import Motion, RolloutState
 from .semantic_features import encode_features  # noqa: F401
 from .short_repr import ShortReprMixin  # noqa: F401
 from .similarity import fit_similarity  # noqa: F401
+from .stroke_controls import CONTROLS  # noqa: F401
 from .stroke_problems import warn_of
 from .strokes import Stroke  # noqa: F401
 
@@ -121,6 +123,14 @@ PROMPT = _input("prompt", str | list[str], "Text, for models with a text encoder
 PROMPT_EMBEDS = _input("prompt_embeds", torch.Tensor, "Encoded text, instead of `prompt`.")
 GENERATOR = _input("generator", torch.Generator, "Makes the video reproducible; a list gives each image its own.")
 DECODE_CHUNK_SIZE = _input("decode_chunk_size", int, "Frames that are decoded at a time.", default=8)
+CALLBACK = _input(
+    "callback_on_step_end",
+    StepCallback,
+    "Called after every denoising step, as in `MCDiffPipeline.__call__`, with the pipeline that the blocks call.",
+)
+CALLBACK_TENSOR_INPUTS = _input(
+    "callback_on_step_end_tensor_inputs", list[str], "Tensors to give to the callback.", default=("latents",)
+)
 OUTPUT_TYPE = _input("output_type", str, '"pil", "np", "pt" or "latent".', default="pil")
 
 
@@ -151,6 +161,8 @@ class MCDiffInputStep(MCDiffStep):
             GENERATOR,
             DECODE_CHUNK_SIZE,
             OUTPUT_TYPE,
+            CALLBACK,
+            CALLBACK_TENSOR_INPUTS,
         ]
 
     @property
@@ -161,7 +173,9 @@ class MCDiffInputStep(MCDiffStep):
     def __call__(self, components: ModularPipeline, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
         block_state = self.get_block_state(state)
         pipe = pipeline_of(components)
-        inputs = CallInputs.read(pipe, **{param.name: block_state[param.name] for param in self.inputs})
+        given = {param.name: block_state[param.name] for param in self.inputs}
+        names = tensor_inputs_of(given.pop(CALLBACK.name), given[CALLBACK_TENSOR_INPUTS.name])
+        inputs = CallInputs.read(pipe, **given | {CALLBACK_TENSOR_INPUTS.name: names})
         if not inputs.sources:  # which may say how rigid regions move
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         warn_of(pipe._stroke_problems(inputs), stacklevel=2)
@@ -245,9 +259,9 @@ class MCDiffFrameStep(MCDiffStep):
     ) -> tuple[ModularPipeline, BlockState]:
         rollout_state = block_state.rollout_state
         noise = block_state.call_inputs.noise_of_step(rollout_state.frame)
-        block_state.rollout_state = denoiser.next_state(
-            rollout_state, block_state.step_motion, noise, block_state.generator
-        )
+        following = denoiser.next_state(rollout_state, block_state.step_motion, noise, block_state.generator)
+        if following is not None:  # else it was canceled, and the state stays that of the last finished frame
+            block_state.rollout_state = following
         denoiser.check_finite()
         return components, block_state
 
@@ -266,7 +280,8 @@ class MCDiffRolloutStep(LoopSequentialPipelineBlocks):
     @property
     def loop_inputs(self) -> list[InputParam]:
         eta = _input("eta", float, "η of DDIM; other schedulers ignore it.", default=0.0)
-        return [CALL_INPUTS, ROLLOUT_STATE, GENERATOR, eta]
+        cancel = _input("cancel", threading.Event, "Ends the loop with the last finished frame when it is set.")
+        return [CALL_INPUTS, ROLLOUT_STATE, GENERATOR, eta, cancel, CALLBACK, CALLBACK_TENSOR_INPUTS]
 
     @property
     def loop_intermediate_outputs(self) -> list[OutputParam]:
@@ -283,16 +298,19 @@ class MCDiffRolloutStep(LoopSequentialPipelineBlocks):
         block_state = self.get_block_state(state)
         pipe, inputs = pipeline_of(components), block_state.call_inputs
         completer = pipe._completer_with(inputs.sources)
-        denoiser = FrameDenoiser(
-            pipe, inputs.num_inference_steps, inputs.guidance_scale, block_state.eta, None, None, ()
-        )
+        callback = block_state.callback_on_step_end
+        tensor_inputs = tensor_inputs_of(callback, block_state.callback_on_step_end_tensor_inputs)
+        num_frames = inputs.stroke_frames
+        denoiser = pipe._begin_call(inputs, num_frames, block_state.eta, block_state.cancel, callback, tensor_inputs)
         block_state.step_motion, block_state.rollout_states = None, [block_state.rollout_state]
-        with self.progress_bar(total=inputs.stroke_frames - 1) as progress_bar:
+        with self.progress_bar(total=num_frames - 1) as progress_bar, pipe._interruptible(denoiser):
             progress_bar.set_description("Frames")
-            for _ in range(inputs.stroke_frames - 1):
+            while not denoiser.is_canceled and len(block_state.rollout_states) < num_frames:
                 components, block_state = self.loop_step(
                     components, block_state, completer=completer, denoiser=denoiser
                 )
+                if block_state.rollout_state is block_state.rollout_states[-1]:
+                    break
                 block_state.rollout_states.append(block_state.rollout_state)
                 progress_bar.update()
         block_state.completed_flow = pipe.flow_of(block_state.rollout_states)

@@ -295,14 +295,10 @@ class MotionCompleter:
                 position = stroke.at(state.frame, num_frames)
                 if position is None or stroke.displacement(state.frame, num_frames) is None:
                     continue
-                layer = resolve_region(stroke, layers.traits[index])
-                if layer is None:
-                    start = stroke.span(num_frames)[0]
-                    beginning = stroke.at(start, num_frames) or position
-                    (seen,) = layers.seen_points(index, 0, [position])
-                    layer = layers.layer_at(index, start, beginning, seen)
-                    if start > 0:
-                        labels[index][stroke_key(start, beginning)] = layer
+                layer = layer_of_stroke(stroke, state.frame, num_frames, layers, index)
+                start = stroke.span(num_frames)[0]
+                if start > 0 and stroke.region is None:
+                    labels[index][stroke_key(start, stroke.at(start, num_frames) or position)] = layer
                 if layers.view is not None:
                     stroke = _seen_stroke(stroke, state.frame, num_frames, layers, index, layer)
                 by_layer[index][layer].append(stroke)
@@ -406,26 +402,62 @@ class MotionCompleter:
         return (visible[:, :, None] * flow).sum(dim=1)
 
 
-@dataclass(frozen=True)
-class _SeenStroke:
-    """One step of a stroke as the camera sees it, in pixels of the working size: where it is, and where to."""
+def layer_of_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int) -> int:
+    """The layer of an image that an active stroke belongs to: that of its region, else the one in which it began."""
+    layer = resolve_region(stroke, layers.traits[index])
+    if layer is not None:
+        return layer
+    position = _position(stroke, frame, num_frames, 1.0, 1.0)
+    start = stroke.span(num_frames)[0]
+    (seen,) = layers.seen_points(index, 0, [position])
+    return layers.layer_at(index, start, stroke.at(start, num_frames) or position, seen)
 
-    kind: str
+
+@dataclass(frozen=True)
+class MovedStroke:
+    """
+    A stroke that in one step goes from another place to another place than it says.
+
+    Args:
+        stroke (`Stroke`): The stroke.
+        frame (`int`): The frame from which the step goes.
+        here (`tuple[float, float]`): (x, y) at this frame, in pixels of the working size.
+        there (`tuple[float, float]`): (x, y) at the next frame.
+    """
+
+    stroke: Stroke
     frame: int
     here: tuple[float, float]
     there: tuple[float, float]
 
-    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
-        return self.here if frame == self.frame else self.there
+    @property
+    def kind(self) -> str:
+        return self.stroke.kind
 
-    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float]:
-        return self.there[0] - self.here[0], self.there[1] - self.here[1]
+    @property
+    def region(self) -> str | int | None:
+        return self.stroke.region
+
+    def span(self, num_frames: int | None = None) -> tuple[float, float]:
+        """See [`Stroke.span`]."""
+        return self.stroke.span(num_frames)
+
+    def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """See [`Stroke.at`]."""
+        if frame == self.frame:
+            return self.here
+        return self.there if frame == self.frame + 1 else self.stroke.at(frame, num_frames)
+
+    def displacement(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
+        """See [`Stroke.displacement`]."""
+        here, there = self.at(frame, num_frames), self.at(frame + 1, num_frames)
+        return None if here is None or there is None else (there[0] - here[0], there[1] - here[1])
 
 
 def _seen_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int, layer: int) -> Stroke:
     """The step of an active stroke as the camera sees it, which has moved its layer."""
     places = [_position(stroke, one, num_frames, 1.0, 1.0) for one in (frame, frame + 1)]
-    return cast(Stroke, _SeenStroke(stroke.kind, frame, *layers.seen_points(index, layer, places)))
+    return cast(Stroke, MovedStroke(stroke, frame, *layers.seen_points(index, layer, places)))
 
 
 def resize_sparse_flow(

@@ -55,6 +55,7 @@ from .rollout import Motion, RolloutState, noise_state_of
 from .semantic_features import channels_of_features, encode_features
 from .short_repr import ShortReprMixin
 from .similarity import fit_similarity  # noqa: F401
+from .stroke_controls import CONTROLS  # noqa: F401
 from .stroke_problems import StrokeProblem, find_stroke_problems, warn_of
 from .strokes import Stroke, strokes_at_size
 
@@ -324,10 +325,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames: from the
             call, else from the sheets, else the default of the model.
         """
-        scaled, length = strokes_at_size(strokes, image_sizes, height, width, needs_length=num_frames is None)
-        if num_frames is None:
-            num_frames = self.config.default_num_frames if length is None else length
-        return scaled, num_frames
+        default = self.config.default_num_frames
+        return strokes_at_size(strokes, image_sizes, height, width, num_frames, default)
 
     def check_strokes(
         self,
@@ -363,7 +362,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             inputs.stroke_frames,
             cell=self.vae_scale_factor,
             max_displacement=config.get("max_displacement"),
-            layers=inputs.layers,
+            layers=inputs.acting_layers,
         )
 
     def encode_prompt(

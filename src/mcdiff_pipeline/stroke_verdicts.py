@@ -62,13 +62,14 @@ class StrokeFollower:
 
     Args:
         sheet (`StrokeSheet`):
-            The strokes, for an image of any size.
+            The strokes, for an image of any size. Each handle is followed as a stroke of its own.
         num_frames (`int`, *optional*):
             Length of the video, which ends the strokes without an end of their own; None is the length of the sheet.
     """
 
     def __init__(self, sheet: StrokeSheet, num_frames: int | None = None):
-        self.sheet, self.num_frames = sheet, num_frames or sheet.num_frames
+        self.num_frames = num_frames or sheet.num_frames
+        self.sheet = sheet.plain(self.num_frames)
         self.frame, self._cell = 0, 1.0
         self._followed: dict[int, _Followed] = {}
 

@@ -32,19 +32,22 @@ from .regions import (
     is_whole,
     region_at,
 )
+from .stroke_controls import CONTROLS, EASINGS, checked_controls, scaled_controls, turned
 
 
-# A sheet without regions is written in version 1, which earlier releases read.
-SHEET_VERSIONS = (1, 2)
+# A sheet is written in the lowest version that has its fields: version 1 is what the first releases read.
+SHEET_VERSIONS = (1, 2, 3)
 STROKE_KINDS = ("move", "hold")
 # Fields of each version.
 STROKE_FIELDS: dict[int, tuple[str, ...]] = {
     1: ("kind", "points", "start_frame", "end_frame", "frames"),
     2: ("kind", "points", "start_frame", "end_frame", "frames", "region"),
+    3: ("kind", "points", "start_frame", "end_frame", "frames", "region", *CONTROLS),
 }
 SHEET_FIELDS: dict[int, tuple[str, ...]] = {
     1: ("version", "width", "height", "num_frames", "fps", "strokes"),
     2: ("version", "width", "height", "num_frames", "fps", "regions", "strokes"),
+    3: ("version", "width", "height", "num_frames", "fps", "regions", "strokes"),
 }
 
 
@@ -83,6 +86,21 @@ class Stroke:
         region (`str` or `int`, *optional*):
             The name or the number of the region that the stroke belongs to for its whole life. Numbers count from 1;
             0 is what belongs to no region. None: the region at the point where the stroke starts.
+        easing (`str`, defaults to `"linear"`):
+            How the speed of the handle changes over the whole time: `"linear"`, `"ease-in"`, `"ease-out"` or
+            `"ease-in-out"`. `frames` are eased, too.
+        strength (`float`, defaults to 1.0):
+            Factor on the whole motion, from -10 to 10: each position at `strength` times its distance from the first
+            one. 0 is a hold, and negative numbers go the other way.
+        rotate (`float`, defaults to 0.0):
+            How far the handles turn about the path until its end, in degrees clockwise, from -3600 to 3600.
+        scale (`float`, defaults to 1.0):
+            By which factor they move away from the path until its end, from 0.05 to 20.
+        radius (`float`, *optional*):
+            With `rotate` or `scale`, distance of two handles from the path in pixels, to the left and to the right.
+        handles (`Sequence[tuple[float, float]]`, defaults to `()`):
+            Points that move with the path, each as a stroke of its own; (x, y) in pixels at the start of the stroke.
+            They are there instead of the first point of the path, which need not be on the thing.
 
     Raises:
         ValueError: If a field is not as described. The message starts with the name of the field.
@@ -95,6 +113,12 @@ class Stroke:
     frames: Sequence[float] | None = None
     kind: Literal["move", "hold"] = "move"
     region: str | int | None = None
+    easing: str = "linear"
+    strength: float = 1.0
+    rotate: float = 0.0
+    scale: float = 1.0
+    radius: float | None = None
+    handles: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self):
         if not (isinstance(self.kind, str) and self.kind in STROKE_KINDS):
@@ -108,6 +132,16 @@ class Stroke:
             object.__setattr__(self, "frames", self._checked_frames(self.frames))
         if self.region is not None:
             object.__setattr__(self, "region", self._checked_region(self.region))
+        for name, value in checked_controls(self.kind, self._controls()).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether the stroke says more than its path and its time; see [`Stroke.plain`]."""
+        return any(getattr(self, name) != value for name, value in CONTROLS.items())
+
+    def _controls(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in CONTROLS}
 
     def _checked_points(self) -> tuple[tuple[float, float], ...]:
         if isinstance(self.points, Sized):
@@ -214,9 +248,57 @@ class Stroke:
             "end_frame or the clip a num_frames."
         )
 
+    def plain(self, num_frames: int | None = None) -> list[Self]:
+        """
+        The strokes of all handles, with a point for each frame and without easing, strength, turns and handles.
+
+        Args:
+            num_frames (`int`, *optional*): The length of the clip, needed for a stroke without an end.
+
+        Returns:
+            `list[Stroke]`: This stroke, if it has none of these. A hold for a handle that does not move.
+
+        Raises:
+            ValueError: If the stroke has no end and `num_frames` is None.
+        """
+        if not self.has_controls:
+            return [self]
+        start, end = self.span(num_frames)
+        if math.isinf(end):
+            raise ValueError("end_frame is None and num_frames is None, so it is not known when the handles arrive.")
+        path = replace(self, **CONTROLS)
+        first, last = math.ceil(start), math.floor(end)
+        if last - first < 1:  # it specifies nothing
+            return [path]
+        frames = sorted({float(start), *map(float, range(first, last + 1)), float(end)})
+        strokes = []
+        for handle in self._all_handles():
+            points = [self._handle_at(handle, frame, start, end, num_frames) for frame in frames]
+            if max(math.dist(one, points[0]) for one in points) < 1e-9:
+                hold = type(self)(points[:1], kind="hold", start_frame=first, end_frame=last, region=self.region)
+                strokes.append(hold)
+            else:
+                strokes.append(type(self)(points, frames=frames, region=self.region))
+        return strokes
+
+    def _all_handles(self) -> Sequence[tuple[float, float]]:
+        """Where the handles are at the start of the stroke."""
+        x, y = self.points[0]
+        if self.radius is not None:
+            return (x - self.radius, y), (x + self.radius, y)
+        return self.handles or ((x, y),)
+
+    def _handle_at(
+        self, handle: tuple[float, float], frame: float, start: float, end: float, num_frames: int | None
+    ) -> tuple[float, float]:
+        here = self.at(frame, num_frames)
+        assert here is not None
+        share = self.strength * EASINGS[self.easing]((frame - start) / (end - start))
+        return turned(handle, self.points[0], here, self.rotate * share, self.scale**share)
+
     def at(self, frame: float, num_frames: int | None = None) -> tuple[float, float] | None:
         """
-        The position of the handle at a frame.
+        The position of the handle at a frame; with `radius` or `handles`, that of the path.
 
         Args:
             frame (`float`): The time in frames; fractions are allowed.
@@ -233,6 +315,16 @@ class Stroke:
             return None
         if self.kind == "hold":
             return self.points[0]
+        if self.easing != "linear":
+            frame = min(start + (end - start) * EASINGS[self.easing]((frame - start) / (end - start)), end)
+        x, y = self._path_at(frame, start, end)
+        if self.strength == 1:
+            return x, y
+        (x0, y0), strength = self.points[0], self.strength
+        return x0 + strength * (x - x0), y0 + strength * (y - y0)
+
+    def _path_at(self, frame: float, start: float, end: float) -> tuple[float, float]:
+        """The position on the path of a move at a frame between its ends."""
         # how far along the path each point lies, and how far the handle is, both in frames or both in pixels
         if self.frames is not None:
             knots, way = self.frames, frame
@@ -284,8 +376,11 @@ class Stroke:
             which the handle does not move is a hold.
 
         Raises:
-            ValueError: If `last` is not above `first`, or a move has no end and `num_frames` is None.
+            ValueError: If `last` is not above `first`, a move has no end and `num_frames` is None, or the stroke has
+                easing, strength, turns or handles.
         """
+        if self.has_controls:
+            raise ValueError("The stroke has easing, strength, turns or handles; cut the strokes of `plain` instead.")
         if last <= first:
             raise ValueError(f"The frames are {first} and {last}; the second must be above the first.")
         start, end = self.span(num_frames)
@@ -346,7 +441,10 @@ class Stroke:
         """
         if not (is_number(x_factor) and is_number(y_factor) and x_factor > 0 and y_factor > 0):
             raise ValueError(f"The factors are {x_factor!r} and {y_factor!r}; both must be numbers above 0.")
-        return replace(self, points=tuple((x * x_factor, y * y_factor) for x, y in self.points))
+        points = tuple((x * x_factor, y * y_factor) for x, y in self.points)
+        if not self.has_controls:
+            return replace(self, points=points)
+        return replace(self, points=points, **scaled_controls(self.handles, self.radius, x_factor, y_factor))
 
 
 @dataclass(frozen=True)
@@ -391,11 +489,12 @@ class StrokeSheet:
         check_number(len(self.strokes), MAX_STROKES, "strokes", "strokes in a sheet")
 
         for index, stroke in enumerate(self.strokes):
-            for point_index, (x, y) in enumerate(stroke.points):
+            given = [(f"points[{number}]", point) for number, point in enumerate(stroke.points)]
+            for where, (x, y) in [*given, *((f"handles[{n}]", point) for n, point in enumerate(stroke.handles))]:
                 # the small margin forgives the rounding of `scaled`
                 if abs(x / self.width - 0.5) > 1.5 + 1e-9 or abs(y / self.height - 0.5) > 1.5 + 1e-9:
                     raise ValueError(
-                        f"strokes[{index}].points[{point_index}] is [{x:g}, {y:g}], more than one image size away "
+                        f"strokes[{index}].{where} is [{x:g}, {y:g}], more than one image size away "
                         f"from the image of {self.width} x {self.height} pixels; x must be between {-self.width} "
                         f"and {2 * self.width}, y between {-self.height} and {2 * self.height}."
                     )
@@ -455,6 +554,17 @@ class StrokeSheet:
             for region in self.regions
         )
 
+    def plain(self, num_frames: int | None = None) -> Self:
+        """
+        The sheet with the strokes of all handles; see [`Stroke.plain`].
+
+        Args:
+            num_frames (`int`, *optional*): The length that ends strokes without an end; None is that of the sheet.
+        """
+        if not any(stroke.has_controls for stroke in self.strokes):
+            return self
+        return replace(self, strokes=plain_strokes(self.strokes, num_frames or self.num_frames))
+
     def continued(self, frame: int, other: "StrokeSheet") -> "StrokeSheet":
         """
         One sheet for a video that follows this sheet up to a frame, and another sheet from there on.
@@ -485,9 +595,10 @@ class StrokeSheet:
                 "clip has one set of regions: give both sheets the same, or only the first."
             )
         factors = self.width / other.width, self.height / other.height
-        before = [stroke.cut(0, frame, self.num_frames) for stroke in self.strokes]
+        before = [stroke.cut(0, frame, self.num_frames) for stroke in self.plain().strokes]
         after = [
-            self._with_region(stroke.scaled(*factors)).cut(frame, last, other.num_frames) for stroke in other.strokes
+            self._with_region(stroke.scaled(*factors)).cut(frame, last, other.num_frames)
+            for stroke in other.plain().strokes
         ]
         strokes = [stroke for stroke in before + after if stroke is not None]
         return StrokeSheet(strokes, self.width, self.height, other.num_frames, other.fps, self.regions)
@@ -500,9 +611,10 @@ class StrokeSheet:
         return replace(stroke, region=region_at(self.regions, *stroke.points[0], self.height, self.width))
 
     def to_dict(self) -> dict[str, Any]:
-        """The sheet as the JSON object of a file, in version 1 if it has no regions and names none. Fields that are
-        None are left out."""
+        """The sheet as the JSON object of a file, in the lowest version that has its fields. Fields that are None, and
+        controls that change nothing, are left out."""
         strokes = []
+        version = 1
         for stroke in self.strokes:
             fields: dict[str, Any] = {"kind": stroke.kind, "points": [list(point) for point in stroke.points]}
             if stroke.frames is not None:
@@ -512,11 +624,16 @@ class StrokeSheet:
                 if stroke.end_frame is not None:
                     fields["end_frame"] = stroke.end_frame
             if stroke.region is not None:
-                fields["region"] = stroke.region
+                fields["region"], version = stroke.region, max(version, 2)
+            if stroke.has_controls:
+                version = 3
+                fields |= {name: value for name, value in stroke._controls().items() if value != CONTROLS[name]}
+                if stroke.handles:
+                    fields["handles"] = [list(point) for point in stroke.handles]
             strokes.append(fields)
         regions = [region.to_dict(self.height, self.width) for region in self.regions]
         return {
-            "version": 2 if regions or any("region" in stroke for stroke in strokes) else 1,
+            "version": max(version, 2) if regions else version,
             "width": self.width,
             "height": self.height,
             "num_frames": self.num_frames,
@@ -536,7 +653,7 @@ class StrokeSheet:
         """
         if not isinstance(fields, dict):
             raise ValueError(f"The stroke sheet is {reprlib.repr(fields)}; it must be an object.")
-        readable = f"this program reads versions {' and '.join(map(str, SHEET_VERSIONS))}."
+        readable = f"this program reads versions {SHEET_VERSIONS[0]} to {SHEET_VERSIONS[-1]}."
         if "version" not in fields:
             raise ValueError(f"version is missing; {readable}")
         version = fields["version"]
@@ -545,9 +662,9 @@ class StrokeSheet:
         version = int(version)
         for name in fields:
             if name not in SHEET_FIELDS[version]:
-                hint = " (it is one of version 2)" if name in SHEET_FIELDS[2] else ""
                 raise ValueError(
-                    f"{reprlib.repr(name)} is not a field of a stroke sheet of version {version}{hint}; fields are: "
+                    f"{reprlib.repr(name)} is not a field of a stroke sheet of version {version}"
+                    f"{_version_of(name, SHEET_FIELDS)}; fields are: "
                     f"{', '.join(SHEET_FIELDS[version])}."
                 )
         for name in ("width", "height", "num_frames", "strokes"):
@@ -608,15 +725,27 @@ class StrokeSheet:
             raise ValueError(f"{path}: {error}") from None
 
 
+def _version_of(name: str, fields: dict[int, tuple[str, ...]]) -> str:
+    """In which version a field came, for messages; empty if in none."""
+    found = [version for version, names in fields.items() if name in names]
+    return f" (it is one of version {min(found)})" if found else ""
+
+
+def plain_strokes(strokes: Sequence[Stroke], num_frames: int | None) -> list[Stroke]:
+    """The strokes of all handles of strokes; see [`Stroke.plain`]."""
+    return [one for stroke in strokes for one in stroke.plain(num_frames)]
+
+
 def _stroke_from_dict(fields: Any, index: int, version: int) -> Stroke:
     where = f"strokes[{index}]"
     if not isinstance(fields, dict):
         raise ValueError(f"{where} is {reprlib.repr(fields)}; it must be an object with at least 'points'.")
     for name, value in fields.items():
         if name not in STROKE_FIELDS[version]:
-            hint = " of version 1 (it is one of version 2)" if name in STROKE_FIELDS[2] else ""
+            hint = _version_of(name, STROKE_FIELDS)
             raise ValueError(
-                f"{where}.{name[:40]} is not a field of a stroke{hint}; its fields are: "
+                f"{where}.{name[:40]} is not a field of a stroke{f' of version {version}{hint}' if hint else ''}; its "
+                f"fields are: "
                 f"{', '.join(STROKE_FIELDS[version])}."
             )
         if value is None:
@@ -771,10 +900,15 @@ def load_sheets(strokes: Any, num_images: int) -> list[StrokeSheet | list[Stroke
 
 
 def strokes_at_size(
-    strokes: Any, image_sizes: Sequence[tuple[int, int]], height: int, width: int, *, needs_length: bool = False
-) -> tuple[list[list[Stroke]], int | None]:
+    strokes: Any,
+    image_sizes: Sequence[tuple[int, int]],
+    height: int,
+    width: int,
+    num_frames: int | None = None,
+    default_num_frames: int = 16,
+) -> tuple[list[list[Stroke]], int]:
     """
-    Bring the strokes of every image of a batch to pixels of the working size.
+    Bring the strokes of every image of a batch to pixels of the working size, each handle as a stroke of its own.
 
     Args:
         strokes: What [`load_sheets`] takes or returns.
@@ -784,29 +918,34 @@ def strokes_at_size(
             Working height in pixels.
         width (`int`):
             Working width in pixels.
-        needs_length (`bool`, defaults to `False`):
-            Whether the sheets have to agree on the number of frames.
+        num_frames (`int`, *optional*):
+            Number of frames of the video. None takes the number that the sheets have.
+        default_num_frames (`int`, defaults to 16):
+            Number of frames if there is no sheet.
 
     Returns:
-        `tuple[list[list[Stroke]], int | None]`: one list of strokes for each image, and the number of frames of the
-        sheets; None if there is no sheet, or sheets differ.
+        `tuple[list[list[Stroke]], int]`: one list of strokes for each image, and the number of frames.
 
     Raises:
         ValueError: If the number of entries is not 1 and not the number of images, or sheets differ in `num_frames`
-            with `needs_length`.
+            and the call does not say it.
         TypeError: If an entry is of none of the types that [`load_sheets`] takes.
     """
-    lengths = set()
+    loaded = load_sheets(strokes, len(image_sizes))
+    if num_frames is None:
+        lengths = {item.num_frames for item in loaded if isinstance(item, StrokeSheet)}
+        if len(lengths) > 1:
+            raise ValueError(f"The stroke sheets last {sorted(lengths)} frames: give `num_frames`.")
+        num_frames = lengths.pop() if lengths else default_num_frames
     scaled = []
-    for item, (image_height, image_width) in zip(load_sheets(strokes, len(image_sizes)), image_sizes, strict=True):
+    for item, (image_height, image_width) in zip(loaded, image_sizes, strict=True):
         drawn: Sequence[Stroke] = item if isinstance(item, list) else item.strokes
         if isinstance(item, StrokeSheet):
-            lengths.add(item.num_frames)
             image_height, image_width = item.height, item.width
-        scaled.append([stroke.scaled(width / image_width, height / image_height) for stroke in drawn])
-    if needs_length and len(lengths) > 1:
-        raise ValueError(f"The stroke sheets last {sorted(lengths)} frames: give `num_frames`.")
-    return scaled, lengths.pop() if len(lengths) == 1 else None
+        factors = width / image_width, height / image_height
+        # turns are circles on the image as it was drawn on
+        scaled.append([stroke.scaled(*factors) for stroke in plain_strokes(drawn, num_frames)])
+    return scaled, num_frames
 
 
 def regions_of_sheets(strokes: Any, image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Region, ...] | None]:

@@ -144,3 +144,49 @@ def test_bad_reference_is_refused_in_one_sentence(place, mcdiff, arguments, mess
     sliding_video("slide.mkv")
     code, _, err = mcdiff("generate", "photo.png", "--num-frames", 3, "--motion-from", *arguments, "--output", "x.mkv")
     assert code in (1, 2) and message in err and err.count("\n") == 1, err
+
+
+def test_command_eases_and_turns_strokes_and_replays_them(place, mcdiff):
+    stroke = ("--stroke", "20,20 30,24 ease-in-out strength 0.5 rotate 30 scale 1.1 radius 10%")
+    group = ("--hold", "50%,50% rotate -20 handles 40,30 8,30")
+    arguments = ("generate", "photo.png", *stroke, *group, "--num-frames", 4, "--size", "48x40")
+    code, out, err = mcdiff(*arguments, "--output", "a.mkv")
+    assert code == 0 and "4 strokes" in out, err  # each handle is one
+    strokes = ClipMetadata.read("a.mkv").strokes.strokes
+    assert strokes[0] == Stroke(
+        [(20, 20), (30, 24)], easing="ease-in-out", strength=0.5, rotate=30, scale=1.1, radius=4.8
+    )
+    assert strokes[1] == Stroke([(24, 20)], kind="hold", rotate=-20, handles=[(40, 30), (8, 30)])
+    assert mcdiff("generate", "--replay", "a.mkv", "--output", "b.mkv")[0] == 0
+    assert all(
+        np.array_equal(*pair) for pair in zip(read_video("a.mkv").frames, read_video("b.mkv").frames, strict=True)
+    )
+    code, _, err = mcdiff("generate", "--continue", "a.mkv", *stroke, "--num-frames", 2, "--output", "c.mkv")
+    assert code == 0 and len(read_video("c.mkv").frames) == 5, err
+
+
+@pytest.mark.parametrize(
+    ("stroke", "message"),
+    [
+        ("1,1 9,9 faster", "'faster' is not a point, nor one of the words linear, ease-in,"),
+        ("1,1 9,9 strength", "strength is '', which is not a number"),
+        ("1,1 9,9 rotate 20", "rotate is given, but no points that turn or grow; give radius"),
+        ("1,1 9,9 rotate 9000 radius 5", "rotate is 9000.0; it must be a number from -3600 to 3600"),
+        ("1,1 9,9 handles", "handles are given without points"),
+    ],
+)
+def test_stroke_in_wrong_words_is_refused(place, mcdiff, stroke, message):
+    code, _, err = mcdiff("generate", "photo.png", "--stroke", stroke, "--output", "a.mkv")
+    assert code == 2 and message in " ".join(err.replace("│", " ").split()), err
+
+
+def test_command_closes_the_loop_and_keeps_this_in_the_clip(place, mcdiff):
+    arguments = ("generate", "photo.png", "--stroke", "10,10 30,24", "--num-frames", 4, "--size", "48x40")
+    assert mcdiff(*arguments, "--closed-loop", "--output", "a.mkv")[0] == 0
+    assert ClipMetadata.read("a.mkv").motion == ({"source": "closed-loop"},)
+    assert mcdiff("generate", "--replay", "a.mkv", "--output", "b.mkv")[0] == 0
+    assert all(
+        np.array_equal(*pair) for pair in zip(read_video("a.mkv").frames, read_video("b.mkv").frames, strict=True)
+    )
+    code, _, err = mcdiff(*arguments, "--closed-loop", "--camera", "zoom 2", "--output", "c.mkv")
+    assert code == 2 and "--closed-loop is given together with --camera" in err

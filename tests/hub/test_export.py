@@ -45,6 +45,7 @@ MODULES = (
     "semantic_features",
     "short_repr",
     "similarity",
+    "stroke_controls",
     "stroke_problems",
     "strokes",
 )

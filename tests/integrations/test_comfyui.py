@@ -132,7 +132,7 @@ def test_example_workflow_runs_in_comfyui(path, tiny_pipeline, tmp_path):
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     answer = json.loads(finished.stdout.splitlines()[-1])
-    assert answer["problems"] == [] and len(answer["nodes"]) == 7
+    assert answer["problems"] == [] and len(answer["nodes"]) == 8
     assert answer["messages"][-1] == "execution_success", finished.stderr
     (saved,) = [one for output in answer["outputs"].values() for one in output["images"] if one["type"] == "output"]
     video = read_video(tmp_path / "output" / saved["subfolder"] / saved["filename"])
@@ -213,6 +213,24 @@ def test_continued_video_is_the_video_made_at_once(nodes, tiny_pipeline, pixels)
     expected, expected_state, _ = generate(nodes, tiny_pipeline, pixels, whole)
     assert torch.equal(found, expected) and torch.equal(last, expected[-1:])
     assert torch.equal(state.latents, expected_state.latents) and state.frame == 4
+
+
+def test_video_of_another_program_goes_on_without_a_jump(nodes, tiny_pipeline, pixels):
+    drifted = torch.cat([pixels, 0.96 * pixels + 0.02, 0.92 * pixels + 0.04])  # colors that drift
+    node = nodes["MCDiffContinueVideo"]()
+    found, state, last = node.go_on(tiny_pipeline, drifted, SHEET, 0, 0, 0.0, **SIZE)
+    assert len(found) == 5 and torch.equal(found[:3], drifted) and torch.equal(last, found[-1:]) and state.frame == 2
+    started = tiny_pipeline.start(
+        frames=[one.permute(2, 0, 1) for one in drifted], **SIZE, output_size="image", generator=seeded()
+    )
+    matched = torch.stack(list(tiny_pipeline.stream(started, SHEET, 3, output_type="pt"))).permute(0, 2, 3, 1)
+    goal, before = pixels.mean((0, 1, 2)), drifted[-1].mean((0, 1))
+    for number, frame in enumerate(found[3:], start=1):
+        missing = matched[number - 1].mean((0, 1)) - frame.mean((0, 1))
+        # an eighth of the match with each frame
+        assert torch.allclose(missing, (1 - number / 8) * (goal - before), atol=0.01)
+    region = Region(polygon=[(4, 4), (24, 4), (24, 20)])
+    assert node.go_on(tiny_pipeline, drifted, SHEET, 0, 0, 0.0, regions=(region,))[1].layers is not None
 
 
 def test_canceling_ends_the_video_and_the_model_stays_usable(nodes, machine, tiny_pipeline, pixels):

@@ -77,6 +77,15 @@ def test_strokes_of_the_new_part_lie_where_the_camera_sees_them(image):
     assert state.layers.view[0, 0].flatten().tolist() == pytest.approx([2, 0, -24 - 16, -20 - 8], abs=1e-6)
 
 
+def test_handles_of_the_new_part_turn_where_the_camera_sees_them(image):
+    zoom = describe_camera(Camera([CameraKeyframe(4, zoom=2)], 48, 40))
+    turning = Stroke([(24, 20)], kind="hold", rotate=90, radius=8)
+    sheet = StrokeSheet([turning], 48, 40, num_frames=4)
+    left, right = continued_clip(clip_of(image, [Stroke(BENT)], motion=(zoom,)), sheet).parts[1].strokes.strokes
+    # 8 pixels of the last frame are 4 of frame 0
+    assert left.at(4) == pytest.approx((20, 20)) and right.at(7) == pytest.approx((24, 24))
+
+
 def test_camera_of_the_new_part_leaves_the_first_part_as_it_is(image):
     pipe, clip = make_pipeline(), clip_of(image, [Stroke(BENT)])
     zoom = describe_camera(Camera([CameraKeyframe(3, zoom=2)], 48, 40).shifted(4))

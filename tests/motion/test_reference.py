@@ -1,11 +1,17 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The motion of a video lands on an image: aligned, retimed, in a region, and as strokes."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_small
 
 from mcdiff_pipeline import Region, Stroke
+from mcdiff_pipeline.annotation import flow as estimators
+from mcdiff_pipeline.annotation.gmflow_network import GmflowNetwork
 from mcdiff_pipeline.motion.alignment import aligned_by_points, covering
 from mcdiff_pipeline.motion.description import motion_from_dicts
 from mcdiff_pipeline.motion.people_motion import retargeted
@@ -50,6 +56,31 @@ def test_flow_of_the_video_lies_on_the_image(flow):
     expected = torch.tensor(VELOCITY)[:, None, None] / 2 / 4  # half as many pixels, four to a cell
     assert valid[INNER].min() > 0.9
     assert (found - expected)[INNER].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("estimator", ["gmflow", "raft_small"])
+def test_every_estimator_gives_motion_that_is_described_with_its_weights(video, estimator, tmp_path, monkeypatch):
+    """With random weights, so that this runs everywhere: the flow is not that of the video."""
+    monkeypatch.setattr(estimators, "GMFLOW_SHORT_SIDE", 1)  # frames are not enlarged, which is faster
+    torch.manual_seed(0)
+    network = GmflowNetwork() if estimator == "gmflow" else raft_small(weights=None)
+    weights = tmp_path / f"{estimator}.safetensors"
+    save_file(network.state_dict(), weights)
+    motion = ReferenceMotion(ReferenceFlow(video, estimator, weights), SAME, 96, 80)
+    flow, valid = motion.at(0, (10, 12))
+    assert flow.shape == (1, 2, 10, 12) and flow.isfinite().all() and 0 <= valid.min() and valid.max() <= 1
+    description = motion.to_dict()
+    assert description["estimator"] == estimator and description["weights"] == str(weights.resolve())
+    (again,) = motion_from_dicts([description])
+    assert torch.equal(again.at(0, (10, 12))[0], flow)
+
+
+@pytest.mark.skipif("MCDIFF_GMFLOW_WEIGHTS" not in os.environ, reason="needs the weights of GMFlow")
+def test_gmflow_finds_the_motion_of_the_video(video):
+    flow = ReferenceFlow(video, "gmflow", os.environ["MCDIFF_GMFLOW_WEIGHTS"])
+    found, valid = ReferenceMotion(flow, covering((WIDTH, HEIGHT), (96, 80)), WIDTH, HEIGHT).at(0, (10, 12))
+    expected = torch.tensor(VELOCITY)[:, None, None] / 2 / 4
+    assert valid[INNER].min() > 0.9 and (found - expected)[INNER].abs().max() < 0.1
 
 
 def test_flow_turns_with_the_alignment(flow):

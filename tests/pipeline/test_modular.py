@@ -2,6 +2,7 @@
 """The blocks of Modular Diffusers make the frames of the pipeline, bit for bit, and can be exchanged."""
 
 import inspect
+import threading
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from support.tiny_models import FULL_CONDITIONING, make_feature_pipeline, make_p
 
 SIZE = {"height": 40, "width": 48}
 # Arguments of the pipeline that blocks have no use for.
-OF_THE_PIPELINE = {"self", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "cancel"}
+OF_THE_PIPELINE = {"self", "return_dict"}
 
 
 def modular(pipe: MCDiffPipeline, blocks: MCDiffBlocks | None = None) -> ModularPipeline:
@@ -74,6 +75,47 @@ def test_inputs_of_the_blocks_are_those_of_the_pipeline():
             assert expected[name].default is inspect.Parameter.empty
         else:
             assert param.default == expected[name].default, name
+
+
+def test_callback_sees_every_denoising_step_of_the_blocks(tiny_pipeline, image):
+    seen = {"pipeline": [], "blocks": []}
+    arguments = {"num_frames": 3, "num_inference_steps": 2, "output_type": "pt", **SIZE}
+    arguments["callback_on_step_end_tensor_inputs"] = ["latents", "dense_flow"]
+    for name, call in (("pipeline", tiny_pipeline), ("blocks", modular(tiny_pipeline))):
+
+        def keep(pipe, step, timestep, tensors, name=name):
+            assert isinstance(pipe, MCDiffPipeline)
+            seen[name].append((step, int(timestep), *(one.sum().item() for one in tensors.values())))
+            return {"latents": 0.5 * tensors["latents"]}
+
+        call(image=image, strokes=STROKES, generator=seeded(), callback_on_step_end=keep, **arguments)
+    assert seen["blocks"] == seen["pipeline"] and [one[0] for one in seen["blocks"]] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="names 'flow'"):
+        modular(tiny_pipeline)(image=image, strokes=[], **SIZE, callback_on_step_end_tensor_inputs=["flow"])
+
+
+def test_blocks_end_with_the_last_finished_frame(tiny_pipeline, image):
+    arguments = {"image": image, "strokes": STROKES, "num_frames": 4, "num_inference_steps": 2, "output_type": "pt"}
+    arguments |= SIZE | {"decode_chunk_size": 1}
+    blocks, cancel = modular(tiny_pipeline), threading.Event()
+    whole = blocks(**arguments, generator=seeded()).videos
+
+    def interrupt(pipe, step, timestep, tensors):
+        pipe._interrupt = step == 2  # in the second frame
+
+    def set_event(pipe, step, timestep, tensors):
+        cancel.set() if step == 4 else None
+
+    for ends, frames in (
+        ({"callback_on_step_end": interrupt}, 2),
+        (
+            {"callback_on_step_end": set_event, "cancel": cancel},
+            3,
+        ),
+    ):
+        ended = blocks(**arguments, generator=seeded(), **ends)
+        assert torch.equal(ended.videos, whole[:, :frames]) and ended.completed_flow.shape[1] == frames - 1
+    assert blocks(**arguments, cancel=cancel).videos.shape[1] == 1  # it is still set
 
 
 def test_block_can_be_exchanged(tiny_pipeline, image):

@@ -28,8 +28,8 @@ from ..motion_completion import CompleteStrokes
 from ..regions import is_number, is_whole
 from ..rollout import Motion, RolloutState
 from ..similarity import compose_similarities, identity_similarity, invert_similarity
+from ..stroke_controls import EASINGS, check_easing
 from ..strokes import Stroke
-from .easing import EASINGS, check_easing
 from .still import still_motion
 
 

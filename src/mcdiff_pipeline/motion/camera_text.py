@@ -4,8 +4,8 @@
 import re
 from typing import Any
 
+from ..stroke_controls import EASINGS
 from .camera import REST, Camera, CameraKeyframe
-from .easing import EASINGS
 
 
 EXAMPLE = '"zoom 1.5 ease-in-out", or "8: zoom 1.3; 15: pan 10%,0" for the frames 8 and 15'

@@ -38,7 +38,7 @@ def stream_clip(pipe: MCDiffPipeline, clip: ClipMetadata) -> Iterator[FrameAndSt
         ValueError: At once, if the first part of the clip cannot be made, or the motion of any is not known.
     """
     parts = clip.parts or (ClipPart(0, clip.strokes, clip.motion),)
-    sources = [motion_from_dicts(part.motion) for part in parts]
+    sources = [motion_from_dicts(part.motion, pipe) for part in parts]
     # the last frame of a part is the state that the next one starts from
     ends = [*(part.at + 1 for part in parts[1:]), clip.settings.num_frames]
     first = pipe.stream(
@@ -84,11 +84,24 @@ def shown_frames(frames: Iterator[FrameAndState], lead: LeadIn | None) -> Iterat
     """
     for frame, state in frames:
         if lead is not None and state.frame < lead.fade:
-            matched = np.asarray(frame, dtype=np.float32) / 255
-            given = (matched - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
-            mixed = given + state.frame / lead.fade * (matched - given)
-            frame = PIL.Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
+            shown = faded(np.asarray(frame, dtype=np.float32) / 255, state.frame, lead)
+            frame = PIL.Image.fromarray((shown * 255).round().astype(np.uint8))
         yield frame, state
+
+
+def faded(frame: np.ndarray, number: int, lead: LeadIn) -> np.ndarray:
+    """
+    A generated frame as it is shown after those of another video.
+
+    Args:
+        frame (`np.ndarray` of shape `(height, width, 3)`): The frame with matched colors, in [0, 1].
+        number (`int`): Its number, from 0 for the frame that was continued.
+        lead (`LeadIn`): How the video is continued.
+    """
+    if number >= lead.fade:
+        return frame
+    given = (frame - np.asarray(lead.shift, np.float32)) / np.asarray(lead.scale, np.float32)
+    return (given + number / lead.fade * (frame - given)).clip(0, 1)
 
 
 def remake_state(pipe: MCDiffPipeline, clip: ClipMetadata, frame: int | None = None) -> RolloutState:
@@ -172,7 +185,7 @@ def continued_clip(
     shown = [
         stroke
         for part, end in zip(parts, [*(part.at for part in parts[1:]), num_frames - 1], strict=True)
-        for stroke in (one.cut(part.at, end, num_frames) for one in part.strokes.strokes)
+        for stroke in (one.cut(part.at, end, num_frames) for one in part.strokes.plain().strokes)
         if stroke is not None
     ]
     return replace(
@@ -192,13 +205,13 @@ def _in_the_scene(sheet: StrokeSheet, clip: ClipMetadata, parts: Sequence[ClipPa
     cameras = [
         (camera, part.at, end)
         for part, end in zip(parts, ends, strict=True)
-        for camera in motion_from_dicts(part.motion)
+        for camera in motion_from_dicts([one for one in part.motion if one.get("source") == "camera"])
         if isinstance(camera, Camera)
     ]
     if not cameras:
         return sheet
     strokes = []
-    for stroke in sheet.strokes:
+    for stroke in sheet.plain().strokes:
         region = resolve_region(stroke, regions) or 0
         order = 0 if region == 0 else regions[region - 1].order
         view = identity_similarity(1)

@@ -78,13 +78,14 @@ class Tracks:
     @classmethod
     def of_sheet(cls, sheet: StrokeSheet) -> Self:
         """
-        The strokes of a sheet, one track each. A track is visible while its stroke specifies something.
+        The strokes of a sheet, one track for each handle. A track is visible while its stroke specifies something.
 
         Raises:
             ValueError: If the sheet has no strokes.
         """
         if not sheet.strokes:
             raise ValueError("The stroke sheet has no strokes, so there are no tracks to write: draw some.")
+        sheet = sheet.plain()
         positions = np.zeros((sheet.num_frames, len(sheet.strokes), 2))
         visible = np.zeros(positions.shape[:2], dtype=bool)
         for index, stroke in enumerate(sheet.strokes):

@@ -48,7 +48,7 @@ def regions_of_strokes(
     picture = load_image_tensor(image)
     height, width = picture.shape[1:]
     if isinstance(strokes, StrokeSheet):
-        strokes = strokes.scaled(width, height).strokes
+        strokes = strokes.plain().scaled(width, height).strokes
     starts = [stroke for stroke in strokes if _is_prompt(stroke, height, width)]
     moves = list(dict.fromkeys(stroke.points[0] for stroke in starts if stroke.kind == "move"))
     holds = list(dict.fromkeys(stroke.points[0] for stroke in starts if stroke.kind == "hold"))

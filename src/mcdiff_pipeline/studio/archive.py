@@ -16,11 +16,13 @@ from typing import Any
 
 from PIL import Image
 
+from ..strokes import StrokeSheet
 from .pictures import PICTURE_ERRORS, PNG_PREFIX, encoded, lossless_webp, read_picture, thumbnail
 from .protocol import SheetBody, check_document, check_strokes, read_body
 from .refusals import Refused, first_line
 from .sessions import Session, plain_name
 from .settings import DOCUMENT_BYTES, LARGEST_AREA, PICTURE_BYTES, Bounds
+from .sheets import refusal_of
 from .store import NAMES, SESSION_JSON, SessionFiles, now
 
 
@@ -176,6 +178,9 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
         content (`bytes` or `dict`): The sheet, JSON.
         picture (`tuple[int, int]`): (width, height) to which points and polygons are scaled. Masks stay as they are.
 
+    Returns:
+        `dict`: The sheet in version 2: each handle is a stroke of its own, since the page draws paths alone.
+
     Raises:
         Refused: If it is not a stroke sheet.
     """
@@ -184,9 +189,10 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     sheet = read_body(SheetBody, content)
-    check_strokes(sheet.strokes)
+    plain = _plain_strokes(sheet)
+    check_strokes(plain)
     factors = picture[0] / sheet.width, picture[1] / sheet.height
-    strokes = [_scaled(stroke, "points", factors) for stroke in sheet.strokes]
+    strokes = [_scaled(stroke, "points", factors) for stroke in plain]
     regions = [_scaled(region, "polygon", factors) for region in sheet.regions]
     return {
         "version": 2,
@@ -197,6 +203,18 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
         "regions": regions,
         "strokes": strokes,
     }
+
+
+def _plain_strokes(sheet: SheetBody) -> list[dict[str, Any]]:
+    """The strokes of a sheet without easing, strength, turns and handles, which came in version 3."""
+    if sheet.version < 3:
+        return sheet.strokes
+    names = ("version", "width", "height", "num_frames", "strokes")
+    try:
+        plain = StrokeSheet.from_dict({name: getattr(sheet, name) for name in names}).plain()
+    except ValueError as error:
+        raise refusal_of(error) from None
+    return plain.to_dict()["strokes"]
 
 
 def _scaled(item: dict[str, Any], field: str, factors: tuple[float, float]) -> dict[str, Any]:

@@ -210,9 +210,9 @@ class NodeBody(Message):
 
 
 class SheetBody(Message):
-    """A stroke sheet of either version, as far as its shape goes."""
+    """A stroke sheet of any version, as far as its shape goes."""
 
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     width: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=1, le=100_000)]
     num_frames: Annotated[int, Field(ge=2, le=100_000)]

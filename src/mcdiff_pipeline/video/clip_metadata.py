@@ -87,12 +87,6 @@ class ClipSettings:
         )
 
 
-def is_clip(path: str | os.PathLike) -> bool:
-    """Whether `mcdiff generate` wrote a video. Raises `ValueError` if it is not a video."""
-    with VideoReader(path) as video:
-        return video.metadata.get("format") == FORMAT
-
-
 @dataclass(frozen=True)
 class ClipPart:
     """A part of a clip that was continued.
@@ -202,10 +196,18 @@ class ClipMetadata:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a video, or `mcdiff generate` of this version did not write it.
         """
+        clip = cls.read_if_clip(path)
+        if clip is None:
+            raise ValueError(f"{path} carries no settings to replay; only a video that `mcdiff generate` wrote does.")
+        return clip
+
+    @classmethod
+    def read_if_clip(cls, path: str | os.PathLike) -> "ClipMetadata | None":
+        """Reads the metadata of a video file; None if another program wrote it. It raises what [`read`] raises."""
         with VideoReader(path) as video:
             content = video.metadata
         if content.get("format") != FORMAT:
-            raise ValueError(f"{path} carries no settings to replay; only a video that `mcdiff generate` wrote does.")
+            return None
         if content.get("version") not in READABLE_VERSIONS:
             raise ValueError(
                 f"{path} carries settings of version {content.get('version')}; this program reads versions 1 to 3."

@@ -71,3 +71,16 @@ def test_mismatched_shapes_raise_and_are_named():
         HandleSearch(frames, torch.zeros(3, 2), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"`output` is \[2, 3, 32, 32\]"):
         HandleSearch(frames, torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)).distances(frames[:2])
+
+
+def test_handle_is_located_to_fractions_of_a_pixel():
+    frame = textured()
+    half = 0.5 * (frame.roll(3, dims=3) + frame.roll(4, dims=3))  # 3.5 pixels to the right
+    search = HandleSearch(frame, POSITIONS[:2], torch.zeros(2, dtype=torch.long), search=8)
+    places, fit, expected = search.locate(half, POSITIONS[:2] + 1)
+    assert torch.allclose(places, POSITIONS[:2] + torch.tensor([3.5, 0.0]), atol=0.1)
+    assert (fit > 0.9).all() and (expected < fit).all()
+    _, beyond, _ = search.locate(frame.roll(30, dims=3), POSITIONS[:2])
+    assert (beyond < 0.9).all()
+    _, flat, _ = HandleSearch(0 * frame, POSITIONS[:1], torch.zeros(1, dtype=torch.long)).locate(frame, POSITIONS[:1])
+    assert flat.tolist() == [0]

@@ -40,6 +40,8 @@ class HandleSearch:
         true_frames (`torch.Tensor`): `[N, 3, H, W]` in [0, 1].
         positions (`torch.Tensor`): `[M, 2]`, the true (x, y) of each handle in pixels; pixel (0, 0) covers [0, 1).
         numbers (`torch.Tensor`): integer `[M]`, the number of the frame that each position belongs to.
+        search (`int`, *optional*): how far away a handle is searched for, in pixels on each axis; None takes
+            `SEARCH_RADIUS` at the size of the frames.
         patches_at (`tuple[torch.Tensor, torch.Tensor]`, *optional*): positions and numbers of frames from which the
             patches are taken instead, where there is no true video: a patch of an earlier frame, for example.
 
@@ -52,6 +54,7 @@ class HandleSearch:
         true_frames: torch.Tensor,
         positions: torch.Tensor,
         numbers: torch.Tensor,
+        search: int | None = None,
         patches_at: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         if positions.shape != (*numbers.shape, 2):
@@ -61,7 +64,9 @@ class HandleSearch:
             )
         self.frames_shape, self.numbers = true_frames.shape, numbers
         self.columns, self.rows = positions.long().unbind(1)
+        self.within = positions - positions.long()
         self.radius, self.search, _ = scaled_to(*true_frames.shape[2:])
+        self.search = search or self.search
         places, sources = (positions, numbers) if patches_at is None else patches_at
         columns, rows = places.long().unbind(1)
         patches = _crop(true_frames, sources, rows, columns, self.radius)
@@ -96,20 +101,70 @@ class HandleSearch:
         numbers, rows, columns = self.numbers[every], self.rows[every], self.columns[every]
         if len(numbers) == 0:
             return output.new_zeros(0)
-        channels, height, width = output.shape[1:]
+        _, best, distance = self._best(output, numbers, rows, columns, every)
+        return torch.where(self._is_flat[every], torch.nan, distance.flatten()[best])
+
+    def locate(
+        self, output: torch.Tensor, near: torch.Tensor, numbers: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Where each handle is in an output, to fractions of a pixel: the top of a parabola through the correlation at
+        the best pixel and its neighbors, on each axis.
+
+        Args:
+            output (`torch.Tensor`): `[N, 3, H, W]` in [0, 1].
+            near (`torch.Tensor`): `[M, 2]`, the (x, y) in pixels around which each handle is searched for.
+            numbers (`torch.Tensor`, *optional*): integer `[M]`, the frames of the output; None: those of the patches.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: the places (x, y), float32 `[M, 2]`; the correlation
+            there, and at `near`, float32 `[M]`, at most 1. Both are 0 where the contrast of the patch is too low, and
+            where the best place is on the border of those that are searched, since it may be beyond.
+        """
+        if len(near) == 0:
+            return near.new_zeros(0, 2), near.new_zeros(0), near.new_zeros(0)
+        height, width = output.shape[2:]
+        columns, rows = near[:, 0].long().clamp(0, width - 1), near[:, 1].long().clamp(0, height - 1)
+        numbers = self.numbers if numbers is None else numbers
+        fit, best, _ = self._best(output, numbers, rows, columns, slice(None))
+        reach = fit.shape[1]
+        row, column = best // reach, best % reach
+        every = torch.arange(len(near), device=fit.device)
+        padded = F.pad(fit[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+        center = fit[every, row, column]
+        across = _top(padded[every, row + 1, column], center, padded[every, row + 1, column + 2])
+        along = _top(padded[every, row, column + 1], center, padded[every, row + 2, column + 1])
+        # a handle keeps its place within its pixel
+        x = columns + self.within[:, 0] + column - self.search + across
+        y = rows + self.within[:, 1] + row - self.search + along
+        is_inside = (row > 0) & (row < reach - 1) & (column > 0) & (column < reach - 1) & ~self._is_flat
+        found, expected = (torch.where(is_inside, one, 0.0) for one in (center, fit[:, self.search, self.search]))
+        return torch.stack([x, y], dim=1).float(), found, expected
+
+    @property
+    def _is_flat(self) -> torch.Tensor:
+        """bool `[M]`: whether the contrast of each patch is too low to find it."""
+        return self.energy < self.frames_shape[1] * (2 * self.radius + 1) ** 2 * MIN_CONTRAST**2
+
+    def _best(
+        self,
+        output: torch.Tensor,
+        numbers: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        every: slice | torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The correlation `[K, S, S]` of patches around pixels, the index of the best place, and its distance."""
+        height, width = output.shape[2:]
         windows = _crop(output, numbers, rows, columns, self.radius + self.search)
         fit = self._correlation(windows, self.spectra[every], self.energy[every])
-
         offsets = torch.arange(-self.search, self.search + 1, device=output.device)
         row, column = rows[:, None] + offsets, columns[:, None] + offsets
         inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None]
         distance = torch.hypot(offsets[:, None].float(), offsets[None].float())
         # Among places with equal correlation the nearest one wins.
         score = torch.where(inside, fit - 1e-5 * distance, -torch.inf)
-        found = distance.flatten()[score.flatten(1).argmax(dim=1)]
-        area = (2 * self.radius + 1) ** 2
-        flat = self.energy[every] < channels * area * MIN_CONTRAST**2
-        return torch.where(flat, torch.nan, found)
+        return fit, score.flatten(1).argmax(dim=1), distance
 
     def _correlation(self, windows: torch.Tensor, spectra: torch.Tensor, own_energy: torch.Tensor) -> torch.Tensor:
         """Normalized cross-correlation `[K, S, S]` of windows `[K, 3, W, W]` with patches, for each offset."""
@@ -125,6 +180,12 @@ class HandleSearch:
         # In flat parts of the output this limit makes the correlation 0 instead of a ratio of rounding errors.
         least = windows.shape[1] * area * (MIN_CONTRAST / 10) ** 2
         return fit / (energy.clamp_min(least) * own_energy.clamp_min(least)[:, None, None]).sqrt()
+
+
+def _top(before: torch.Tensor, at: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Where the parabola through three values at -1, 0 and 1 is largest, within half a step of 0."""
+    curvature = before - 2 * at + after
+    return torch.where(curvature < 0, (before - after) / (2 * curvature), 0.0).clamp(-0.5, 0.5)
 
 
 def _local_mean(values: torch.Tensor, side: int) -> torch.Tensor:

@@ -105,7 +105,8 @@ function endlessText(editor, render) {
 /** @param {import("./editor.js").Editor} editor @param {string | null} id */
 function showStroke(editor, id) {
   const index = editor.document.strokes.findIndex((stroke) => stroke.id === id);
-  return { label: `Show stroke ${index + 1}`, run: () => editor.select(id) };
+  const run = () => (editor.select(id), editor.store.set({ tab: "strokes" }));
+  return { label: `Show stroke ${index + 1}`, run };
 }
 
 /** @param {import("./editor.js").Editor} editor @param {boolean} smaller */

@@ -51,7 +51,7 @@ function StrokeItem({ editor, stroke, index }) {
         <button class="icon-button quiet" aria-label=${`Remove stroke ${index + 1}`} title="Remove" onClick=${() => editor.removeStroke(stroke.id)}><${Icon} name="bin" /></button>
       </div>
       ${refused && html`<p class="why">${refusal?.why}</p>`}
-      ${doubts.map(({ text }) => html`<p key=${text} class="why doubt">${text}</p>`)}
+      ${doubts.map(({ ids, text }) => ids[0] === stroke.id && html`<p key=${text} class="why doubt">${text}</p>`)}
       ${open && html`<${StrokeNumbers} editor=${editor} stroke=${stroke} />`}
     </li>`;
 }

@@ -19,7 +19,7 @@ export function StatusLine({ editor }) {
     <footer class=${`status ${status.tone}`}>
       <${Ring} share=${status.progress} />
       ${TONE_ICONS[status.tone] && html`<${Icon} name=${TONE_ICONS[status.tone]} />`}
-      <span class="status-text">${status.text}</span>
+      <span class="status-text" title=${status.text}>${status.text}</span>
       ${status.actions.map((action) => html`<button key=${action.label} class="button small" onClick=${action.run}>${action.label}</button>`)}
       <${Announcer} text=${status.text} />
     </footer>`;
