@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode
-TEST_EXTRAS := annotation,distributed,evaluation,openvino,segmentation,studio,training,dev
+TEST_EXTRAS := annotation,distributed,evaluation,notebook,openvino,segmentation,studio,training,dev
 # One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
 # Each has one thread: with two on two cores, the threads of one process wait for those of the other.
 # A worker that dies ends the run: with --dist loadfile, pytest-xdist may wait forever for the tests of a replacement.

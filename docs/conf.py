@@ -41,6 +41,7 @@ docs/motion
 docs/segmentation
 docs/live-editing
 docs/studio
+docs/notebook
 docs/scale
 docs/training-your-own-videos
 docs/extending

@@ -8,6 +8,7 @@ turns or is lit otherwise is found less well, so the distances compare videos of
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -21,25 +22,54 @@ SEARCHED_FRAMES = 16
 AT_A_TIME = 64
 
 
+@dataclass(frozen=True)
+class FoundHandle:
+    """
+    A handle in a frame.
+
+    Args:
+        goal (`tuple[float, float]`): Where its stroke says that it is, (x, y) in pixels of the frames.
+        place (`tuple[float, float]`): Where it is found.
+    """
+
+    goal: tuple[float, float]
+    place: tuple[float, float]
+
+    @property
+    def distance(self) -> float:
+        return math.dist(self.goal, self.place)
+
+
 def drawn_distances(sheet: StrokeSheet, frame: Callable[[int], torch.Tensor], last: int) -> Iterator[dict[int, float]]:
     """
-    The distance of each handle from where its stroke says, frame by frame.
+    The distance of each handle from where its stroke says, in pixels of the frames; see [`found_handles`].
+    """
+    for _, found in found_handles(sheet, frame, last):
+        yield {index: handle.distance for index, handle in found.items()}
+
+
+def found_handles(
+    sheet: StrokeSheet, frame: Callable[[int], torch.Tensor], last: int, searched: int = SEARCHED_FRAMES
+) -> Iterator[tuple[int, dict[int, FoundHandle]]]:
+    """
+    Searches for the handle of each stroke, frame by frame.
 
     Args:
         sheet (`StrokeSheet`): The strokes, at the size of the frames. Moves and holds are both measured.
         frame (`Callable[[int], torch.Tensor]`): Gives a frame, float32 `[3, H, W]` in [0, 1], by its number.
         last (`int`): The last frame of the video.
+        searched (`int`): Frames that are looked at, spread over the video; the last one is among them.
 
     Yields:
-        `dict[int, float]`: for each frame that is looked at, distances in pixels of the frames by the index of the
-        stroke, of those that are active there and whose patch has contrast.
+        `tuple[int, dict[int, FoundHandle]]`: the number of a frame, and the handles by the index of the stroke, of
+        those that are active there and whose patch has contrast.
     """
     starts = [math.ceil(stroke.span(sheet.num_frames)[0]) for stroke in sheet.strokes]
-    step = max(math.ceil(last / SEARCHED_FRAMES), 1)
+    step = max(math.ceil(last / searched), 1)
     references: dict[int, torch.Tensor] = {}
     for number in sorted(range(last, 0, -step)):
         shown = frame(number)
-        found: dict[int, float] = {}
+        found: dict[int, FoundHandle] = {}
         for start in sorted({one for one in starts if one < number}):
             active = [index for index, one in enumerate(starts) if one == start]
             places = {index: _place(sheet, index, start) for index in active}
@@ -49,13 +79,16 @@ def drawn_distances(sheet: StrokeSheet, frame: Callable[[int], torch.Tensor], la
                 chosen = active[first : first + AT_A_TIME]
                 if start not in references:
                     references = {start: frame(start)}  # one is kept: most strokes begin with the video
-                distances = _distances(
+                offsets = _offsets(
                     torch.stack([references[start], shown]),
                     torch.tensor([places[index] for index in chosen]),
                     torch.tensor([goals[index] for index in chosen]),
                 )
-                found |= {index: one for index, one in zip(chosen, distances) if not math.isnan(one)}
-        yield found
+                for index, (right, down) in zip(chosen, offsets):
+                    goal = goals[index]
+                    if goal is not None and not math.isnan(right):
+                        found[index] = FoundHandle(goal, (goal[0] + right, goal[1] + down))
+        yield number, found
 
 
 def _place(sheet: StrokeSheet, index: int, frame: int) -> tuple[float, float] | None:
@@ -65,8 +98,8 @@ def _place(sheet: StrokeSheet, index: int, frame: int) -> tuple[float, float] | 
     return place if is_inside else None
 
 
-def _distances(frames: torch.Tensor, places: torch.Tensor, goals: torch.Tensor) -> list[float]:
-    """Distances of the handles at `places` in the first frame from their `goals` in the second; NaN if unknown."""
+def _offsets(frames: torch.Tensor, places: torch.Tensor, goals: torch.Tensor) -> list[list[float]]:
+    """How far the handles at `places` in the first frame are from their `goals` in the second; NaN if unknown."""
     ones = torch.ones(len(goals), dtype=torch.long)
     search = HandleSearch(frames, goals, ones, patches_at=(places, ones - 1))
-    return search.distances(frames).tolist()
+    return search.offsets(frames).tolist()

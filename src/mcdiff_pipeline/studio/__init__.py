@@ -10,9 +10,12 @@ Needs the extra `studio`. `docs/studio.md` describes the page, the protocol and 
 - `sessions.py`: what is open. `tree.py`: renders and branches. `store.py`: files. `pictures.py`, `archive.py`: bytes
   of clients.
 - `worker.py`: the thread that owns the model, and whose turn it is. `tasks.py`: what is done for each message.
-  `exports.py`: files to take away.
+  `exports.py`: files to take away. `tracks.py`: where handles are found.
 - `engine.py`: what the model computes. `sheets.py`: strokes and regions of clients as those of the library.
   `states.py`: files of states.
+- `notebook.py`: the editor as a widget of notebooks. `in_process.py`: the application without a network.
+  `widget_files.py`: the scripts of the page as one module.
 
-PyTorch is imported only by the last row, in the thread of the model: the page answers before it is there.
+PyTorch is imported only by `engine.py` and what it needs, in the thread of the model, so that the page answers before
+it is there; and by `notebook.py`.
 """

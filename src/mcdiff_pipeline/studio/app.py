@@ -46,6 +46,7 @@ from .server import Studio
 from .sessions import Session, plain_name
 from .settings import CLIP_BYTES, DOCUMENT_BYTES, NAME_LENGTH, PICTURE_BYTES, StudioSettings
 from .stored_frames import stored_frame
+from .tracks import find_tracks
 from .tree import find_node
 
 
@@ -257,8 +258,10 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
     @app.put("/api/sessions/{session_id}/regions", openapi_extra=_json_body(RegionsBody))
     async def put_regions(request: Request, session_id: str = SessionId) -> dict[str, str | None]:
         session = await get(session_id)
-        regions = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES)).regions
-        return {"regions": await asyncio.to_thread(session.keep_regions, regions) if regions else None}
+        body = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES))
+        if not body.regions and body.camera is None:
+            return {"regions": None}
+        return {"regions": await asyncio.to_thread(session.keep_regions, body.regions, body.camera)}
 
     @app.post("/api/sessions/{session_id}/import", openapi_extra=_BODY)
     async def import_sheet(request: Request, session_id: str = SessionId) -> dict[str, Any]:
@@ -350,6 +353,15 @@ def _add_node_routes(app: FastAPI, studio: Studio) -> None:
     async def sheet(session_id: str = SessionId, node_id: str = NodeId) -> Response:
         return await export(session_id, node_id, "working", "json", exports.write_sheet, [])
 
+    @app.get(node_path + "/tracks.json")
+    async def tracks(session_id: str = SessionId, node_id: str = NodeId) -> dict[str, Any]:
+        session = await get(session_id)
+        node = exports.exported_node(session, node_id)
+        with studio.exports_of(session):
+            return await asyncio.get_running_loop().run_in_executor(
+                studio.export_threads, find_tracks, studio.model, session, node
+            )
+
     async def export(
         session_id: str,
         node_id: str,
@@ -403,9 +415,11 @@ async def _made(
     studio: Studio, session: Session, name: str, write: Callable[[Any, Path], None], argument: Any
 ) -> Response:
     """A file that is written for this response and removed after it; one at a time for a session."""
-    if session.id in studio.exporting:
-        raise Refused("An export of this picture is under way: wait for it.", code="busy", status=429)
-    studio.exporting.add(session.id)
+    with studio.exports_of(session):
+        return await _made_alone(studio, name, write, argument)
+
+
+async def _made_alone(studio: Studio, name: str, write: Callable[[Any, Path], None], argument: Any) -> Response:
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".export-", dir=studio.settings.folder))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
@@ -416,8 +430,6 @@ async def _made(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    finally:
-        studio.exporting.discard(session.id)
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..evaluation.drawn_strokes import drawn_distances
+from ..evaluation.drawn_strokes import FoundHandle, drawn_distances, found_handles
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
+from ..motion.camera import Camera
+from ..motion.description import describe_camera
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..regions import Region
 from ..rollout import RolloutState
@@ -42,6 +44,9 @@ DECODER_BYTES = 256 * 1024**2
 SCORED_SIDE = 256
 # Strokes are compared with each other up to this number of them.
 CHECKED_STROKES = 40
+
+# How far a camera may go from the picture, in its longer sides: beyond, nothing of it is seen at any zoom.
+FARTHEST = 32
 
 _FLOW = np.dtype("<f2")
 
@@ -200,9 +205,10 @@ class Engine:
         node = branch[-1]
         if node.regions is not None and not self.pipe.conditioner.needs_dense_flow:
             raise Refused(
-                "There are regions, but this model has no dense flow that could move them as wholes: remove them.",
+                "There are regions or a camera, but this model has no dense flow that could move them: remove them.",
                 code="regions",
             )
+        self._camera(session, node.regions)
         # as they were drawn, so that the sentence is about what the page shows
         make_sheet(node.strokes, session.size, node.num_frames, node.fps)
         SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
@@ -237,6 +243,7 @@ class Engine:
                     settings.width,
                     regions=self._regions_at(session, regions, image.size) or None,
                     output_size="image" if is_larger else None,
+                    motion=self._camera(session, regions),
                     generator=torch.Generator().manual_seed(settings.seed),
                 )
             except (ValueError, TypeError) as error:
@@ -314,14 +321,17 @@ class Engine:
             height, width = self.working_size(session, request.size)
             settings = NodeSettings(0, 1, 1.0, width, height, width, height)
             state = start = self.start(session, settings, request.regions)
+            scene = request.regions
         else:
             node = session.nodes.get(request.node)
             if node is None:
                 raise Refused("This version is no longer there: choose another one in the tree.", code="node")
             state = self.state(session, node, request.frame)
             start = self.start(session, node.settings, node.regions)
+            scene = node.regions
+        camera = self._camera(session, scene)
         try:
-            flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames)[0]
+            flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames, motion=camera)[0]
         except (ValueError, TypeError) as error:
             raise refusal_of(error) from None
         h, w = flow.shape[1:]
@@ -411,6 +421,7 @@ class Engine:
                 num_frames=node.num_frames if node_at is None else None,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
+                motion=self._camera(session, node.regions),
                 output_type="latent",  # a decoder of its own would decode and separate the picture for each node
                 callback_on_step_end=after_step,
                 callback_on_step_end_tensor_inputs=(),
@@ -456,6 +467,7 @@ class Engine:
     def clip(self, session: Session, node: Node) -> ClipMetadata:
         """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
         settings, num_frames = node.settings, max(node.last + 1, 2)
+        camera = self._camera(session, node.regions)
         sheet = SheetMaker(session.files, session.size).of_branch(
             branch_of(session.nodes, node), self._regions_of_node(session, node), num_frames
         )
@@ -474,6 +486,7 @@ class Engine:
             ),
             sheet,
             self.output_picture(session, settings),
+            motion=() if camera is None else (describe_camera(camera),),
         )
 
     def sheet(self, session: Session, node: Node) -> StrokeSheet:
@@ -495,16 +508,11 @@ class Engine:
         Raises:
             Refused: If a frame cannot be read.
         """
-        width, height = node.settings.width, node.settings.height
-        zoom = min(1.0, SCORED_SIDE / min(width, height))
-        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
+        sheet, frame = self._searched(session, node)
+        if self._camera(session, node.regions) is not None:  # strokes say where in the scene
+            yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
+            return
         scale = session.size[0] / sheet.width
-
-        def frame(index: int) -> torch.Tensor:
-            image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
-            image = image.resize((sheet.width, sheet.height), Image.Resampling.BOX)
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-
         found: list[list[float]] = [[] for _ in sheet.strokes]
         for of_frame in drawn_distances(sheet, frame, node.last):
             for stroke, distance in of_frame.items():
@@ -513,6 +521,34 @@ class Engine:
         means = [sum(one) / len(one) if one else None for one in found]
         measured = [mean for mean in means if mean is not None]
         yield {"mean": sum(measured) / len(measured) if measured else None, "strokes": means}
+
+    def tracks(
+        self, session: Session, node: Node, searched: int
+    ) -> tuple[StrokeSheet, Iterator[tuple[int, dict[int, FoundHandle]]]]:
+        """
+        The strokes of a branch at the size at which they are searched, and where their handles are found; see
+        [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`].
+
+        Raises:
+            Refused: If the camera moves.
+        """
+        if self._camera(session, node.regions) is not None:
+            raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
+        sheet, frame = self._searched(session, node)
+        return sheet, found_handles(sheet, frame, node.last, searched)
+
+    def _searched(self, session: Session, node: Node) -> tuple[StrokeSheet, Callable[[int], torch.Tensor]]:
+        """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""
+        width, height = node.settings.width, node.settings.height
+        zoom = min(1.0, SCORED_SIDE / min(width, height))
+        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
+
+        def frame(index: int) -> torch.Tensor:
+            image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
+            image = image.resize((sheet.width, sheet.height), Image.Resampling.BOX)
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+        return sheet, frame
 
     # Things and people
 
@@ -572,7 +608,30 @@ class Engine:
                 raise Refused(str(error).splitlines()[0], code="missing") from None
         return self._segmenter
 
-    # Regions
+    # Regions and the camera
+
+    def _camera(self, session: Session, key: str | None) -> Camera | None:
+        """The camera that goes with the regions of a key. Raises `Refused` if it is wrong."""
+        fields = session.files.read_camera(key)
+        if fields is None:
+            return None
+        try:
+            keyframes = fields.get("keyframes")
+            if isinstance(keyframes, list) and len(keyframes) > self.settings.bounds.frames:
+                raise ValueError(
+                    f"it has {len(keyframes)} keyframes; at most {self.settings.bounds.frames} are possible here"
+                )
+            camera = Camera.from_dict(fields)
+            farthest = max(
+                abs(value) for one in camera.keyframes for value in (*(one.pan or (0,)), *(one.truck or (0,)))
+            )
+            if farthest > FARTHEST * max(camera.width, camera.height):
+                raise ValueError(
+                    f"it goes {farthest:.4g} pixels away; at most {FARTHEST} times the longer side are possible"
+                )
+            return camera
+        except (ValueError, TypeError) as error:
+            raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None
 
     def _regions_of_node(self, session: Session, node: Node) -> list[Region]:
         size = node.settings.output_width, node.settings.output_height

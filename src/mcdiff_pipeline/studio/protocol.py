@@ -197,7 +197,10 @@ class DocumentBody(Message):
 
 
 class RegionsBody(Message):
+    """What all nodes of a tree share: regions, and a camera as in a file of one."""
+
     regions: Regions
+    camera: dict[str, Any] | None = None
 
 
 class NameBody(Message):

@@ -151,6 +151,17 @@ class Studio:
         finally:
             self.uploads -= 1
 
+    @contextlib.contextmanager
+    def exports_of(self, session: Session) -> Iterator[None]:
+        """Marks that something is made for a session. Raises `Refused` if something is already."""
+        if session.id in self.exporting:
+            raise Refused("An export of this picture is under way: wait for it.", code="busy", status=429)
+        self.exporting.add(session.id)
+        try:
+            yield
+        finally:
+            self.exporting.discard(session.id)
+
     def examples(self) -> dict[str, Path]:
         """Pictures to begin with, by name; each has a stroke sheet beside it."""
         folder = self.settings.examples

@@ -211,15 +211,15 @@ class Session:
                 self.files.write_session(content)
                 self.files.drop_regions(used, KEPT_REGIONS)
 
-    def keep_regions(self, regions: list[dict[str, Any]]) -> str:
+    def keep_regions(self, regions: list[dict[str, Any]], camera: dict[str, Any] | None = None) -> str:
         """
-        Keeps a set of regions, and drops old ones that no node uses. Returns its key.
+        Keeps a set of regions with a camera, and drops old ones that no node uses. Returns its key.
 
         Raises:
             OSError: If it cannot be written.
         """
         with self._writing:
-            key = self.files.write_regions(regions)
+            key = self.files.write_regions(regions, camera)
             with self.lock:
                 used = {node.regions for node in self.nodes.values() if node.regions is not None}
             self.files.drop_regions(used | {key}, KEPT_REGIONS)

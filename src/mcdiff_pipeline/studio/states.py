@@ -75,6 +75,8 @@ def state_from_bytes(content: bytes, start: RolloutState) -> RolloutState:
         tensors: dict[str, Any] = load(content)
         # flow from the previous frame, which frame 0 does not have
         expected = {"dense_flow": start.accumulated_flow} | _tensors(start)
+        if start.layers is not None:
+            expected["layers.view"] = start.layers.similarities  # of a camera, which has not moved yet
         for name, tensor in tensors.items():
             like = expected.get(name)
             if like is None or tensor.shape != like.shape or tensor.dtype != like.dtype:

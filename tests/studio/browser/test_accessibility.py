@@ -21,8 +21,17 @@ def test_no_serious_finding(new_screen, scheme, size):
         return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
 
     assert serious() == []
-    screen.press("Enter")
+    screen.run("transport.setModel({ joints: { ready: true, why: null } })")
+    screen.press("j")
+    screen.page.locator("[data-joint]").first.wait_for(state="attached")
+    assert serious() == []
+    screen.run("editor.addCamera('zoom'), editor.setTool('camera'), editor.store.set({ tab: 'strokes' })")
+    screen.page.locator(".camera-list select").wait_for()
+    assert serious() == []
+    screen.run("editor.live.render(), editor.store.set({ tab: 'versions' })")
     screen.until("editor.state.finished")
+    screen.run("editor.tracks.toggle()")
+    screen.page.locator(".track-item").first.wait_for()
     assert serious() == []
     screen.run("transport.drop()")
     screen.until("document.querySelector('.status.warn')")

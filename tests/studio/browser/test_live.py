@@ -190,3 +190,25 @@ def test_types_of_the_page():
     project = STATIC.parents[3] / "tsconfig.json"
     result = subprocess.run([compiler, "--project", project], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+def test_tracks_show_where_handles_are_found(screen):
+    screen.drag((100, 100), (200, 100))
+    screen.press("h")
+    screen.click(400, 300)
+    screen.press("Enter")
+    screen.until("editor.state.finished")
+    screen.press("t")
+    screen.page.locator(".track-item").nth(1).wait_for()
+    assert [one.strip() for one in screen.page.locator(".verdict").all_inner_texts()] == [
+        "22 px off",
+        "stays, 1.5 px off",
+    ]
+    screen.page.locator(".strip").focus()
+    screen.press("Escape", "Home", "ArrowRight", "ArrowRight")
+    screen.page.locator(".tracks-over .spot").nth(1).wait_for()
+    goal, spot = (screen.page.locator(f".tracks-over circle.{one}").first for one in ("goal", "spot"))
+    scale = screen.run("editor.view.scale")
+    assert float(spot.get_attribute("cx")) == pytest.approx(float(goal.get_attribute("cx")) - scale, abs=0.01)
+    screen.press("t")
+    screen.until("!document.querySelector('.tracks-over')")

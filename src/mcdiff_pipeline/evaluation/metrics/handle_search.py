@@ -64,10 +64,10 @@ class HandleSearch:
             )
         self.frames_shape, self.numbers = true_frames.shape, numbers
         self.columns, self.rows = positions.long().unbind(1)
-        self.within = positions - positions.long()
         self.radius, self.search, _ = scaled_to(*true_frames.shape[2:])
         self.search = search or self.search
         places, sources = (positions, numbers) if patches_at is None else patches_at
+        self.within = places - places.long()
         columns, rows = places.long().unbind(1)
         patches = _crop(true_frames, sources, rows, columns, self.radius)
         patches = patches - patches.mean(dim=(2, 3), keepdim=True)
@@ -77,7 +77,16 @@ class HandleSearch:
             self.spectra = torch.fft.rfft2(patches, s=(2 * (self.radius + self.search) + 1,) * 2).conj()
 
     def distances(self, output: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
-        """The distance of each handle in the output from its true position.
+        """The distance of each handle in the output from its true position: the length of [`offsets`].
+
+        Returns:
+            `torch.Tensor`: float32 `[K]` in pixels; NaN where the contrast of the patch is too low.
+        """
+        offsets = self.offsets(output, chosen)
+        return torch.hypot(offsets[:, 0], offsets[:, 1])
+
+    def offsets(self, output: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
+        """How far right and down each handle in the output is from its true position.
 
         The handle is where the normalized cross-correlation with its patch is largest (Lewis 1995, "Fast normalized
         cross-correlation"), to whole pixels. The mean of each color is subtracted, and the colors are summed.
@@ -87,7 +96,7 @@ class HandleSearch:
             chosen (`Sequence[int]`, *optional*): numbers of the K handles to search for; None searches for all M.
 
         Returns:
-            `torch.Tensor`: float32 `[K]` in pixels; NaN where the contrast of the patch is too low.
+            `torch.Tensor`: float32 `[K, 2]` in pixels; NaN where the contrast of the patch is too low.
 
         Raises:
             ValueError: if the output has another shape than the true frames.
@@ -100,9 +109,11 @@ class HandleSearch:
         every = slice(None) if chosen is None else torch.as_tensor(chosen, dtype=torch.long)
         numbers, rows, columns = self.numbers[every], self.rows[every], self.columns[every]
         if len(numbers) == 0:
-            return output.new_zeros(0)
-        _, best, distance = self._best(output, numbers, rows, columns, every)
-        return torch.where(self._is_flat[every], torch.nan, distance.flatten()[best])
+            return output.new_zeros(0, 2)
+        _, best = self._best(output, numbers, rows, columns, every)
+        reach = 2 * self.search + 1
+        found = torch.stack([best % reach, best // reach], dim=1).float() - self.search
+        return torch.where(self._is_flat[every, None], torch.nan, found)
 
     def locate(
         self, output: torch.Tensor, near: torch.Tensor, numbers: torch.Tensor | None = None
@@ -126,7 +137,7 @@ class HandleSearch:
         height, width = output.shape[2:]
         columns, rows = near[:, 0].long().clamp(0, width - 1), near[:, 1].long().clamp(0, height - 1)
         numbers = self.numbers if numbers is None else numbers
-        fit, best, _ = self._best(output, numbers, rows, columns, slice(None))
+        fit, best = self._best(output, numbers, rows, columns, slice(None))
         reach = fit.shape[1]
         row, column = best // reach, best % reach
         every = torch.arange(len(near), device=fit.device)
@@ -153,8 +164,8 @@ class HandleSearch:
         rows: torch.Tensor,
         columns: torch.Tensor,
         every: slice | torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The correlation `[K, S, S]` of patches around pixels, the index of the best place, and its distance."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The correlation `[K, S, S]` of patches around pixels, and the index of the best place."""
         height, width = output.shape[2:]
         windows = _crop(output, numbers, rows, columns, self.radius + self.search)
         fit = self._correlation(windows, self.spectra[every], self.energy[every])
@@ -164,7 +175,7 @@ class HandleSearch:
         distance = torch.hypot(offsets[:, None].float(), offsets[None].float())
         # Among places with equal correlation the nearest one wins.
         score = torch.where(inside, fit - 1e-5 * distance, -torch.inf)
-        return fit, score.flatten(1).argmax(dim=1), distance
+        return fit, score.flatten(1).argmax(dim=1)
 
     def _correlation(self, windows: torch.Tensor, spectra: torch.Tensor, own_energy: torch.Tensor) -> torch.Tensor:
         """Normalized cross-correlation `[K, S, S]` of windows `[K, 3, W, W]` with patches, for each offset."""

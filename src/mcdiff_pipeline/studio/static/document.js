@@ -9,7 +9,7 @@
  * @typedef {{num_frames: number, fps: number, seed: number, steps: number | null, guidance: number | null,
  *     work: number | null, size: "picture" | "preview"}} Settings null is the default of the model; `work` is the shorter side at which motion is
  *     computed; `size` is that of the frames while they are made
- * @typedef {{version: 1, strokes: Stroke[], regions: Region[], settings: Settings}} StudioDocument
+ * @typedef {{version: 1, strokes: Stroke[], regions: Region[], settings: Settings, camera?: import("./camera.js").CameraMove[]}} StudioDocument
  */
 import { fromSheet, newId, toSheet } from "./strokes.js";
 

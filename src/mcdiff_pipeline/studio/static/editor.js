@@ -19,8 +19,10 @@
  *   tool: string, selected: string | null, point: number | null, region: string | null, pending: Stroke | null, pointer: Pen | null,
  *   message: {text: string, until: number} | null, dialog: string | null, tab: string, panel: boolean, timeline: boolean,
  *   record: boolean, stay: boolean, regionMode: "click" | "brush" | "polygon", adding: boolean, brush: number, busy: string | null, letters: boolean,
+ *   tracks: import("./tracks.js").FoundTracks | null, showTracks: boolean, cameraMove: string | null,
  * }} State
  */
+import { cameraAt, cameraOf, newCameraMove, seenBy } from "./camera.js";
 import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
 import { FULL_SPEED } from "./flow.js";
 import { FrameStore } from "./frames.js";
@@ -33,6 +35,7 @@ import { keptHistory, preference, setPreference } from "./storage.js";
 import { Store } from "./store.js";
 import { fromSheet, newId, retimed, span } from "./strokes.js";
 import { makeTools } from "./tools/tools.js";
+import { Tracks } from "./tracks.js";
 import { App } from "./panels/app.js";
 import { html, render } from "./vendor/preact-htm.js";
 import { lastOf } from "./versions.js";
@@ -51,6 +54,7 @@ function firstState() {
     message: null, dialog: null, tab: "timeline", panel: preference("panel", "on") === "on", timeline: true,
     record: preference("record", "off") === "on", stay: false, regionMode: "click", adding: true, brush: 28, busy: null,
     letters: preference("letters", "on") === "on",
+    cameraMove: null, tracks: null, showTracks: preference("tracks", "off") === "on",
   }; // prettier-ignore
 }
 
@@ -79,6 +83,7 @@ export class Editor {
     this.live.documentRev = this.live.savedRev = rev;
     this.playback = new Playback(this);
     this.tools = makeTools(this);
+    this.tracks = new Tracks(this);
     /** @type {import("./stage.js").Stage | null} set when the stage is on the page */
     this.stage = null;
     this.ended = new AbortController();
@@ -101,7 +106,9 @@ export class Editor {
     document.addEventListener("keydown", (event) => handleKey(this, event), { signal });
     document.addEventListener("keyup", (event) => handleKeyUp(this, event), { signal });
     window.addEventListener("pagehide", () => this.live.keep(), { signal });
+    this.store.listen(() => this.aim());
     this.store.listen(() => this.draw());
+    this.store.listen(() => this.tracks.update());
     this.draw();
     this.live.start();
   }
@@ -186,6 +193,26 @@ export class Editor {
     this.edit(removeRegion(this.document, id));
   }
 
+  /** A new move of the camera, from the shown frame to the end of the clip. @param {import("./camera.js").CameraKind} kind */
+  addCamera(kind) {
+    const last = this.document.settings.num_frames - 1;
+    this.putCamera(newCameraMove(kind, this.picture, this.state.frame < last ? this.state.frame : 0, last));
+  }
+
+  /** @param {import("./camera.js").CameraMove} move added, or in the place of the one with its id @param {string | null} [label] */
+  putCamera(move, label = null) {
+    const moves = cameraOf(this.document);
+    const known = moves.some((one) => one.id === move.id);
+    const camera = known ? moves.map((one) => (one.id === move.id ? move : one)) : [...moves, move];
+    this.edit({ ...this.document, camera }, label);
+    this.store.set({ cameraMove: move.id });
+  }
+
+  /** @param {string} id */
+  removeCamera(id) {
+    this.edit({ ...this.document, camera: cameraOf(this.document).filter((move) => move.id !== id) });
+  }
+
   /** Removes what is selected: a point, else the stroke or the region. */
   removeSelected() {
     const { selected, point, region } = this.state;
@@ -211,7 +238,8 @@ export class Editor {
         const lasts = stroke.kind === "move" ? Math.abs(end - (before - 1)) < 1e-6 : false;
         return lasts && start < after - 1 ? retimed(stroke, start, after - 1) : stroke;
       });
-      next = { ...next, strokes };
+      const camera = cameraOf(next).map((move) => (move.end === before - 1 && move.start < after - 1 ? { ...move, end: after - 1 } : move));
+      next = { ...next, strokes, ...(camera.length ? { camera } : {}) };
     }
     this.edit(next);
   }
@@ -345,7 +373,8 @@ export class Editor {
     const regions = node.regions ? this.live.regionSets[node.regions] ?? this.document.regions : [];
     const stillIds = new Set(regions.filter((region) => region.still).map((region) => region.name));
     const strokes = node.strokes.filter((stroke) => !(stroke.kind === "hold" && stillIds.has(stroke.region))).map((stroke) => fromSheet(stroke, node.num_frames));
-    this.edit({ ...this.document, strokes, regions, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
+    const camera = (node.regions && this.live.cameraSets[node.regions]) || [];
+    this.edit({ ...this.document, strokes, regions, camera, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
   }
 
   /** @param {Node[]} list */
@@ -409,6 +438,14 @@ export class Editor {
     this.store.set({ node: id, frame: lastOf(node) });
     this.live.documentChanged();
     this.say(`${node.frames === 1 ? "One frame is" : `${node.frames} frames are`} kept, and what you pulled is there as strokes.`);
+  }
+
+  /** In a frame that a camera has moved, strokes lie where the scene is seen. */
+  aim() {
+    const { node, nodes, frame } = this.state;
+    const key = node && frame > 0 ? nodes.get(node)?.regions : null;
+    const moves = (key && this.live.cameraSets[key]) || [];
+    this.view.seen = moves.length ? seenBy(cameraAt(moves, frame), this.picture) : null;
   }
 
   // Flow
@@ -549,18 +586,19 @@ function firstShown(session, kept) {
  *
  * @param {HTMLElement} element
  * @param {import("./transport.js").SessionTransport} transport
- * @param {{onLeave?: () => void}} [options] `onLeave` is called when the user wants to open something else
+ * @param {{onLeave?: () => void, style?: string}} [options] `onLeave` is called when the user wants to open something else;
+ *     `style` is the content of `studio.css` where that has no address
  * @returns {Promise<Editor>}
  */
-export async function mount(element, transport, { onLeave } = {}) {
-  addStyles(element);
+export async function mount(element, transport, { onLeave, style } = {}) {
+  addStyles(element, style);
   const [session, blob, kept] = await Promise.all([transport.state(), transport.picture(), keptHistory(transport.session)]);
   const picture = await createImageBitmap(blob);
   const { history, rev } = firstHistory(session, kept);
   const editor = new Editor(element, transport, { session, picture, history, rev: rev, onLeave });
   if (rev > session.document_rev) editor.live.savedRev = session.document_rev;
-  const { region_sets: regionSets = {} } = session.document ?? {};
-  editor.live.regionSets = regionSets;
+  const { region_sets: regionSets = {}, camera_sets: cameraSets = {} } = session.document ?? {};
+  Object.assign(editor.live, { regionSets, cameraSets });
   const { node, frame } = firstShown(session, kept);
   editor.store.set({ node });
   editor.setNodes(session.nodes);
@@ -569,8 +607,9 @@ export async function mount(element, transport, { onLeave } = {}) {
   return editor;
 }
 
-/** @param {HTMLElement} element */
-function addStyles(element) {
+/** @param {HTMLElement} element @param {string} [style] */
+function addStyles(element, style) {
+  if (style !== undefined) return document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
   const address = new URL("./studio.css", import.meta.url).href;
   const root = /** @type {Document | ShadowRoot} */ (element.getRootNode());
   if ([...root.querySelectorAll("link")].some((link) => link.href === address)) return;

@@ -88,8 +88,8 @@ export function flowAt(flow, [x, y], picture) {
  */
 export function drawArrows(context, flow, view, fullSpeed) {
   const { stage, picture, scale } = view;
-  const [left, top] = view.toStage([0, 0]);
-  const [right, bottom] = view.toStage([picture.width, picture.height]);
+  const [left, top] = view.fromFrame([0, 0]);
+  const [right, bottom] = view.fromFrame([picture.width, picture.height]);
   const size = Math.max(1, stage.width / SMALL_STAGE);
   const columns = Math.max(1, Math.round((right - left) / (ARROW_SPACING * size)));
   const rows = Math.max(1, Math.round((bottom - top) / (ARROW_SPACING * size)));
@@ -99,7 +99,7 @@ export function drawArrows(context, flow, view, fullSpeed) {
       const x = left + ((column + 0.5) / columns) * (right - left);
       const y = top + ((row + 0.5) / rows) * (bottom - top);
       if (x < -40 || y < -40 || x > stage.width + 40 || y > stage.height + 40) continue;
-      const [u, v] = flowAt(flow, view.toPicture([x, y]), picture);
+      const [u, v] = flowAt(flow, view.toFrame([x, y]), picture);
       if (Math.hypot(u, v) < fullSpeed * 0.02) continue;
       addArrow(path, x, y, u * scale * ARROW_GAIN, v * scale * ARROW_GAIN, size);
     }

@@ -3,14 +3,15 @@
  *
  * @typedef {import("./editor.js").Editor} Editor
  */
+import { copySelected } from "./panels/stroke_buttons.js";
 import { compare, nextMode, setComparison } from "./compare.js";
 import { movedBy, shifted, withPoint } from "./strokes.js";
 
-const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", e: "eraser", l: "pull" });
+const TOOL_KEYS = /** @type {Record<string, string>} */ ({ v: "select", m: "move", h: "hold", b: "still", r: "region", c: "camera", j: "joints", e: "eraser", l: "pull" });
 
 /** @type {[string, string][]} for the help: keys and what they do */
 export const KEY_LIST = [
-  ["V M H B R E L", "tools: select, move, hold, keep still, region, eraser, live"],
+  ["V M H B R C J E L", "tools: select, move, hold, keep still, region, camera, joints, eraser, live"],
   ["Enter", "render; while it renders: use the changed strokes from the next frame on"],
   ["Shift Enter", "render after the others, from a queue"],
   ["arrows, with Live", "pull the selected stroke, else the middle; Shift: five times as far"],
@@ -21,9 +22,11 @@ export const KEY_LIST = [
   ["Home End", "first and last frame"],
   ["Space", "play and pause; held: drag the view"],
   ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
+  ["Ctrl D", "copy the selected stroke"],
   ["Delete", "remove the selected point, stroke or region"],
   ["[ ]", "shift the selected stroke in time"],
   ["F", "show or hide the flow"],
+  ["T", "show or hide where handles were to go, and where they are found"],
   ["+ − 0 1", "zoom in, out, whole picture, actual pixels"],
   ["Ctrl + arrows", "move the view"],
   ["?", "this help"],
@@ -64,6 +67,7 @@ function withControl(editor, event) {
   const key = event.key.toLowerCase();
   if (key === "z") event.shiftKey ? editor.redo() : editor.undo();
   else if (key === "y") editor.redo();
+  else if (key === "d") copySelected(editor);
   else return false;
   return true;
 }
@@ -83,7 +87,7 @@ function plain(editor, event, onControl) {
 }
 
 /** @param {KeyboardEvent} event */
-const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region]") !== null;
+const onStroke = (event) => /** @type {HTMLElement} */ (event.target).closest("[data-stroke], [data-region], [data-joint]") !== null;
 
 /** @param {Editor} editor @param {boolean} waits whether it is to be queued */
 function enter(editor, waits) {
@@ -140,6 +144,7 @@ function letter(editor, key) {
   const tool = TOOL_KEYS[key.toLowerCase()];
   if (tool) editor.setTool(tool);
   else if (key.toLowerCase() === "f") editor.toggleFlow();
+  else if (key.toLowerCase() === "t") editor.tracks.toggle();
   else if (key.toLowerCase() === "p") editor.live.pause();
   else if (key.toLowerCase() === "a") editor.state.compare ? nextMode(editor) : compare(editor);
   else if (key === "?") editor.store.set({ dialog: "help" });

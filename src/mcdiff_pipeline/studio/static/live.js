@@ -14,6 +14,7 @@
  * @typedef {import("./geometry.js").Point} Point
  * @typedef {{kind: "new" | "branch" | "continue" | "none", at: number, parent: string | null, why: string}} Plan
  */
+import { cameraOf, cameraToSheet } from "./camera.js";
 import { documentToSheet } from "./document.js";
 import { decodeFlow, flowPicture } from "./flow.js";
 import { newId } from "./strokes.js";
@@ -31,6 +32,9 @@ const MEDIAN_OF = 5;
 const canonical = (strokes) =>
   JSON.stringify(strokes.map((stroke) => [stroke.kind ?? "move", stroke.points, stroke.frames ?? null, stroke.start_frame ?? 0, stroke.end_frame ?? null, stroke.region ?? null]));
 
+/** What all nodes of a tree share, as a text. @param {any[]} regions @param {object | null} camera */
+const setText = (regions, camera) => JSON.stringify([regions, camera]);
+
 export class Live {
   /** @param {Editor} editor @param {import("./transport.js").SessionTransport} transport */
   constructor(editor, transport) {
@@ -41,7 +45,7 @@ export class Live {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.flowTimer = undefined;
     this.flowWanted = 0;
-    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet>} | null} */
+    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet> & {camera: object | null}} | null} */
     this.lastSheet = null;
     /** @type {Map<string, string | null>} keys of the server by the content of regions */
     this.regionKeys = new Map();
@@ -59,6 +63,8 @@ export class Live {
     this.keepTimer = undefined;
     /** @type {Record<string, any[]>} the regions of the page by their key */
     this.regionSets = {};
+    /** @type {Record<string, import("./camera.js").CameraMove[]>} the cameras that go with them */
+    this.cameraSets = {};
     /** @type {{inputs: any[], plan: Plan} | null} */
     this.lastPlan = null;
     /** @type {{start: Point | null, to: Point, down: boolean} | null} the pen that pulls a thing; `start` until it is sent */
@@ -109,6 +115,7 @@ export class Live {
       case "steered":
         return this.steered(header);
       case "mask":
+      case "joints":
       case "proposed":
         return this.answer(header.rev, { ...header, payload });
       case "refused":
@@ -142,7 +149,8 @@ export class Live {
     const { pending } = store.state;
     const document = pending ? { ...history.present, strokes: [...history.present.strokes, pending] } : history.present;
     if (pending || this.lastSheet?.document !== document) {
-      this.lastSheet = { document, sheet: documentToSheet(document, shapes.contains, shapes.anchor) };
+      const camera = cameraToSheet(cameraOf(document), this.editor.picture, document.settings.num_frames);
+      this.lastSheet = { document, sheet: { ...documentToSheet(document, shapes.contains, shapes.anchor), camera } };
     }
     return this.lastSheet.sheet;
   }
@@ -155,13 +163,16 @@ export class Live {
 
   /** Puts the regions to the server unless it has them. @param {any[]} regions @returns {Promise<string | null>} */
   async regionsKey(regions) {
-    if (!regions.length) return null;
-    const text = JSON.stringify(regions);
+    const { camera } = this.sheet();
+    if (!regions.length && !camera) return null;
+    const text = setText(regions, camera);
     const known = this.regionKeys.get(text);
     if (known !== undefined) return known;
-    const { regions: key } = await this.transport.putRegions(regions);
+    const { present } = this.editor.history;
+    const { regions: key } = await this.transport.putRegions(regions, camera);
     this.regionKeys.set(text, key);
-    if (key) this.regionSets[key] = this.editor.history.present.regions;
+    if (key) this.regionSets[key] = present.regions;
+    if (key && camera) this.cameraSets[key] = cameraOf(present);
     return key;
   }
 
@@ -186,7 +197,7 @@ export class Live {
     const { strokes, ids, regions } = this.sheet();
     if (!showFlow || playing || connection !== "open" || model?.state !== "ready" || !model.has_flow) return;
     const current = node ? editor.store.state.nodes.get(node) : undefined;
-    if (!strokes.length || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
+    if ((!strokes.length && !this.sheet().camera) || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
       return editor.store.set({ flow: null, refusal: null, ...(strokes.length ? {} : { warnings: [] }) });
     }
     const wanted = this.flowWanted;
@@ -253,7 +264,7 @@ export class Live {
     const { strokes, regions } = this.sheet();
     /** @type {Plan} */
     const fresh = { kind: "new", at: 0, parent: null, why: "" };
-    if (!strokes.length) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
+    if (!strokes.length && !this.sheet().camera) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
     if (!current) return fresh;
     const sameTree = this.sameTree(current, regions, drawn);
     const sameStrokes = canonical(strokes) === canonical(current.strokes) && settings.num_frames === current.num_frames;
@@ -275,9 +286,12 @@ export class Live {
   /** Whether a child of the node would have the regions and settings of the document. @param {Node} node @param {any[]} regions @param {any[]} drawn */
   sameTree(node, regions, drawn) {
     const { settings } = this.editor.history.present;
-    const key = regions.length ? this.regionKeys.get(JSON.stringify(regions)) : null;
+    const { camera } = this.sheet();
+    const key = regions.length || camera ? this.regionKeys.get(setText(regions, camera)) : null;
     const known = node.regions ? this.regionSets[node.regions] : [];
-    if (key !== node.regions && !(known && JSON.stringify(known) === JSON.stringify(drawn))) return false;
+    const moves = (node.regions && this.cameraSets[node.regions]) || [];
+    const isKnown = known && setText(known, moves) === setText(drawn, camera ? cameraOf(this.editor.history.present) : []);
+    if (key !== node.regions && !isKnown) return false;
     const { defaults } = this.editor.store.state.model ?? {};
     const same = /** @param {number | null} wanted @param {number} made @param {number} standard */ (wanted, made, standard) => (wanted ?? standard ?? made) === made;
     return (
@@ -589,9 +603,9 @@ export class Live {
     const rev = this.documentRev;
     const { node, frame, nodes } = this.editor.store.state;
     const used = new Set([...nodes.values()].map((one) => one.regions));
-    const regionSets = Object.fromEntries(Object.entries(this.regionSets).filter(([key]) => used.has(key)));
+    const sets = (/** @type {Record<string, any[]>} */ all) => Object.fromEntries(Object.entries(all).filter(([key]) => used.has(key)));
     try {
-      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: regionSets }, rev);
+      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: sets(this.regionSets), camera_sets: sets(this.cameraSets) }, rev);
       this.savedRev = Math.max(this.savedRev, rev);
       if (this.savedRev === this.documentRev) this.editor.store.set({ saved: "saved" });
       else this.saveSoon(SAVE_AFTER_MS);

@@ -194,6 +194,7 @@ export class Stage {
 
   /** @param {WheelEvent} event */
   wheel(event) {
+    if (window.frameElement && !document.hasFocus()) return; // a notebook scrolls on past the editor
     event.preventDefault();
     const unit = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
     if (event.shiftKey) {
@@ -219,7 +220,7 @@ export class Stage {
   paintNow() {
     const { editor, frameSheet, flowSheet } = this;
     const { view } = editor;
-    const [x, y] = view.toStage([0, 0]);
+    const [x, y] = view.fromFrame([0, 0]);
     const [w, h] = [view.picture.width * view.scale, view.picture.height * view.scale];
     const { compare } = editor.state;
     const bitmaps = compare ? this.comparedBitmaps() : [this.currentBitmap()];

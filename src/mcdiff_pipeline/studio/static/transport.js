@@ -57,6 +57,13 @@ export class Api {
   async blob(path) {
     return (await this.request(path)).blob();
   }
+
+  /** @param {string} path @returns {WebSocket} */
+  socket(path) {
+    const address = new URL(`api/${path}`, this.base);
+    address.protocol = address.protocol.replace("http", "ws");
+    return new WebSocket(address);
+  }
 }
 
 export class SessionTransport {
@@ -90,9 +97,7 @@ export class SessionTransport {
   };
 
   open() {
-    const address = new URL(`api/${this.path}/live`, this.api.base);
-    address.protocol = address.protocol.replace("http", "ws");
-    const socket = new WebSocket(address);
+    const socket = this.api.socket(`${this.path}/live`);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.handlers?.connection("connecting");
@@ -156,9 +161,9 @@ export class SessionTransport {
     return this.api.sendJson(`${this.path}/document`, "PUT", { rev, document });
   }
 
-  /** @param {object[]} regions @returns {Promise<{regions: string | null}>} */
-  putRegions(regions) {
-    return this.api.sendJson(`${this.path}/regions`, "PUT", { regions });
+  /** @param {object[]} regions @param {object | null} camera @returns {Promise<{regions: string | null}>} */
+  putRegions(regions, camera) {
+    return this.api.sendJson(`${this.path}/regions`, "PUT", { regions, ...(camera ? { camera } : {}) });
   }
 
   state() {
@@ -178,6 +183,11 @@ export class SessionTransport {
   /** @param {string} node */
   deleteNode(node) {
     return this.api.json(`${this.path}/nodes/${node}`, { method: "DELETE" });
+  }
+
+  /** @param {string} node @returns {Promise<import("./tracks.js").FoundTracks>} */
+  tracks(node) {
+    return this.api.json(`${this.path}/nodes/${node}/tracks.json`);
   }
 
   /** @param {Blob} file a stroke sheet or a clip @returns {Promise<{sheet: any, settings: any}>} */

@@ -3,6 +3,7 @@
  *
  * @typedef {import("./geometry.js").Point} Point
  */
+import { moved, movedBack } from "./camera.js";
 import { clamp } from "./geometry.js";
 
 const MARGIN = 24;
@@ -18,6 +19,8 @@ export class View {
     this.scale = 1;
     this.x = 0;
     this.y = 0;
+    /** @type {import("./camera.js").Similarity | null} how a camera has moved the scene in the shown frame */
+    this.seen = null;
     /** Whether the picture is to fill the stage when that changes its size. */
     this.fitted = true;
   }
@@ -72,13 +75,24 @@ export class View {
     this.y = clamp(this.y, visible - this.picture.height * this.scale, this.stage.height - visible);
   }
 
-  /** @param {Point} point of the stage @returns {Point} */
-  toPicture([x, y]) {
+  /** A place of the scene, in pixels of the picture. @param {Point} point of the stage @returns {Point} */
+  toPicture(point) {
+    const place = this.toFrame(point);
+    return this.seen ? movedBack(this.seen, place) : place;
+  }
+
+  /** @param {Point} point of the scene, in pixels of the picture @returns {Point} */
+  toStage(point) {
+    return this.fromFrame(this.seen ? moved(this.seen, point) : point);
+  }
+
+  /** A place of the shown frame. @param {Point} point of the stage @returns {Point} */
+  toFrame([x, y]) {
     return [(x - this.x) / this.scale, (y - this.y) / this.scale];
   }
 
-  /** @param {Point} point of the picture @returns {Point} */
-  toStage([x, y]) {
+  /** @param {Point} point of the shown frame @returns {Point} */
+  fromFrame([x, y]) {
     return [x * this.scale + this.x, y * this.scale + this.y];
   }
 
@@ -88,8 +102,9 @@ export class View {
     return [clamp(x, -width, 2 * width), clamp(y, -height, 2 * height)];
   }
 
-  /** @param {Point} point */
-  isInPicture([x, y]) {
+  /** Whether a point of the scene is seen in the shown frame. @param {Point} point */
+  isInPicture(point) {
+    const [x, y] = this.seen ? moved(this.seen, point) : point;
     return x >= 0 && y >= 0 && x < this.picture.width && y < this.picture.height;
   }
 }

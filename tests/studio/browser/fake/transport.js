@@ -102,16 +102,17 @@ export class FakeTransport {
     return { rev };
   }
 
-  async putRegions(regions) {
+  async putRegions(regions, camera) {
     const key = String(this.regionSets.size + 1).padStart(16, "0");
     this.regionSets.set(key, regions);
+    this.camera = camera;
     return { regions: key };
   }
 
   send(message) {
     if (!this.connected) return false;
     this.sent.push(message);
-    const answers = ["flow", "render", "cancel", "pause", "steer", "best", "segment", "propose", "enlarge"];
+    const answers = ["flow", "render", "cancel", "pause", "steer", "best", "segment", "propose", "enlarge", "joints"];
     const answer = answers.find((one) => one === message.type);
     if (answer) this[answer](message);
     return true;
@@ -259,6 +260,13 @@ export class FakeTransport {
     return { canvas, blob: await canvas.convertToBlob({ type: "image/png" }) };
   }
 
+  joints({ rev, node, frame }) {
+    const names = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"];
+    const places = { 5: [260, 160], 6: [340, 160], 7: [230, 220], 8: [370, 220], 9: [220, 290], 10: [380, 290], 11: [275, 300], 12: [325, 300] };
+    const points = names.map((_, i) => [...(places[i] ?? [0, 0]), places[i] ? 0.9 : 0.1]);
+    this.emit({ type: "joints", rev, node, frame, names, people: [{ points }] });
+  }
+
   async rename(name) {
     this.name = name;
     return {};
@@ -271,6 +279,17 @@ export class FakeTransport {
   async deleteNode(id) {
     this.nodes = this.nodes.filter((node) => node.id !== id);
     return { removed: [id] };
+  }
+
+  async tracks(node) {
+    const { frames, strokes } = this.nodes.find((one) => one.id === node);
+    const numbers = Array.from({ length: frames }, (_, i) => i + 1);
+    const track = ({ kind, points }) => {
+      const [[x, y], end] = [points[0], points.at(-1)];
+      const goals = numbers.map((n) => [x + ((end[0] - x) * n) / frames, y + ((end[1] - y) * n) / frames]);
+      return { kind, start: 0, from: [x, y], off: kind === "hold" ? 1.5 : 22.4, goals, found: goals.map(([a, b], i) => [a - i, b + 3 * i]) };
+    };
+    return { node, last: frames, near: 11, frames: numbers, strokes: strokes.map(track) };
   }
 
   async importFile(file) {

@@ -1,10 +1,13 @@
 /** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
+import { CameraList } from "./camera.js";
 import { Input, NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { regionColor, strokeColor } from "../layer.js";
 import { Versions } from "./versions.js";
 import { findRegions } from "../tools/region.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
+import { StrokeButtons } from "./stroke_buttons.js";
+import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @typedef {import("../editor.js").Editor} Editor */
@@ -14,8 +17,10 @@ export function SidePanel({ editor }) {
   return html`
     <aside class="side" aria-label="Strokes, regions and versions">
       <${Strokes} editor=${editor} />
+      <${CameraList} editor=${editor} />
       <${Regions} editor=${editor} />
       <${Versions} editor=${editor} />
+      <${TrackList} editor=${editor} />
     </aside>`;
 }
 
@@ -97,6 +102,7 @@ function StrokeNumbers({ editor, stroke }) {
             </tr>`)}
         </tbody>
       </table>
+      <${StrokeButtons} editor=${editor} stroke=${stroke} />
       <div class="pair">
         ${stroke.kind === "move" && html`<button class="button small" onClick=${() => addPoint(editor, stroke)}>Add point</button>`}
         ${stroke.kind === "move"

@@ -5,6 +5,7 @@ import { zoom } from "../keys.js";
 import { Icon } from "../icons.js";
 import { Layer } from "../layer.js";
 import { Stage } from "../stage.js";
+import { TrackLayer } from "./tracks.js";
 import { html, useLayoutEffect, useRef } from "../vendor/preact-htm.js";
 
 /** @param {{editor: import("../editor.js").Editor}} props */
@@ -22,6 +23,7 @@ export function StageView({ editor }) {
       aria-label=${`Picture ${editor.state.name}, frame ${frame}. ${editor.tool.title}: ${editor.tool.hint} The list of strokes does all of this with numbers.`}>
       <canvas ref=${picture} aria-hidden="true"></canvas><canvas class="flow" ref=${flow} aria-hidden="true"></canvas>
       ${compare ? html`<${CompareNames} editor=${editor} comparison=${compare} />` : html`<${Layer} editor=${editor} />`}
+      ${!compare && editor.tracks.shown() && html`<svg class="layer tracks-layer" width=${editor.view.stage.width} height=${editor.view.stage.height} aria-hidden="true"><${TrackLayer} editor=${editor} /></svg>`}
       ${!compare && html`<div class="corner-note" data-no-draw>${frameLabel(editor, frame, node)}</div>`}
       <${FlowLegend} editor=${editor} />
       <div class="zoom" data-no-draw role="group" aria-label="Zoom">
@@ -47,7 +49,7 @@ function FlowLegend({ editor }) {
   if (!shown) return null;
   const { pointer } = editor.state;
   const full = editor.fullSpeed();
-  const here = pointer && editor.view.isInPicture(pointer.picture) ? Math.hypot(...flowAt(shown.flow, pointer.picture, editor.picture)) : null;
+  const here = pointer && editor.view.isInPicture(pointer.picture) ? Math.hypot(...flowAt(shown.flow, editor.view.toFrame(pointer.stage), editor.picture)) : null;
   const speed = here ?? full;
   const swatches = Array.from({ length: 12 }, (_, i) => {
     const angle = (i / 12) * 2 * Math.PI;

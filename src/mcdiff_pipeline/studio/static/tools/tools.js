@@ -9,8 +9,10 @@
  *   options?: () => any, overlay?: () => any,
  * }} Tool `options` is shown above the picture, `overlay` over it; `keydown` says whether it took the key
  */
+import { cameraTool } from "./camera.js";
 import { eraserTool } from "./eraser.js";
 import { holdTool } from "./hold.js";
+import { jointsTool } from "./joints.js";
 import { moveTool } from "./move.js";
 import { pullTool } from "./pull.js";
 import { regionTool } from "./region.js";
@@ -19,6 +21,6 @@ import { stillTool } from "./still.js";
 
 /** @param {import("../editor.js").Editor} editor @returns {Record<string, Tool>} */
 export function makeTools(editor) {
-  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, eraserTool, pullTool].map((make) => make(editor));
+  const tools = [selectTool, moveTool, holdTool, stillTool, regionTool, cameraTool, jointsTool, eraserTool, pullTool].map((make) => make(editor));
   return Object.fromEntries(tools.map((tool) => [tool.id, tool]));
 }
