@@ -227,6 +227,28 @@ def test_endless_render_goes_on_after_the_last_frame_that_is_kept(shared_server,
     assert stored["strokes"][1]["frames"][-1] == 63
 
 
+def test_endless_render_that_a_crash_ends_has_the_strokes_of_its_frames(tmp_path, image):
+    with serving(tmp_path) as server:
+        session = server.open(image)["id"]
+        with server.page(session) as page:
+            node = endless(page, strokes=[HOLD])
+            page.until("queued")
+            page.send("pull", node=node, start=[10.5, 10.5], to=[13.5, 11.0], down=True)
+            for _ in range(3):
+                page.until("frame")
+            crashed = (tmp_path / session / "session.json").read_bytes()
+            page.send("cancel")
+            page.until("stopped")
+    assert b'"endless":true' in crashed
+    (tmp_path / session / "session.json").write_bytes(crashed)
+    with serving(tmp_path) as server:
+        stored = nodes_of(server, session)[node]
+        assert stored["num_frames"] == stored["frames"] + 1 >= 4 and not stored["endless"]
+        assert stored["strokes"][1]["frames"][:4] == [0, 1, 2, 3]
+        with server.page(session) as page:
+            page.rendered(parent=node, at=1, num_frames=4)
+
+
 def test_endless_render_is_steered_to_other_strokes(server, session):
     with server.page(session) as page:
         node = endless(page, strokes=[HOLD])

@@ -151,25 +151,27 @@ class Renders:
             dropped = [one for one in waiting if node in (None, one.node.id)]
             for one in dropped:
                 waiting.remove(one)
+                one.node.state = "stopped"
             is_meant = render is not None and node in (None, render.node.id)
             if render is not None and is_meant:
                 render.stop(why, at_once)
         if dropped and why != "removed":
-            self._drop(session, [one.node for one in dropped], why)
+            steps = self._drop(session, [one.node for one in dropped], why)
+            self.model.add(Job(session, steps, is_short=True), is_counted=False)  # it writes a file
         self.model.wake()
         return is_meant or bool(dropped)
 
-    def _drop(self, session: Session, nodes: list[Node], why: str) -> None:
+    def _drop(self, session: Session, nodes: list[Node], why: str) -> Iterator[None]:
         """Says that renders that waited will not begin. A node that was made for its render alone goes, too."""
         with session.lock:
             for node in nodes:
-                node.state = "stopped"
-                if node.best_of is not None and not node.frames:
+                if node.best_of is not None and not node.frames and node.state == "stopped":
                     session.nodes.pop(node.id, None)
         save(session)
         session.send_tree(self.fingerprint)
         for node in nodes:
             session.send({"type": "stopped", "node": node.id, "frames": node.frames, "why": why})
+        yield from ()
 
     def remove(self, session: Session, nodes: list[str]) -> None:
         """Ends the renders of nodes that are removed."""
@@ -436,10 +438,13 @@ class Renders:
         for node in (session.nodes.get(str(render.node.best_of)), render.node):
             if node is None or node.score is not None or node.last < node.num_frames - 1:
                 continue
-            for score in engine.scores(session, node):
-                yield
-                if score is not None:
-                    node.score = score
+            try:
+                for score in engine.scores(session, node):
+                    yield
+                    if score is not None:
+                        node.score = score
+            except Refused:  # its frames are gone
+                continue
 
 
 def save(session: Session) -> None:

@@ -132,7 +132,10 @@ export class Live {
     this.editor.setNodes(hello.session.nodes);
     const { render } = this.editor.store.state;
     const going = hello.rendering?.node ?? null;
-    if (render && render.node !== going) this.editor.store.set({ render: null });
+    if (render && render.node !== going) {
+      this.editor.store.set({ render: null, passing: null });
+      if (render.endless) this.editor.endlessEnded(render.node);
+    }
     if (going && !render) this.begin(going, 0);
     if (going) this.update(going, { paused: hello.rendering.paused, ready: true });
     this.regionKeys.clear(); // a new server may not have them
