@@ -20,8 +20,8 @@ from ..strokes import Stroke
 SEARCH_RADIUS = 8
 # A place counts if the normalized cross-correlation there is at least `MIN_FIT`, and larger by `MIN_GAIN` than at the
 # place where the handle should be. Otherwise the stroke is left as it is. On 16 photographs of the validation split,
-# the mean distance of 0.71 pixels became 0.65 with 0.95, 0.58 with 0.9, and 0.50 with 0.8, which brought one handle 0.5
-# pixels farther away, and on rendered people the handles of four clips in 20.
+# the mean distance of 0.71 pixels became 0.65 with 0.95, 0.58 with 0.9, and 0.50 with 0.8, which brought one handle
+# 0.5 pixels farther away, and on rendered people the handles of four clips in 20.
 MIN_FIT, MIN_GAIN = 0.9, 0.02
 # Part of the error that one step makes good.
 CORRECTION = 0.5
