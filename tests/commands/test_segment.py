@@ -45,7 +45,8 @@ def test_segment_writes_a_mask_of_the_images_size(place, mcdiff):
         assert (mask.mode, mask.size) == ("L", (200, 120))
         pixels = np.asarray(mask)
     assert pixels[55, 70] == 255 and pixels[55, 150] == 0 and pixels[10, 10] == 0
-    assert out.startswith("mask.png: 12.") and "% of 200 x 120 pixels, confidence 0.9" in out
+    # 60 x 50 pixels are 12.5 %; a found mask is a little larger than the thing
+    assert out.startswith("mask.png: 13.") and "% of 200 x 120 pixels, confidence 0.9" in out
 
 
 def test_points_are_repeatable_and_overlay_shows_them(place, mcdiff):
@@ -149,7 +150,8 @@ def test_file_is_a_label_map_or_a_mask_of_mcdiff_segment(place, mcdiff):
     mcdiff("segment", "boxes.png", "--point", "50,40", "--output", "mask.png")
     (region,) = find_regions("mask.png", picture, sheet())
     assert len(region.mask.unique()) > 4  # soft
-    assert region.mask.sum().item() == pytest.approx(60 * 50, rel=0.03)
+    grown = 2 * 200 / 128  # a found mask is larger by 1/128 of the longer side, all around
+    assert 60 * 50 < region.mask.sum().item() < (60 + grown) * (50 + grown)
 
 
 def test_wrong_files_are_refused_in_one_sentence(place, mcdiff):

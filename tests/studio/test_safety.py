@@ -218,7 +218,7 @@ def test_versions_and_renders_are_bounded(tmp_path, image):
                 nodes[copy] = nodes[root]
             page.render()
             header, _ = page.until("refused", "queued")
-            assert header["code"] == "limit" and "remove one" in header["why"]
+            assert header["code"] == "limit" and "remove some" in header["why"]
 
 
 def test_uploads_are_counted(server, image, monkeypatch):
