@@ -6,7 +6,7 @@ TEST_EXTRAS := annotation,distributed,evaluation,notebook,openvino,segmentation,
 # One process per core, up to four. Each takes the next file, so that no two make the fixtures of the same file.
 # Each has one thread: with two on two cores, the threads of one process wait for those of the other.
 # A worker that dies ends the run: with --dist loadfile, pytest-xdist may wait forever for the tests of a replacement.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder --durations 20
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -14,7 +15,6 @@ from mcdiff_pipeline import Region, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import resize_flow
 from mcdiff_pipeline.flow_visualization import flow_to_image
 from mcdiff_pipeline.video import read_video, write_video
-from support.annotation_runs import meanwhile
 
 
 def frames_equal(first, second):
@@ -256,23 +256,19 @@ def test_clip_without_settings_cannot_be_replayed(place, mcdiff):
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_keep_the_frames_made_so_far(place, mcdiff, signal_number):
-    deadline = time.monotonic() + 200
-
-    def stop() -> bool:
-        written = sum(path.stat().st_size for path in place.glob(".long.*.mkv"))
-        if written < 50_000 and time.monotonic() < deadline:
-            return False
-        os.kill(os.getpid(), signal_number)
-        os.kill(os.getpid(), signal_number)  # a second one changes nothing
-        return True
-
-    arguments = ["--strokes", "strokes.json", "--num-frames", 100000, "--output", "long.mkv"]
+def test_ctrl_c_and_sigterm_keep_the_frames_made_so_far(place, signal_number):
+    arguments = ["--strokes", "strokes.json", "--num-frames", "100000", "--output", "long.mkv"]
     arguments += ["--flow-video", "flow.mp4", "--contact-sheet", "sheet.png"]
-    with meanwhile(stop, every=0.05):
-        code, _, err = mcdiff("generate", "photo.png", *arguments)
+    command = [sys.executable, "-m", "mcdiff_commands", "generate", "photo.png", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while sum(path.stat().st_size for path in place.glob(".long.*.mkv")) < 50_000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal_number)
+    process.send_signal(signal_number)  # a second one changes nothing
+    err = process.communicate()[1]
     clip = read_video("long.mkv")
-    assert code == 130
+    assert process.returncode == 130
     assert f"stopped; {len(clip.frames)} of 100000 frames are in long.mkv" in err
     assert "Traceback" not in err
     assert len(clip.frames) > 1

@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import threading
 import time
 
 import numpy as np
@@ -20,9 +18,10 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from loop.checkpoints import find_checkpoints
+from loop.signals import STOP_SIGNALS
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
-from support.training_runs import arguments, logged
+from support.training_runs import arguments, launch, logged
 
 
 @pytest.mark.parametrize(
@@ -103,18 +102,18 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_models_and_batch(data, 
 
 def test_terminated_run_leaves_a_checkpoint(data, tmp_path):
     changes = {"max_train_steps": 100000, "checkpointing_steps": 100000, "validation_data_dir": None}
-
-    def terminate_after_the_first_line_of_the_log():
-        log, deadline = tmp_path / "log.jsonl", time.monotonic() + 120
-        while time.monotonic() < deadline and not (log.exists() and log.read_text()):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    handler = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=terminate_after_the_first_line_of_the_log)
-    thread.start()
-    status = train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes))
-    thread.join()
-    assert status == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == handler
+    process = launch("train_flow_completion", arguments(data, "train_flow_completion", tmp_path, **changes))
+    log, deadline = tmp_path / "log.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
     (checkpoint,) = find_checkpoints(tmp_path)
     assert json.loads((checkpoint / "progress.json").read_text())["step"] == int(checkpoint.name.split("-")[1])
+
+
+def test_handlers_of_signals_come_back(data, tmp_path):
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, max_train_steps=1)) == 0
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == handlers
