@@ -159,8 +159,8 @@ def _in_processes(
         others = multiprocessing.active_children()
         pool = ProcessPoolExecutor(num_workers, mp_context=_PROCESSES, initializer=_begin)
         running: dict[Future[list[Outcome]], Batch] = {}
+        is_broken = False
         try:
-            is_broken = False
             while running or (waiting and not is_broken):
                 while waiting and not is_broken and len(running) < num_workers:
                     try:
@@ -179,9 +179,10 @@ def _in_processes(
                         continue
                     yield outcomes
         finally:
-            if running:  # the caller has stopped
+            if running or is_broken:  # the caller has stopped, or a process has died
+                # A broken pool ends its processes, but waits for ever for one that starts at the same time.
                 for process in set(multiprocessing.active_children()) - set(others):
-                    process.terminate()
+                    process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
