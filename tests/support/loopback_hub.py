@@ -84,6 +84,7 @@ class LoopbackHub(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each body waits 40 ms for the acknowledgment of its headers
 
     def log_message(self, *_) -> None:
         pass
