@@ -7,6 +7,13 @@ TEST_EXTRAS := annotation,distributed,evaluation,notebook,openvino,segmentation,
 # Each has one thread: with two on two cores, the threads of one process wait for those of the other.
 # A worker that dies ends the run: with --dist loadfile, pytest-xdist may wait forever for the tests of a replacement.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder --durations 20
+# Each part has new processes: those that had run more than four fifths of all tests ended with a segmentation fault, in
+# changing tests, for a reason that is not known yet. A part that fails does not keep the others from running.
+define run_tests
+@failed=; for part in "tests/[a-s]*/" "tests/training/ tests/video/" "tests/test_*.py"; do \
+	OMP_NUM_THREADS=1 $(MODELS) $(1) $(PYTEST) $$part || failed=yes; \
+done; test -z "$$failed"
+endef
 
 LOWEST := .venv-lowest
 DIFFUSERS_MAIN := .venv-diffusers-main
@@ -73,7 +80,7 @@ studio: $(VENV)/.installed-studio $(SEGMENTER)/config.json
 	$(MODELS) $(VENV)/bin/mcdiff studio $(OPENED)
 
 test: $(VENV)/.installed-test $(POSE_MODEL) $(SEGMENTER)/config.json
-	OMP_NUM_THREADS=1 $(MODELS) $(VENV)/bin/python $(PYTEST)
+	$(call run_tests,$(VENV)/bin/python)
 
 fuzz: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz/readers.py --minutes $(MINUTES)
@@ -86,7 +93,7 @@ test-lowest: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@test -x $(LOWEST)/bin/python || $(VENV)/bin/uv venv --quiet --python 3.11 $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --compile-bytecode --resolution lowest-direct \
 		-e ".[$(TEST_EXTRAS)]"
-	OMP_NUM_THREADS=1 $(MODELS) $(LOWEST)/bin/python $(PYTEST)
+	$(call run_tests,$(LOWEST)/bin/python)
 
 # Overrides the limit of setup.cfg; --upgrade-package updates diffusers if it has changed since the last time.
 test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
@@ -94,7 +101,7 @@ test-diffusers-main: $(POSE_MODEL) $(SEGMENTER)/config.json
 	@echo "$(DIFFUSERS)" > $(DIFFUSERS_MAIN)/override.txt
 	$(VENV)/bin/uv pip install --quiet --python $(DIFFUSERS_MAIN)/bin/python --compile-bytecode \
 		--override $(DIFFUSERS_MAIN)/override.txt --upgrade-package diffusers -e ".[$(TEST_EXTRAS)]"
-	OMP_NUM_THREADS=1 $(MODELS) $(DIFFUSERS_MAIN)/bin/python $(PYTEST)
+	$(call run_tests,$(DIFFUSERS_MAIN)/bin/python)
 
 dist: | $(VENV)/bin/uv
 	rm -rf $(DIST)
