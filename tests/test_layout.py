@@ -1,6 +1,7 @@
 """Imports go one way, as CONTRIBUTING.md draws it, and there are no circles."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -112,3 +113,15 @@ def test_scripts_of_training_import_only_parts_and_parts_only_their_folder():
         folder, _, part = module.partition(".")
         allowed = {folder} if part else {"loop", "rendering"}
         assert {other.partition(".")[0] for other in imports} <= allowed, module
+
+
+def test_make_test_runs_all_tests():
+    """The Makefile names parts of the tests; each file of tests is in one of them."""
+    (parts,) = re.findall(r"for part in (.*?); do", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
+    run = {path for part in parts.replace('"', "").split() for path in REPOSITORY.glob(part)}
+    missing = [
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        if not run & {path, *path.parents}
+    ]
+    assert not missing
