@@ -67,17 +67,17 @@ def reserved(paths: Iterable[Path]) -> Iterator[None]:
     Raises:
         InputError: if another run writes one of the files.
     """
-    from filelock import FileLock, Timeout
+    from mcdiff_pipeline.folder_lock import FolderInUse, folder_lock
 
     user = os.getuid() if hasattr(os, "getuid") else ""
     folder = Path(tempfile.gettempdir(), f"mcdiff-outputs-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        for path in {path.resolve(): path for path in paths}.values():
-            name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+        for place, path in {path.resolve(): path for path in paths}.items():
+            name = hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
             try:
-                stack.enter_context(FileLock(folder / f"{name}.lock", timeout=0))
-            except Timeout:
+                stack.enter_context(folder_lock(folder, name=f"{name}.lock"))
+            except FolderInUse:
                 message = f"another run writes {path} now: wait until it has ended, or give another name."
                 raise InputError(message) from None
         yield
