@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ CHECKED_STROKES = 40
 FARTHEST = 32
 
 _FLOW = np.dtype("<f2")
+
+Made = TypeVar("Made")
 
 
 class Cache(collections.OrderedDict):
@@ -102,6 +104,7 @@ class Engine:
         self._decoders = Cache(DECODER_BYTES)
         self._states: dict[str, Cache] = {}
         self._regions: collections.OrderedDict[Any, list[Region]] = collections.OrderedDict()
+        self._cameras: collections.OrderedDict[Any, Camera | None] = collections.OrderedDict()
         self._segmenter: Any = None
         self._detector: Any = None
 
@@ -611,7 +614,12 @@ class Engine:
     # Regions and the camera
 
     def _camera(self, session: Session, key: str | None) -> Camera | None:
-        """The camera that goes with the regions of a key. Raises `Refused` if it is wrong."""
+        """The camera that goes with the regions of a key. A few are kept. Raises `Refused` if it is wrong."""
+        if key is None:
+            return None
+        return _kept(self._cameras, (session.id, key), lambda: self._read_camera(session, key))
+
+    def _read_camera(self, session: Session, key: str) -> Camera | None:
         fields = session.files.read_camera(key)
         if fields is None:
             return None
@@ -641,12 +649,20 @@ class Engine:
         """The regions of a key at a (width, height). A few are kept."""
         if key is None:
             return []
-        place = (session.id, key, size)
-        if place not in self._regions:
-            self._regions[place] = make_regions(session.files.read_regions(key), session.size, size)
-            while len(self._regions) > 4:
-                self._regions.popitem(last=False)
-        return self._regions[place]
+        return _kept(
+            self._regions,
+            (session.id, key, size),
+            lambda: make_regions(session.files.read_regions(key), session.size, size),
+        )
+
+
+def _kept(values: "collections.OrderedDict[Any, Made]", place: Any, make: Callable[[], Made]) -> Made:
+    """The value of a place, which is made if it is not among the last few."""
+    if place not in values:
+        values[place] = make()
+        while len(values) > 4:
+            values.popitem(last=False)
+    return values[place]
 
 
 def load_engine(model: str | None, device: str | None, dtype: str, threads: int, settings: StudioSettings) -> Engine:
