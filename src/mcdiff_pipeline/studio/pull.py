@@ -75,11 +75,6 @@ class Pull:
                 self._start, self._going = self._within_reach(start), None
             self._to, self._is_down = self._within_reach(to), is_down
 
-    def release(self) -> None:
-        """The pen is gone."""
-        with self._lock:
-            self._is_down, self._start, self._going = False, None, None
-
     @property
     def is_wanted(self) -> bool:
         """Whether there is a frame to make: a pen is down, or a thing is not yet where it was pulled."""
