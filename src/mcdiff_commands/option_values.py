@@ -82,12 +82,11 @@ class Points:
         return [(x.in_pixels(width), y.in_pixels(height)) for x, y in self.coordinates]
 
 
-# Words after the points of a stroke that take a number, and the one that takes further points.
-STROKE_NUMBERS, STROKE_EASINGS, HANDLES = (
-    ("strength", "rotate", "scale"),
-    ("linear", "ease-in", "ease-out", "ease-in-out"),
-    "handles",
-)
+# Words after the points of a stroke: those that take a number, those of its speed, and the one that takes further
+# points. They are those of `mcdiff_pipeline.stroke_controls`, which imports PyTorch.
+STROKE_NUMBERS = ("strength", "rotate", "scale")
+STROKE_EASINGS = ("linear", "ease-in", "ease-out", "ease-in-out")
+HANDLES = "handles"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mcdiff_commands import option_values
 from mcdiff_pipeline import Stroke, StrokeSheet
 from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
 from mcdiff_pipeline.motion.description import describe_camera
+from mcdiff_pipeline.stroke_controls import CONTROL_LIMITS, EASINGS
 from mcdiff_pipeline.video import read_video, write_video
 from mcdiff_pipeline.video.clip_metadata import ClipMetadata
 
@@ -144,6 +146,10 @@ def test_bad_reference_is_refused_in_one_sentence(place, mcdiff, arguments, mess
     sliding_video("slide.mkv")
     code, _, err = mcdiff("generate", "photo.png", "--num-frames", 3, "--motion-from", *arguments, "--output", "x.mkv")
     assert code in (1, 2) and message in err and err.count("\n") == 1, err
+
+
+def test_words_of_strokes_are_those_of_the_library():
+    assert option_values.STROKE_EASINGS == tuple(EASINGS) and set(option_values.STROKE_NUMBERS) == set(CONTROL_LIMITS)
 
 
 def test_command_eases_and_turns_strokes_and_replays_them(place, mcdiff):
