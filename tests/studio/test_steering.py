@@ -32,6 +32,15 @@ def why_refused(page, kind, **fields):
             return header["why"]
 
 
+def paused_render(page, num_frames):
+    """Begins a render, and lets it rest after its first frame."""
+    node = page.render(num_frames=num_frames)
+    page.until("frame")
+    page.send("pause", node=node, paused=True)
+    assert page.until("paused")[0]["paused"]
+    return node
+
+
 # The queue
 
 
@@ -104,10 +113,7 @@ def test_removing_a_node_that_waits_takes_it_out_of_the_queue(server, session):
 def test_paused_render_rests_after_a_frame_and_goes_on_to_the_same_frames(server, session):
     with server.page(session) as page:
         whole = page.rendered(num_frames=9)
-        node = page.render(num_frames=9)
-        page.until("frame")
-        page.send("pause", node=node, paused=True)
-        assert page.until("paused")[0]["paused"]
+        node = paused_render(page, 9)
         page.send("segment", points=[[1, 1]], labels=[1])  # its turn comes although the render rests
         page.until("refused", "mask")
         kept = len(frames_of(page, node))
@@ -120,10 +126,7 @@ def test_paused_render_rests_after_a_frame_and_goes_on_to_the_same_frames(server
 
 def test_paused_render_ends_with_its_page(server, session):
     with server.page(session) as page:
-        node = page.render(num_frames=50)
-        page.until("frame")
-        page.send("pause", node=node, paused=True)
-        page.until("paused")
+        node = paused_render(page, 50)
         assert "not being rendered" in why_refused(page, "pause", node=new_id(), paused=True)
     with server.page(session) as page:
         page.render()
@@ -133,10 +136,7 @@ def test_paused_render_ends_with_its_page(server, session):
 
 def test_steering_a_paused_render_goes_on_at_its_last_frame(server, session):
     with server.page(session) as page:
-        node = page.render(num_frames=9)
-        page.until("frame")
-        page.send("pause", node=node, paused=True)
-        page.until("paused")
+        node = paused_render(page, 9)
         page.send("steer", node=node, strokes=[HIGHER])
         header, _ = page.until("steered")
         page.until("done")
