@@ -81,7 +81,7 @@ def test_stream_does_not_keep_old_frames_in_memory(tiny_pipeline, image):
     before = live_tensors()
     for _ in range(8):
         next(stream)
-    assert live_tensors() == before
+    assert live_tensors() <= before
 
 
 def test_given_flow_is_used_in_its_steps_of_a_stream(tiny_pipeline, image):
