@@ -12,10 +12,12 @@ again at each frame that is measured, up to what 13 frames of the way mean at fr
   in half an hour, of 100 more frames in turn with the first ones of a new stream, limit 1.05.
 - **Drift**: color and sharpness as in the long rollouts of `mcdiff evaluate`, against frame 0. No limit.
 
-`--sheet` draws the measured frames. Progress with the time that is left is on stderr.
+`--sheet` draws the measured frames. Progress with the time that is left is on stderr. Ctrl-C ends the stream earlier,
+and what was measured until then is printed.
 """
 
 import argparse
+import contextlib
 import math
 import statistics
 import sys
@@ -30,9 +32,10 @@ from pipeline_overhead import REPOSITORY, describe_machine
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.drawing import titled_columns
-from mcdiff_pipeline.evaluation.metrics.drift import DriftMeasurement, measure_drift
+from mcdiff_pipeline.evaluation.metrics.drift import measure_drift
 from mcdiff_pipeline.processor import fastest_dtype
 from mcdiff_pipeline.progress import progress_bar
+from mcdiff_pipeline.video.writer import interrupt_postponed
 
 
 MEMORY_LIMIT, TIME_LIMIT = 1.02, 1.05
@@ -96,16 +99,16 @@ class Run:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        last = args.frames
-        self.sampled = {round(WARM_UP + k * (last - WARM_UP) / (args.samples - 1)) for k in range(args.samples)}
-        self.compared = {*(frame for frame in MEASURED if frame <= last), last}
+        self.last = args.frames
+        self.rows = {round(WARM_UP + k * (self.last - WARM_UP) / (args.samples - 1)) for k in range(args.samples)}
+        self.rows |= {frame for frame in MEASURED if frame <= self.last}
         self.memory: dict[int, float] = {}  # MiB
         self.seconds: list[float] = []  # CPU time of each frame
         self.pairs: list[tuple[float, float]] = []  # the same, of a frame of a new stream and of the next one, in turn
         self.images: dict[int, torch.Tensor] = {}  # [3, H, W]
 
-    def follow(self, pipe: MCDiffPipeline, image: PIL.Image.Image, frames: int) -> None:
-        """Makes the frames."""
+    def follow(self, pipe: MCDiffPipeline, image: PIL.Image.Image) -> None:
+        """Makes the frames, and prints a row for each that is measured."""
 
         def begin() -> Iterator[torch.Tensor]:
             generator = torch.Generator().manual_seed(0)
@@ -113,34 +116,42 @@ class Run:
             return pipe.stream(image, strokes, generator=generator, output_type="pt")
 
         stream = begin()
-        self.images[0] = next(stream)
-        with progress_bar("Frames", frames, unit="frame") as bar:
-            for number in range(1, frames + 1):
-                seconds, frame = timed_frame(stream)
-                self.seconds.append(seconds)
-                if number in self.compared:
-                    self.images[number] = frame
-                if number in self.sampled:
-                    self.memory[number] = resident_memory()
-                bar.update()
+        self.images[0] = frame = next(stream)
+        print(f"{'frame':>7}{'memory':>11}{'CPU time of a frame':>21}{'color':>8}{'sharpness':>11}")
+        with contextlib.suppress(KeyboardInterrupt), progress_bar("Frames", self.last, unit="frame") as bar:
+            for number in range(1, self.last + 1):
+                with interrupt_postponed():
+                    seconds, frame = timed_frame(stream)
+                    self.seconds.append(seconds)
+                    if number in self.rows:
+                        self.add_row(frame)
+                    bar.update()
+        if len(self.seconds) not in self.rows:  # it was interrupted
+            self.add_row(frame)
         new = begin()
         for _ in range(1 + WARM_UP):
             next(new)
         self.pairs = [(timed_frame(new)[0], timed_frame(stream)[0]) for _ in range(TURNS)]
 
-    def drift(self) -> dict[int, DriftMeasurement]:
-        """The measured frames against frame 0. No region is known to be still, so that none is measured alone."""
-        start = self.images[0][None]
-        nothing = torch.zeros(1, *start.shape[2:], dtype=torch.bool)
-        images = ((number, image[None]) for number, image in self.images.items() if number > 0)
-        return measure_drift(images, start, nothing, st_lpips=None)
+    def add_row(self, frame: torch.Tensor) -> None:
+        """Measures the latest frame. CPU time is the median since the row before."""
+        before, number = max(self.memory, default=0), len(self.seconds)
+        self.images[number], self.memory[number] = frame, resident_memory()
+        # no region is known to be still, so that none is measured alone
+        nothing = torch.zeros(1, *frame.shape[1:], dtype=torch.bool)
+        (drift,) = measure_drift([(0, frame[None])], self.images[0][None], nothing, st_lpips=None).values()
+        seconds = statistics.median(self.seconds[before:])
+        print(
+            f"{number:>7,}{self.memory[number]:>7.0f} MiB{1e3 * seconds:>18.1f} ms{drift.color:>8.3f}"
+            f"{drift.sharpness:>11.3f}",
+            flush=True,
+        )
 
     def print(self) -> None:
+        """Prints what is compared with a limit."""
         tenth = max(1, (len(self.seconds) - WARM_UP) // 10)
         parts = (self.seconds[WARM_UP : WARM_UP + tenth], self.seconds[-tenth:])
-        memory = list(self.memory.values())
-        print("resident memory in MiB at frame")
-        print("  ".join(f"{number:,}: {value:.0f}" for number, value in self.memory.items()))
+        memory = [value for number, value in self.memory.items() if number >= WARM_UP]
         print(f"\n{'':<38}{'first':>12}{'last':>12}{'ratio':>8}{'limit':>7}")
         for name, unit, (first, last), limit in (
             ("memory", "MiB", (memory[0], memory[-1]), f"{MEMORY_LIMIT:.2f}"),
@@ -149,9 +160,6 @@ class Run:
         ):
             cells = "".join(f"{value:>{11 - len(unit)}.1f} {unit}" for value in (first, last))
             print(f"{name:<38}{cells}{last / first:>8.3f}{limit:>7}")
-        print(f"\n{'frame':>7}{'color':>8}{'sharpness':>11}")
-        for number, one in self.drift().items():
-            print(f"{number:>7,}{one.color:>8.3f}{one.sharpness:>11.3f}")
 
     def in_turn(self) -> tuple[float, float]:
         """Milliseconds of a frame of a new stream, and of this one: the median, and its product with the median of the
@@ -160,9 +168,10 @@ class Run:
         return new, new * statistics.median(old / new for new, old in self.pairs)
 
     def draw(self, path: Path) -> None:
-        """Draws the compared frames beside each other."""
-        images = [(image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for image in self.images.values()]
-        titles = [f"frame {number:,}" for number in self.images]
+        """Draws the frames of `MEASURED` beside each other."""
+        shown = {number: image for number, image in self.images.items() if number in (0, *MEASURED, self.last)}
+        images = [(image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for image in shown.values()]
+        titles = [f"frame {number:,}" for number in shown]
         PIL.Image.fromarray(titled_columns(np.concatenate(images, axis=1), titles)).save(path)
 
 
@@ -178,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"command  python benchmarks/long_stream.py {' '.join(sys.argv[1:] if arguments is None else arguments)}")
     print(f"machine  {describe_machine('cpu')}; {dtype}, {time.strftime('%Y-%m-%d')}\n", flush=True)
     run = Run(args)
-    run.follow(pipe, PIL.Image.open(args.image).convert("RGB"), args.frames)
+    run.follow(pipe, PIL.Image.open(args.image).convert("RGB"))
     run.print()
     if args.sheet is not None:
         run.draw(args.sheet)
