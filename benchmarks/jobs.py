@@ -3,8 +3,8 @@
     python benchmarks/jobs.py                   # the embedded model, on a machine that does nothing else
     python benchmarks/jobs.py --tiny            # tries the program: random weights, few frames
 
-Both sides make the same videos of examples/cat.jpg, with strokes and seeds of their own, in the same number format, and
-write them as MP4. Each run is a process of its own, and all take turns:
+All make the same videos of examples/cat.jpg, each with strokes and a seed of its own, in the number format that the
+command chooses, and write them as MP4. Each run is a command of its own:
 
 - `--jobs` with two processes of one thread each, which make batches of four;
 - the same on a Ray cluster of this machine (extra `distributed`), which is started before and not measured;
@@ -12,16 +12,16 @@ write them as MP4. Each run is a process of its own, and all take turns:
 
 Each is run with all videos, and with two of two frames, which is its start: Python, imports, the model, and what each
 network prepares in its first call. The ratio is the throughput of `--jobs` over that of a loop, for the whole command
-and without the start. Limit 1.5 over the faster loop. CPU seconds are of all processes of a run.
+and without the start. Limit 1.5 over the faster loop. CPU seconds are of all processes of a run, and are not known for
+Ray, whose processes belong to the cluster.
 """
 
 import argparse
 import contextlib
 import json
 import os
-import resource
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,11 +30,14 @@ from pathlib import Path
 
 import numpy as np
 from pipeline_overhead import REPOSITORY, describe_machine
+from process_times import become_reaper, seconds_of
 
 
 LIMIT = 1.5
 MODEL = REPOSITORY / "checkpoints/mcdiff-small-128"
 PHOTOGRAPH = REPOSITORY / "examples/cat.jpg"
+HERE, RAY = "--jobs", "--ray-address"
+# The threads of PyTorch; None is what it takes by itself.
 LOOPS = {"loop": None, "loop, 1 thread": "1"}
 
 
@@ -104,34 +107,26 @@ def ray_cluster(num_workers: int) -> Iterator[str]:
         ray.shutdown()
 
 
-def seconds_of(command: list[str], threads: str | None) -> np.ndarray:
-    """Seconds of a process on the clock, and of CPU time with the processes that it has started, `[2]`."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = threads
-    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if run.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{run.stderr[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return np.array([time.monotonic() - begun, cpu])
-
-
 def make(name: str, jobs: Path, args: argparse.Namespace, ray_address: str | None) -> np.ndarray:
-    """Makes the videos of a list in one of the ways, checks that all are there, and returns the seconds of it."""
+    """Makes the videos of a list in one of the ways, and checks that all are there.
+
+    Returns:
+        `np.ndarray`: seconds of the clock and of CPU time, `[2]`.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     with tempfile.TemporaryDirectory() as folder:
         if name in LOOPS:
             copied = Path(folder, "jobs")
-            subprocess.run(["cp", "-r", str(jobs.parent), str(copied)], check=True)
+            shutil.copytree(jobs.parent, copied)
             command = [sys.executable, __file__, "--model", args.model, "--loop", str(copied / jobs.name)]
-            seconds, videos = seconds_of(command, LOOPS[name]), copied
+            environment |= {} if LOOPS[name] is None else {"OMP_NUM_THREADS": LOOPS[name]}
+            videos = copied
         else:
             videos = Path(folder, "videos")
             command = [sys.executable, "-m", "mcdiff_commands", "generate", "--jobs", str(jobs), "-o", str(videos)]
             command += ["--model", args.model, "--num-workers", str(args.num_workers), "--device", "cpu"]
-            command += ["--ray-address", ray_address] if name == "--ray-address" else []
-            seconds = seconds_of(command, None)
+            command += ["--ray-address", ray_address] if name == RAY else []
+        seconds = np.array(seconds_of(command, environment))
         made, wanted = len(list(videos.glob("*.mp4"))), len(jobs.read_text().splitlines())
         if made != wanted:
             sys.exit(f"{name} made {made} of {wanted} videos.")
@@ -152,17 +147,17 @@ def measure(names: list[str], lists: dict[str, Path], args: argparse.Namespace, 
     for _ in range(args.turns):
         for (name, length), values in seconds.items():
             values.append(make(name, lists[length], args, ray_address))
-            print(f"{name}, {length}: {values[-1][0]:.1f} s, CPU {values[-1][1]:.1f} s", file=sys.stderr, flush=True)
+            print(f"{name}, {length}: {values[-1][0]:.1f} s", file=sys.stderr, flush=True)
     frames = args.num_jobs * (args.frames - 1) - 2  # without those of the start
     whole = {name: np.median(seconds[name, "all"], axis=0) for name in names}
     start = {name: np.median(seconds[name, "start"], axis=0) for name in names}
     print(f"{'':<18}{'whole':>9}{'start':>9}{'frames/s':>10}{'CPU whole':>11}{'start':>8}{'a frame':>10}")
     for name in names:
         work = whole[name] - start[name]
-        print(
-            f"{name:<18}{whole[name][0]:>7.1f} s{start[name][0]:>7.1f} s{frames / work[0]:>10.2f}"
-            f"{whole[name][1]:>9.1f} s{start[name][1]:>6.1f} s{1e3 * work[1] / frames:>7.0f} ms"
-        )
+        row = f"{name:<18}{whole[name][0]:>7.1f} s{start[name][0]:>7.1f} s{frames / work[0]:>10.2f}"
+        if name != RAY:
+            row += f"{whole[name][1]:>9.1f} s{start[name][1]:>6.1f} s{1e3 * work[1] / frames:>7.0f} ms"
+        print(row)
     print(f"\n{'throughput over':<34}{'whole command':>14}{'without start':>15}{'limit':>7}")
     for name in names[:-2]:
         for other in LOOPS:
@@ -185,10 +180,11 @@ def main(arguments: list[str] | None = None) -> None:
         return
     from mcdiff_commands.model import default_dtype
 
+    become_reaper()
     print(f"command  python benchmarks/jobs.py {' '.join(sys.argv[1:] if arguments is None else arguments)}")
     print(f"machine  {describe_machine('cpu')}; {default_dtype('cpu')}, {time.strftime('%Y-%m-%d')}")
     print(f"videos   {args.num_jobs} of {args.frames} frames, {args.num_workers} processes\n", flush=True)
-    names = ["--jobs", *([] if args.no_ray else ["--ray-address"]), *LOOPS]
+    names = [HERE, *([] if args.no_ray else [RAY]), *LOOPS]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.tiny:
