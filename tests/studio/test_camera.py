@@ -14,7 +14,7 @@ from mcdiff_pipeline.motion.camera_text import camera_from_text
 from mcdiff_pipeline.motion.clip_streams import stream_clip
 from mcdiff_pipeline.studio.camera_moves import camera_of, moves_of
 from mcdiff_pipeline.video.clip_metadata import ClipMetadata
-from support.studio import MOVE, pixels, serving, tiny_pipeline
+from support.studio import MOVE, pixels, tiny_pipeline
 
 
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
@@ -74,7 +74,8 @@ def test_branch_has_a_camera_of_its_own_and_its_clip_replays(kept_server, kept_s
     for frame, expected in enumerate(before, start=1):
         assert np.array_equal(frame_of(kept_server, kept_session, root, frame), expected)
     # the flow is that of the next frame
-    state = engine.state(kept_server.studio.registry.get(kept_session), engine_node(kept_server, kept_session, branch), 4)
+    opened = kept_server.studio.registry.get(kept_session)
+    state = engine.state(opened, opened.nodes[branch], 4)
     flow = np.frombuffer(payload, "<f2").reshape(2, header["h"], header["w"])
     cells = state.dense_flow[0].numpy() * tiny_pipeline().vae_scale_factor
     assert np.abs(flow - cells).max() < 0.02 and np.abs(flow).max() > 1
@@ -85,10 +86,6 @@ def test_branch_has_a_camera_of_its_own_and_its_clip_replays(kept_server, kept_s
         assert len(replayed) == 6
         for frame, (image, _) in enumerate(replayed[1:], start=1):
             assert np.array_equal(frame_of(kept_server, kept_session, node, frame), np.asarray(image)), frame
-
-
-def engine_node(server, session, node):
-    return server.studio.registry.get(session).nodes[node]
 
 
 def test_nothing_jumps_where_a_branch_changes_the_camera():

@@ -320,7 +320,7 @@ def read_clip(path: Path) -> tuple[bytes, str | None, dict[str, Any], dict[str, 
         sheet = sheet_for(content["strokes"], picture.size)
         parts = content.get("parts") or [{"at": 0, "motion": content.get("motion", [])}]
         cameras = [(int(part["at"]), list(part.get("motion", []))) for part in parts]
-        sheet["camera"], sheet["note"] = _moves_of_parts(cameras, picture.size, found["num_frames"])
+        sheet["camera"], sheet["note"] = _moves_of_parts(cameras, picture.size, sheet["num_frames"])
         drawn, name = content.get("studio"), None
         if isinstance(drawn, dict):
             sheet = _drawn_sheet(drawn, picture.size, sheet["camera"])

@@ -1,12 +1,13 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """The camera as the page draws it: moves with an amount, a time and an easing, which add up.
 
-Each version has moves of its own. A branch begins where the camera of its parent is: from there on, it moves as its own
-moves say, so that nothing jumps. The library gets one keyframe for each frame in which the camera of a branch moves.
+Each version has moves of its own. A branch begins where the camera of its parent is: from there on, it moves as its
+own moves say, so that nothing jumps. The library gets one keyframe for each frame in which the camera of a branch
+moves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +50,16 @@ class Place:
         pan, truck = (complex(round(one.real, 3), round(one.imag, 3)) for one in (self.pan, self.truck))
         numbers = {name: round(getattr(self, name), DIGITS[name]) for name in ("zoom", "rotate", "dolly")}
         return Place(pan, truck, **numbers)
+
+    def keyframe(self, frame: int, *, has_truck: bool) -> CameraKeyframe:
+        return CameraKeyframe(
+            frame,
+            pan=(self.pan.real, self.pan.imag),
+            truck=(self.truck.real, self.truck.imag) if has_truck else None,
+            zoom=self.zoom,
+            rotate=self.rotate,
+            dolly=self.dolly,
+        )
 
 
 def place_at(moves: Sequence[dict[str, Any]], frame: float) -> Place:
@@ -122,11 +133,8 @@ def camera_of(parts: Sequence[Part], picture: tuple[int, int], num_frames: int) 
             raise ValueError(
                 f"it goes {farthest:.4g} pixels away; at most {FARTHEST} times the longer side are possible"
             )
-        keyframes = []
-        for frame, place in enumerate(places[first : last + 1], start=first):
-            truck = {"truck": (place.truck.real, place.truck.imag)} if trucks else {}
-            numbers = {"zoom": place.zoom, "rotate": place.rotate, "dolly": place.dolly}
-            keyframes.append(CameraKeyframe(frame, pan=(place.pan.real, place.pan.imag), **truck, **numbers))
+        shown = enumerate(places[first : last + 1], start=first)
+        keyframes = [place.keyframe(frame, has_truck=trucks) for frame, place in shown]
         return Camera(keyframes, *picture)
     except (ValueError, OverflowError) as error:
         raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None

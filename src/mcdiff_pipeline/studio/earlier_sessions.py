@@ -1,8 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Sessions that earlier versions wrote, as those of today.
 
-In version 1 of `session.json`, all nodes of a tree had one camera, as keyframes in the file of their regions; the moves
-that the page drew were in its document.
+In version 1 of `session.json`, all nodes of a tree had one camera, as keyframes in the file of their regions; the
+moves that the page drew were in its document.
 """
 
 from typing import Any

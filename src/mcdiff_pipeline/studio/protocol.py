@@ -257,8 +257,8 @@ class SheetBody(Message):
     """
     A stroke sheet of any version, as far as its shape goes.
 
-    In a file, `camera` is that of the library. What this program hands on has moves instead, and may have a note on what
-    is not shown.
+    In a file, `camera` is that of the library. What this program hands on has moves instead, and may have a note on
+    what is not shown.
     """
 
     version: Literal[1, 2, 3, 4]

@@ -1,9 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Strokes and regions of a client as those of the library, and the one sheet that a branch is.
 
-A branch follows its root up to a frame, then a child, and so on. Its strokes are *baked*: each handle is a stroke of its
-own with a point for every whole frame, so that a part of it is exactly where the whole is. Therefore a branch equals the video of one
-sheet, and its clip replays to the same frames.
+A branch follows its root up to a frame, then a child, and so on. Its strokes are *baked*: each handle is a stroke of
+its own with a point for every whole frame, so that a part of it is exactly where the whole is. Therefore a branch
+equals the video of one sheet, and its clip replays to the same frames.
 """
 
 import re
@@ -110,8 +110,8 @@ def make_sheet(
         fps (`float`): Frames per second.
         regions (`Sequence[Region]`, *optional*): The regions at `size`; None does not check which ones strokes name.
         size (`tuple[int, int]`, *optional*): (width, height) at which it is wanted; None is that of the picture.
-        is_plain (`bool`, defaults to `False`): Whether each handle becomes a stroke of its own. They turn in circles on
-            the picture, whatever the size.
+        is_plain (`bool`, defaults to `False`): Whether each handle becomes a stroke of its own. They turn in circles
+            on the picture, whatever the size.
 
     Raises:
         Refused: If a stroke is wrong, or names a region that does not exist.

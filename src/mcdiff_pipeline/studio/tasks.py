@@ -215,7 +215,9 @@ class Tasks:
         """A node that was stopped, to go on with."""
         camera = [move.model_dump() for move in message.camera]
         if (node.strokes, node.camera, node.at) != (message.strokes, camera, message.at):
-            raise Refused("A version of this id has other strokes, or another camera: take a new id.", code="node", node=node.id)
+            raise Refused(
+                "A version of this id has other strokes, or another camera: take a new id.", code="node", node=node.id
+            )
         if node.is_running:
             raise Refused("This version is being rendered.", code="busy", node=node.id)
         if node.state == "done" or message.endless:

@@ -137,7 +137,12 @@ class Node:
         if not isinstance(strokes, list) or not all(isinstance(stroke, dict) for stroke in strokes):
             raise ValueError("strokes is not a list of objects")
         state = STATES[STATES.index(fields["state"])]
-        fields = {"endless": False, "best_of": None, "score": None, "camera": []} | fields  # files of earlier versions have no such
+        fields = {
+            "endless": False,
+            "best_of": None,
+            "score": None,
+            "camera": [],
+        } | fields  # files of earlier versions have no such
         of_files = {"id": ID_PATTERN, "parent": ID_PATTERN, "best_of": ID_PATTERN, "regions": KEY_PATTERN}
         for name, pattern in of_files.items():
             if fields[name] is not None and not re.fullmatch(pattern, fields[name]):

@@ -52,8 +52,8 @@ export function cameraTool(editor) {
     },
     options: () => html`
       <div class="choice" role="group" aria-label="Add a move of the camera">
-        ${Object.entries(CAMERA_KINDS).map(([kind, { title }]) => html`
-          <button key=${kind} title=${`Add: ${title.toLowerCase()}`} onClick=${() => editor.addCamera(/** @type {any} */ (kind))}>${title}</button>`)}
+        ${Object.entries(CAMERA_KINDS).map(([kind, { title, hint }]) => html`
+          <button key=${kind} title=${`Add a move of the camera that ${hint}`} onClick=${() => editor.addCamera(/** @type {any} */ (kind))}>${title}</button>`)}
       </div>`,
   }; // prettier-ignore
 }
