@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from mcdiff_pipeline import StrokeSheet
 from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
 from mcdiff_pipeline.motion.camera_text import camera_from_text
 from mcdiff_pipeline.motion.clip_streams import stream_clip
 from mcdiff_pipeline.studio.camera_moves import camera_of, moves_of
-from mcdiff_pipeline.video.clip_metadata import ClipMetadata
+from mcdiff_pipeline.video import VideoWriter
+from mcdiff_pipeline.video.clip_metadata import ClipMetadata, ClipSettings
 from support.studio import MOVE, pixels, tiny_pipeline
 
 
@@ -153,6 +155,42 @@ def test_steering_and_seeds_take_the_camera(server, session):
     # one camera that does what both do, from frame 0 on
     joined = camera_of([(0, nodes[node]["camera"]), (1, nodes[short]["camera"])], SIZE, 5)
     assert camera_of([(0, nodes["a" * 32]["camera"])], SIZE, 5) == joined
+
+
+def test_files_bring_the_camera_back(server, session, tmp_path):
+    moves = [move | {"x": 0.0, "y": 0.0, "amount": 0.0, "ease": "linear"} | move for move in [*PAN, *TURN]]
+    with server.page(session) as page:
+        root = page.rendered(strokes=[MOVE], num_frames=6, camera=PAN)
+        node = page.rendered(strokes=[MOVE], num_frames=6, camera=moves, parent=root, at=2)
+    clip = server.client.get(server.url(session, node, "clip.mp4")).content
+    assert server.client.post("/api/sessions", content=clip).json()["sheet"]["camera"] == moves
+    found = server.client.post(f"/api/sessions/{session}/import", content=clip).json()["sheet"]
+    assert (found["camera"], found["note"]) == (moves, "")
+    # a stroke sheet has it as the library does, and the same moves come of it
+    exported = server.client.get(server.url(session, node, "sheet.json")).json()
+    camera = camera_of([(0, moves[:2]), (2, moves)], SIZE, 6)
+    assert exported["version"] == 4 and StrokeSheet.from_dict(exported).camera == camera.to_dict()
+    found = server.client.post(f"/api/sessions/{session}/import", json=exported).json()["sheet"]["camera"]
+    assert [one["kind"] for one in found] == ["pan", "zoom", "rotate"]
+    assert camera_of([(0, found)], SIZE, 6) == camera
+    archive = server.client.get(f"/api/sessions/{session}/session.zip").content
+    opened = server.client.post("/api/sessions", content=archive).json()
+    assert [one["camera"] for one in opened["nodes"]] == [moves[:2], moves]
+
+
+def test_clip_of_the_command_line_brings_its_camera_and_says_what_is_missing(server, session, image, tmp_path):
+    camera = Camera([CameraKeyframe(3, zoom=1.5, easing="ease-out")], 96, 80, parallax=0.8)
+    motion = ({"source": "camera", **camera.to_dict()}, {"source": "ripple"})
+    settings = ClipSettings(4, 2, 1.0, 0, 8.0, "float32", 40, 48)
+    clip = ClipMetadata("m", "0" * 16, settings, StrokeSheet([], *SIZE, 4), image, motion)
+    with VideoWriter(tmp_path / "a.mp4", 8, clip.to_dict()) as video:
+        for _ in range(4):
+            video.write(image)
+    content = (tmp_path / "a.mp4").read_bytes()
+    found = server.client.post(f"/api/sessions/{session}/import", content=content).json()["sheet"]
+    (move,) = found["camera"]
+    assert (move["kind"], move["amount"], move["end"], move["ease"]) == ("zoom", 1.5, 3, "ease-out")
+    assert "parallax of 0.8" in found["note"] and "motion by ripple" in found["note"]
 
 
 def earlier(files):

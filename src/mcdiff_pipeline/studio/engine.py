@@ -520,11 +520,12 @@ class Engine:
         return (), (ClipPart(0, strokes), ClipPart(begin, strokes, motion))
 
     def sheet(self, session: Session, node: Node) -> StrokeSheet:
-        """The one sheet of a branch, for people: as it was drawn if the branch is a root."""
+        """The one sheet of a branch with its camera, for people: as it was drawn if the branch is a root."""
         maker, regions = SheetMaker(session.files, session.size), self._regions_of_node(session, node)
-        if node.parent is None:
-            return maker.of_node(node, regions)
-        return maker.of_branch(branch_of(session.nodes, node), regions)
+        branch = branch_of(session.nodes, node)
+        camera = self._camera(session, branch)
+        sheet = maker.of_node(node, regions) if node.parent is None else maker.of_branch(branch, regions)
+        return sheet if camera is None else replace(sheet, camera=camera.to_dict())
 
     def joined_strokes(self, session: Session, node: Node) -> list[dict[str, Any]]:
         """The strokes of the one sheet that a branch is, in pixels of the picture."""
@@ -576,7 +577,10 @@ class Engine:
         """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""
         width, height = node.settings.width, node.settings.height
         zoom = min(1.0, SCORED_SIDE / min(width, height))
-        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
+        drawn = self.sheet(session, node)
+        # of points that move together, the first stands for all
+        sheet = replace(drawn, strokes=[stroke.plain(drawn.num_frames)[0] for stroke in drawn.strokes])
+        sheet = sheet.scaled(round(width * zoom), round(height * zoom))
 
         def frame(index: int) -> torch.Tensor:
             image = self.picture(session) if index == 0 else open_frame(session, node.id, index)

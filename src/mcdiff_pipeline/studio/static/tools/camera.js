@@ -11,7 +11,7 @@ export function cameraTool(editor) {
   let id = null;
   return {
     id: "camera", key: "C", title: "Camera", cursor: "grab",
-    hint: "Drag to pan. Zoom, rotation and dolly have buttons, and all have numbers in the list.",
+    hint: "Drag to pan. The list and the timeline have the numbers and times of all moves.",
     down(pen) {
       from = pen.stage;
       id = null;
