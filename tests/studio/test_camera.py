@@ -139,12 +139,12 @@ def test_wrong_camera_is_refused_in_a_sentence(kept_server, kept_session, camera
 
 def test_steering_and_seeds_take_the_camera(server, session):
     with server.page(session) as page:
-        node = page.render(strokes=[], camera=PAN, num_frames=40)
+        node = page.render(strokes=[], camera=PAN, num_frames=200)
         page.until("frame")
         page.send("steer", node=node, strokes=[MOVE], camera=TURN)
         child = page.until("steered", "refused")[0]["child"]
         page.send("cancel")
-        while page.until("stopped")[0]["node"] != child:
+        while page.until("stopped", "done")[0]["node"] != child:
             pass
         short = page.rendered(strokes=[MOVE], camera=TURN, num_frames=5, parent=node, at=1)
         page.send("best", node=short, ids=["a" * 32])

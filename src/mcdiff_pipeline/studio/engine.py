@@ -235,8 +235,8 @@ class Engine:
     def start(
         self, session: Session, settings: NodeSettings, regions: str | None, *, has_camera: bool = False
     ) -> RolloutState:
-        """The state at frame 0, at the output size; `has_camera` says whether a camera moves later frames. Raises
-        `Refused` if the regions are wrong."""
+        """The state at frame 0, at the output size. Without regions, it is one layer if it `has_camera`, which moves
+        later frames. Raises `Refused` if the regions are wrong."""
         key = (session.id, settings, regions, has_camera)
         state = self._starts.find(key)
         if state is None:
@@ -259,7 +259,7 @@ class Engine:
 
     def start_of(self, session: Session, node: Node) -> RolloutState:
         """The state at frame 0 with all that the states of a node share; see [`start`]."""
-        has_camera = first_frame(cameras_of(branch_of(session.nodes, node))) is not None
+        has_camera = node.regions is None and self._has_camera(session, node)
         return self.start(session, node.settings, node.regions, has_camera=has_camera)
 
     def state(self, session: Session, node: Node, frame: int) -> RolloutState:
@@ -465,7 +465,7 @@ class Engine:
 
     def _decoder(self, session: Session, node: Node, state: RolloutState) -> FrameDecoder:
         """Decodes the frames of the tree of a node at the size at which `state`, any of its states, is shown."""
-        has_camera = first_frame(cameras_of(branch_of(session.nodes, node))) is not None
+        has_camera = node.regions is None and self._has_camera(session, node)
         key = (session.id, node.settings, node.regions, has_camera, state.output_image is not None)
         decoder = self._decoders.find(key)
         if decoder is None:
@@ -545,7 +545,7 @@ class Engine:
             Refused: If a frame cannot be read.
         """
         sheet, frame = self._searched(session, node)
-        if first_frame(cameras_of(branch_of(session.nodes, node))) is not None:  # strokes say where in the scene
+        if self._has_camera(session, node):  # strokes say where in the scene
             yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
             return
         scale = session.size[0] / sheet.width
@@ -568,7 +568,7 @@ class Engine:
         Raises:
             Refused: If the camera moves.
         """
-        if first_frame(cameras_of(branch_of(session.nodes, node))) is not None:
+        if self._has_camera(session, node):
             raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
         sheet, frame = self._searched(session, node)
         return sheet, found_handles(sheet, frame, node.last, searched)
@@ -652,6 +652,11 @@ class Engine:
     def _camera(self, session: Session, branch: Sequence[Node]) -> Camera | None:
         """The camera of a branch. Raises `Refused` if it goes too far."""
         return camera_of(cameras_of(branch), session.size, branch[-1].num_frames)
+
+    @staticmethod
+    def _has_camera(session: Session, node: Node) -> bool:
+        """Whether a camera moves a node, or one that it continues."""
+        return any(one.camera for one in branch_of(session.nodes, node))
 
     def _regions_of_node(self, session: Session, node: Node) -> list[Region]:
         size = node.settings.output_width, node.settings.output_height
