@@ -21,6 +21,7 @@ from loop.arguments import add_training_arguments, check_training_arguments
 from loop.draws import MixedDraws, SeededDraws
 from loop.feature_basis import feature_basis, has_feature_basis
 from loop.feature_cache import load_image_encoder
+from loop.feature_forms import WITHOUT
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.flow_validation import FlowValidation
 from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
@@ -137,6 +138,13 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="Learning rate of the layers that compare features. Default: --learning_rate.",
     )
+    group.add_argument(
+        "--features_without",
+        choices=WITHOUT,
+        default=None,
+        help="For ablations, leave a part out of how features are read: the gate to the output, the input channels, "
+        "the training of the attention to strokes, or distance in it. Not with FSDP.",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -202,7 +210,8 @@ def make_model(
         feature_channels (`int`, *optional*): channels of the image encoder's features; None without an image encoder.
 
     Raises:
-        ValueError: if the model reads features, but there is no image encoder, or one with another number of channels.
+        ValueError: if the model reads features, but there is no image encoder, or one with another number of channels;
+            or if it reads none, but a part of how they are read is to be left out.
     """
     torch.manual_seed(args.seed)
     inputs = {"reads_regions": True, "fits_regions": True} if args.reads_regions else {}
@@ -226,6 +235,13 @@ def make_model(
             f"The model reads semantic features of {model.config.feature_channels} channels, but --image_encoder "
             f"{args.image_encoder} gives {feature_channels}; give the encoder that it was trained with."
         )
+    if args.features_without is not None:
+        if model.config.feature_channels is None:
+            raise ValueError(
+                f"--features_without {args.features_without} has no use, since the model reads no features; leave it "
+                "out, or add --reads_features."
+            )
+        WITHOUT[args.features_without](model)
     return model
 
 
