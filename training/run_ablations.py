@@ -37,7 +37,7 @@ FLOW_LOSS = (
 )
 FLOW_COMPLETION = ("--learning_rate", "5e-4", "--strokes_on_things", "0.7", *FLOW_LOSS)
 FUTURE_FRAME = ("--learning_rate", "4e-4")
-END_TO_END = ("--learning_rate", "7e-5", *FLOW_LOSS)
+END_TO_END = ("--learning_rate", "7e-5", "--strokes_on_things", "0.7", *FLOW_LOSS)
 
 # What flow completion reads, and what the unet is given, in the full model.
 READS = ("--reads_regions", "--reads_features")
