@@ -120,6 +120,20 @@ def test_everything_that_a_model_is_made_of_begins_with_packages(tmp_path, capsy
         assert command in text
 
 
+def test_flow_completion_sees_several_sizes_in_batches_of_one(tmp_path, capsys):
+    text = plan(capsys, "--budget_minutes", 10, "--work_dir", tmp_path / "work", "--jobs", 2)
+    (line,) = (line.split() for line in text.splitlines() if "train_flow_completion.py" in line)
+    folders = line[line.index("--train_data_dir") + 1 : line.index("--data_weights")]
+    for argument in ("--data_weights", "--new_motions"):
+        first = line.index(argument) + 1
+        values = [float(value) for value in line[first : first + len(folders)]]
+        assert 0 <= min(values) <= max(values) < 1 and line[first + len(folders)].startswith("--")
+    sides = {
+        line.split()[line.split().index("--resolution") + 1] for line in text.splitlines() if "--resolution" in line
+    }
+    assert sides == {"96", "128", "192", "256"} and len(folders) == 7
+
+
 def test_masks_are_made_where_they_are_missing_and_not_again(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     data, work = tmp_path / "data", tmp_path / "work"
