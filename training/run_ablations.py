@@ -260,7 +260,7 @@ def check_same_ablation(args: argparse.Namespace) -> None:
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(given, indent=2) + "\n")
+        unfinished.write_text(json.dumps(given | {"all_variants": list(VARIANTS)}, indent=2) + "\n")
 
 
 def run_script(name: str, command_line: list[str]) -> int:

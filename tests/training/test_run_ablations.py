@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import runpy
 import shutil
 
 import pytest
@@ -84,6 +85,24 @@ def test_variants_are_evaluated_as_asked(run, tmp_path):
     metrics = json.loads((folder / "evaluations/full/metrics.json").read_text())
     assert metrics["clips"] == 1
     assert metrics["settings"]["strokes"] == [1]
+
+    results = runpy.run_path(str(run_ablations.CONFIGS.parents[2] / "benchmarks/results.py"))
+    page = "\n".join(results["ablation_section"](folder / "evaluations"))
+    flags = "--strokes 1 --num-frames 3 --num-clips 1 --drift-clips 0"
+    assert f'make ablations STEPS=2 ABLATIONS="--train_batch_size 2 --variants full" EVALUATE="{flags}"' in page
+    assert "2 steps of 2 for each F and each G" in page and "| `full` | none |" in page
+    assert "Not trained: `no_features`, " in page
+
+
+def test_photographs_of_whole_things_are_for_an_f_of_its_own(run, tmp_path):
+    with pytest.raises(ValueError, match="--evaluate_wholes needs --evaluate_data_dir"):
+        run("full", evaluate_wholes=tmp_path)
+    shared = ["--train_data_dir", "x", "--pretrained_vae", "x", "--cache_dir", "x", "--output_dir", "x"]
+    args = run_ablations.parse_args([*shared, "--image_encoder", "x", "--steps", "1"])
+    args.evaluate_wholes = "photographs"
+    measured = {name for name in run_ablations.VARIANTS if "--wholes" in run_ablations.evaluation(args, name)}
+    assert {"full", "no_features", "no_regions", "plain"} <= measured
+    assert not {"no_splat", "coverage", "no_flow_completion", "rollout"} & measured
 
 
 def test_wrong_evaluation_is_refused_before_the_training(run, tmp_path):
