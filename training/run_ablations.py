@@ -80,14 +80,14 @@ class Variant:
 
 VARIANTS = {
     "full": Variant("none"),
-    # what flow completion reads
-    "no_features": Variant("flow completion reads no semantic features", flow_completion=("--reads_regions",)),
+    # what F reads
+    "no_features": Variant("F reads no semantic features", flow_completion=("--reads_regions",)),
     "features_as_channels": Variant(
-        "features are input channels of flow completion only, without the gate to its output",
+        "features are input channels of F only, without the gate to its output",
         flow_completion=(*READS, "--features_without", "gate"),
     ),
     "features_as_gate": Variant(
-        "features act through the gate of flow completion only, without input channels",
+        "features act through the gate of F only, without input channels",
         flow_completion=(*READS, "--features_without", "channels"),
     ),
     "fixed_kernel": Variant(
@@ -98,74 +98,72 @@ VARIANTS = {
         "in the attention to strokes only likeness counts, not distance",
         flow_completion=(*READS, "--features_without", "locality"),
     ),
-    "no_regions": Variant("flow completion reads no regions", flow_completion=("--reads_features",)),
+    "no_regions": Variant("F reads no regions", flow_completion=("--reads_features",)),
     # how it is trained
     "weighting_magnitude": Variant(
-        "cells that move more have a larger weight in the loss of flow completion, as in the paper",
+        "cells that move more have a larger weight in the loss of F, as in the paper",
         flow_completion=(*READS, "--flow_weighting", "magnitude", "--flow_weight_floor", "0.2"),
     ),
     "no_gradient_loss": Variant(
-        "the gradient of the flow inside things has no weight in the loss of flow completion",
+        "the gradient of the flow inside things has no weight in the loss of F",
         flow_completion=(*READS, "--gradient_weight", "0"),
     ),
     "no_strokes_on_things": Variant(
         "no samples in which all moves are on one thing", flow_completion=(*READS, "--strokes_on_things", "0")
     ),
-    "no_keypoints": Variant(
-        "flow completion is trained without strokes on keypoints", flow_completion=(*READS, "--no_keypoints")
-    ),
+    "no_keypoints": Variant("F is trained without strokes on keypoints", flow_completion=(*READS, "--no_keypoints")),
     "sampling_uniform": Variant(
-        "strokes for the training of flow completion are drawn without regard to motion",
+        "strokes for the training of F are drawn without regard to motion",
         flow_completion=(*READS, "--sampling", "uniform"),
     ),
-    # what the unet is given
+    # what G is given
     "no_start_picture": Variant(
-        "the unet does not get the start image, and denoises the next frame itself", future_frame=NOISE
+        "G does not get the start image, and denoises the next frame itself", future_frame=NOISE
     ),
     "start_frame": Variant(
-        "the unet gets the start frame splatted as a latent, and denoises the next frame itself",
+        "G gets the start frame splatted as a latent, and denoises the next frame itself",
         future_frame=("--start_frame_reference", *NOISE),
     ),
     "no_residual": Variant(
-        "the unet denoises the next frame itself, not its difference from the start image",
+        "G denoises the next frame itself, not its difference from the start image",
         future_frame=("--start_picture_reference", *NOISE),
     ),
     "coverage": Variant(
-        "the unet also gets what of the start image is carried and what was filled",
+        "G also gets what of the start image is carried and what was filled",
         future_frame=conditions(*GIVEN, "start_coverage"),
     ),
-    "no_previous_frame": Variant("the unet does not get the current frame", future_frame=conditions(*GIVEN[1:])),
+    "no_previous_frame": Variant("G does not get the current frame", future_frame=conditions(*GIVEN[1:])),
     "no_splat": Variant(
-        "the unet does not get the splatted frame and the mask of holes",
+        "G does not get the splatted frame and the mask of holes",
         future_frame=("--flow_conditioning", "concat", *PICTURE, *NOISE),
     ),
     "no_hole_mask": Variant(
-        "the unet does not get the mask of holes",
+        "G does not get the mask of holes",
         future_frame=conditions(*(name for name in GIVEN if name != "hole_mask")),
     ),
     "no_noise_augmentation": Variant(
-        "no noise is added to the current frame in the training of the unet",
+        "no noise is added to the current frame in the training of G",
         future_frame=(*PICTURE, "--no_noise_augmentation"),
     ),
     "epsilon": Variant(
-        "the unet predicts the noise instead of v, without zero terminal SNR",
+        "G predicts the noise instead of v, without zero terminal SNR",
         future_frame=(*PICTURE, *NOISE, "--prediction_type", "epsilon"),
     ),
     # the form of the paper
     "plain": Variant(
-        "both networks get what they get in the paper: the latent and strokes; the current frame and the flow, "
+        "F and G get what they get in the paper: the latent and strokes; the current frame and the flow, "
         "without noise",
         flow_completion=PAPER_LOSS,
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
     ),
     "no_flow_completion": Variant(
-        "the unet gets the current frame and the strokes themselves",
+        "G gets the current frame and the strokes themselves",
         flow_completion=None,
         future_frame=("--no_flow_completion", "--no_noise_augmentation"),
     ),
     # both together
     "end_to_end": Variant(
-        "both networks are trained together afterwards, for one more budget",
+        "F and G are trained together afterwards, for one more budget",
         end_to_end=("--rollout_steps", "1", *NOISE),
     ),
     "rollout": Variant(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers import AutoencoderDC, AutoencoderKL
 
 from loop.accelerator import make_accelerator
@@ -265,6 +266,10 @@ class FlowCompletionTraining:
         vae, self.clips, validation_clips = open_training_clips(
             args, accelerator, image_encoder=image_encoder, several_sizes=True
         )
+        if args.features_without is not None and accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError(
+                "--features_without does not work with FSDP, which copies the model; use one process or DDP."
+            )
         self.model = make_model(args, vae, None if image_encoder is None else image_encoder.config.hidden_size)
         config = self.model.config
         self.cell, self.flow_scale = config.vae_scale_factor, config.flow_scale
