@@ -99,7 +99,12 @@ def test_nothing_jumps_where_a_branch_changes_the_camera():
 
 @pytest.mark.parametrize(
     ("words", "number"),
-    [("zoom 1.5", 1), ("pan 10%,5% ease-in-out", 1), ("4: rotate 5; 8: dolly 0.3 truck 5,0 ease-out", 3)],
+    [
+        ("zoom 1.5", 1),
+        ("pan 10%,5% ease-in-out", 1),
+        ("4: zoom 2; 8: zoom 1 ease-out", 2),
+        ("4: rotate 5; 8: dolly 0.3 truck 5,0 ease-out", 3),
+    ],
 )
 def test_camera_of_the_command_line_becomes_moves(words, number):
     camera = camera_from_text(words, *SIZE, 9)

@@ -6,7 +6,7 @@ own moves say, so that nothing jumps. The library gets one keyframe for each fra
 moves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -159,20 +159,23 @@ def moves_of(camera: Camera, picture: tuple[int, int], num_frames: int) -> list[
             complex(one[0] * factors[0], one[1] * factors[1]) for one in (here.pan or (0, 0), here.truck or (0, 0))
         )
         places.append(Place(pan, truck, here.zoom or 1.0, here.rotate or 0.0, here.dolly or 0.0))
+    frames = [keyframe.frame for keyframe in camera.keyframes]
+    # one for each frame says nothing about where moves begin and end
+    corners = set(frames) if any(after - before > 1 for before, after in pairwise(frames)) else set()
     moves = []
     for kind in DIGITS:
-        for first, last in _moving(places, kind):
+        for first, last in _moving(places, kind, corners):
             moves += _fitted(places, kind, first, last)
     return moves
 
 
-def _moving(places: Sequence[Place], kind: str) -> list[tuple[int, int]]:
-    """The first and last frames of the times in which the camera moves in one way."""
+def _moving(places: Sequence[Place], kind: str, corners: Set[float]) -> list[tuple[int, int]]:
+    """The first and last frames of the times in which the camera moves in one way; none goes on over a corner."""
     spans: list[tuple[int, int]] = []
     for frame, (before, after) in enumerate(pairwise(places)):
         if getattr(before, kind) == getattr(after, kind):
             continue
-        if spans and spans[-1][1] == frame:
+        if spans and spans[-1][1] == frame and frame not in corners:
             spans[-1] = spans[-1][0], frame + 1
         else:
             spans.append((frame, frame + 1))
