@@ -128,6 +128,7 @@ def test_camera_of_the_command_line_becomes_moves(words, number):
         ([{"kind": "zoom", "amount": 1.2, "start": 3, "end": 3}], "end is 3, not after start"),
         ([{"kind": "zoom", "amount": 0, "start": 0, "end": 3}], "a zoom must be a factor"),
         ([{"kind": "zoom", "amount": 9, "start": 0, "end": 3}] * 2, "zoom is 81"),
+        ([{"kind": "zoom", "amount": 1e-3, "start": 0, "end": 1}] * 200, "zoom is 0"),
         ([{"kind": "pan", "x": 1e4, "start": 0, "end": 3}], "it goes 1e+04 pixels away"),
         ([{"kind": "fly", "start": 0, "end": 3}], "input should be 'pan'"),
         ([{"kind": "dolly", "amount": 0.9, "start": 0, "end": 3}], "reaches a layer"),
@@ -178,6 +179,9 @@ def test_files_bring_the_camera_back(server, session, tmp_path):
     found = server.client.post(f"/api/sessions/{session}/import", json=exported).json()["sheet"]["camera"]
     assert [one["kind"] for one in found] == ["pan", "zoom", "rotate"]
     assert camera_of([(0, found)], SIZE, 6) == camera
+    exported["camera"]["keyframes"] = [{"frame": k, "zoom": 1 + k % 2} for k in range(600)]
+    refused = server.client.post(f"/api/sessions/{session}/import", json=exported)
+    assert refused.status_code == 413 and "600 keyframes" in refused.json()["why"]
     archive = server.client.get(f"/api/sessions/{session}/session.zip").content
     opened = server.client.post("/api/sessions", content=archive).json()
     assert [one["camera"] for one in opened["nodes"]] == [moves[:2], moves]

@@ -29,6 +29,8 @@ from .store import NAMES, SESSION_JSON, SessionFiles, now
 
 # Of a camera of the page; see [`~mcdiff_pipeline.motion.camera.Camera`].
 DEFAULT_PARALLAX = 0.5
+# Of all cameras in a file: each is looked up in each frame.
+KEYFRAMES = 2 * LOCAL.frames
 # Bytes of one file of a session at most, by its suffix.
 _LARGEST = {".json": 4 * DOCUMENT_BYTES, ".png": 8 * PICTURE_BYTES, ".webp": PICTURE_BYTES, ".safetensors": 64_000_000}
 _CHUNK = 1 << 16
@@ -242,6 +244,9 @@ def _moves_of_parts(
     from .camera_moves import camera_of, moves_of
 
     num_frames = min(num_frames, LOCAL.frames)  # no longer ones are shown
+    keyframes = [fields.get("keyframes") for _, sources in parts for fields in sources]
+    if (number := sum(len(one) for one in keyframes if isinstance(one, list))) > KEYFRAMES:
+        raise Refused(f"The camera has {number} keyframes; {KEYFRAMES} are read.", status=413, field="camera")
     found: list[tuple[int, list[dict[str, Any]]]] = []
     notes = []
     for at, sources in parts:

@@ -123,7 +123,10 @@ def camera_of(parts: Sequence[Part], picture: tuple[int, int], num_frames: int) 
     """
     if first_frame(parts) is None:
         return None
-    places = [place.rounded() for place in places_of(parts, num_frames)]
+    try:
+        places = [place.rounded() for place in places_of(parts, num_frames)]
+    except ArithmeticError:
+        raise Refused("The camera cannot be used: its zooms are too strong together.", code="camera") from None
     changes = [frame for frame in range(1, num_frames) if places[frame] != places[frame - 1]]
     first, last = (changes[0] - 1, changes[-1]) if changes else (0, 0)
     trucks = any(place.truck for place in places)
@@ -136,7 +139,7 @@ def camera_of(parts: Sequence[Part], picture: tuple[int, int], num_frames: int) 
         shown = enumerate(places[first : last + 1], start=first)
         keyframes = [place.keyframe(frame, has_truck=trucks) for frame, place in shown]
         return Camera(keyframes, *picture)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None
 
 

@@ -61,7 +61,10 @@ def _moves(camera: Any, drawn: Any, picture: dict[str, int], num_frames: int) ->
     """The moves of a camera: as the page drew them if it kept them, else those that give its keyframes."""
     if isinstance(drawn, list):
         fields = ("kind", "x", "y", "amount", "start", "end", "ease")
-        return read_camera([{name: move[name] for name in fields} for move in drawn])
+        moves = read_camera([{name: move[name] for name in fields} for move in drawn])
+        return [
+            one for one in moves if one["x"] or one["y"] or one["amount"] != (1.0 if one["kind"] == "zoom" else 0.0)
+        ]
     from ..motion.camera import Camera  # slow to import
     from .camera_moves import moves_of
 

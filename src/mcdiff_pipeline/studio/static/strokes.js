@@ -101,7 +101,7 @@ export function positionAt(stroke, frame) {
   if (stroke.kind === "hold") return points[0];
   const { frames } = stroke;
   const [start, end] = [frames[0], frames[frames.length - 1]];
-  const time = start + (end - start) * shareAt(stroke, frame, start, end);
+  const time = Math.min(end, start + (end - start) * shareAt(stroke, frame, start, end));
   const i = Math.max(1, frames.findIndex((one) => time <= one));
   return between(points[0], between(points[i - 1], points[i], (time - frames[i - 1]) / (frames[i] - frames[i - 1])), strength);
 }

@@ -166,7 +166,7 @@ function Bar({ editor, cell, name, kind, color, title, span: [start, end], tail 
   useEffect(() => void (selected && row.current?.scrollIntoView({ block: "nearest" })), [selected]);
   return html`
     <div ref=${row} class=${`bar-row${selected ? " selected" : ""}`}>
-      <button class="track-name" tabindex="-1" onClick=${() => select("all")}>${title}</button>
+      <button class="track-name" tabindex="-1" aria-label=${kind === "camera" ? name : undefined} onClick=${() => select("all")}>${title}</button>
       <div class="track">
         <div class=${`time-bar ${kind}`} ref=${(/** @type {HTMLElement | null} */ element) => (placed(x(start), Math.max(cell / 2, x(tail) - x(start)))(element), element?.style.setProperty("--color", color))}
           role="slider" tabindex="0" aria-label=${`${name} in time. Arrows shift it, with Shift its end, with Alt its start`} aria-valuemin="0" aria-valuemax=${last} aria-valuenow=${Math.round(start)}
