@@ -75,4 +75,4 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     page.evaluate("window.hide(), void window.show()")
     frame.locator("body[data-ready] .stage").wait_for()
     assert frame.locator(".stroke").count() == 1
-    frame.get_by_role("button", name="Version 1").first.wait_for()
+    frame.get_by_role("treeitem", name="Version 1").first.wait_for()
