@@ -175,11 +175,18 @@ def _versions(screen: Screen) -> Iterator[str]:
     screen.run(
         """(() => {
         const [first] = transport.nodes;
-        const node = (id, parent, at, more) => ({ ...first, id: id.repeat(32), parent, at, frames: 15 - at, state: "done", score: null, created: id, ...more });
+        const done = { ...first, state: "done", score: null };
+        const node = (id, parent, at, more) =>
+          ({ ...done, id: id.repeat(32), parent: parent && parent.repeat(32), at, frames: 15 - at, created: id, ...more });
         transport.nodes = [
-          { ...first, state: "done", frames: 15, name: "The wave, first try with a rather long name", star: true },
-          node("2", first.id, 4), node("3", "2".repeat(32), 8), node("4", "3".repeat(32), 10, { frames: 2, state: "stopped" }), node("5", "4".repeat(32), 12),
-          node("6", "2".repeat(32), 6, { state: "failed", frames: 1 }), node("7", first.id, 2, { state: "queued", frames: 0 }), node("8", null, 0),
+          { ...done, id: "1".repeat(32), frames: 15, name: "The wave, first try with a rather long name", star: true },
+          node("2", "1", 4),
+          node("3", "2", 8),
+          node("4", "3", 10, { frames: 2, state: "stopped" }),
+          node("5", "4", 12),
+          node("6", "2", 6, { state: "failed", frames: 1 }),
+          node("7", "1", 2, { state: "queued", frames: 0 }),
+          node("8", null, 0),
         ];
         transport.emit({ type: "tree", nodes: transport.nodes });
         })()"""

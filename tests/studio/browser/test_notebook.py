@@ -74,5 +74,5 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     # the notebook shows it again: all of it is there
     page.evaluate("window.hide(), void window.show()")
     frame.locator("body[data-ready] .stage").wait_for()
-    assert frame.locator(".stroke").count() == 1
+    frame.locator(".stroke").wait_for(state="attached")
     frame.get_by_role("treeitem", name="Version 1").first.wait_for()

@@ -103,7 +103,8 @@ def test_arrow_keys_go_through_the_tree(branched):
     screen.run(
         """(() => {
         const [first, second] = transport.nodes;
-        transport.nodes = [first, second, { ...second, id: "d".repeat(32), parent: second.id, at: 8, created: 3 }, { ...first, id: "e".repeat(32), created: 4 }];
+        const third = { ...second, id: "d".repeat(32), parent: second.id, at: 8, created: 3 };
+        transport.nodes = [first, second, third, { ...first, id: "e".repeat(32), created: 4 }];
         transport.emit({ type: "tree", nodes: transport.nodes });
         })()"""
     )

@@ -91,6 +91,7 @@ function detailOf(editor, node) {
   const place = queueOf(editor.state).findIndex((one) => one.id === node.id) + 1;
   const rank = rankOf(nodes, node);
   const detail = [
+    node.state === "failed" ? "failed" : "",
     rank ? `${ORDINALS[rank.rank] ?? `${rank.rank}th`} of ${rank.of}` : "",
     node.score?.mean != null ? `${node.score.mean.toFixed(1)} px off` : "",
     node.best_of ? `seed ${node.settings.seed}` : "",
@@ -98,7 +99,6 @@ function detailOf(editor, node) {
     place ? (place === 1 ? "is next" : `waits, ${place} before it`) : "",
     render?.node === node.id && !render.enlarging ? (render.paused ? "paused" : "rendering") : "",
     place ? "" : last < node.num_frames - 1 && !node.endless ? `${last} of ${node.num_frames - 1} frames` : `${last} ${last === 1 ? "frame" : "frames"}`,
-    node.state === "failed" ? "failed" : "",
   ];
   return detail.filter(Boolean).join(", ");
 }
