@@ -6,8 +6,10 @@
 The floor is what every pipeline with these networks needs. It calls the networks bare at the same shapes and dtype,
 on tensors that are ready. For a frame of `stream`: F once (with one encoding if it works on a grid of its own), G
 once per denoising step, one decoding, and one encoding if the model is given the splatted start image. For a whole
-`__call__`: also the encoding of the image, and frames decoded in the same chunks. Everything else is overhead:
-reading the image and the strokes, sparse flow, splatting, detail, the scheduler, conversion to PIL, progress bars.
+`__call__`: also the encoding of the image, its semantic features if F reads them, and frames decoded in the same
+chunks. Everything else is overhead: reading the image and the strokes, sparse flow, splatting, the scheduler,
+conversion to PIL, progress bars. Frames are as decoded, and a second time with the detail of the given image, whose
+floor is the same but for one decoding of the image's latents.
 Pipeline and floor alternate in one run, and the median of their ratios counts. On a machine that is busy with other
 programs, use the ratio of CPU time.
 
@@ -30,7 +32,7 @@ from random_pipelines import make_random_pipeline
 
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.motion_completion import MotionCompleter
-from mcdiff_pipeline.semantic_features import channels_of_features
+from mcdiff_pipeline.semantic_features import channels_of_features, encode_features
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -116,12 +118,20 @@ class Floor:
         channels = channels_of_features(pipe.flow_completion)
         self.features = None
         if channels is not None and pipe.image_encoder is not None:
-            self.features = torch.randn(batch, channels, 16, 16, device=pipe.device)
+            self.features = encode_features(pipe.image_encoder, self.image)
         self.model_input = torch.randn(batch * (2 if guided else 1), pipe.unet.config.in_channels, *grid, **options)
         self.timestep = torch.tensor(500, device=pipe.device)
 
     def encode(self) -> None:
         self.pipe.vae.encode(self.image)
+
+    def prepare(self, detail: bool) -> None:
+        """What is done once for an image."""
+        self.encode()
+        if self.features is not None:
+            encode_features(self.pipe.image_encoder, self.image)
+        if detail:
+            self.decode(1)
 
     def next_latents(self) -> None:
         if self.pipe.conditioner.needs_start_image:
@@ -143,9 +153,9 @@ class Floor:
 
 
 @torch.no_grad()
-def time_stream(pipe, image, strokes, floor: Floor, args) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def time_stream(pipe, image, strokes, floor: Floor, args, detail: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Seconds of each new frame of `stream` and of its floor, alternating; see `now`."""
-    stream = pipe.stream(image, strokes, num_frames=args.num_frames, num_inference_steps=floor.steps)
+    stream = pipe.stream(image, strokes, num_frames=args.num_frames, num_inference_steps=floor.steps, detail=detail)
     next(stream)  # the given image
     pairs = []
     for _ in range(args.num_frames - 1):
@@ -159,7 +169,9 @@ def time_stream(pipe, image, strokes, floor: Floor, args) -> list[tuple[torch.Te
 
 
 @torch.no_grad()
-def time_call(pipe, image, strokes, floor: Floor, args, chunk: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+def time_call(
+    pipe, image, strokes, floor: Floor, args, detail: bool, chunk: int = 8
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Seconds per new frame of one `__call__` and of its floor; see `now`."""
     new_frames = args.num_frames - 1
     start = now(args.device)
@@ -171,9 +183,10 @@ def time_call(pipe, image, strokes, floor: Floor, args, chunk: int = 8) -> tuple
         decode_chunk_size=chunk,
         height=image.height,
         width=image.width,
+        detail=detail,
     )
     between = now(args.device)
-    floor.encode()
+    floor.prepare(detail)
     for _ in range(new_frames):
         floor.next_latents()
     for first in range(0, new_frames, chunk):
@@ -219,7 +232,7 @@ def print_times(name: str, pairs: list[tuple[torch.Tensor, torch.Tensor]], devic
         ratio = (pipeline / bare)[:, clock]
         low, middle, high = ratio.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=ratio.dtype)).tolist()
         times = "".join(f"{1e3 * seconds[:, clock].median():>9.1f} ms" for seconds in (pipeline, bare))
-        print(f"{f'{name}, {kind}':<20}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{TIME_LIMIT:>7.2f}")
+        print(f"{f'{name}, {kind}':<24}{times}{middle:>8.3f}{f'{low:.2f}-{high:.2f}':>14}{TIME_LIMIT:>7.2f}")
 
 
 def print_memory(args: argparse.Namespace, arguments: list[str]) -> None:
@@ -235,8 +248,8 @@ def print_memory(args: argparse.Namespace, arguments: list[str]) -> None:
         peaks.append(json.loads(process.stdout.splitlines()[-1])["peak"] / 2**20)
     short, long = (f"{frames} frames" for frames in args.memory_frames)
     growth = f"{100 * (peaks[1] / peaks[0] - 1):.1f} %"
-    print(f"\n{'peak memory':<20}{short:>12}{long:>12}{'growth':>8}{'limit':>21}")
-    print(f"{'stream':<20}{peaks[0]:>8.0f} MiB{peaks[1]:>8.0f} MiB{growth:>8}{f'{100 * MEMORY_LIMIT:.0f} %':>21}")
+    print(f"\n{'peak memory':<24}{short:>12}{long:>12}{'growth':>8}{'limit':>21}")
+    print(f"{'stream':<24}{peaks[0]:>8.0f} MiB{peaks[1]:>8.0f} MiB{growth:>8}{f'{100 * MEMORY_LIMIT:.0f} %':>21}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -265,15 +278,16 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"given    noise, {', '.join(pipe.conditioning)}")
     print(f"shape    {image.height} x {image.width}, {args.num_frames} frames, {steps} steps, {args.dtype}\n")
 
-    time_call(pipe, image, strokes, floor, args)  # warm-up
-    streamed, called = [], []
-    for _ in range(args.repetitions):
-        streamed += time_stream(pipe, image, strokes, floor, args)
-        called.append(time_call(pipe, image, strokes, floor, args))
-
-    print(f"{'time per frame':<20}{'pipeline':>12}{'floor':>12}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
-    print_times("stream", streamed, args.device)
-    print_times("__call__", called, args.device)
+    print(f"{'time per frame':<24}{'pipeline':>12}{'floor':>12}{'ratio':>8}{'quartiles':>14}{'limit':>7}")
+    for detail in (False, True) if pipe.conditioner.needs_start_image else (False,):
+        time_call(pipe, image, strokes, floor, args, detail)  # warm-up
+        streamed, called = [], []
+        for _ in range(args.repetitions):
+            streamed += time_stream(pipe, image, strokes, floor, args, detail)
+            called.append(time_call(pipe, image, strokes, floor, args, detail))
+        suffix = ", detail" if detail else ""
+        print_times(f"stream{suffix}", streamed, args.device)
+        print_times(f"__call__{suffix}", called, args.device)
     print_memory(args, arguments)
 
 

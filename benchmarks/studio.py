@@ -260,8 +260,8 @@ class Bench:
         own.close()
         painted = [a - b for a, b in zip(shown, waited, strict=True)]
         print(
-            f"browser: flow on the screen after {median(shown):.0f} ms, of which the server {median(server):.0f} ms and",
-            f"{median(waited):.0f} ms of waiting for the screen;",
+            f"browser: flow on the screen after {median(shown):.0f} ms, of which the server {median(server):.0f} ms",
+            f"and {median(waited):.0f} ms of waiting for the screen;",
             end=" ",
         )
         print(f"code {plain / 1e3:.0f} kB, sent as {compressed / 1e3:.0f} kB")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,21 @@ save()
     assert_same_video(results["revision"], expected_video(models["second"], place))
     assert results["file"].endswith(".mcdiff")
     assert_same_video(results["community"], expected)
+
+
+def test_each_module_is_asked_for_once_when_the_class_is_looked_up(run, hub):
+    before = len(hub.requests)
+    run(
+        """
+from diffusers import DiffusionPipeline
+DiffusionPipeline.from_pretrained("owner/model", custom_pipeline="owner/model", trust_remote_code=True)
+save()
+""",
+        installed=False,
+    )
+    asked = Counter(request for request in hub.requests[before:] if request.endswith(".py"))
+    assert len(asked) > 20
+    assert max(asked.values()) == 2  # diffusers looks the class up twice
 
 
 def test_downloaded_folder_works_offline_with_and_without_the_package(run, hub, models, place):

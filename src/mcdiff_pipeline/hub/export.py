@@ -1,7 +1,7 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Making the folder of a Hub repository from a model.
 
-The folder holds what `save_pretrained` writes, and byte copies of modules of this package. diffusers runs them if this
+The folder holds what `save_pretrained` writes, and copies of modules of this package. diffusers runs them if this
 package is not installed.
 """
 
