@@ -177,7 +177,7 @@ def _versions(screen: Screen) -> Iterator[str]:
         const [first] = transport.nodes;
         const done = { ...first, state: "done", score: null };
         const node = (id, parent, at, more) =>
-          ({ ...done, id: id.repeat(32), parent: parent && parent.repeat(32), at, frames: 15 - at, created: id, ...more });
+          ({ ...done, id: id.repeat(32), parent: parent?.repeat(32) ?? null, at, frames: 15 - at, created: id, ...more });
         transport.nodes = [
           { ...done, id: "1".repeat(32), frames: 15, name: "The wave, first try with a rather long name", star: true },
           node("2", "1", 4),

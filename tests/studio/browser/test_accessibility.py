@@ -1,33 +1,12 @@
 """No serious finding of axe in any state, light and dark; what is read out; what keys do."""
 
-import json
-
 import pytest
 
+from support.axe import Axe
 from support.studio_states import open_start_page, states
 
 
 pytestmark = pytest.mark.browser
-
-ALL_RULES = {"rules": {"target-size": {"enabled": True}}, "resultTypes": ["violations"]}
-CONTRAST = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
-
-
-class Axe:
-    """Runs axe on a page: all rules in one theme, and contrast in another one, if there is any."""
-
-    def __init__(self, page, *themes):
-        self.page, self.runs = page, list(zip(themes, (ALL_RULES, CONTRAST), strict=False))
-        page.evaluate(pytest.importorskip("axe_playwright_python.sync_playwright").Axe().axe_script)
-
-    def serious(self):
-        """Theme, rule and elements of each serious finding."""
-        for theme, options in self.runs:
-            self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            found = self.page.evaluate(f"axe.run({json.dumps(options)}).then((result) => result.violations)")
-            for one in found:
-                if one["impact"] in ("serious", "critical"):
-                    yield theme, one["id"], [node["html"][:120] for node in one["nodes"]]
 
 
 @pytest.mark.parametrize(("size", "themes"), [((1280, 800), ("light", "dark")), ((360, 740), ("dark",))])

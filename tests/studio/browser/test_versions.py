@@ -51,7 +51,7 @@ def test_paused_render_goes_on_with_changed_strokes_from_the_frame_it_rests_at(s
 
 
 def test_renders_wait_in_a_queue_and_can_be_taken_out(screen):
-    screen.run("void (transport.frameMs = 40)")
+    screen.run("void (transport.frameMs = 200)")
     screen.drag((100, 100), (200, 100))
     screen.press("Enter")
     screen.until("editor.state.frame >= 2")

@@ -12,7 +12,10 @@ export function Rail({ editor }) {
   const rail = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     setStop(chosen);
-    rail.current?.querySelector("[aria-pressed=true]")?.scrollIntoView({ block: "nearest", inline: "center" });
+    const list = /** @type {HTMLElement} */ (rail.current);
+    const button = /** @type {HTMLElement} */ (list.querySelector("[aria-pressed=true]"));
+    // not `scrollIntoView`, which would scroll a notebook, too
+    list.scrollLeft = button.offsetLeft - list.offsetLeft - (list.clientWidth - button.offsetWidth) / 2;
   }, [chosen]);
   /** @param {KeyboardEvent} event */
   const key = (event) => {
