@@ -176,10 +176,11 @@ def _versions(screen: Screen) -> Iterator[str]:
         """(() => {
         const [first] = transport.nodes;
         const done = { ...first, state: "done", score: null };
-        const node = (id, parent, at, more) =>
-          ({ ...done, id: id.repeat(32), parent: parent?.repeat(32) ?? null, at, frames: 15 - at, created: id, ...more });
+        const idOf = (name) => name?.repeat(32) ?? null;
+        const node = (name, parent, at, more) =>
+          ({ ...done, id: idOf(name), parent: idOf(parent), at, frames: 15 - at, created: name, ...more });
         transport.nodes = [
-          { ...done, id: "1".repeat(32), frames: 15, name: "The wave, first try with a rather long name", star: true },
+          { ...done, id: idOf("1"), frames: 15, name: "The wave, first try with a rather long name", star: true },
           node("2", "1", 4),
           node("3", "2", 8),
           node("4", "3", 10, { frames: 2, state: "stopped" }),
