@@ -23,7 +23,7 @@
  * }} State
  */
 import { cameraFromServer, cameraOf, cameraOnBranch, newCameraMove, seenBy } from "./camera.js";
-import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
+import { History, MAX_REGIONS, addStroke, documentFromSheet, emptyDocument, freeName, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
 import { FULL_SPEED } from "./flow.js";
 import { FrameStore } from "./frames.js";
 import { setComparison } from "./compare.js";
@@ -547,6 +547,16 @@ export class Editor {
     const start = this.state.frame < last ? this.state.frame : 0;
     this.addStroke({ id: newId(), kind: "move", points: [[width * 0.4, height / 2], [width * 0.6, height / 2]], frames: [start, last] }); // prettier-ignore
     this.say("A move is in the middle of the picture. Its numbers can be changed in the list.");
+  }
+
+  /** Adds an outline in the middle of the picture, for those who do not draw. */
+  addRegionAtCenter() {
+    const { width, height } = this.picture;
+    if (this.document.regions.length >= MAX_REGIONS) return this.say(`There is room for ${MAX_REGIONS} regions. Remove one first.`);
+    this.goTo(0); // regions are those of the given picture
+    const polygon = /** @type {Point[]} */ ([[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]].map(([x, y]) => [width * x, height * y])); // prettier-ignore
+    this.putRegion({ id: newId(), name: freeName(this.document, "Region"), polygon, rigid: false, order: null });
+    this.say("A region is in the middle of the picture. Its corners can be changed in the list.");
   }
 }
 

@@ -30,6 +30,7 @@ export const KEY_LIST = [
   ["T", "show or hide where handles were to go, and where they are found"],
   ["+ − 0 1", "zoom in, out, whole picture, actual pixels"],
   ["Ctrl + arrows", "move the view"],
+  ["↑ ↓ ← →, in the tools and the versions", "to another one; ← → fold and unfold versions, Enter shows one, Delete removes it"],
   ["?", "this help"],
 ];
 
@@ -80,7 +81,7 @@ function plain(editor, event, onControl) {
   if (key === "Enter") return onControl || onStroke(event) ? false : (enter(editor, event.shiftKey), true);
   if (key === "Escape") return escape(editor);
   if (key === "Delete" || key === "Backspace") return editor.state.selected || editor.state.region || editor.state.cameraMove ? (editor.removeSelected(), true) : false;
-  if (key.startsWith("Arrow")) return arrow(editor, event);
+  if (key.startsWith("Arrow")) return /** @type {HTMLElement} */ (event.target).closest("[role=slider]") ? slide(editor, key) : arrow(editor, event);
   if (key === "Home") return editor.goTo(0), true;
   if (key === "End") return editor.goTo(editor.lastFrame()), true;
   if (key === " ") return onControl || onStroke(event) ? false : space(editor, event);
@@ -128,6 +129,12 @@ function arrow(editor, event) {
   }
   if (dy) return false;
   editor.goTo(editor.state.frame + dx);
+  return true;
+}
+
+/** On the strip of frames, whatever is selected. @param {Editor} editor @param {string} key */
+function slide(editor, key) {
+  editor.goTo(editor.state.frame + (key === "ArrowRight" || key === "ArrowUp" ? 1 : -1));
   return true;
 }
 
