@@ -40,6 +40,7 @@ from support.annotation_runs import (
     photograph,
     readers_in,
     start_process,
+    stopped_run,
     write_pans,
 )
 
@@ -71,18 +72,6 @@ def copy_videos(source: Path, target: Path) -> Path:
     for video in source.iterdir():
         shutil.copyfile(video, target / video.name)
     return target
-
-
-def stop_after_parts(output: Path, parts: int, number: int):
-    """An action for `meanwhile`: sends this process the signal when this number of videos is done."""
-
-    def stop():
-        if num_parts(output) < parts:
-            return False
-        os.kill(os.getpid(), number)
-        return True
-
-    return stop
 
 
 def test_dataset_contains_clips_of_all_videos_in_order_of_names(licensed, undisturbed):
@@ -260,11 +249,8 @@ def test_stopped_run_takes_more_videos_but_no_other_settings_and_continues_to_sa
     """A run with one worker, stopped by Ctrl-C and then by SIGTERM."""
     fewer = sorted(videos.iterdir())[:4]
     for given, total, parts, number in ((fewer, 4, 1, signal.SIGINT), ([videos], 5, 3, signal.SIGTERM)):
-        with (
-            pytest.raises(KeyboardInterrupt, match=rf"[{parts}-4] of {total} videos done.*continues"),
-            meanwhile(stop_after_parts(tmp_path, parts, number)),
-        ):
-            annotate(given, tmp_path, num_workers=1)
+        said = stopped_run(number, parts, given, tmp_path)
+        assert re.search(rf"[{parts}-4] of {total} videos done.*continues", said)
         assert not readers_in(videos)
         assert not (tmp_path / ".unfinished" / "writing").exists()
         with pytest.raises(ValueError, match=r"unfinished run.*settings\.max_people: 4, now 2"):
@@ -280,8 +266,7 @@ def test_changed_video_is_annotated_again(videos, undisturbed, tmp_path):
     original = first.read_bytes()
     write_video(pan("cat", num_frames=48, speed=1), first, fps=12)
 
-    with pytest.raises(KeyboardInterrupt), meanwhile(stop_after_parts(output, 1, signal.SIGINT)):
-        annotate([folder], output, num_workers=1)
+    stopped_run(signal.SIGINT, 1, [folder], output)
     first.write_bytes(original)
     annotate([folder], output, num_workers=1)
     assert digests(output) == undisturbed

@@ -54,6 +54,27 @@ def annotate_until(change: int, videos, output: Path) -> None:
     annotate(videos, output)
 
 
+def stopped_run(number: int, parts: int, videos, output: Path) -> str:
+    """Annotates with one worker in a process that gets a signal when this number of videos is done; what it says."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    run = start_process(_annotate_until_stopped, videos, output, sender)
+    while num_parts(output) < parts:
+        assert run.is_alive()
+        time.sleep(0.003)
+    assert run.pid is not None
+    os.kill(run.pid, number)
+    run.join()
+    assert receiver.poll(), f"The run ended with exit code {run.exitcode} without being stopped."
+    return receiver.recv()
+
+
+def _annotate_until_stopped(videos, output: Path, connection) -> None:
+    try:
+        annotate(videos, output, num_workers=1)
+    except KeyboardInterrupt as interrupt:
+        connection.send(str(interrupt))
+
+
 @contextlib.contextmanager
 def largest_file(size: int):
     """Limits the size of files that this process and its new children write, like a full disk."""
