@@ -37,10 +37,12 @@ DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 DATA ?= data/people
 EVALUATE ?=
 STEPS ?= 4000
+# More arguments of training/run_ablations.py.
+ABLATIONS ?=
 # Minutes for `make model`, and more arguments of training/recipes/small_128.py.
 BUDGET ?= 600
 RECIPE ?=
-TRAIN_DATA ?= data/people data/objects
+TRAIN_DATA ?= data/people data/objects data/photograph_clips
 
 # Where `make dist` writes, and more arguments for `uv build`.
 DIST ?= dist
@@ -61,7 +63,7 @@ help:
 	@echo "make images       make the pictures of the documents again, or PICTURES=... of them"
 	@echo "make docs-links   check every address that the documents link to (needs the network)"
 	@echo "make results      evaluate the embedded model on DATA and write docs/results.md (hours)"
-	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less)"
+	@echo "make ablations    train small variants on TRAIN_DATA and evaluate each (days; STEPS=... for less, ABLATIONS=... for arguments)"
 	@echo "make model        make the embedded model again in BUDGET minutes, in runs/small-128 (hours; RECIPE=... for arguments)"
 	@echo "make lint         check style, formatting and types"
 	@echo "make format       correct style and formatting"
@@ -133,8 +135,9 @@ results: $(VENV)/.installed-test $(POSE_MODEL)
 
 ablations: $(VENV)/.installed-test
 	$(VENV)/bin/python training/run_ablations.py --train_data_dir $(TRAIN_DATA) --steps $(STEPS) \
-		--pretrained_vae checkpoints/mcdiff-small-128/vae --cache_dir data/cache --output_dir runs/ablations \
-		--evaluate_data_dir $(DATA) --evaluate_arguments="$(EVALUATE)"
+		--pretrained_vae checkpoints/mcdiff-small-128/vae --image_encoder checkpoints/mcdiff-small-128/image_encoder \
+		--cache_dir data/cache --output_dir runs/ablations $(ABLATIONS) --evaluate_data_dir $(DATA) \
+		$(if $(wildcard data/wholes),--evaluate_wholes data/wholes) --evaluate_arguments="$(EVALUATE)"
 
 # If patchmatch-cython cannot be installed, what things uncover in photographs is filled with smooth colors.
 model: $(VENV)/.installed-test

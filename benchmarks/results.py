@@ -24,7 +24,7 @@ from mcdiff_pipeline.atomic_files import atomic_path
 from mcdiff_pipeline.evaluation import EvaluationSettings
 from mcdiff_pipeline.evaluation.aggregation import differences, recall_distance
 from mcdiff_pipeline.evaluation.confidence import Estimate
-from mcdiff_pipeline.evaluation.records import ClipRecord, MethodResult, method_label
+from mcdiff_pipeline.evaluation.records import COMPLETED_FLOW, ClipRecord, MethodResult, method_label
 from mcdiff_pipeline.evaluation.summary import Estimates, EvaluationSummary
 from mcdiff_pipeline.evaluation.tables import (
     DIFFERENCE_NOTE,
@@ -46,6 +46,7 @@ from mcdiff_pipeline.evaluation.tables import (
     plural,
     table,
 )
+from mcdiff_pipeline.evaluation.whole_motions import Setup
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -69,7 +70,12 @@ ABLATION_HEADER = [
     "last frame: PSNR, moving ↑ (dB)",
     "ADE ↓ (px)",
     "F, body ↓ (px)",
+    "whole things, 1 stroke: miss ↓",
+    "3 strokes: miss ↓",
+    "leak ↓",
 ]
+# The translations of whole things, with holds, of the table of variants: number of strokes and measure.
+WHOLE_COLUMNS = ((1, "miss"), (3, "miss"), (3, "leak"))
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -239,13 +245,35 @@ def long_targets(results: Results) -> list[Target]:
     return found
 
 
-def make_command(settings: EvaluationSettings) -> str:
-    """The command with the settings that are not the defaults."""
+def evaluation_flags(settings: EvaluationSettings) -> str:
+    """The arguments of `mcdiff evaluate` for the settings that are not the defaults, except the numbers of strokes."""
     names = ("num_frames", "num_clips", "num_inference_steps", "seed", "drift_frames", "drift_clips")
     used = dataclasses.asdict(settings)
     default = dataclasses.asdict(EvaluationSettings()) | {"num_inference_steps": settings.num_inference_steps}
     flags = [f"--{name.replace('_', '-')} {used[name]}" for name in names if used[name] != default[name]]
-    return f'make results EVALUATE="{" ".join(flags)}"' if flags else "make results"
+    return " ".join(flags)
+
+
+def make_command(settings: EvaluationSettings) -> str:
+    """The command with the settings that are not the defaults."""
+    flags = evaluation_flags(settings)
+    return f'make results EVALUATE="{flags}"' if flags else "make results"
+
+
+def ablation_command(folder: Path, variants: list[str], settings: EvaluationSettings) -> str:
+    """The command that trains and evaluates these variants."""
+    given = json.loads((folder.parent / "ablations.json").read_text())
+    budget = f" STEPS={given['steps']}" if given["steps"] else ""
+    more = [f"--train_batch_size {given['train_batch_size']}"]
+    if given["minutes"]:
+        more.append(f"--minutes {given['minutes']:g}")
+    if given["data_weights"]:
+        more.append(f"--data_weights {' '.join(f'{weight:g}' for weight in given['data_weights'])}")
+    if len(variants) < len(given["all_variants"]):
+        more.append(f"--variants {' '.join(variants)}")
+    strokes = ",".join(map(str, settings.strokes))
+    evaluate = f"--strokes {strokes} {evaluation_flags(settings)}".strip()
+    return f'make ablations{budget} ABLATIONS="{" ".join(more)}" EVALUATE="{evaluate}"'
 
 
 def read_summary(evaluation: Path) -> EvaluationSummary:
@@ -283,15 +311,19 @@ def ablation_section(folder: Path) -> list[str]:
     some = next(iter(summaries.values()))
     order = sorted(summaries, key=lambda name: (name != "full", name))
     minus_full = {f"`{name}`": variant_differences(folder, name, "full") for name in order if name != "full"}
+    settings = some.description.settings
     return [
         "## Ablations",
         "",
-        f"Trained by `training/run_ablations.py` (`make ablations`), {budget(folder)}. This is far less than the "
+        f"Trained from random weights by `training/run_ablations.py`, {budget(folder)}. This is far less than the "
         "model above, so compare only the lines of this table with each other. "
-        f"{some.clips} clips, {some.description.settings.middle_strokes} strokes.",
+        f"{some.clips} clips, {settings.middle_strokes} strokes, {settings.num_frames} frames."
+        + whole_note(summaries.values()),
         "",
+        *("```bash", ablation_command(folder, order, settings), "```", ""),
         *table(ABLATION_HEADER, [variant_cells(folder, name, summaries[name]) for name in order]),
         "",
+        *missing_lines(folder, order),
         "Each variant minus `full`, over the same clips. An interval that excludes 0 is a difference:",
         "",
         *difference_table(minus_full, "minus `full`"),
@@ -316,7 +348,39 @@ def variant_cells(folder: Path, name: str, summary: EvaluationSummary) -> list[s
         cell(images["last"]["psnr_moving"]),
         cell(ade[0]),
         cell(flow[0]) if flow else "–",
+        *whole_cells(summary),
     ]
+
+
+def whole_cells(summary: EvaluationSummary) -> list[str]:
+    """The cells of `WHOLE_COLUMNS`, at the largest working size, without regions."""
+    if summary.wholes is None:
+        return ["–"] * len(WHOLE_COLUMNS)
+    wanted = {
+        result.setup.strokes: result.estimates
+        for result in summary.wholes.results
+        if (result.method, result.size) == (COMPLETED_FLOW, max(summary.wholes.sizes))
+        and result.setup == Setup("translation", result.setup.strokes, True)
+    }
+    return [cell(wanted[strokes][measure]) for strokes, measure in WHOLE_COLUMNS]
+
+
+def whole_note(summaries: Iterable[EvaluationSummary]) -> str:
+    """A sentence about `WHOLE_COLUMNS`; empty if they were not measured."""
+    wholes = next((summary.wholes for summary in summaries if summary.wholes is not None), None)
+    if wholes is None:
+        return ""
+    return (
+        f" Whole things: translations with two holds on {len(wholes.photographs)} photographs at {max(wholes.sizes)} "
+        "pixels, without regions."
+    )
+
+
+def missing_lines(folder: Path, evaluated: list[str]) -> list[str]:
+    """A sentence that names the variants of the script that were not trained; none if all were."""
+    known = json.loads((folder.parent / "ablations.json").read_text())["all_variants"]
+    missing = [f"`{name}`" for name in known if name not in evaluated]
+    return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
 
 
 def flow_completion_lines(folder: Path) -> list[str]:
@@ -351,7 +415,8 @@ def budget(folder: Path) -> str:
     steps = sorted({component["steps"] for component in components})
     minutes = sum(component["minutes"] for component in components if component["shared_with"] is None)
     span = f"{steps[0]}" if steps[0] == steps[-1] else f"{steps[0]} to {steps[-1]}"
-    return f"{span} steps for each F and each G, {minutes:.0f} minutes in all"
+    batch = json.loads((folder.parent / "ablations.json").read_text())["train_batch_size"]
+    return f"{span} steps of {batch} for each F and each G, {minutes:.0f} minutes in all"
 
 
 def existing_section(page: Path, title: str) -> list[str]:

@@ -1,13 +1,14 @@
 """Trains variants of a small model that differ in one setting each, all with the same budget, one after the other.
 
-    python training/run_ablations.py --train_data_dir data/people data/objects --pretrained_vae runs/autoencoder/vae \\
-        --cache_dir data/cache --output_dir runs/ablations --minutes 30
+    python training/run_ablations.py --train_data_dir data/people data/objects data/photograph_clips \\
+        --pretrained_vae runs/autoencoder/vae --image_encoder data/image_encoder --cache_dir data/cache \\
+        --output_dir runs/ablations --minutes 30
 
-Each variant becomes the pipeline folder `output_dir/VARIANT`, with a description in `ablation.json`. Flow completion
-and future-frame prediction are trained for one budget each. A variant that trains both together starts from the full
-model and gets one more budget. Components that several variants share are trained once. They are in
-`output_dir/components/VARIANT`, with the name of the first variant that uses them. A run that was stopped continues
-when it is started again, and keeps what is finished.
+The full model has the form of the embedded one. Each variant becomes the pipeline folder `output_dir/VARIANT`, with a
+description in `ablation.json`. Flow completion and future-frame prediction are trained for one budget each. A variant
+that trains both together starts from the full model and gets one more budget. Components that several variants share
+are trained once. They are in `output_dir/components/VARIANT`, with the name of the first variant that uses them. A run
+that was stopped continues when it is started again, and keeps what is finished.
 """
 
 import argparse
@@ -30,13 +31,33 @@ CONFIGS = Path(__file__).parent / "configs/small-128"
 
 # Arguments of all variants, and the best known ones for each kind of training (checkpoints/README.md).
 COMMON = ("--use_ema", "--ema_decay", "0.998", "--resume_from_checkpoint", "latest")
-FLOW_COMPLETION = ("--learning_rate", "5e-4", "--flow_weight_floor", "0.2")
+FLOW_LOSS = (
+    *("--flow_weighting", "mask", "--flow_weight_floor", "0.25", "--foreground_weight", "0.5"),
+    *("--gradient_weight", "0.2"),
+)
+FLOW_COMPLETION = ("--learning_rate", "5e-4", "--strokes_on_things", "0.7", *FLOW_LOSS)
 FUTURE_FRAME = ("--learning_rate", "4e-4")
-END_TO_END = ("--learning_rate", "7e-5", "--flow_weight_floor", "0.2")
-NOISE = ("--noise_augmentation", "0.3")
+END_TO_END = ("--learning_rate", "7e-5", "--strokes_on_things", "0.7", *FLOW_LOSS)
+
+# What flow completion reads, and what the unet is given, in the full model.
+READS = ("--reads_regions", "--reads_features")
+PICTURE = ("--start_picture_reference", "--residual_condition", "start_picture", "--residual_scale", "2.5")
+NOISE = ("--noise_augmentation", "0.1")
+PAPER_LOSS = ("--flow_weighting", "magnitude", "--gradient_weight", "0", "--strokes_on_things", "0")
+# The conditions of the full model without one of them, or with one more.
+GIVEN = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_picture")
+RESIDUAL = PICTURE[1:]
 
 # Arguments of this script that do not change the variants.
-IRRELEVANT_ARGUMENTS = ("output_dir", "variants", "evaluate_data_dir", "evaluate_arguments", "checkpointing_steps")
+IRRELEVANT_ARGUMENTS = (
+    *("output_dir", "variants", "evaluate_data_dir", "evaluate_wholes", "evaluate_arguments"),
+    "checkpointing_steps",
+)
+
+
+def conditions(*names: str) -> tuple[str, ...]:
+    """Arguments of a unet that is given exactly these conditions, and denoises the difference from the start image."""
+    return ("--conditioning", *names, *RESIDUAL, *NOISE)
 
 
 @dataclass(frozen=True)
@@ -52,62 +73,97 @@ class Variant:
     """
 
     difference: str
-    flow_completion: tuple[str, ...] | None = ()
-    future_frame: tuple[str, ...] = ("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE)
+    flow_completion: tuple[str, ...] | None = READS
+    future_frame: tuple[str, ...] = (*PICTURE, *NOISE)
     end_to_end: tuple[str, ...] | None = None
 
 
 VARIANTS = {
     "full": Variant("none"),
-    "no_flow_completion": Variant(
-        "the unet gets the strokes themselves, so it gets neither a splatted frame nor a start frame",
-        flow_completion=None,
-        future_frame=("--no_flow_completion", *NOISE),
+    # what F reads
+    "no_features": Variant("F reads no semantic features", flow_completion=("--reads_regions",)),
+    "features_as_channels": Variant(
+        "features are input channels of F only, without the gate to its output",
+        flow_completion=(*READS, "--features_without", "gate"),
     ),
-    "weighting_none": Variant(
-        "all cells have the same weight in the loss of flow completion", flow_completion=("--flow_weighting", "none")
+    "features_as_gate": Variant(
+        "features act through the gate of F only, without input channels",
+        flow_completion=(*READS, "--features_without", "channels"),
     ),
-    "no_keypoints": Variant(
-        "flow completion is trained without strokes on keypoints", flow_completion=("--no_keypoints",)
+    "fixed_kernel": Variant(
+        "how alike a cell and a stroke are is not trained",
+        flow_completion=(*READS, "--features_without", "trained_kernel"),
     ),
+    "no_locality": Variant(
+        "in the attention to strokes only likeness counts, not distance",
+        flow_completion=(*READS, "--features_without", "locality"),
+    ),
+    "no_regions": Variant("F reads no regions", flow_completion=("--reads_features",)),
+    # how it is trained
+    "weighting_magnitude": Variant(
+        "cells that move more have a larger weight in the loss of F, as in the paper",
+        flow_completion=(*READS, "--flow_weighting", "magnitude", "--flow_weight_floor", "0.2"),
+    ),
+    "no_gradient_loss": Variant(
+        "the gradient of the flow inside things has no weight in the loss of F",
+        flow_completion=(*READS, "--gradient_weight", "0"),
+    ),
+    "no_strokes_on_things": Variant(
+        "no samples in which all moves are on one thing", flow_completion=(*READS, "--strokes_on_things", "0")
+    ),
+    "no_keypoints": Variant("F is trained without strokes on keypoints", flow_completion=(*READS, "--no_keypoints")),
     "sampling_uniform": Variant(
-        "strokes for the training of flow completion are drawn without regard to motion",
-        flow_completion=("--sampling", "uniform"),
+        "strokes for the training of F are drawn without regard to motion",
+        flow_completion=(*READS, "--sampling", "uniform"),
     ),
+    # what G is given
+    "no_start_picture": Variant(
+        "G does not get the start image, and denoises the next frame itself", future_frame=NOISE
+    ),
+    "start_frame": Variant(
+        "G gets the start frame splatted as a latent, and denoises the next frame itself",
+        future_frame=("--start_frame_reference", *NOISE),
+    ),
+    "no_residual": Variant(
+        "G denoises the next frame itself, not its difference from the start image",
+        future_frame=("--start_picture_reference", *NOISE),
+    ),
+    "coverage": Variant(
+        "G also gets what of the start image is carried and what was filled",
+        future_frame=conditions(*GIVEN, "start_coverage"),
+    ),
+    "no_previous_frame": Variant("G does not get the current frame", future_frame=conditions(*GIVEN[1:])),
     "no_splat": Variant(
-        "the unet does not get the splatted frame and the mask of holes",
-        future_frame=("--flow_conditioning", "concat", "--start_frame_reference", *NOISE),
+        "G does not get the splatted frame and the mask of holes",
+        future_frame=("--flow_conditioning", "concat", *PICTURE, *NOISE),
     ),
-    "no_start_frame_reference": Variant(
-        "the unet does not get the start frame", future_frame=("--flow_conditioning", "concat+splat", *NOISE)
+    "no_hole_mask": Variant(
+        "G does not get the mask of holes",
+        future_frame=conditions(*(name for name in GIVEN if name != "hole_mask")),
     ),
     "no_noise_augmentation": Variant(
-        "no noise is added to the current frame in the training of the unet",
-        future_frame=(
-            *("--flow_conditioning", "concat+splat", "--start_frame_reference"),
-            "--no_noise_augmentation",
-        ),
+        "no noise is added to the current frame in the training of G",
+        future_frame=(*PICTURE, "--no_noise_augmentation"),
     ),
     "epsilon": Variant(
-        "the unet predicts the noise instead of v, without zero terminal SNR",
-        future_frame=(
-            *("--flow_conditioning", "concat+splat", "--start_frame_reference", *NOISE),
-            *("--prediction_type", "epsilon"),
-        ),
+        "G predicts the noise instead of v, without zero terminal SNR",
+        future_frame=(*PICTURE, *NOISE, "--prediction_type", "epsilon"),
     ),
-    "start_picture": Variant(
-        "the unet gets the start frame splatted as an image, and denoises the difference from it",
-        future_frame=(
-            *("--flow_conditioning", "concat+splat", "--start_picture_reference", *NOISE),
-            *("--residual_condition", "start_picture", "--residual_scale", "2.5"),
-        ),
-    ),
+    # the form of the paper
     "plain": Variant(
-        "the unet has the form of the paper: the current frame and the flow, without noise",
+        "F and G get what they get in the paper: the latent and strokes; the current frame and the flow, "
+        "without noise",
+        flow_completion=PAPER_LOSS,
         future_frame=("--flow_conditioning", "concat", "--no_noise_augmentation"),
     ),
+    "no_flow_completion": Variant(
+        "G gets the current frame and the strokes themselves",
+        flow_completion=None,
+        future_frame=("--no_flow_completion", "--no_noise_augmentation"),
+    ),
+    # both together
     "end_to_end": Variant(
-        "both networks are trained together afterwards, for one more budget",
+        "F and G are trained together afterwards, for one more budget",
         end_to_end=("--rollout_steps", "1", *NOISE),
     ),
     "rollout": Variant(
@@ -120,11 +176,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_clip_arguments(parser)
     parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--image_encoder", required=True, help="Folder of the frozen encoder of semantic features.")
+    parser.add_argument(
+        "--data_weights",
+        type=float,
+        nargs="+",
+        default=None,
+        help="Share of the samples of flow completion for each folder of --train_data_dir. Default: by its pairs.",
+    )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--steps", type=int, default=None, help="Optimizer steps of each component.")
     parser.add_argument("--minutes", type=float, default=None, help="Training time of each component.")
     parser.add_argument(
-        "--configs", default=str(CONFIGS), help="Folder with flow_completion.json, unet.json and scheduler.json."
+        "--configs",
+        default=str(CONFIGS),
+        help="Folder with flow_completion_foreground.json, unet.json and scheduler.json.",
     )
     parser.add_argument("--train_batch_size", type=int, default=16)
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="bf16")
@@ -138,6 +204,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="Evaluate each variant at the end on the test split of these clips, with `mcdiff evaluate`.",
     )
     parser.add_argument(
+        "--evaluate_wholes",
+        default=None,
+        help="With --evaluate_data_dir: photographs of things that move as a whole, on which each variant with a flow "
+        "completion of its own is evaluated, too.",
+    )
+    parser.add_argument(
         "--evaluate_arguments",
         default="",
         help="Further arguments of `mcdiff evaluate`, in one string such as '--strokes 5 --num-clips 48'.",
@@ -145,6 +217,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.steps is None and args.minutes is None:
         raise ValueError("The variants have no budget: give --steps, --minutes or both.")
+    if args.evaluate_wholes is not None and args.evaluate_data_dir is None:
+        raise ValueError("--evaluate_wholes needs --evaluate_data_dir, the clips on which variants are compared.")
     # `mcdiff evaluate` would refuse wrong arguments only after days of training.
     options = commands.parse(evaluation(args, "full"))
     if args.evaluate_data_dir is not None:
@@ -157,7 +231,17 @@ def evaluation(args: argparse.Namespace, variant: str) -> list[str]:
     command_line = ["evaluate", "--model", str(Path(args.output_dir, variant))]
     command_line += ["--data", args.evaluate_data_dir or "CLIPS"]
     command_line += ["--output", str(Path(args.output_dir, "evaluations", variant))]
+    if args.evaluate_wholes is not None and owner_of(variant, "flow_completion") == variant:
+        command_line += ["--wholes", args.evaluate_wholes]
     return command_line + shlex.split(args.evaluate_arguments)
+
+
+def owner_of(variant: str, component: str) -> str | None:
+    """The first variant with the same component; None if it has none."""
+    arguments = getattr(VARIANTS[variant], component)
+    if arguments is None:
+        return None
+    return next(other for other in VARIANTS if getattr(VARIANTS[other], component) == arguments)
 
 
 def check_same_ablation(args: argparse.Namespace) -> None:
@@ -174,7 +258,7 @@ def check_same_ablation(args: argparse.Namespace) -> None:
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(given, indent=2) + "\n")
+        unfinished.write_text(json.dumps(given | {"all_variants": list(VARIANTS)}, indent=2) + "\n")
 
 
 def run_script(name: str, command_line: list[str]) -> int:
@@ -224,8 +308,11 @@ def train_component(
 def component_arguments(variant: Variant, args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """The components of a variant, in the order of training, with the arguments that all variants share."""
     vae = ("--pretrained_vae", args.pretrained_vae)
+    encoder = ("--image_encoder", args.image_encoder)
+    weights = () if args.data_weights is None else ("--data_weights", *map(str, args.data_weights))
+    config = f"{args.configs}/flow_completion_foreground.json"
     components = {
-        "flow_completion": (*vae, "--model_config", f"{args.configs}/flow_completion.json", *FLOW_COMPLETION),
+        "flow_completion": (*vae, *encoder, *weights, "--model_config", config, *FLOW_COMPLETION),
         "future_frame": (
             *(*vae, "--model_config", f"{args.configs}/unet.json"),
             *("--scheduler_config", f"{args.configs}/scheduler.json", *FUTURE_FRAME),
@@ -235,7 +322,7 @@ def component_arguments(variant: Variant, args: argparse.Namespace) -> dict[str,
     return {name: shared for name, shared in components.items() if getattr(variant, name) is not None}
 
 
-def assemble(folder: Path, components: dict[str, Path], args: argparse.Namespace) -> None:
+def assemble(folder: Path, variant: Variant, components: dict[str, Path], args: argparse.Namespace) -> None:
     """Makes the pipeline folder of a variant from the output folders of its components."""
     if "end_to_end" in components:
         pipeline = components["end_to_end"] / "pipeline"
@@ -245,6 +332,8 @@ def assemble(folder: Path, components: dict[str, Path], args: argparse.Namespace
     command_line += ["--scheduler", str(components["future_frame"] / "scheduler"), "--output_dir", str(folder)]
     if "flow_completion" in components:
         command_line += ["--flow_completion", str(components["flow_completion"] / "flow_completion")]
+    if "--reads_features" in (variant.flow_completion or ()):
+        command_line += ["--image_encoder", args.image_encoder]
     run_script("assemble_pipeline", command_line)
 
 
@@ -266,7 +355,7 @@ def make_variant(name: str, args: argparse.Namespace) -> int:
     folders, described = {}, {}
     for component, shared_arguments in component_arguments(variant, args).items():
         own_arguments = getattr(variant, component)
-        owner = next(other for other in VARIANTS if getattr(VARIANTS[other], component) == own_arguments)
+        owner = owner_of(name, component)
         status, folders[component] = train_component(component, owner, (*shared_arguments, *own_arguments), args)
         if status != 0:
             return status
@@ -275,7 +364,7 @@ def make_variant(name: str, args: argparse.Namespace) -> int:
             "shared_with": owner if owner != name else None,
             **json.loads((folders[component] / "made.json").read_text()),
         }
-    assemble(folder, folders, args)
+    assemble(folder, variant, folders, args)
     description = {
         "variant": name,
         "difference": variant.difference,

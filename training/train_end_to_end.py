@@ -10,6 +10,9 @@ With `--rollout_steps k` the model learns to continue from its own frames, which
 true frame. The model makes the next k - 1 frames itself, with few denoising steps. Only the k-th frame has a loss.
 Back-propagation is truncated: only the last step has gradients. Clips of k + 1 frames are needed.
 
+Flow completion that reads semantic features gets those of the start frame of the clip, carried along the flow since,
+as in the pipeline. The image encoder stays as it is. Flow completion that reads regions gets them in the last step.
+
 The trained model is the pipeline folder `output_dir/pipeline`.
 """
 
@@ -23,7 +26,7 @@ import torch
 from accelerate import Accelerator
 
 from loop.accelerator import make_accelerator
-from loop.arguments import add_training_arguments, check_training_arguments
+from loop.arguments import add_training_arguments, check_probabilities, check_training_arguments
 from loop.denoising_loss import (
     add_denoising_arguments,
     augment_with_noise,
@@ -32,21 +35,32 @@ from loop.denoising_loss import (
     drop_conditions,
 )
 from loop.draws import SeededDraws
+from loop.feature_cache import add_feature_drop_argument, load_image_encoder
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.image_quality import psnr_moving_and_still
 from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
 from loop.pipeline_folders import load_pipeline, save_pipeline
 from loop.publishing import add_hub_arguments, describe_training, open_repository, push_pipeline
+from loop.region_sampling import add_region_probability_argument, draw_regions
 from loop.rollout_states import state_from_batch
 from loop.samples import RolloutSample
-from loop.stroke_sampling import add_stroke_arguments, draw_sparse_flow
+from loop.stroke_sampling import (
+    add_stroke_arguments,
+    add_strokes_on_things_argument,
+    draw_strokes,
+    draw_strokes_on_things,
+    set_strokes_on_things,
+)
 from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline import MCDiffPipeline
 from mcdiff_pipeline.baselines import moving_pixels
+from mcdiff_pipeline.dataset.sampling import rasterize_points
 from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow, to_pixels
+from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from mcdiff_pipeline.rollout import Motion, RolloutState
+from mcdiff_pipeline.semantic_features import carry_features
 
 
 # The video of a validation shows the first frames of a few clips.
@@ -71,6 +85,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_flow_loss_arguments(parser)
     add_denoising_arguments(parser)
     add_stroke_arguments(parser)
+    add_strokes_on_things_argument(parser)
+    add_region_probability_argument(parser)
+    add_feature_drop_argument(parser)
     add_training_arguments(parser)
     add_hub_arguments(parser)
     args = parser.parse_args(arguments)
@@ -78,6 +95,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("rollout_steps", "rollout_inference_steps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    check_probabilities(args, ("region_probability", "feature_drop_probability", "strokes_on_things"))
     folder = args.pretrained_model_name_or_path
     config = MCDiffPipeline.load_config(folder)
     if config["flow_completion"][0] is None:
@@ -87,6 +105,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args.pretrained_vae = str(Path(folder, "vae"))
     args.conditioning = config["conditioning"].split(",")
     check_denoising_arguments(args)
+    flow_completion = FlowCompletionUNet.load_config(folder, subfolder="flow_completion")
+    args.reads_regions = flow_completion.get("reads_regions", False)
+    # Without an image encoder, the pipeline gives flow completion no features either.
+    has_image_encoder = config.get("image_encoder", [None])[0] is not None
+    args.reads_features = has_image_encoder and flow_completion.get("feature_channels") is not None
+    set_strokes_on_things(args, reads_either=args.reads_regions or args.reads_features)
     return args
 
 
@@ -126,9 +150,12 @@ class EndToEndModel(torch.nn.Module):
         # PyTorch 2.6 would reuse the bfloat16 copies of the weights from the steps without gradients.
         torch.clear_autocast_cache()
         step = {name: batch[name][:, last] for name in ("flow", "labels", "sparse_flow", "mask")}
+        given = {name: batch[name] for name in ("regions", "region_sparse_flow", "region_mask") if name in batch}
+        if state.start_features is not None:
+            given["features"] = carry_features(state.start_features, state.accumulated_flow)
         dense_flow, flow_loss, values = complete_and_compare(
             self.flow_completion,
-            step | {"latent": state.latents},
+            step | given | {"latent": state.latents},
             self.args,
             self.pipe.vae_scale_factor,
             self.flow_completion.config.flow_scale,
@@ -154,14 +181,20 @@ def load_steps(
 ) -> RolloutSample:
     """The `steps` consecutive steps of a clip that start with pair `index`."""
     pairs = [clips[index + step] for step in range(steps)]
-    strokes = [draw_sparse_flow(pair, args, rng) for pair in pairs]
-    return {
+    draw = draw_strokes_on_things if args.strokes_on_things > 0 else draw_strokes
+    strokes = [draw(pair, args, rng) for pair in pairs]
+    grid, size = pairs[0]["latent"].shape[1:], pairs[0]["flow"].shape[1:]
+    drawn = [rasterize_points(points, displacements, grid, size) for points, displacements in strokes]
+    sample = {
         "latent": np.stack([*(pair["latent"] for pair in pairs), pairs[-1]["next_latent"]]),
         "flow": np.stack([pair["flow"] for pair in pairs]),
         "labels": np.stack([pair["mask"][None] for pair in pairs]),
-        "sparse_flow": torch.stack([displacement for displacement, _ in strokes]),
-        "mask": torch.stack([mask for _, mask in strokes]),
-    } | clips.start(index, image="start_picture" in args.conditioning)
+        "sparse_flow": torch.stack([displacement for displacement, _ in drawn]),
+        "mask": torch.stack([mask for _, mask in drawn]),
+    } | clips.start(index, image="start_picture" in args.conditioning, features=args.reads_features)
+    if args.reads_regions:
+        sample |= draw_regions(pairs[-1], *strokes[-1], args, rng)
+    return sample
 
 
 class EndToEndTraining:
@@ -169,9 +202,12 @@ class EndToEndTraining:
 
     def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
         self.args, self.accelerator = args, accelerator
-        vae, self.clips, self.validation_clips = open_training_clips(args, accelerator)
+        folder, image_encoder = args.pretrained_model_name_or_path, None
+        if args.reads_features:
+            image_encoder = load_image_encoder(str(Path(folder, "image_encoder")), accelerator.device)
+        vae, self.clips, self.validation_clips = open_training_clips(args, accelerator, image_encoder=image_encoder)
         self.starts = self.clips.with_steps(args.rollout_steps)
-        self.pipe = load_pipeline(args.pretrained_model_name_or_path, vae)
+        self.pipe = load_pipeline(folder, vae)
         self.model = EndToEndModel(self.pipe, args)
         self.parts = {"flow_completion": self.pipe.flow_completion, "unet": self.pipe.unet}
         accelerator.print(f"{len(self.starts)} places to start from, with {args.rollout_steps} steps each.")
@@ -182,7 +218,10 @@ class EndToEndTraining:
             self.video, self.true_video = self.load_video()
 
     def load_sample(self, number: int, rng: np.random.Generator) -> RolloutSample:
-        return load_steps(self.clips, int(self.starts[number]), self.args.rollout_steps, self.args, rng)
+        sample = load_steps(self.clips, int(self.starts[number]), self.args.rollout_steps, self.args, rng)
+        if self.args.reads_features and rng.random() < self.args.feature_drop_probability:
+            sample["start_features"] = np.zeros_like(sample["start_features"])
+        return sample
 
     def describe(self, number: int) -> str:
         return self.clips.describe(self.starts[number])

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers import AutoencoderDC, AutoencoderKL
 
 from loop.accelerator import make_accelerator
-from loop.arguments import add_training_arguments, check_training_arguments
+from loop.arguments import add_training_arguments, check_probabilities, check_training_arguments
 from loop.draws import MixedDraws, SeededDraws
 from loop.feature_basis import feature_basis, has_feature_basis
-from loop.feature_cache import load_image_encoder
+from loop.feature_cache import add_feature_drop_argument, load_image_encoder
+from loop.feature_forms import WITHOUT
 from loop.flow_loss import add_flow_loss_arguments, complete_and_compare
 from loop.flow_validation import FlowValidation
 from loop.latent_cache import LatentClips, add_clip_arguments, open_training_clips
@@ -28,7 +30,13 @@ from loop.motion_drawing import with_new_motions
 from loop.publishing import add_hub_arguments, open_repository, push_component
 from loop.region_sampling import add_region_arguments, draw_regions
 from loop.samples import FlowSample
-from loop.stroke_sampling import add_stroke_arguments, draw_strokes, draw_strokes_on_things
+from loop.stroke_sampling import (
+    add_stroke_arguments,
+    add_strokes_on_things_argument,
+    draw_strokes,
+    draw_strokes_on_things,
+    set_strokes_on_things,
+)
 from loop.trainer import Trainer
 from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
@@ -96,13 +104,7 @@ def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
         help="Share of the batches for each size of frames, smallest first. Default: by the number of its pairs of "
         "frames. --train_batch_size is that of the smallest size; larger sizes get fewer samples, at the same cost.",
     )
-    group.add_argument(
-        "--strokes_on_things",
-        type=float,
-        default=None,
-        help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that "
-        "reads regions or features, else 0.",
-    )
+    add_strokes_on_things_argument(group)
     group.add_argument(
         "--new_motions",
         type=float,
@@ -125,26 +127,25 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         help="Train a model that reads semantic features: a new one, or the pretrained one with new inputs of zero "
         "weight.",
     )
-    group.add_argument(
-        "--feature_drop_probability",
-        type=float,
-        default=0.1,
-        help="Share of the samples without features, for a model that reads them.",
-    )
+    add_feature_drop_argument(group)
     group.add_argument(
         "--new_layers_learning_rate",
         type=float,
         default=None,
         help="Learning rate of the layers that compare features. Default: --learning_rate.",
     )
+    group.add_argument(
+        "--features_without",
+        choices=WITHOUT,
+        default=None,
+        help="For ablations, leave a part out of how features are read: the gate to the output, the input channels, "
+        "the training of the attention to strokes, or distance in it. Not with FSDP.",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises `ValueError` for impossible values of the script's own arguments."""
-    for name in ("region_probability", "feature_drop_probability", "strokes_on_things"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"--{name} is {value}; it must be a number from 0 to 1.")
+    check_probabilities(args, ("region_probability", "feature_drop_probability", "strokes_on_things"))
     for name in ("data_weights", "size_weights"):
         weights = getattr(args, name)
         if weights is not None and (min(weights) < 0 or sum(weights) <= 0):
@@ -202,7 +203,8 @@ def make_model(
         feature_channels (`int`, *optional*): channels of the image encoder's features; None without an image encoder.
 
     Raises:
-        ValueError: if the model reads features, but there is no image encoder, or one with another number of channels.
+        ValueError: if the model reads features, but there is no image encoder, or one with another number of channels;
+            or if it reads none, but a part of how they are read is to be left out.
     """
     torch.manual_seed(args.seed)
     inputs = {"reads_regions": True, "fits_regions": True} if args.reads_regions else {}
@@ -226,6 +228,13 @@ def make_model(
             f"The model reads semantic features of {model.config.feature_channels} channels, but --image_encoder "
             f"{args.image_encoder} gives {feature_channels}; give the encoder that it was trained with."
         )
+    if args.features_without is not None:
+        if model.config.feature_channels is None:
+            raise ValueError(
+                f"--features_without {args.features_without} has no use, since the model reads no features; leave it "
+                "out, or add --reads_features."
+            )
+        WITHOUT[args.features_without](model)
     return model
 
 
@@ -257,6 +266,10 @@ class FlowCompletionTraining:
         vae, self.clips, validation_clips = open_training_clips(
             args, accelerator, image_encoder=image_encoder, several_sizes=True
         )
+        if args.features_without is not None and accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError(
+                "--features_without does not work with FSDP, which copies the model; use one process or DDP."
+            )
         self.model = make_model(args, vae, None if image_encoder is None else image_encoder.config.hidden_size)
         config = self.model.config
         self.cell, self.flow_scale = config.vae_scale_factor, config.flow_scale
@@ -265,8 +278,7 @@ class FlowCompletionTraining:
             sample_size=args.sample_size or most_frequent_size(self.clips),
             max_displacement=largest_displacement(self.clips),
         )
-        if args.strokes_on_things is None:
-            args.strokes_on_things = 0.5 if self.reads_regions or self.reads_features else 0.0
+        set_strokes_on_things(args, reads_either=self.reads_regions or self.reads_features)
         self.draws = self.make_draws()
         if self.reads_features and not has_feature_basis(self.model):
             self.model.set_feature_basis(*feature_basis(self.clips, self.draws, self.model, args.seed))

@@ -1,6 +1,7 @@
 """A pair of networks with the interface of SAM, without weights: a thing is what has the color of its points."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,17 @@ def write_segmenter(folder: Path, *, layout: str = "normalized", num_masks: int 
     if layout == "channels_last":
         (folder / "config.json").write_text(json.dumps({"image_size": SIZE}))
     return folder
+
+
+def write_matting_package(path: Path, side: int = 1024) -> Path:
+    """Writes the archive of a package with a matting network that finds what is more red than gray."""
+    graph = Graph()
+    red = graph("Slice", "input", np.int64([0]), np.int64([1]), np.int64([1]))
+    graph("Clip", graph("Mul", red, np.float32(100)), np.float32(0), np.float32(1), output="output")
+    network, resources = path.with_suffix(".onnx"), path.with_suffix(".json")
+    graph.save(network, [value("input", [1, 3, side, side])], [value("output", [1, 1, side, side])])
+    resources.write_text(json.dumps({"/models/medium": {"chunks": [{"hash": "network", "offsets": [0, 1]}]}}))
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(network, "package/dist/network")
+        archive.add(resources, "package/dist/resources.json")
+    return path

@@ -13,11 +13,13 @@ from train_end_to_end import EndToEndTraining
 from loop.accelerator import make_accelerator
 from loop.autoencoder import load_vae
 from loop.denoising_loss import denoising_loss
+from loop.region_sampling import NUM_REGIONS
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline, Stroke
 from mcdiff_pipeline.flow import accumulate_flow, resize_flow, splat_image
 from mcdiff_pipeline.latent_codec import encode_images
 from mcdiff_pipeline.rollout import RolloutState
-from support.tiny_models import make_pipeline
+from mcdiff_pipeline.semantic_features import carry_features
+from support.tiny_models import make_flow_completion, make_image_encoder, make_pipeline
 from support.training_runs import SIZE, arguments, logged
 
 
@@ -157,6 +159,59 @@ def test_only_the_last_step_has_gradients_and_starts_from_a_frame_of_the_model(d
     training.compute_loss(training.model, batch)
     assert [has_gradients for _, has_gradients in inputs] == [False] * training.args.rollout_inference_steps + [True]
     torch.testing.assert_close(inputs[-1][0][:, 4:8], end.latents)
+
+
+@pytest.fixture
+def start_with_features(data, tmp_path) -> Path:
+    """A pipeline folder whose F reads regions and semantic features, and whose gates are half open."""
+    flow_completion = make_flow_completion(reads_regions=True, fits_regions=True, feature_channels=16)
+    for gate in (flow_completion.conv_gate, flow_completion.conv_attention_gate):
+        torch.nn.init.zeros_(gate.bias)
+    parts = {"vae": load_vae(str(data / "vae"), "cpu"), "image_encoder": make_image_encoder()}
+    make_pipeline(flow_completion=flow_completion, **parts).save_pretrained(tmp_path / "reads")
+    return tmp_path / "reads"
+
+
+def test_flow_completion_that_reads_features_and_regions_learns_from_them(data, start_with_features, tmp_path):
+    changes = {"use_ema": None, "max_train_steps": 2, "checkpointing_steps": 1, "region_probability": 1}
+    changes |= {"feature_drop_probability": 0}
+    assert train_end_to_end.main(command_line(data, start_with_features, tmp_path / "run", **changes)) == 0
+    before, after = (
+        FlowCompletionUNet.from_pretrained(tmp_path / f"run/checkpoint-{step}", subfolder="flow_completion")
+        for step in (1, 2)
+    )
+    for name in ("conv_gate.weight", "conv_attention_gate.weight", "stroke_attention.metric"):
+        assert not torch.equal(before.state_dict()[name], after.state_dict()[name]), name
+    pipe = MCDiffPipeline.from_pretrained(tmp_path / "run/pipeline")
+    assert pipe.image_encoder is not None and pipe.flow_completion.config.feature_channels == 16
+
+
+def test_features_of_the_start_frame_are_carried_to_the_step_with_the_loss(data, start_with_features):
+    training = training_without_noise(data, start_with_features)
+    batch = first_batch(training)
+    end = roll_out(training, batch)
+    assert end.accumulated_flow.any()
+    given = []
+    training.pipe.flow_completion.register_forward_pre_hook(
+        lambda _, arguments, named: given.append(named), with_kwargs=True
+    )
+    torch.manual_seed(0)
+    training.compute_loss(training.model, batch)
+    expected = carry_features(batch["start_features"], end.accumulated_flow)
+    torch.testing.assert_close(given[-1]["features"], expected)
+    assert given[-1]["regions"].shape[:2] == (1, NUM_REGIONS) and given[0].get("regions") is None
+
+
+def test_samples_without_features_are_trained_too(data, start_with_features):
+    changes = {"feature_drop_probability": 1, "validation_data_dir": None}
+    args = train_end_to_end.parse_args(command_line(data, start_with_features, "unused", **changes))
+    training = EndToEndTraining(args, make_accelerator(args))
+    assert not training.draws[0]["start_features"].any()
+
+
+def test_impossible_share_of_features_is_refused(data, start):
+    with pytest.raises(ValueError, match="--feature_drop_probability is 2.0; it must be a number from 0 to 1"):
+        train_end_to_end.parse_args(command_line(data, start, "unused", feature_drop_probability=2))
 
 
 def test_rollouts_longer_than_the_clips_are_refused(data, start, tmp_path):

@@ -132,6 +132,30 @@ def test_model_with_features_learns_from_them_at_its_own_rate(data, trained, ima
     assert torch.equal(more.stroke_attention.projection, attention.projection)
 
 
+@pytest.mark.parametrize("part", ["gate", "channels", "trained_kernel", "locality"])
+def test_a_part_of_reading_features_stays_out_of_the_training(data, image_encoder, tmp_path, part):
+    changes = {"reads_features": True, "image_encoder": image_encoder, "features_without": part}
+    changes |= {"max_train_steps": 2, "validation_data_dir": None}
+    assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
+    model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
+    attention = model.stroke_attention
+    gate, channels = model.conv_attention_gate, model.conv_in.weight[:, -attention.num_channels :]
+    is_trained = {
+        "gate": bool(gate.weight.any()),
+        "channels": bool(channels.any()),
+        "trained_kernel": not torch.equal(attention.metric, torch.eye(len(attention.metric))),
+        "locality": attention.log_locality.item() > -20,
+    }
+    assert is_trained == {name: name != part for name in is_trained}
+    assert (gate.bias.max() < -20) == (part == "gate")
+
+
+def test_part_of_features_that_are_not_read_is_refused(data, tmp_path):
+    changes = {"features_without": "gate", "validation_data_dir": None}
+    with pytest.raises(ValueError, match="--features_without gate has no use, since the model reads no features"):
+        train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path, **changes))
+
+
 def test_training_with_features_and_mixed_clips_resumes_where_it_stopped(data, image_encoder, tmp_path):
     write_squares(tmp_path / "large", range(2), split="train", size=64)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+from collections.abc import Sequence
 
 from loop.learning_rate import LR_SCHEDULERS
 from loop.validation_media import TRACKERS, check_tracker
@@ -63,6 +64,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         default="tensorboard",
         help="Tracker that gets numbers, images and videos, in addition to the files in --output_dir.",
     )
+
+
+def check_probabilities(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises `ValueError` if one of these arguments is given and no number from 0 to 1."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} is {value}; it must be a number from 0 to 1.")
 
 
 def check_training_arguments(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ Each shard becomes a folder with one array. The name of the folder above depends
 and on the size at which it sees images. So features of different encoders never mix, and latents stay as they are.
 """
 
+import argparse
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,16 @@ FEATURE_CACHE_VERSION = 1
 FEATURES = "features.npy"
 # Frames that are encoded together.
 BATCH_SIZE = 16
+
+
+def add_feature_drop_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds the share of the samples that are trained without features."""
+    parser.add_argument(
+        "--feature_drop_probability",
+        type=float,
+        default=0.1,
+        help="Share of the samples without features, for a model that reads them.",
+    )
 
 
 def load_image_encoder(folder: str, device: torch.device | str) -> Dinov2Model:

@@ -126,11 +126,12 @@ class LatentClips:
         part, clip, t = (int(number) for number in self.pairs[index])
         return f"frame {t} of clip number {clip} in {self.shards[part].shard}"
 
-    def start(self, index: int, *, image: bool = False) -> ClipStart:
+    def start(self, index: int, *, image: bool = False, features: bool = False) -> ClipStart:
         """The start of the clip of a pair, as seen from the first frame of the pair.
 
         Args:
             image (`bool`): whether to read frame 0 itself from the shard, too.
+            features (`bool`): whether to give its semantic features, too.
         """
         part, clip, t = self.pairs[index]
         arrays = self.parts[part]
@@ -141,6 +142,8 @@ class LatentClips:
         if image:
             frame = self._read(part, clip, (0,))[0]
             start["start_picture"] = frame.transpose(2, 0, 1).astype(np.float32) / 255
+        if features:
+            start["start_features"] = arrays["features"][clip, 0].astype(np.float32)
         return start
 
     def history(self, index: int, steps: int) -> tuple[np.ndarray, np.ndarray]:

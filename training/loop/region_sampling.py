@@ -33,7 +33,12 @@ def add_region_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Train a model that reads regions: a new one, or the pretrained one with new inputs of zero weight.",
     )
-    group.add_argument(
+    add_region_probability_argument(group)
+
+
+def add_region_probability_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds the argument of `draw_regions`."""
+    parser.add_argument(
         "--region_probability",
         type=float,
         default=0.6,

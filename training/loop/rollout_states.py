@@ -20,8 +20,9 @@ def state_from_batch(
     """The state of a rollout at a true frame.
 
     Args:
-        batch (`dict`): `start_latent`, `start_flow` and `start_picture` of `ClipStart`; entries that no condition
-            needs may be absent. With `layer_shares` and `start_layer_flow` of `LayerSample`, the state has layers.
+        batch (`dict`): `start_latent`, `start_flow`, `start_picture` and `start_features` of `ClipStart`; entries
+            that nothing needs may be absent. With `layer_shares` and `start_layer_flow` of `LayerSample`, the state
+            has layers.
         latents (`torch.Tensor`): `[B, C, h, w]` of the frame.
         prompt_embeds (`torch.Tensor`, *optional*): `[1, tokens, channels]`, the same text for all samples.
     """
@@ -35,6 +36,7 @@ def state_from_batch(
         start_latents=batch.get("start_latent", latents),
         accumulated_flow=accumulated_flow,
         start_image=batch.get("start_picture"),
+        start_features=batch.get("start_features"),
         layers=layers_from_batch(batch) if "layer_shares" in batch else None,
         prompt_embeds=None if prompt_embeds is None else prompt_embeds.expand(batch_size, -1, -1),
     )

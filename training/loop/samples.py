@@ -36,11 +36,14 @@ class ClipStart(TypedDict):
     start_latent: float32 `[C, h, w]` of frame 0.
     start_flow: float32 `[2, H, W]`, flow from frame 0 to frame t in pixels.
     start_picture: float32 `[3, H, W]` in [0, 1], frame 0; only where it is asked for.
+    start_features: float32 `[D, h', w']`, semantic features of frame 0; only where they are asked for. All zeros mean
+        that none are given.
     """
 
     start_latent: np.ndarray
     start_flow: np.ndarray
     start_picture: NotRequired[np.ndarray]
+    start_features: NotRequired[np.ndarray]
 
 
 class RegionSample(TypedDict):
@@ -119,7 +122,9 @@ class RolloutSample(TypedDict):
 
     latent: float32 `[k + 1, C, h, w]` of the frames.
     flow, labels, sparse_flow, mask: as in `FlowSample`, with an axis of k steps in front.
-    start_latent, start_flow, start_picture: as in `ClipStart`, as seen from the first of the frames.
+    start_latent, start_flow, start_picture, start_features: as in `ClipStart`, as seen from the first of the frames.
+    regions, region_sparse_flow, region_mask: as in `RegionSample`, of the last step; only for a model that reads
+        regions.
     """
 
     latent: np.ndarray
@@ -130,3 +135,7 @@ class RolloutSample(TypedDict):
     start_latent: np.ndarray
     start_flow: np.ndarray
     start_picture: NotRequired[np.ndarray]
+    start_features: NotRequired[np.ndarray]
+    regions: NotRequired[torch.Tensor]
+    region_sparse_flow: NotRequired[torch.Tensor]
+    region_mask: NotRequired[torch.Tensor]

@@ -44,6 +44,23 @@ def add_stroke_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strokes_on_things_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds the argument of `draw_strokes_on_things`."""
+    parser.add_argument(
+        "--strokes_on_things",
+        type=float,
+        default=None,
+        help="Share of the samples in which all moves are on one person or object. Default: 0.5 for a model that "
+        "reads regions or features, else 0.",
+    )
+
+
+def set_strokes_on_things(args: argparse.Namespace, *, reads_either: bool) -> None:
+    """Sets the default of `--strokes_on_things`, for a model that reads regions or features or for another one."""
+    if args.strokes_on_things is None:
+        args.strokes_on_things = 0.5 if reads_either else 0.0
+
+
 def draw_strokes(pair: FramePair, args: argparse.Namespace, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draws strokes for one pair of frames: points and displacements in pixels, float32 `[N, 2]` (x, y)."""
     return sample_strokes(

@@ -12,6 +12,7 @@ TRAIN_CLIPS = {
     "people": ("render_people.py", (10, 11, 12, 13), 128, 3),
     "objects": ("render_objects.py", (20, 21, 22), 128, 3),
     "photographs": ("render_photographs.py", (100, 101, 102, 103, 104, 105), 128, 3),
+    "photographs96": ("render_photographs.py", (130,), 96, 2),
     "photographs192": ("render_photographs.py", (110, 111), 192, 2),
     "photographs256": ("render_photographs.py", (120,), 256, 2),
 }
@@ -27,6 +28,8 @@ VALIDATION_CLIPS = {
 }
 # Share of F's samples for each kind of clips. Annotated ones, of generators of video, are not rendered.
 KIND_WEIGHTS = {"people": 0.32, "objects": 0.13, "photographs": 0.45, "annotated": 0.1}
+# Share of these samples in which F's things get other motions than in their clip: rotations, and people as a whole.
+NEW_MOTIONS = {"people": 0.15, "objects": 0.6, "photographs": 0.6, "annotated": 0.0}
 # At most this many processes encode frames at the same time: they share the GPU, or the memory of a small machine.
 ENCODERS = {"cpu": 2, "cuda": 8}
 
@@ -93,10 +96,20 @@ def validation_folders(settings: Settings) -> list[str]:
     return [str(settings.work_dir / "validation_clips" / name) for name in VALIDATION_CLIPS]
 
 
+def train_kinds(settings: Settings) -> list[str]:
+    """The kind of each folder of training clips, without their size."""
+    return ["".join(filter(str.isalpha, kind)) for _, kind, _ in train_sets(settings)] + ["annotated"]
+
+
 def data_weights(settings: Settings) -> list[str]:
     """The share of each folder of training clips in the samples of F."""
-    kinds = ["".join(filter(str.isalpha, kind)) for _, kind, _ in train_sets(settings)] + ["annotated"]
+    kinds = train_kinds(settings)
     return [f"{KIND_WEIGHTS[kind] / kinds.count(kind):.4f}" for kind in kinds]
+
+
+def new_motions(settings: Settings) -> list[str]:
+    """The share of new motions in the samples of F from each folder of training clips."""
+    return [f"{NEW_MOTIONS[kind]:g}" for kind in train_kinds(settings)]
 
 
 def cache(settings: Settings) -> list[Command]:

@@ -1,6 +1,6 @@
 """Stages that train the networks: the autoencoder, F (flow completion) and G (the next frame)."""
 
-from clip_stages import data_weights, train_folders, validation_folders
+from clip_stages import data_weights, new_motions, train_folders, validation_folders
 from recipe_settings import CONFIGS, Settings, checkpoint, script
 from stages import Command, Stage
 
@@ -12,18 +12,19 @@ FLOW_COMPLETION = (
 )
 # The conditions of a G that starts from random weights; another one keeps those of its pipeline folder.
 NEW_FUTURE_FRAME = ("--start_picture_reference", "--residual_condition", "start_picture", "--residual_scale", "2.5")
-# Samples per step, learning rate and loader processes of each training.
+# Samples per step, learning rate and loader processes of each training. Those of F are for its smallest frames, of 96
+# pixels: a batch of 128 pixels has 16 of 28 or 256 of 455.
 ON_DEVICE = {
     "cpu": {
         "autoencoder": ("8", "2e-3", "0"),
         "light_autoencoder": ("8", "2e-3", "0"),
-        "flow_completion": ("16", "3e-4", "0"),
+        "flow_completion": ("28", "3e-4", "0"),
         "future_frame": ("16", "3e-4", "0"),
     },
     "cuda": {
         "autoencoder": ("32", "2e-3", "4"),
         "light_autoencoder": ("32", "2e-3", "4"),
-        "flow_completion": ("256", "6e-4", "6"),
+        "flow_completion": ("455", "6e-4", "6"),
         "future_frame": ("128", "5e-4", "4"),
     },
 }
@@ -83,6 +84,7 @@ def flow_completion(settings: Settings) -> list[Command]:
     if settings.start is not None:
         start = ("--pretrained_model_name_or_path", settings.start / "flow_completion")
     arguments = ("--train_data_dir", *train_folders(settings), "--data_weights", *data_weights(settings))
+    arguments += ("--new_motions", *new_motions(settings))
     arguments += (*trained_on_latents(settings, "flow_completion"), *FLOW_COMPLETION)
     line = script("train_flow_completion.py", *arguments, *start, "--image_encoder", settings.source("image_encoder"))
     return [Command("train", (line,), "--max_train_minutes")]

@@ -5,10 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import recipe_settings
 import small_128
+from rendering.labeled_photographs.labels import Labels, read_labels, write_labels
+from support.segmenter import write_matting_package, write_segmenter
 
 
 def plan(capsys, *arguments: object) -> str:
@@ -99,6 +103,61 @@ def test_where_packages_come_from_makes_nothing_outdated(tmp_path, capsys):
         recipe = small_128.make_recipe(small_128.parse_args([*arguments, *more]))
         keys.append(recipe.keys)
     assert keys[0] == keys[1]
+
+
+def test_everything_that_a_model_is_made_of_begins_with_packages(tmp_path, capsys):
+    text = plan(capsys, "--budget_minutes", 10, "--work_dir", tmp_path / "work")
+    assert stage_names(text)[:9] == [
+        *("photographs", "motions", "stamps", "image_encoder", "labelers", "wholes", "generated_clips"),
+        *("masks", "annotated_clips"),
+    ]
+    for command in (
+        "tools/build_image_encoder.py",
+        "tools/build_segmenter.py",
+        "npm pack @imgly",
+        "label_photographs.py",
+    ):
+        assert command in text
+
+
+def test_flow_completion_sees_several_sizes_in_batches_of_one(tmp_path, capsys):
+    text = plan(capsys, "--budget_minutes", 10, "--work_dir", tmp_path / "work", "--jobs", 2)
+    (line,) = (line.split() for line in text.splitlines() if "train_flow_completion.py" in line)
+    folders = line[line.index("--train_data_dir") + 1 : line.index("--data_weights")]
+    for argument in ("--data_weights", "--new_motions"):
+        first = line.index(argument) + 1
+        values = [float(value) for value in line[first : first + len(folders)]]
+        assert 0 <= min(values) <= max(values) < 1 and line[first + len(folders)].startswith("--")
+    sides = {
+        line.split()[line.split().index("--resolution") + 1] for line in text.splitlines() if "--resolution" in line
+    }
+    assert sides == {"96", "128", "192", "256"} and len(folders) == 7
+
+
+def test_masks_are_made_where_they_are_missing_and_not_again(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    data, work = tmp_path / "data", tmp_path / "work"
+    for split in ("train", "validation"):
+        image = Image.new("RGB", (120, 80), (40, 90, 40))
+        ImageDraw.Draw(image).rectangle((10, 10, 49, 49), fill=(220, 30, 30))
+        (data / "photographs" / split).mkdir(parents=True)
+        image.save(data / "photographs" / split / "box.png")
+    (tmp_path / "packages").mkdir()
+    write_matting_package(tmp_path / "packages/imgly-background-removal-data-1.4.5.tgz")
+    write_segmenter(work / "data/segmenter")
+    labeled = work / "data/masks/train/box.npz"  # as if the stage had been stopped after this one
+    write_labels(labeled, Labels(np.zeros((0, 80, 120), np.uint8), np.zeros(0, bool)))
+    (work / "stamps/masks").mkdir(parents=True)
+    (work / "stamps/masks/started.json").write_text(json.dumps({"key": "settled-masks"}))
+    arguments = ["--budget_minutes", "3", "--work_dir", str(work), "--sources_dir", str(data), "--stage", "masks"]
+    arguments += ["--packages_dir", str(tmp_path / "packages")]
+    for told in ("masks: started", "masks: done already"):
+        assert small_128.main(arguments) == 0
+        assert told in capsys.readouterr().out
+    assert len(read_labels(labeled).masks) == 0
+    found = read_labels(work / "data/masks/validation/box.npz")
+    assert found.is_salient.tolist() == [True]  # the segmenter finds the same thing
+    assert abs((found.masks[0] > 127).mean() - 40 * 40 / (120 * 80)) < 0.02
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
