@@ -100,7 +100,7 @@ def generate_all(
     check_output_folder(output)
     jobs = read_jobs(path, defaults)
     location = find_model(how.model)
-    wanted = how.num_workers or (1 if how.ray_address is not None else default_workers(how.device))
+    wanted = how.num_workers or default_workers(how.device)
     if wanted > 1 and how.ray_address is None:
         prepare_processes()
     dtype = how.dtype or default_dtype(how.device)
