@@ -45,14 +45,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(MODEL), help="Folder of a model.")
     parser.add_argument("--tiny", action="store_true", help="Random weights, and few videos of few frames.")
-    parser.add_argument("--num_jobs", type=int, help="Videos (default: 16).")
+    parser.add_argument("--num_jobs", type=int, help="Videos (default: 24).")
     parser.add_argument("--frames", type=int, help="Frames of each, with the given image (default: 13).")
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--turns", type=int, default=1, help="Measurements; the median counts.")
     parser.add_argument("--no_ray", action="store_true", help="Leave Ray out.")
     parser.add_argument("--loop", type=Path, metavar="JOBS", help=argparse.SUPPRESS)  # the subprocess
     args = parser.parse_args(arguments)
-    args.num_jobs = args.num_jobs or (4 if args.tiny else 16)
+    args.num_jobs = args.num_jobs or (4 if args.tiny else 24)
     args.frames = args.frames or (3 if args.tiny else 13)
     return args
 
