@@ -263,7 +263,7 @@ def make_command(settings: EvaluationSettings) -> str:
 def ablation_command(folder: Path, variants: list[str], settings: EvaluationSettings) -> str:
     """The command that trains and evaluates these variants."""
     given = json.loads((folder.parent / "ablations.json").read_text())
-    budget = f"STEPS={given['steps']}" if given["steps"] else ""
+    budget = f" STEPS={given['steps']}" if given["steps"] else ""
     more = [f"--train_batch_size {given['train_batch_size']}"]
     if given["minutes"]:
         more.append(f"--minutes {given['minutes']:g}")
@@ -273,7 +273,7 @@ def ablation_command(folder: Path, variants: list[str], settings: EvaluationSett
         more.append(f"--variants {' '.join(variants)}")
     strokes = ",".join(map(str, settings.strokes))
     evaluate = f"--strokes {strokes} {evaluation_flags(settings)}".strip()
-    return f'make ablations {budget} ABLATIONS="{" ".join(more)}" EVALUATE="{evaluate}"'
+    return f'make ablations{budget} ABLATIONS="{" ".join(more)}" EVALUATE="{evaluate}"'
 
 
 def read_summary(evaluation: Path) -> EvaluationSummary:
@@ -317,7 +317,8 @@ def ablation_section(folder: Path) -> list[str]:
         "",
         f"Trained from random weights by `training/run_ablations.py`, {budget(folder)}. This is far less than the "
         "model above, so compare only the lines of this table with each other. "
-        f"{some.clips} clips, {settings.middle_strokes} strokes, {settings.num_frames} frames.",
+        f"{some.clips} clips, {settings.middle_strokes} strokes, {settings.num_frames} frames."
+        + whole_note(summaries.values()),
         "",
         *("```bash", ablation_command(folder, order, settings), "```", ""),
         *table(ABLATION_HEADER, [variant_cells(folder, name, summaries[name]) for name in order]),
@@ -362,6 +363,17 @@ def whole_cells(summary: EvaluationSummary) -> list[str]:
         and result.setup == Setup("translation", result.setup.strokes, True)
     }
     return [cell(wanted[strokes][measure]) for strokes, measure in WHOLE_COLUMNS]
+
+
+def whole_note(summaries: Iterable[EvaluationSummary]) -> str:
+    """A sentence about `WHOLE_COLUMNS`; empty if they were not measured."""
+    wholes = next((summary.wholes for summary in summaries if summary.wholes is not None), None)
+    if wholes is None:
+        return ""
+    return (
+        f" Whole things: translations with two holds on {len(wholes.photographs)} photographs at {max(wholes.sizes)} "
+        "pixels, without regions."
+    )
 
 
 def missing_lines(folder: Path, evaluated: list[str]) -> list[str]:

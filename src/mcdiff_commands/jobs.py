@@ -73,6 +73,8 @@ class Job:
         with PIL.Image.open(self.image) as image:
             size = (image.size, image.getexif().get(0x0112))  # with the orientation
         sheet = StrokeSheet.load(self.strokes)
+        if sheet.camera is not None:
+            raise ValueError(f"{self.strokes} has a camera, which jobs do not have: make this video alone.")
         frames = self.settings.get("num_frames") or sheet.num_frames
         others = (self.settings.get(name) for name in ("num_inference_steps", "guidance_scale"))
         return (size, frames, bool(sheet.regions), *others, self.size, self.output_size)

@@ -7,7 +7,7 @@
  * @typedef {import("./geometry.js").Point} Point
  */
 import { arrowHead, distance } from "./geometry.js";
-import { describe, fromSheet, isOver, positionAt, span } from "./strokes.js";
+import { describe, fromSheet, handlesAt, isOver, positionAt, span } from "./strokes.js";
 import { branchTo } from "./versions.js";
 import { html } from "./vendor/preact-htm.js";
 
@@ -113,6 +113,8 @@ function StrokeShape({ editor, stroke, index }) {
       aria-label=${label} aria-pressed=${selected} onKeyDown=${key}>
       <${Line} editor=${editor} stroke=${stroke} color=${color} />
       ${stroke.kind === "move" && !selected && html`<circle class="start" cx=${start[0]} cy=${start[1]} r="4" fill=${color} />`}
+      ${handlesAt(stroke, state.frame, document.settings.num_frames).map((place) => view.toStage(place)).map(([x, y], i) => html`
+        <circle key=${i} class="follower" cx=${x} cy=${y} r="4" stroke=${color} />`)}
       ${stroke.kind === "move" && state.frame > 0 && html`<circle class="now" cx=${now[0]} cy=${now[1]} r="6" fill=${color} />`}
       <g class="badge"><circle cx=${start[0] - 13} cy=${start[1] - 13} r="8.5" /><text x=${start[0] - 13} y=${start[1] - 13}>${refused ? "!" : index + 1}</text></g>
     </g>

@@ -7,6 +7,7 @@ import { Regions } from "./regions.js";
 import { Versions } from "./versions.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
 import { StrokeButtons } from "./stroke_buttons.js";
+import { StrokeControls } from "./stroke_controls.js";
 import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
@@ -84,8 +85,10 @@ function StrokeNumbers({ editor, stroke }) {
         <label class="number">Region
           <select value=${stroke.region ?? ""} onChange=${(/** @type {any} */ event) => editor.replaceStroke(inRegion(stroke, event.target.value))}>
             <option value="">where it starts</option>
+            ${stroke.region === 0 && html`<option value="0">none</option>`}
             ${regions.map((region) => html`<option key=${region.id} value=${region.name}>${region.name}</option>`)}
           </select></label>`}
+      <${StrokeControls} editor=${editor} stroke=${stroke} />
       <table>
         <thead><tr><th scope="col">Point</th><th scope="col">x</th><th scope="col">y</th>${stroke.kind === "move" && html`<th scope="col">frame</th>`}<td></td></tr></thead>
         <tbody>
@@ -112,7 +115,7 @@ function StrokeNumbers({ editor, stroke }) {
 /** @param {import("../strokes.js").Stroke} stroke @param {string} name */
 function inRegion(stroke, name) {
   const { region: _, ...rest } = stroke;
-  return /** @type {import("../strokes.js").Stroke} */ (name ? { ...rest, region: name } : rest);
+  return /** @type {import("../strokes.js").Stroke} */ (name ? { ...rest, region: name === "0" ? 0 : name } : rest);
 }
 
 /** @param {Editor} editor @param {import("../strokes.js").Stroke} stroke @param {number} index */
