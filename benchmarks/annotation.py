@@ -21,13 +21,10 @@ with lower resolution or frame rate if requested.
 """
 
 import argparse
-import ctypes
 import itertools
 import multiprocessing
 import multiprocessing.synchronize
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +35,7 @@ import av
 import cv2
 import numpy as np
 import torch
+from process_times import become_reaper, seconds_of
 
 from mcdiff_pipeline.annotation.annotator import VideoAnnotator
 from mcdiff_pipeline.annotation.found_videos import find_videos
@@ -103,22 +101,7 @@ def run_command(videos: list[Path], args: argparse.Namespace, output: str) -> tu
     options += ["--flow-weights", weights] if weights else []
     options += [] if args.keypoints else ["--no-keypoints"]
     command = [sys.executable, "-m", "mcdiff_commands", "annotate", *videos, "--output-dir", output, *options]
-    before, start = os.times(), time.perf_counter()
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    clock = time.perf_counter() - start
-    while True:
-        try:
-            os.wait()  # processes that became children of this one; now their CPU time counts
-        except ChildProcessError:
-            break
-    after = os.times()
-    return clock, after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def become_reaper() -> None:
-    """Makes this process the parent of orphaned processes."""
-    pr_set_child_subreaper = 36  # of <linux/prctl.h>
-    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+    return seconds_of(command)
 
 
 annotator: VideoAnnotator | None = None

@@ -118,7 +118,7 @@ def make_comparison(page: Page) -> None:
         page.keyboard.press(key)
     page.get_by_role("button", name="Remove stroke 1").click()
     page.get_by_role("button", name="Render from 4").click()
-    page.get_by_role("button", name="Version 2").first.wait_for()
+    page.get_by_role("treeitem", name="Version 2").first.wait_for()
     make_full_size(page)
     page.keyboard.press("v")
     page.evaluate("document.querySelector('.versions').scrollIntoView({ block: 'end' })")

@@ -449,8 +449,8 @@ def test_documented_example_is_valid():
     VALIDATOR.validate(with_mask)
     assert StrokeSheet.from_dict(with_mask).regions[0].mask.sum() == 42
     documented = StrokeSheet.from_dict(example)
-    # the full example uses every field, except that its regions are polygons
-    assert set(example) == set(SCHEMA["properties"])
+    # the full example uses every field, except that its regions are polygons, and that its camera stays
+    assert set(example) == set(SCHEMA["properties"]) - {"camera"}
     assert {f for s in example["strokes"] for f in s} == set(SCHEMA["$defs"]["stroke"]["properties"])
     assert {f for r in example["regions"] for f in r} == set(SCHEMA["$defs"]["region"]["properties"]) - {"mask"}
     (code,) = [c for c in re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL) if "StrokeSheet(" in c]
@@ -493,6 +493,9 @@ GOOD = {
     "a polygon that leaves the image": regions_dict({"polygon": [[-500, 10], [90, 10], [75, 400]]}),
     "regions that overlap": regions_dict(outline(), outline()),
     "version 3 without its fields": controlled(move()),
+    "a camera": sheet_dict(
+        move(), version=4, camera={"version": 1, "width": 9, "height": 9, "keyframes": [{"frame": 3}]}
+    ),
     "easing and strength": controlled(move(easing="ease-in-out", strength=-0.5)),
     "handles that turn and grow": controlled(move(rotate=-30, scale=1.5, radius=5), hold(rotate=10, radius=2)),
     "a group": controlled(move(handles=[[1, 2], [3, 4]]), hold(scale=2, handles=[[1, 2]], end_frame=3)),
@@ -504,7 +507,12 @@ EMPTY_PNG = png_uri(Image.new("L", (100, 50)))
 BAD = {
     "a list": ([], "stroke sheet is"),
     "no version": ({"width": 9, "height": 9, "num_frames": 4, "strokes": []}, "version is missing"),
-    "version 4": (sheet_dict(version=4), "version is 4; this program reads versions 1 to 3"),
+    "version 5": (sheet_dict(version=5), "version is 5; this program reads versions 1 to 4"),
+    "a camera in version 3": (
+        sheet_dict(version=3, camera={}),
+        r"'camera' is not a field .* \(it is one of version 4\)",
+    ),
+    "a camera that is no object": (sheet_dict(version=4, camera=[]), r"camera is \[\]; it must be an object"),
     "version true": (sheet_dict(version=True), "version is True"),
     "version as text": (sheet_dict(version="1"), "version is '1'"),
     "unknown field": (sheet_dict(frames=3), "'frames' is not a field of a stroke sheet"),

@@ -65,6 +65,9 @@ def flow(
     given_image = read_image(image)
     height, width = given_image.shape[1:]
     sheet = GivenStrokes(strokes, stroke, hold, teller).sheet(height, width, num_frames)
+    if sheet.camera is not None:
+        teller.warn(f"{strokes} has a camera, which is left out here: this command shows the flow of strokes.")
+        sheet = replace(sheet, camera=None)
     with checking_input():
         sheet = replace(sheet, regions=find_regions(regions, given_image, sheet, segmenter, teller))
     location = find_model(model)

@@ -384,7 +384,7 @@ class Source:
         """An image and strokes from the command line."""
         given_image = read_image(image)
         height, width = given_image.shape[1:]
-        sheet = strokes.sheet(height, width, num_frames, needs_strokes=not motion)
+        motion, sheet = motion.with_camera_of(strokes.sheet(height, width, num_frames, needs_strokes=not motion))
         settings = {} if strokes.file is None else {"num_frames": sheet.num_frames, "fps": sheet.fps}
         return cls(given_image, sheet, size, output_size, settings, motion=motion)
 
@@ -413,6 +413,7 @@ class Source:
         if clip is not None and (frame is None or frame >= 0):
             drawn = clip.strokes
             sheet = strokes.sheet(drawn.height, drawn.width, num_frames, needs_strokes=not motion)
+            motion, sheet = motion.with_camera_of(sheet)
             if strokes.file is None and num_frames is None:
                 raise InputError(
                     "--continue needs the length of the new part: give --num-frames N, counted from the frame that is "
@@ -432,7 +433,7 @@ class Source:
             return cls._of_clip(clip, path, output_size)
         video = ForeignVideo.read(path, at_frame, match_color=match_color)
         height, width = video.frame.shape[1:]
-        sheet = strokes.sheet(height, width, num_frames, needs_strokes=not motion)
+        motion, sheet = motion.with_camera_of(strokes.sheet(height, width, num_frames, needs_strokes=not motion))
         settings = {"fps": video.fps} | ({} if strokes.file is None else {"num_frames": sheet.num_frames})
         size = output_size or OutputSize(name="image")
         return cls(video.frame, sheet, None, size, settings, motion=motion, lead=video.lead, video=path)

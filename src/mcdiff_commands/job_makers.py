@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcdiff_pipeline.worker_processes import worker_context
+from mcdiff_pipeline.worker_processes import prepare_workers, worker_context
 
 from .errors import first_line
 from .jobs import Job, Outcome
@@ -125,6 +125,11 @@ class Maker:
         told = [str(one.message) for one in caught if one.category.__module__.startswith("mcdiff_pipeline")]
         seconds = round((time.monotonic() - begun) / len(batch), 3)
         return [Outcome(job.video, digest, None, one.num_frames, seconds, told) for job, digest in batch]
+
+
+def prepare_processes() -> None:
+    """Starts to import what the processes of [`make_here`] need, while this process goes on."""
+    prepare_workers(_PROCESSES)
 
 
 def make_here(batches: Sequence[Batch], settings: Settings, num_workers: int) -> Generator[list[Outcome], None, None]:

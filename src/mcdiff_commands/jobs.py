@@ -68,11 +68,13 @@ class Job:
         """Jobs of one kind can be made in a batch. Raises `ValueError` or `OSError` if a file cannot be read."""
         import PIL.Image
 
-        from mcdiff_pipeline import StrokeSheet
+        from mcdiff_pipeline.strokes import StrokeSheet  # diffusers is not needed for it, and takes seconds
 
         with PIL.Image.open(self.image) as image:
             size = (image.size, image.getexif().get(0x0112))  # with the orientation
         sheet = StrokeSheet.load(self.strokes)
+        if sheet.camera is not None:
+            raise ValueError(f"{self.strokes} has a camera, which jobs do not have: make this video alone.")
         frames = self.settings.get("num_frames") or sheet.num_frames
         others = (self.settings.get(name) for name in ("num_inference_steps", "guidance_scale"))
         return (size, frames, bool(sheet.regions), *others, self.size, self.output_size)
@@ -151,8 +153,16 @@ def _job(content: dict[str, Any], folder: Path, defaults: Mapping[str, Any], whe
     return Job(files["image"], files["strokes"], video, values, size, output_size)
 
 
-def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
-    """Jobs of one kind together, at most `batch_size` and as many as fit into memory; in the order of the first."""
+def batches_of(jobs: Sequence[Job], batch_size: int, workers: int = 1) -> list[list[Job]]:
+    """
+    Jobs of one kind together, in the order of the first.
+
+    Args:
+        jobs (`Sequence[Job]`): the jobs.
+        batch_size (`int`): most jobs in a batch. Batches of long videos are smaller, so that they fit into memory.
+        workers (`int`, defaults to 1): processes that share the batches. Each gets as many, even if they are smaller
+            then: large batches that leave a process idle take longer.
+    """
     groups: dict[Any, list[Job]] = {}
     limits: dict[Any, int] = {}
     for job in jobs:
@@ -165,7 +175,8 @@ def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
         groups.setdefault(kind, []).append(job)
     batches = []
     for kind, group in groups.items():
-        number_of_batches = math.ceil(len(group) / limits[kind])
+        number_of_batches = math.ceil(math.ceil(len(group) / limits[kind]) / workers) * workers
+        number_of_batches = min(number_of_batches, len(group))
         batches += [group[index::number_of_batches] for index in range(number_of_batches)]
     return batches
 

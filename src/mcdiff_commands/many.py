@@ -94,19 +94,24 @@ def generate_all(
     from mcdiff_pipeline.processor import available_cores
     from mcdiff_pipeline.progress import progress_bar
 
-    from .job_makers import Settings, make_here, make_on_ray
+    from .job_makers import Settings, make_here, make_on_ray, prepare_processes
     from .jobs import batches_of, open_report, read_jobs
 
     check_output_folder(output)
     jobs = read_jobs(path, defaults)
-    location, dtype = find_model(how.model), how.dtype or default_dtype(how.device)
+    location = find_model(how.model)
+    wanted = how.num_workers or (1 if how.ray_address is not None else default_workers(how.device))
+    if wanted > 1 and how.ray_address is None:
+        prepare_processes()
+    dtype = how.dtype or default_dtype(how.device)
     output.mkdir(parents=True, exist_ok=True)
     with open_report(output, jobs) as report:
         digests = {job.video: job.digest(f"{location.name} {dtype}") for job in jobs}
         missing = [job for job in jobs if not report.is_done(job, digests[job.video])]
         teller.say(f"{len(jobs)} videos, of which {len(jobs) - len(missing)} are in {output}", videos=len(jobs))
-        batches = [[(job, digests[job.video]) for job in batch] for batch in batches_of(missing, how.batch_size)]
-        workers = min(how.num_workers or default_workers(how.device), max(len(batches), 1))
+        grouped = batches_of(missing, how.batch_size, wanted)
+        batches = [[(job, digests[job.video]) for job in batch] for batch in grouped]
+        workers = min(wanted, max(len(batches), 1))
         threads = max(1, available_cores() // workers)
         settings = Settings(
             plan, location.path, location.name, dtype, how.device, output.absolute(), threads, how.engine

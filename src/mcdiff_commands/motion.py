@@ -265,12 +265,14 @@ class GivenMotion:
         reference (`GivenReference`, *optional*): a video.
         physics (`list[str]`): words for each region that falls, sways or ripples.
         closed_loop (`bool`): whether strokes are corrected by what is drawn.
+        sheet_camera (`dict`, *optional*): the camera of the stroke sheet, for which `camera` stands in.
     """
 
     camera: str | None = None
     reference: GivenReference | None = None
     physics: list[str] = field(default_factory=list)
     closed_loop: bool = False
+    sheet_camera: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.camera is not None or self.reference is not None or bool(self.physics)
@@ -288,6 +290,17 @@ class GivenMotion:
             )
         if self.reference is not None:
             self.reference.open()
+
+    def with_camera_of(self, sheet: "StrokeSheet") -> "tuple[GivenMotion, StrokeSheet]":
+        """This motion with the camera of a sheet, if no other is given; and the sheet without it."""
+        if sheet.camera is None:
+            return self, sheet
+        if self.closed_loop and self.camera is None:
+            raise InputError(
+                "--closed-loop is given, but the stroke sheet has a camera, under which nothing is found again; leave "
+                "one out."
+            )
+        return replace(self, sheet_camera=sheet.camera), replace(sheet, camera=None)
 
     def add_strokes(self, sheet: "StrokeSheet", image: "torch.Tensor", num_frames: int) -> "StrokeSheet":
         """A sheet with the strokes that this motion gives, for the image `[3, H, W]` that is shown."""
@@ -327,6 +340,10 @@ class GivenMotion:
                     camera = Camera.load(self.camera)
                 else:
                     camera = camera_from_text(self.camera, width, height, num_frames)
+            found.append(describe_camera(camera.shifted(first) if first else camera))
+        elif self.sheet_camera is not None:
+            with checking_input("--strokes: camera: "):
+                camera = Camera.from_dict(self.sheet_camera)
             found.append(describe_camera(camera.shifted(first) if first else camera))
         return tuple(found)
 

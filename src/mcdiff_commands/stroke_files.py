@@ -102,7 +102,10 @@ def convert(
 
     with checking_input():
         found = format_of(output, format)
-        tracks = Tracks.of_sheet(StrokeSheet.load(source))
+        sheet = StrokeSheet.load(source)
+        if sheet.camera is not None:
+            teller.warn(f"{source} has a camera, which tracks cannot say: it is left out.")
+        tracks = Tracks.of_sheet(sheet)
         written = write_tracks(tracks, output, format, num_frames=num_frames)
     files = " and ".join(str(path) for path in written.paths)
     teller.say(

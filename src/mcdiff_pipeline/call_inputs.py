@@ -152,6 +152,11 @@ class CallInputs:
             batch_size, size = len(images), (images.shape[2], images.shape[3])
 
         strokes = load_sheets(strokes, len(image_sizes))
+        if motion is None and any(getattr(one, "camera", None) is not None for one in strokes):
+            raise ValueError(
+                "The stroke sheet has a camera, and `motion` is not given: give `Camera.from_dict(sheet.camera)` of "
+                "mcdiff_pipeline.motion.camera as `motion`, or `motion=()` to leave the camera out."
+            )
         # a state's regions replace those of a sheet
         has_own_regions = regions is not None or state is None or state.layers is None
         if has_own_regions:

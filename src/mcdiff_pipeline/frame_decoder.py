@@ -49,12 +49,24 @@ class FrameDecoder:
         """
         stacked = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
         decoded = decode_latents(self.vae, stacked.flatten(0, 1)).float().unflatten(0, stacked.shape[:2]).unbind(1)
-        frames = []
-        for state, images in zip(states, decoded, strict=True):
-            if self.conditioner.needs_start_image or state.output_image is not None:
-                images = self._at_output_size(state, images)
-            frames.append(images.cpu())
-        return frames
+        return [self.finish(state, images) for state, images in zip(states, decoded, strict=True)]
+
+    def finish(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
+        """
+        The frame of a state, for a caller that also needs what its latents decode to.
+
+        Args:
+            state (`RolloutState`):
+                A state of the rollout.
+            decoded (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                What its latents decode to, in [0, 1].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, output_height, output_width)`: as of [`FrameDecoder.decode`].
+        """
+        if self.conditioner.needs_start_image or state.output_image is not None:
+            decoded = self._at_output_size(state, decoded)
+        return decoded.cpu()
 
     def _at_output_size(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
         """The frame `[B, 3, H, W]` of a state at its output size, from what its latents decode to at the working

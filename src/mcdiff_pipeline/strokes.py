@@ -36,18 +36,20 @@ from .stroke_controls import CONTROLS, EASINGS, checked_controls, scaled_control
 
 
 # A sheet is written in the lowest version that has its fields: version 1 is what the first releases read.
-SHEET_VERSIONS = (1, 2, 3)
+SHEET_VERSIONS = (1, 2, 3, 4)
 STROKE_KINDS = ("move", "hold")
 # Fields of each version.
 STROKE_FIELDS: dict[int, tuple[str, ...]] = {
     1: ("kind", "points", "start_frame", "end_frame", "frames"),
     2: ("kind", "points", "start_frame", "end_frame", "frames", "region"),
     3: ("kind", "points", "start_frame", "end_frame", "frames", "region", *CONTROLS),
+    4: ("kind", "points", "start_frame", "end_frame", "frames", "region", *CONTROLS),
 }
 SHEET_FIELDS: dict[int, tuple[str, ...]] = {
     1: ("version", "width", "height", "num_frames", "fps", "strokes"),
     2: ("version", "width", "height", "num_frames", "fps", "regions", "strokes"),
     3: ("version", "width", "height", "num_frames", "fps", "regions", "strokes"),
+    4: ("version", "width", "height", "num_frames", "fps", "regions", "strokes", "camera"),
 }
 
 
@@ -462,6 +464,9 @@ class StrokeSheet:
         fps (`float`, defaults to 8.0): Frames per second when the clip is shown.
         regions (`Sequence[Region]`, *optional*):
             The regions of the image, in its pixels: masks have its size. Stored as a tuple.
+        camera (`dict`, *optional*):
+            The camera that the strokes were drawn with, as [`~mcdiff_pipeline.motion.camera.Camera.to_dict`] gives it.
+            It moves nothing by itself: `motion=Camera.from_dict(sheet.camera)` does.
 
     Raises:
         ValueError: If a field is not as described, a point lies more than one image size away from the image, a
@@ -475,6 +480,7 @@ class StrokeSheet:
     num_frames: int
     fps: float = 8.0
     regions: Sequence[Region] = field(default=(), compare=False)  # [`__eq__`] compares what they hold
+    camera: dict[str, Any] | None = None
 
     def __post_init__(self):
         for name, minimum in (("width", 1), ("height", 1), ("num_frames", 2)):
@@ -507,6 +513,8 @@ class StrokeSheet:
                     f"strokes[{index}].{name} is {start:g}, too late for a clip of {self.num_frames} frames; it must "
                     f"be at most {self.num_frames - 2}, where the last step starts."
                 )
+        if self.camera is not None and not isinstance(self.camera, dict):
+            raise ValueError(f"camera is {reprlib.repr(self.camera)}; it must be an object, as in a file of a camera.")
         self._check_regions()
 
     def _check_regions(self):
@@ -522,7 +530,7 @@ class StrokeSheet:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StrokeSheet):
             return NotImplemented
-        names = ("strokes", "width", "height", "num_frames", "fps")
+        names = ("strokes", "width", "height", "num_frames", "fps", "camera")
         return (
             all(getattr(self, name) == getattr(other, name) for name in names)
             and len(self.regions) == len(other.regions)
@@ -632,14 +640,16 @@ class StrokeSheet:
                     fields["handles"] = [list(point) for point in stroke.handles]
             strokes.append(fields)
         regions = [region.to_dict(self.height, self.width) for region in self.regions]
+        version = max(version, 2) if regions else version
         return {
-            "version": max(version, 2) if regions else version,
+            "version": version if self.camera is None else 4,
             "width": self.width,
             "height": self.height,
             "num_frames": self.num_frames,
             "fps": self.fps,
             **({"regions": regions} if regions else {}),
             "strokes": strokes,
+            **({} if self.camera is None else {"camera": self.camera}),
         }
 
     @classmethod

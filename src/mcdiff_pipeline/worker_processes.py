@@ -26,3 +26,12 @@ def worker_context(preload: Sequence[str]) -> "ForkServerContext | SpawnContext"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     return context
+
+
+def prepare_workers(context: "ForkServerContext | SpawnContext") -> None:
+    """Starts the process from which workers are forked, which imports its modules while this process goes on. Without
+    this, it starts with the first worker."""
+    if context.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()

@@ -1,6 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """`mcdiff generate` with motion besides strokes, and going on where a video ends."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,7 +66,10 @@ def test_command_moves_a_camera_and_keeps_it_in_the_clip(place, mcdiff):
     assert mcdiff("generate", "--replay", "a.mkv", "--output", "b.mkv")[0] == 0
     camera.save("camera.json")
     assert mcdiff(*arguments, "--camera", "camera.json", "--output", "c.mkv")[0] == 0
-    for other in ("b.mkv", "c.mkv"):
+    sheet = {"version": 4, "width": 48, "height": 40, "num_frames": 3, "strokes": [], "camera": camera.to_dict()}
+    (place / "sheet.json").write_text(json.dumps(sheet))
+    assert mcdiff(*arguments, "--strokes", "sheet.json", "--output", "d.mkv")[0] == 0
+    for other in ("b.mkv", "c.mkv", "d.mkv"):
         assert all(
             np.array_equal(*pair) for pair in zip(read_video("a.mkv").frames, read_video(other).frames, strict=True)
         )

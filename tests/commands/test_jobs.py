@@ -112,6 +112,12 @@ def test_long_videos_are_made_alone(jobs):
     assert [len(batch) for batch in batches_of(read_jobs(jobs, {"num_frames": 1000})[:2], 4)] == [1, 1]
 
 
+def test_processes_get_equal_shares(jobs):
+    (one,) = read_jobs(jobs, {})[:1]
+    sizes = [[len(batch) for batch in batches_of([one] * number, 4, workers=2)] for number in (1, 4, 8, 10)]
+    assert sizes == [[1], [2, 2], [4, 4], [3, 3, 2, 2]]
+
+
 def test_nothing_is_lost_or_doubled_if_a_process_is_killed(place, tiny_model_dir):
     jobs = [Job(place / "photo.png", place / "strokes.json", f"{name}.mkv", {"seed": name}) for name in range(6)]
     (place / "videos").mkdir()

@@ -40,6 +40,18 @@ def test_videos_equal_those_of_a_call_and_the_images_are_encoded_once(batch, mon
         torch.testing.assert_close(video.dense_flow * pipe.vae_scale_factor, called.dense_flow, atol=1e-5, rtol=0)
 
 
+def test_frames_without_detail_are_decoded_latents_and_each_frame_is_decoded_once(monkeypatch):
+    pipe, decoded = make_pipeline(("start_picture", "dense_flow")), []
+    clips = make_stroked_batch(pipe, 0, 1).clips
+    expected = [pipe.decode_latents(state.latents) for state in clips.roll_out(pipe, [[], []], NUM_FRAMES)]
+    decode = pipe.vae.decode
+    monkeypatch.setattr(pipe.vae, "decode", lambda *inputs, **named: decoded.append(1) or decode(*inputs, **named))
+    video = clips.generate(pipe, [[], []])
+    assert len(decoded) == NUM_FRAMES  # also the given image, for its detail
+    assert torch.equal(video.decoded, torch.stack(expected, dim=1))
+    assert not torch.equal(video.frames[:, 1:], video.decoded)
+
+
 def test_video_depends_only_on_its_own_clip_and_seed(batch):
     alone = make_stroked_batch(batch.clips.pipe, 1)
     torch.testing.assert_close(alone.video.frames[0], batch.video.frames[1], atol=1e-4, rtol=0)

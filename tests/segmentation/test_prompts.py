@@ -58,6 +58,22 @@ def test_mask_has_the_size_of_the_picture_and_a_soft_outline(segmenter):
     assert ((edge > 0.02) & (edge < 0.98)).any() and (np.diff(edge) >= 0).all()
 
 
+def test_point_on_a_mark_means_the_thing_around_it(segmenter):
+    pixels = scene()
+    pixels[40:43, 80:83] = GREEN
+    found = segmenter.segment(pixels, [(81.5, 41.5)], [1])
+    assert box(found.mask) == around(40, 30, 100, 80) and found.mask[41, 81] > 0.5
+    # several points say which of them it is
+    found = segmenter.segment(pixels, [(81.5, 41.5), (60, 40)], [1, 0])
+    assert box(found.mask) == around(80, 40, 83, 43)
+
+
+def test_small_thing_is_not_taken_for_a_mark_on_what_lies_behind_it(segmenter):
+    pixels = scene()
+    pixels[10:13, 130:133] = GREEN
+    assert box(segmenter.segment(pixels, [(131.5, 11.5)], [1]).mask) == around(130, 10, 133, 13)
+
+
 @pytest.mark.parametrize("height", [256, 512, 1024])
 def test_masks_are_a_little_larger_than_what_is_found(segmenter, height):
     scale = height // 256

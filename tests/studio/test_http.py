@@ -240,11 +240,12 @@ def test_sheet_is_scaled_to_the_picture(server, session):
     found = server.client.post(url, content=b"\xef\xbb\xbf" + json.dumps(sheet).encode()).json()
     assert found["settings"] is None and found["sheet"]["strokes"][0]["points"] == [[5.25, 10.5], [16.55, 26.2]]
     assert (found["sheet"]["width"], found["sheet"]["num_frames"], found["sheet"]["fps"]) == (48, 5, 8.0)
-    # the page draws paths alone, so each handle of version 3 becomes a stroke
+    # nothing of version 3 is lost, and its points are scaled, too
     turning = MOVE | {"rotate": 90, "handles": [[10, 10], [20, 10]]}
-    found = server.client.post(url, json=sheet | {"version": 3, "strokes": [turning]}).json()["sheet"]
-    assert found["version"] == 2 and [one["points"][0] for one in found["strokes"]] == [[5, 10], [10, 10]]
-    assert "rotate" not in found["strokes"][0]
+    growing = MOVE | {"scale": 2, "radius": 8, "easing": "ease-in", "strength": 0.5}
+    found = server.client.post(url, json=sheet | {"version": 3, "strokes": [turning, growing]}).json()["sheet"]
+    assert found["version"] == 3 and found["strokes"][0]["handles"] == [[5, 10], [10, 10]]
+    assert found["strokes"][1] == growing | {"points": found["strokes"][0]["points"], "radius": 4}
     refusal(server.client.post(url, json=sheet | {"version": 3, "strokes": [MOVE | {"rotate": 9}]}), 400, "rotate")
     refusal(server.client.post(url, json=sheet | {"version": 9}), 422, "version")
     refusal(server.client.post(url, json=sheet | {"strokes": [{"kind": "move", "points": 3}]}), 422, "points")

@@ -36,13 +36,14 @@ class Video:
     Args:
         frames (`torch.Tensor`): `[B, N, 3, H, W]` in [0, 1], on the CPU; the first frame is the given image. They are
             the frames that the pipeline shows, with the detail of the given image.
-        latents (`torch.Tensor`): `[B, N - 1, C, h, w]`, the scaled latents of the frames after the first.
+        decoded (`torch.Tensor`): `[B, N - 1, 3, H, W]` in [0, 1], on the CPU: what the latents of the frames after the
+            first decode to, without that detail.
         dense_flow (`torch.Tensor`, *optional*): `[B, N - 1, 2, h, w]` in latent cells, on the CPU: the flow that drove
             each step; None for a model without flow completion.
     """
 
     frames: torch.Tensor
-    latents: torch.Tensor
+    decoded: torch.Tensor
     dense_flow: torch.Tensor | None
 
 
@@ -176,15 +177,16 @@ class ClipBatch:
         dense_flow: torch.Tensor | None = None,
     ) -> Video:
         """Generates videos as long as the clips; the arguments are those of `roll_out`."""
-        frames, latents, flows = [self.start], [], []
+        frames, decoded, flows = [self.start], [], []
         decoder = FrameDecoder(pipe.vae, pipe.conditioner, with_detail=True)
         for state in self.roll_out(pipe, strokes, self.true_frames.shape[1], dense_flow):
-            frames += decoder.decode([state])
-            latents.append(state.latents)
+            decoded.append(pipe.decode_latents(state.latents).float())
+            frames.append(decoder.finish(state, decoded[-1]))
+            decoded[-1] = decoded[-1].cpu()
             if state.dense_flow is not None:
                 flows.append(state.dense_flow.float().cpu())
         dense = torch.stack(flows, dim=1) if flows else None
-        return Video(torch.stack(frames, dim=1), torch.stack(latents, dim=1), dense)
+        return Video(torch.stack(frames, dim=1), torch.stack(decoded, dim=1), dense)
 
     @staticmethod
     @torch.no_grad()

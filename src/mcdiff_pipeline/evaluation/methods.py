@@ -112,7 +112,7 @@ class ModelWithoutDetail(Method):
     name = "ours, without detail"
 
     def frames(self, batch: StrokedBatch) -> torch.Tensor:
-        return batch.clips.decode(batch.clips.pipe, batch.video.latents)
+        return batch.video.decoded
 
 
 class ModelWithTrueFlowWithoutDetail(Method):
@@ -122,7 +122,7 @@ class ModelWithTrueFlowWithoutDetail(Method):
     uses_strokes = False
 
     def frames(self, batch: StrokedBatch) -> torch.Tensor:
-        return batch.clips.decode(batch.clips.pipe, batch.clips.true_flow_video.latents)
+        return batch.clips.true_flow_video.decoded
 
 
 class OtherModel(Method):

@@ -38,6 +38,15 @@ _WRONG_POINT = 0.2
 # Among the masks for one point, the largest is taken whose confidence is at most this much below the best.
 _WHOLE_TOLERANCE = 0.05
 
+# A mask of one point that covers less of the picture is probably a mark on a thing, such as the white core of a slice
+# of lime. The thing is asked for at so many radii from the point; the radius is that of a disk as large as the mark.
+# What covers more than the last share rather lies behind a small thing. For clicks in the middle of 336 things of 67
+# photographs, which cover 0.4 % or more, the masks of five changed: their IoU rose from 0.01 to 0.94 on average. With
+# a limit of 0.5 % or more, things of that size were lost, too.
+_LARGEST_MARK = 0.002
+_RADII_OF_MARK = 2.0
+_LARGEST_AROUND = 0.25
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -132,7 +141,8 @@ class PromptedImage:
         points, labels = [(float(x), float(y)) for x, y in points], list(labels)
         self._check(points, labels)
         if labels == [1]:
-            return self._whole(points[0])
+            found = self._whole(points[0])
+            return self._around(found, points[0]) if 0 < found.share < _LARGEST_MARK else found
         return max(self._offered(points, labels), key=lambda candidate: candidate.score)
 
     def segmentation(self, candidate: Candidate, points: Sequence[Point]) -> Segmentation:
@@ -190,6 +200,25 @@ class PromptedImage:
             self._of_one_point[point] = max(good, key=lambda candidate: candidate.share)
         return self._of_one_point[point]
 
+    def _around(self, mark: Candidate, point: Point) -> Candidate:
+        """The thing that a mark is on: the surest mask of a point beside it that contains the mark's point, too.
+
+        Without a sure one, it is the mark itself.
+        """
+        (x, y), (height, width) = point, self.size
+        radius = _RADII_OF_MARK * math.sqrt(mark.share * height * width / math.pi)
+        beside = [(x + radius, y), (x - radius, y), (x, y + radius), (x, y - radius)]
+        found = [self._whole((x, y)) for x, y in beside if 0 <= x <= width and 0 <= y <= height]
+        row, column = mark.cells[0]
+        sure = [
+            one
+            for one in found
+            if one.mask[row, column]
+            and mark.share < one.share <= _LARGEST_AROUND
+            and one.confidence >= SURE_CONFIDENCE
+        ]
+        return max(sure, key=lambda candidate: candidate.confidence, default=mark)
+
     def _offered(self, points: list[Point], labels: list[int]) -> Iterator[Candidate]:
         """Masks for several points, from two beginnings: all points, and the best mask of one of them.
 
@@ -230,7 +259,9 @@ class PromptSegmenter:
         """Finds the thing that contains some points and does not contain others.
 
         One point may mean a thing or a part of it. If the decoder gives several masks for it, the largest is taken
-        whose confidence is close to the best, because a stroke drags whole things; more points say it better.
+        whose confidence is close to the best, because a stroke drags whole things; more points say it better. If it
+        covers less than 0.2 % of the picture, it is probably a mark on a thing: then the surest mask of a point beside
+        it is taken, if it contains the given point.
 
         Several masks are made for several points: from all points, and from the best mask of a single point, each
         improved in three rounds. The most confident is taken; every point on the wrong side counts against it.

@@ -259,9 +259,9 @@ def _add_session_routes(app: FastAPI, studio: Studio) -> None:
     async def put_regions(request: Request, session_id: str = SessionId) -> dict[str, str | None]:
         session = await get(session_id)
         body = read_body(RegionsBody, await _body(request, DOCUMENT_BYTES))
-        if not body.regions and body.camera is None:
+        if not body.regions:
             return {"regions": None}
-        return {"regions": await asyncio.to_thread(session.keep_regions, body.regions, body.camera)}
+        return {"regions": await asyncio.to_thread(session.keep_regions, body.regions)}
 
     @app.post("/api/sessions/{session_id}/import", openapi_extra=_BODY)
     async def import_sheet(request: Request, session_id: str = SessionId) -> dict[str, Any]:

@@ -17,15 +17,20 @@ from typing import Any
 from PIL import Image
 
 from ..strokes import StrokeSheet
+from .earlier_sessions import upgraded
 from .pictures import PICTURE_ERRORS, PNG_PREFIX, encoded, lossless_webp, read_picture, thumbnail
 from .protocol import SheetBody, check_document, check_strokes, read_body
 from .refusals import Refused, first_line
 from .sessions import Session, plain_name
-from .settings import DOCUMENT_BYTES, LARGEST_AREA, PICTURE_BYTES, Bounds
+from .settings import CAMERA_MOVES, DOCUMENT_BYTES, LARGEST_AREA, LOCAL, PICTURE_BYTES, Bounds
 from .sheets import refusal_of
 from .store import NAMES, SESSION_JSON, SessionFiles, now
 
 
+# Of a camera of the page; see [`~mcdiff_pipeline.motion.camera.Camera`].
+DEFAULT_PARALLAX = 0.5
+# Of all cameras in a file: each is looked up in each frame.
+KEYFRAMES = 2 * LOCAL.frames
 # Bytes of one file of a session at most, by its suffix.
 _LARGEST = {".json": 4 * DOCUMENT_BYTES, ".png": 8 * PICTURE_BYTES, ".webp": PICTURE_BYTES, ".safetensors": 64_000_000}
 _CHUNK = 1 << 16
@@ -82,7 +87,7 @@ def read_archive(path: Path, target: SessionFiles, bounds: Bounds) -> None:
         _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             _unpack(archive, unfinished, bounds.zip_bytes)
-        content = unpacked.read_session()
+        content = upgraded(unpacked, unpacked.read_session())
         # the pixels decide, not what the archive says of them
         picture = read_picture(unpacked.read("picture.png"), _LARGEST[".png"])
         write_picture(unpacked, picture)
@@ -179,7 +184,7 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
         picture (`tuple[int, int]`): (width, height) to which points and polygons are scaled. Masks stay as they are.
 
     Returns:
-        `dict`: The sheet in version 2: each handle is a stroke of its own, since the page draws paths alone.
+        `dict`: The sheet, with the moves of its camera as `camera`, and a `note` on what is not shown.
 
     Raises:
         Refused: If it is not a stroke sheet.
@@ -189,32 +194,87 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     sheet = read_body(SheetBody, content)
-    plain = _plain_strokes(sheet)
-    check_strokes(plain)
+    check_strokes(sheet.strokes)
+    _check_controls(sheet)
     factors = picture[0] / sheet.width, picture[1] / sheet.height
-    strokes = [_scaled(stroke, "points", factors) for stroke in plain]
-    regions = [_scaled(region, "polygon", factors) for region in sheet.regions]
+    strokes = [_scaled_stroke(stroke, factors) for stroke in sheet.strokes]
+    if isinstance(sheet.camera, dict):
+        camera, note = _moves_of_parts([(0, [sheet.camera])], picture, sheet.num_frames)
+    else:
+        moves = [move.model_dump() for move in sheet.camera]
+        camera = [{**move, "x": move["x"] * factors[0], "y": move["y"] * factors[1]} for move in moves]
+        note = sheet.note
     return {
-        "version": 2,
+        "version": max(sheet.version, 2),
         "width": picture[0],
         "height": picture[1],
         "num_frames": sheet.num_frames,
         "fps": sheet.fps,
-        "regions": regions,
+        "regions": [_scaled(region, "polygon", factors) for region in sheet.regions],
+        "camera": camera,
         "strokes": strokes,
+        "note": note,
     }
 
 
-def _plain_strokes(sheet: SheetBody) -> list[dict[str, Any]]:
-    """The strokes of a sheet without easing, strength, turns and handles, which came in version 3."""
+def _check_controls(sheet: SheetBody) -> None:
+    """Raises `Refused` if easing, strength, turns or handles, which came in version 3, do not fit together."""
     if sheet.version < 3:
-        return sheet.strokes
-    names = ("version", "width", "height", "num_frames", "strokes")
+        return
+    fields = {name: getattr(sheet, name) for name in ("width", "height", "num_frames", "strokes")}
     try:
-        plain = StrokeSheet.from_dict({name: getattr(sheet, name) for name in names}).plain()
+        StrokeSheet.from_dict({"version": 3, **fields})
     except ValueError as error:
         raise refusal_of(error) from None
-    return plain.to_dict()["strokes"]
+
+
+def _moves_of_parts(
+    parts: list[tuple[int, list[dict[str, Any]]]], picture: tuple[int, int], num_frames: int
+) -> tuple[list[dict[str, Any]], str]:
+    """
+    The moves of the cameras of a clip, and a note on motion that the page does not show.
+
+    Args:
+        parts (`list[tuple[int, list[dict]]]`): The frame at which each part of the clip begins, and the sources of
+            motion of the part as JSON objects.
+        picture (`tuple[int, int]`): (width, height) of the picture.
+        num_frames (`int`): The length of the video.
+    """
+    from ..motion.camera import Camera  # slow to import
+    from .camera_moves import camera_of, moves_of
+
+    num_frames = min(num_frames, LOCAL.frames)  # no longer ones are shown
+    keyframes = [fields.get("keyframes") for _, sources in parts for fields in sources]
+    if (number := sum(len(one) for one in keyframes if isinstance(one, list))) > KEYFRAMES:
+        raise Refused(f"The camera has {number} keyframes; {KEYFRAMES} are read.", status=413, field="camera")
+    found: list[tuple[int, list[dict[str, Any]]]] = []
+    notes = []
+    for at, sources in parts:
+        moves: list[dict[str, Any]] = []
+        for fields in sources:
+            if fields.get("source", "camera") != "camera":
+                notes.append(f"Its motion by {str(fields['source'])[:40]} is not shown.")
+                continue
+            try:
+                camera = Camera.from_dict({name: value for name, value in fields.items() if name != "source"})
+            except (ValueError, TypeError) as error:
+                raise Refused(f"camera.{first_line(error)}", status=422, field="camera") from None
+            moves += moves_of(camera, picture, num_frames)
+            if camera.parallax != DEFAULT_PARALLAX:
+                notes.append(f"Its camera has a parallax of {camera.parallax:g}; here it is {DEFAULT_PARALLAX:g}.")
+        found.append((at, moves))
+    joined = camera_of(found, picture, num_frames) if len(found) > 1 else None
+    moves = found[-1][1] if joined is None else moves_of(joined, picture, num_frames)
+    if len(moves) > CAMERA_MOVES:
+        notes.append("Its camera has too many moves to be shown.")
+    return (moves if len(moves) <= CAMERA_MOVES else []), " ".join(dict.fromkeys(notes))
+
+
+def _scaled_stroke(stroke: dict[str, Any], factors: tuple[float, float]) -> dict[str, Any]:
+    """A stroke on a picture of another size. What is wrong in it, the library says when it is used."""
+    scaled = _scaled(_scaled(stroke, "points", factors), "handles", factors)
+    radius = stroke.get("radius")
+    return {**scaled, "radius": radius * factors[0]} if isinstance(radius, int | float) else scaled
 
 
 def _scaled(item: dict[str, Any], field: str, factors: tuple[float, float]) -> dict[str, Any]:
@@ -263,9 +323,12 @@ def read_clip(path: Path) -> tuple[bytes, str | None, dict[str, Any], dict[str, 
             "size": min(sides),
         }
         sheet = sheet_for(content["strokes"], picture.size)
+        parts = content.get("parts") or [{"at": 0, "motion": content.get("motion", [])}]
+        cameras = [(int(part["at"]), list(part.get("motion", []))) for part in parts]
+        sheet["camera"], sheet["note"] = _moves_of_parts(cameras, picture.size, sheet["num_frames"])
         drawn, name = content.get("studio"), None
         if isinstance(drawn, dict):
-            sheet = _drawn_sheet(drawn, picture.size)
+            sheet = _drawn_sheet(drawn, picture.size, sheet["camera"])
             name = plain_name(drawn["name"]) if drawn.get("name") else None
         return png, name, sheet, found
     except Refused:
@@ -275,11 +338,12 @@ def read_clip(path: Path) -> tuple[bytes, str | None, dict[str, Any], dict[str, 
         raise Refused(f"The clip cannot be opened: {reason}.", status=415) from None
 
 
-def _drawn_sheet(drawn: dict[str, Any], picture: tuple[int, int]) -> dict[str, Any]:
-    """The strokes of the last part of a branch, as they were drawn."""
+def _drawn_sheet(drawn: dict[str, Any], picture: tuple[int, int], camera: list[dict[str, Any]]) -> dict[str, Any]:
+    """The strokes and the camera of the last part of a branch, as they were drawn; `camera` is that of a clip of an
+    earlier version, which does not say."""
     last = drawn["parts"][-1]
     sheet = {
-        "version": 2,
+        "version": 3,
         "width": drawn["picture"]["width"],
         "height": drawn["picture"]["height"],
         "num_frames": last["num_frames"],
@@ -287,7 +351,8 @@ def _drawn_sheet(drawn: dict[str, Any], picture: tuple[int, int]) -> dict[str, A
         "regions": drawn["regions"],
         "strokes": last["strokes"],
     }
-    return sheet_for(sheet, picture)
+    found = sheet_for(sheet | {"camera": last.get("camera", [])}, picture)
+    return found if "camera" in last else found | {"camera": camera}
 
 
 def write_picture(files: SessionFiles, picture: Image.Image) -> None:

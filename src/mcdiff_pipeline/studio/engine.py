@@ -17,14 +17,15 @@ from PIL import Image
 from ..evaluation.drawn_strokes import FoundHandle, drawn_distances, found_handles
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
-from ..motion.camera import Camera
+from ..motion.camera import Camera, CameraKeyframe
 from ..motion.description import describe_camera
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..regions import Region
 from ..rollout import RolloutState
 from ..strokes import Stroke, StrokeSheet
-from ..video.clip_metadata import ClipMetadata, ClipSettings
+from ..video.clip_metadata import ClipMetadata, ClipPart, ClipSettings
 from .archive import read_picture_file
+from .camera_moves import camera_of, first_frame, moves_of
 from .protocol import Flow, TreeSettings
 from .refusals import Refused
 from .sessions import Session
@@ -32,7 +33,7 @@ from .settings import LARGEST_AREA, STATES_BYTES, StudioSettings
 from .sheets import SheetMaker, make_regions, make_sheet, refusal_of
 from .states import at_output_size, at_working_size, own_bytes, state_bytes, state_from_bytes
 from .stored_frames import open_frame
-from .tree import Node, NodeSettings, Score, branch_of, node_with_frame
+from .tree import Node, NodeSettings, Score, branch_of, cameras_of, node_with_frame
 
 
 # States at frame 0 that are kept, of all sessions: each has the picture and the masks.
@@ -45,8 +46,8 @@ SCORED_SIDE = 256
 # Strokes are compared with each other up to this number of them.
 CHECKED_STROKES = 40
 
-# How far a camera may go from the picture, in its longer sides: beyond, nothing of it is seen at any zoom.
-FARTHEST = 32
+# Stands for any camera where a state begins: what the camera does, only its steps say.
+_ANY_CAMERA = Camera([CameraKeyframe(0)], 1, 1)
 
 _FLOW = np.dtype("<f2")
 
@@ -104,7 +105,6 @@ class Engine:
         self._decoders = Cache(DECODER_BYTES)
         self._states: dict[str, Cache] = {}
         self._regions: collections.OrderedDict[Any, list[Region]] = collections.OrderedDict()
-        self._cameras: collections.OrderedDict[Any, Camera | None] = collections.OrderedDict()
         self._segmenter: Any = None
         self._detector: Any = None
 
@@ -206,12 +206,12 @@ class Engine:
             Refused: If its strokes or regions are wrong.
         """
         node = branch[-1]
-        if node.regions is not None and not self.pipe.conditioner.needs_dense_flow:
+        if (node.regions is not None or node.camera) and not self.pipe.conditioner.needs_dense_flow:
             raise Refused(
                 "There are regions or a camera, but this model has no dense flow that could move them: remove them.",
                 code="regions",
             )
-        self._camera(session, node.regions)
+        self._camera(session, branch)
         # as they were drawn, so that the sentence is about what the page shows
         make_sheet(node.strokes, session.size, node.num_frames, node.fps)
         SheetMaker(session.files, session.size).of_branch(branch, self._regions_of_node(session, node))
@@ -232,9 +232,12 @@ class Engine:
         (images,) = cast(torch.Tensor, processor.to_output_size(processor.load(picture), (size[1], size[0])))
         return Image.fromarray(images.permute(1, 2, 0).numpy())
 
-    def start(self, session: Session, settings: NodeSettings, regions: str | None) -> RolloutState:
-        """The state at frame 0, at the output size. Raises `Refused` if the regions are wrong."""
-        key = (session.id, settings, regions)
+    def start(
+        self, session: Session, settings: NodeSettings, regions: str | None, *, has_camera: bool = False
+    ) -> RolloutState:
+        """The state at frame 0, at the output size. Without regions, it is one layer if it `has_camera`, which moves
+        later frames. Raises `Refused` if the regions are wrong."""
+        key = (session.id, settings, regions, has_camera)
         state = self._starts.find(key)
         if state is None:
             image = self.output_picture(session, settings)
@@ -246,13 +249,18 @@ class Engine:
                     settings.width,
                     regions=self._regions_at(session, regions, image.size) or None,
                     output_size="image" if is_larger else None,
-                    motion=self._camera(session, regions),
+                    motion=_ANY_CAMERA if has_camera else None,
                     generator=torch.Generator().manual_seed(settings.seed),
                 )
             except (ValueError, TypeError) as error:
                 raise refusal_of(error) from None
             self._starts.keep(key, state, own_bytes(state))
         return state
+
+    def start_of(self, session: Session, node: Node) -> RolloutState:
+        """The state at frame 0 with all that the states of a node share; see [`start`]."""
+        has_camera = node.regions is None and self._has_camera(session, node)
+        return self.start(session, node.settings, node.regions, has_camera=has_camera)
 
     def state(self, session: Session, node: Node, frame: int) -> RolloutState:
         """
@@ -261,10 +269,10 @@ class Engine:
         Raises:
             Refused: If there is no such frame, another model made it, or its file is damaged.
         """
-        start = self.start(session, node.settings, node.regions)
+        node = node_with_frame(session.nodes, node, frame)
+        start = self.start_of(session, node)
         if frame == 0:
             return at_working_size(start)
-        node = node_with_frame(session.nodes, node, frame)
         if frame > node.last:
             raise Refused(
                 f"Frame {frame} is not made yet; the last one is {node.last}.",
@@ -295,7 +303,7 @@ class Engine:
 
     def keep(self, session: Session, node: Node, state: RolloutState) -> None:
         """Writes the state of a new frame, and keeps it. Raises `OSError` if it cannot be written."""
-        start = self.start(session, node.settings, node.regions)
+        start = self.start_of(session, node)
         name = session.files.frame_name(node.id, state.frame, "safetensors")
         session.files.write(name, state_bytes(state, start))
         states = self._states.setdefault(session.id, Cache(STATES_BYTES))
@@ -318,21 +326,23 @@ class Engine:
             raise Refused("This model shows no motion before rendering: press Render to see it.", code="no-flow")
         self.check_num_frames(request.num_frames)
         sheet = make_sheet(request.strokes, session.size, request.num_frames)
+        before: list[Any] = []
         if request.node is None:
             if request.frame != 0:
                 raise Refused(f"frame is {request.frame}, but nothing is rendered yet: give 0.", field="frame")
             height, width = self.working_size(session, request.size)
             settings = NodeSettings(0, 1, 1.0, width, height, width, height)
             state = start = self.start(session, settings, request.regions)
-            scene = request.regions
         else:
             node = session.nodes.get(request.node)
             if node is None:
                 raise Refused("This version is no longer there: choose another one in the tree.", code="node")
             state = self.state(session, node, request.frame)
-            start = self.start(session, node.settings, node.regions)
-            scene = node.regions
-        camera = self._camera(session, scene)
+            start = self.start_of(session, node)
+            if request.frame > 0:
+                before = cameras_of(branch_of(session.nodes, node_with_frame(session.nodes, node, request.frame)))
+        drawn = [move.model_dump() for move in request.camera]
+        camera = camera_of([*before, (request.frame, drawn)], session.size, request.num_frames)
         try:
             flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames, motion=camera)[0]
         except (ValueError, TypeError) as error:
@@ -351,7 +361,7 @@ class Engine:
             `list[dict]`: `message`, a sentence; and `strokes`, the indices of those that it is about. Empty if
             there are more strokes than the page advises: comparing each with each would take too long.
         """
-        start = self.start(session, node.settings, node.regions)
+        start = self.start_of(session, node)
         return self._warnings(start, make_sheet(node.strokes, session.size, node.num_frames, node.fps))
 
     def _warnings(self, start: RolloutState, sheet: StrokeSheet) -> list[dict[str, Any]]:
@@ -406,7 +416,7 @@ class Engine:
         maker, regions = SheetMaker(session.files, session.size), self._regions_of_node(session, node)
         state = self.state(session, node, node.last)
         if node.size == "output":
-            state = at_output_size(state, self.start(session, settings, node.regions))
+            state = at_output_size(state, self.start_of(session, node))
         decoder = self._decoder(session, node, state)
 
         def strokes_at(frame: int) -> Sequence[Stroke]:
@@ -424,7 +434,7 @@ class Engine:
                 num_frames=node.num_frames if node_at is None else None,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
-                motion=self._camera(session, node.regions),
+                motion=self._camera(session, branch),
                 output_type="latent",  # a decoder of its own would decode and separate the picture for each node
                 callback_on_step_end=after_step,
                 callback_on_step_end_tensor_inputs=(),
@@ -444,17 +454,19 @@ class Engine:
         Raises:
             Refused: As [`state`] does.
         """
-        start = self.start(session, node.settings, node.regions)
-        decoder = self._decoder(session, node, start)
         for frame in frames:
             if frame == 0:
                 yield 0, self.output_picture(session, node.settings)
                 continue
-            yield frame, self._shown(decoder, at_output_size(self.state(session, node, frame), start))
+            owner = node_with_frame(session.nodes, node, frame)
+            start = self.start_of(session, owner)
+            state = at_output_size(self.state(session, owner, frame), start)
+            yield frame, self._shown(self._decoder(session, owner, start), state)
 
     def _decoder(self, session: Session, node: Node, state: RolloutState) -> FrameDecoder:
         """Decodes the frames of the tree of a node at the size at which `state`, any of its states, is shown."""
-        key = (session.id, node.settings, node.regions, state.output_image is not None)
+        has_camera = node.regions is None and self._has_camera(session, node)
+        key = (session.id, node.settings, node.regions, has_camera, state.output_image is not None)
         decoder = self._decoders.find(key)
         if decoder is None:
             decoder = FrameDecoder(self.pipe.vae, self.pipe.conditioner, with_detail=True)
@@ -470,10 +482,11 @@ class Engine:
     def clip(self, session: Session, node: Node) -> ClipMetadata:
         """What a clip of a branch contains, so that `mcdiff generate --replay` makes the same frames."""
         settings, num_frames = node.settings, max(node.last + 1, 2)
-        camera = self._camera(session, node.regions)
+        branch = branch_of(session.nodes, node)
         sheet = SheetMaker(session.files, session.size).of_branch(
-            branch_of(session.nodes, node), self._regions_of_node(session, node), num_frames
+            branch, self._regions_of_node(session, node), num_frames
         )
+        motion, parts = self._motion_of_clip(session, branch, sheet)
         return ClipMetadata(
             self.name,
             node.model,
@@ -489,19 +502,39 @@ class Engine:
             ),
             sheet,
             self.output_picture(session, settings),
-            motion=() if camera is None else (describe_camera(camera),),
+            motion=motion,
+            parts=parts,
         )
 
+    def _motion_of_clip(
+        self, session: Session, branch: Sequence[Node], sheet: StrokeSheet
+    ) -> tuple[tuple[dict[str, Any], ...], tuple[ClipPart, ...]]:
+        """The camera of a branch in its clip; and its parts, if the camera is only there from one of them on."""
+        camera, begin = self._camera(session, branch), first_frame(cameras_of(branch))
+        if camera is None or begin is None or begin >= sheet.num_frames - 1:
+            return (), ()
+        motion = (describe_camera(camera),)
+        if begin == 0:
+            return motion, ()
+        strokes = replace(sheet, regions=())
+        return (), (ClipPart(0, strokes), ClipPart(begin, strokes, motion))
+
     def sheet(self, session: Session, node: Node) -> StrokeSheet:
-        """The one sheet of a branch, for people: as it was drawn if the branch is a root."""
+        """The one sheet of a branch with its camera, for people: as it was drawn if the branch is a root."""
         maker, regions = SheetMaker(session.files, session.size), self._regions_of_node(session, node)
-        if node.parent is None:
-            return maker.of_node(node, regions)
-        return maker.of_branch(branch_of(session.nodes, node), regions)
+        branch = branch_of(session.nodes, node)
+        camera = self._camera(session, branch)
+        sheet = maker.of_node(node, regions) if node.parent is None else maker.of_branch(branch, regions)
+        return sheet if camera is None else replace(sheet, camera=camera.to_dict())
 
     def joined_strokes(self, session: Session, node: Node) -> list[dict[str, Any]]:
         """The strokes of the one sheet that a branch is, in pixels of the picture."""
         return self.sheet(session, node).scaled(*session.size).to_dict()["strokes"]
+
+    def joined_camera(self, session: Session, node: Node) -> list[dict[str, Any]]:
+        """Moves of a camera that does alone what the cameras of a branch do one after the other."""
+        camera = self._camera(session, branch_of(session.nodes, node))
+        return [] if camera is None else moves_of(camera, session.size, node.num_frames)
 
     def scores(self, session: Session, node: Node) -> Iterator[Score | None]:
         """
@@ -512,7 +545,7 @@ class Engine:
             Refused: If a frame cannot be read.
         """
         sheet, frame = self._searched(session, node)
-        if self._camera(session, node.regions) is not None:  # strokes say where in the scene
+        if self._has_camera(session, node):  # strokes say where in the scene
             yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
             return
         scale = session.size[0] / sheet.width
@@ -535,7 +568,7 @@ class Engine:
         Raises:
             Refused: If the camera moves.
         """
-        if self._camera(session, node.regions) is not None:
+        if self._has_camera(session, node):
             raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
         sheet, frame = self._searched(session, node)
         return sheet, found_handles(sheet, frame, node.last, searched)
@@ -544,7 +577,10 @@ class Engine:
         """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""
         width, height = node.settings.width, node.settings.height
         zoom = min(1.0, SCORED_SIDE / min(width, height))
-        sheet = self.sheet(session, node).scaled(round(width * zoom), round(height * zoom))
+        drawn = self.sheet(session, node)
+        # of points that move together, the first stands for all
+        sheet = replace(drawn, strokes=[stroke.plain(drawn.num_frames)[0] for stroke in drawn.strokes])
+        sheet = sheet.scaled(round(width * zoom), round(height * zoom))
 
         def frame(index: int) -> torch.Tensor:
             image = self.picture(session) if index == 0 else open_frame(session, node.id, index)
@@ -613,33 +649,14 @@ class Engine:
 
     # Regions and the camera
 
-    def _camera(self, session: Session, key: str | None) -> Camera | None:
-        """The camera that goes with the regions of a key. A few are kept. Raises `Refused` if it is wrong."""
-        if key is None:
-            return None
-        return _kept(self._cameras, (session.id, key), lambda: self._read_camera(session, key))
+    def _camera(self, session: Session, branch: Sequence[Node]) -> Camera | None:
+        """The camera of a branch. Raises `Refused` if it goes too far."""
+        return camera_of(cameras_of(branch), session.size, branch[-1].num_frames)
 
-    def _read_camera(self, session: Session, key: str) -> Camera | None:
-        fields = session.files.read_camera(key)
-        if fields is None:
-            return None
-        try:
-            keyframes = fields.get("keyframes")
-            if isinstance(keyframes, list) and len(keyframes) > self.settings.bounds.frames:
-                raise ValueError(
-                    f"it has {len(keyframes)} keyframes; at most {self.settings.bounds.frames} are possible here"
-                )
-            camera = Camera.from_dict(fields)
-            farthest = max(
-                abs(value) for one in camera.keyframes for value in (*(one.pan or (0,)), *(one.truck or (0,)))
-            )
-            if farthest > FARTHEST * max(camera.width, camera.height):
-                raise ValueError(
-                    f"it goes {farthest:.4g} pixels away; at most {FARTHEST} times the longer side are possible"
-                )
-            return camera
-        except (ValueError, TypeError) as error:
-            raise Refused(f"The camera cannot be used: {error}.".replace("..", "."), code="camera") from None
+    @staticmethod
+    def _has_camera(session: Session, node: Node) -> bool:
+        """Whether a camera moves a node, or one that it continues."""
+        return any(one.camera for one in branch_of(session.nodes, node))
 
     def _regions_of_node(self, session: Session, node: Node) -> list[Region]:
         size = node.settings.output_width, node.settings.output_height

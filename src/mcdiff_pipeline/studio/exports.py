@@ -169,7 +169,8 @@ def write_clip(source: FrameSource, path: Path) -> None:
             "picture": {"width": session.size[0], "height": session.size[1]},
             "regions": session.files.read_regions(node.regions),
             "parts": [
-                {"at": one.at, "num_frames": one.num_frames, "fps": one.fps, "strokes": one.strokes}
+                {"strokes": one.strokes, "camera": one.camera}
+                | {"at": one.at, "num_frames": one.num_frames, "fps": one.fps}
                 for one in branch_of(session.nodes, node)
             ],
         }

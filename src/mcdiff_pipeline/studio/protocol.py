@@ -7,13 +7,24 @@ many bytes of JSON, and the payload.
 
 import json
 import struct
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
 from .refusals import Refused
-from .settings import DOCUMENT_DEPTH, GUIDANCE, LARGEST_SEED, NAME_LENGTH, POINTS, REGIONS, SEEDS, STEPS, STROKES
+from .settings import (
+    CAMERA_MOVES,
+    DOCUMENT_DEPTH,
+    GUIDANCE,
+    LARGEST_SEED,
+    NAME_LENGTH,
+    POINTS,
+    REGIONS,
+    SEEDS,
+    STEPS,
+    STROKES,
+)
 
 
 ID_PATTERN = r"^[0-9a-f]{32}$"
@@ -37,6 +48,33 @@ class Message(BaseModel):
     """A JSON object with exactly the fields of its class."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class CameraMove(Message):
+    """A move of the camera between two frames; see [`~mcdiff_pipeline.motion.camera.CameraKeyframe`] for the kinds.
+
+    `x` and `y` are the way of a pan or a truck, in pixels of the picture to the right and down. `amount` is the factor
+    of a zoom, the degrees of a rotation, clockwise, or the share of the way of a dolly.
+    """
+
+    kind: Literal["pan", "truck", "zoom", "rotate", "dolly"]
+    x: Annotated[float, Field(ge=-1e6, le=1e6)] = 0.0
+    y: Annotated[float, Field(ge=-1e6, le=1e6)] = 0.0
+    amount: Annotated[float, Field(ge=-7200, le=7200)] = 0.0
+    start: Annotated[float, Field(ge=0, le=100_000)]
+    end: Annotated[float, Field(ge=0, le=100_000)]
+    ease: Literal["linear", "ease-in", "ease-out", "ease-in-out"] = "linear"
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.end - self.start < 0.01:
+            raise ValueError(f"end is {self.end:g}, not after start, which is {self.start:g}")
+        if self.kind == "zoom" and not 1e-3 <= self.amount <= 1e3:
+            raise ValueError(f"amount is {self.amount:g}; a zoom must be a factor from 0.001 to 1000")
+        return self
+
+
+Camera = Annotated[list[CameraMove], Field(max_length=CAMERA_MOVES)]
 
 
 class TreeSettings(Message):
@@ -67,6 +105,7 @@ class Flow(Message):
     num_frames: Annotated[int, Field(ge=2)]
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     regions: Key | None = None
+    camera: Camera = []
 
 
 class Render(Message):
@@ -81,18 +120,20 @@ class Render(Message):
     num_frames: Annotated[int, Field(ge=2)]
     fps: Annotated[float, Field(gt=0, le=240)] = 8.0
     regions: Key | None = None
+    camera: Camera = []
     settings: TreeSettings | None = None
     preview: bool = True
     endless: bool = False
 
 
 class Steer(Message):
-    """Changes the strokes of a render: it ends at the next frame, and a branch goes on."""
+    """Changes the strokes and the camera of a render: it ends at the next frame, and a branch goes on."""
 
     type: Literal["steer"]
     rev: Rev
     node: Id
     strokes: Strokes
+    camera: Camera = []
     # of an endless render: the length of the video that the strokes were drawn for
     num_frames: Annotated[int, Field(ge=2, le=100_000)] | None = None
 
@@ -179,6 +220,7 @@ ClientMessage = (
     Hello | Flow | Render | Steer | Pause | Pull | Best | Cancel | Enlarge | Joints | Segment | Propose | Save
 )
 
+_CAMERA: TypeAdapter[list[CameraMove]] = TypeAdapter(Camera)
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 
 
@@ -197,10 +239,9 @@ class DocumentBody(Message):
 
 
 class RegionsBody(Message):
-    """What all nodes of a tree share: regions, and a camera as in a file of one."""
+    """What all nodes of a tree share."""
 
     regions: Regions
-    camera: dict[str, Any] | None = None
 
 
 class NameBody(Message):
@@ -213,15 +254,22 @@ class NodeBody(Message):
 
 
 class SheetBody(Message):
-    """A stroke sheet of any version, as far as its shape goes."""
+    """
+    A stroke sheet of any version, as far as its shape goes.
 
-    version: Literal[1, 2, 3]
+    In a file, `camera` is that of the library. What this program hands on has moves instead, and may have a note on
+    what is not shown.
+    """
+
+    version: Literal[1, 2, 3, 4]
     width: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=1, le=100_000)]
     num_frames: Annotated[int, Field(ge=2, le=100_000)]
     fps: Annotated[float, Field(gt=0, le=240)] = 8.0
     regions: Regions = []
+    camera: Camera | dict[str, Any] = []
     strokes: Strokes
+    note: Annotated[str, Field(max_length=1000)] = ""
 
 
 def read_json(content: str | bytes) -> Any:
@@ -234,6 +282,16 @@ def read_json(content: str | bytes) -> Any:
     value = from_json(content, allow_inf_nan=False)
     json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
     return value
+
+
+def read_camera(moves: Any) -> list[dict[str, Any]]:
+    """
+    The moves of a camera in a file.
+
+    Raises:
+        ValueError: If they are not moves of a camera.
+    """
+    return [move.model_dump() for move in _CAMERA.validate_python(moves)]
 
 
 def read_message(text: str | bytes) -> ClientMessage:

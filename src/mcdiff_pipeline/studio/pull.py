@@ -151,6 +151,7 @@ class _Recorded:
 
 def _with_end(stroke: dict[str, Any], num_frames: int) -> dict[str, Any]:
     """A stroke whose speed does not depend on the length of the video."""
-    if stroke.get("kind", "move") == "hold" or stroke.get("frames") is not None or stroke.get("end_frame") is not None:
+    stays = stroke.get("kind", "move") == "hold" and not {"rotate", "scale"} & stroke.keys()
+    if stays or stroke.get("frames") is not None or stroke.get("end_frame") is not None:
         return stroke
     return {**stroke, "end_frame": max(num_frames - 1, stroke.get("start_frame", 0) + 1)}

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .earlier_sessions import upgraded
 from .protocol import packed
-from .refusals import Refused
+from .refusals import Refused, first_line
 from .settings import (
     LARGEST_OUTBOX,
     NAME_LENGTH,
@@ -155,6 +156,7 @@ class Session:
         """
         content = files.read_session()
         try:
+            content = upgraded(files, content)
             size = int(content["picture"]["width"]), int(content["picture"]["height"])
             session = cls(files, plain_name(content["name"]), size, content["sheet"], content["settings"])
             session.created, session.changed = float(content["created"]), float(content["changed"])
@@ -162,8 +164,10 @@ class Session:
             nodes = [Node.from_dict(one) for one in content["nodes"]]
             session.nodes = {node.id: node for node in nodes}
             check_tree(session.nodes)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Refused(f"The session cannot be read: its session.json is damaged ({error}).", status=409) from None
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise Refused(
+                f"The session cannot be read: its session.json is damaged ({first_line(error)}).", status=409
+            ) from None
         files.remove_unfinished()
         for node in nodes:
             node.set_frames(files.count_frames(node.id, node.at))
@@ -211,15 +215,15 @@ class Session:
                 self.files.write_session(content)
                 self.files.drop_regions(used, KEPT_REGIONS)
 
-    def keep_regions(self, regions: list[dict[str, Any]], camera: dict[str, Any] | None = None) -> str:
+    def keep_regions(self, regions: list[dict[str, Any]]) -> str:
         """
-        Keeps a set of regions with a camera, and drops old ones that no node uses. Returns its key.
+        Keeps a set of regions, and drops old ones that no node uses. Returns its key.
 
         Raises:
             OSError: If it cannot be written.
         """
         with self._writing:
-            key = self.files.write_regions(regions, camera)
+            key = self.files.write_regions(regions)
             with self.lock:
                 used = {node.regions for node in self.nodes.values() if node.regions is not None}
             self.files.drop_regions(used | {key}, KEPT_REGIONS)

@@ -63,6 +63,8 @@ DOCUMENT_DEPTH = 32
 MESSAGE_BYTES = 262_144
 MESSAGES_PER_SECOND = 120
 STROKES, POINTS, REGIONS = 256, 1024, 64
+# Moves of a camera: one that follows no easing has one for each frame.
+CAMERA_MOVES = 320
 MASK_SIDE = 4096
 # Pixels in all masks of one set of regions: 256 MB as float32 on the way to the model.
 MASKS_PIXELS = 64_000_000

@@ -1,9 +1,9 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Strokes and regions of a client as those of the library, and the one sheet that a branch is.
 
-A branch follows its root up to a frame, then a child, and so on. Its strokes are *baked*: each has a point of its own
-for every whole frame, so that a part of it is exactly where the whole is. Therefore a branch equals the video of one
-sheet, and its clip replays to the same frames.
+A branch follows its root up to a frame, then a child, and so on. Its strokes are *baked*: each handle is a stroke of
+its own with a point for every whole frame, so that a part of it is exactly where the whole is. Therefore a branch
+equals the video of one sheet, and its clip replays to the same frames.
 """
 
 import re
@@ -98,6 +98,7 @@ def make_sheet(
     fps: float = 8.0,
     regions: Sequence[Region] | None = None,
     size: tuple[int, int] | None = None,
+    is_plain: bool = False,
 ) -> StrokeSheet:
     """
     The sheet of a client.
@@ -109,25 +110,27 @@ def make_sheet(
         fps (`float`): Frames per second.
         regions (`Sequence[Region]`, *optional*): The regions at `size`; None does not check which ones strokes name.
         size (`tuple[int, int]`, *optional*): (width, height) at which it is wanted; None is that of the picture.
+        is_plain (`bool`, defaults to `False`): Whether each handle becomes a stroke of its own. They turn in circles
+            on the picture, whatever the size.
 
     Raises:
         Refused: If a stroke is wrong, or names a region that does not exist.
     """
     check_strokes(strokes)
     width, height = picture
-    fields = {"version": 2, "width": width, "height": height, "num_frames": num_frames, "fps": fps, "strokes": strokes}
+    fields = {"version": 3, "width": width, "height": height, "num_frames": num_frames, "fps": fps, "strokes": strokes}
     try:
         sheet = StrokeSheet.from_dict(fields)
-        if size is not None:
-            sheet = sheet.scaled(*size)
-        if regions is None:
-            return sheet
-        for index, stroke in enumerate(sheet.strokes):
+        for index, stroke in enumerate(sheet.strokes if regions is not None else ()):
             try:
-                resolve_region(stroke, regions)
+                resolve_region(stroke, regions or ())
             except ValueError as error:
                 raise ValueError(f"strokes[{index}].{error}") from None
-        return replace(sheet, regions=regions)
+        if is_plain:
+            sheet = sheet.plain()
+        if size is not None:
+            sheet = sheet.scaled(*size)
+        return sheet if regions is None else replace(sheet, regions=regions)
     except (ValueError, TypeError) as error:
         raise refusal_of(error) from None
 
@@ -148,10 +151,10 @@ class SheetMaker:
         """The regions of a key at a (width, height). Raises `Refused` if they are not there, or wrong."""
         return make_regions(self.files.read_regions(key), self.picture, size)
 
-    def of_node(self, node: Node, regions: Sequence[Region]) -> StrokeSheet:
-        """All strokes of a node as they were drawn, at the size of its full frames."""
+    def of_node(self, node: Node, regions: Sequence[Region], *, is_plain: bool = False) -> StrokeSheet:
+        """All strokes of a node at the size of its full frames, as they were drawn or each handle as one."""
         size = node.settings.output_width, node.settings.output_height
-        return make_sheet(node.strokes, self.picture, node.num_frames, node.fps, regions, size)
+        return make_sheet(node.strokes, self.picture, node.num_frames, node.fps, regions, size, is_plain)
 
     def of_branch(
         self, branch: Sequence[Node], regions: Sequence[Region], num_frames: int | None = None
@@ -169,9 +172,9 @@ class SheetMaker:
         """
         num_frames = num_frames or branch[-1].num_frames
         try:
-            sheet = _baked(self.of_node(branch[0], regions))
+            sheet = _baked(self.of_node(branch[0], regions, is_plain=True))
             for node in branch[1:]:
-                sheet = sheet.continued(node.at, _baked(self.of_node(node, regions)))
+                sheet = sheet.continued(node.at, _baked(self.of_node(node, regions, is_plain=True)))
             return sheet if num_frames == sheet.num_frames else _baked(sheet, num_frames)
         except (ValueError, TypeError) as error:
             raise refusal_of(error) from None

@@ -34,11 +34,15 @@ def _tensors(state: RolloutState) -> dict[str, torch.Tensor]:
 def _own_tensors(state: RolloutState, start: RolloutState) -> dict[str, torch.Tensor]:
     """The tensors that are not those of frame 0."""
     shared = _tensors(start)
-    return {
+    own = {
         name: tensor
         for name, tensor in _tensors(state).items()
         if tensor is not shared.get(name) and name.rpartition(".")[2] not in _OF_OUTPUT
     }
+    shares = "layers.shares"  # made once more where a camera begins
+    if shares in own and shares in shared and torch.equal(own[shares], shared[shares]):
+        del own[shares]
+    return own
 
 
 def state_bytes(state: RolloutState, start: RolloutState) -> bytes:

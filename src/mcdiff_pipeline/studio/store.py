@@ -27,7 +27,7 @@ from .protocol import ID_PATTERN, KEY_PATTERN, read_json
 from .refusals import Refused
 
 
-FORMAT, VERSION = "mcdiff studio session", 1
+FORMAT, VERSION = "mcdiff studio session", 2
 SESSION_JSON = "session.json"
 
 _HEX = "[0-9a-f]"
@@ -64,10 +64,9 @@ class SessionFiles:
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
-    def write_regions(self, regions: list[dict[str, Any]], camera: dict[str, Any] | None = None) -> str:
-        """Keeps a set of regions, with the camera that goes with them, and returns its key."""
-        fields = {"regions": regions} | ({} if camera is None else {"camera": camera})
-        content = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+    def write_regions(self, regions: list[dict[str, Any]]) -> str:
+        """Keeps a set of regions, and returns its key."""
+        content = json.dumps({"regions": regions}, sort_keys=True, separators=(",", ":")).encode()
         key = hashlib.sha256(content).hexdigest()[:16]
         if not self.has(f"regions/{key}.json"):
             self.write(f"regions/{key}.json", content)
@@ -80,26 +79,16 @@ class SessionFiles:
         Raises:
             Refused: If they are not there, or damaged.
         """
-        return self._read_set(key)[0]
-
-    def read_camera(self, key: str | None) -> dict[str, Any] | None:
-        """The camera of a key, or None if there is none. Raises as [`read_regions`] does."""
-        return self._read_set(key)[1]
-
-    def _read_set(self, key: str | None) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         if key is None:
-            return [], None
+            return []
         try:
             if not re.fullmatch(KEY_PATTERN, key):
                 raise ValueError("it is not a key")
-            content = read_json(self.read(f"regions/{key}.json"))
-            regions, camera = content["regions"], content.get("camera")
+            regions = read_json(self.read(f"regions/{key}.json"))["regions"]
             if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
                 raise ValueError("it is not a list of objects")
-            if not isinstance(camera, dict | None):
-                raise ValueError("its camera is not an object")
-            return regions, camera
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return regions
+        except (OSError, ValueError, KeyError, TypeError):
             raise Refused(
                 "The regions are no longer there; they have to be sent again.", code="unknown-regions"
             ) from None

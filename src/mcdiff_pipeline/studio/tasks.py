@@ -177,6 +177,7 @@ class Tasks:
             created=now(),
             size="working" if message.preview else "output",
             endless=message.endless,
+            camera=[move.model_dump() for move in message.camera],
         )
         engine.check(session, [*([] if parent is None else branch_of(session.nodes, parent)), node])
         with session.lock:
@@ -212,8 +213,11 @@ class Tasks:
     @staticmethod
     def _continued_node(node: Node, message: protocol.Render) -> Node:
         """A node that was stopped, to go on with."""
-        if node.strokes != message.strokes or node.at != message.at:
-            raise Refused("A version of this id has other strokes: take a new id.", code="node", node=node.id)
+        camera = [move.model_dump() for move in message.camera]
+        if (node.strokes, node.camera, node.at) != (message.strokes, camera, message.at):
+            raise Refused(
+                "A version of this id has other strokes, or another camera: take a new id.", code="node", node=node.id
+            )
         if node.is_running:
             raise Refused("This version is being rendered.", code="busy", node=node.id)
         if node.state == "done" or message.endless:
@@ -226,7 +230,9 @@ class Tasks:
         ids = list(dict.fromkeys(message.ids))
         self.renders.check_nodes(session, len(ids))
         self.renders.check_room(session, len(ids))
-        strokes = source.strokes if source.parent is None else engine.joined_strokes(session, source)
+        strokes, camera = source.strokes, source.camera
+        if source.parent is not None:
+            strokes, camera = engine.joined_strokes(session, source), engine.joined_camera(session, source)
         tried = {one.settings.seed for one in session.nodes.values() if source.id in (one.id, one.best_of)}
         seeds = (seed for seed in itertools.count() if seed not in tried)
         nodes = []
@@ -246,6 +252,7 @@ class Tasks:
                 created=now(),
                 size=source.size,
                 best_of=source.id,
+                camera=camera,
             )
             nodes.append(node)
         engine.check(session, nodes[:1])

@@ -2,10 +2,11 @@
 """The tree of a session: each node is a render, and a branch continues its parent from a frame with other strokes."""
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, TypedDict
 
-from .protocol import ID_PATTERN, KEY_PATTERN
+from .protocol import ID_PATTERN, KEY_PATTERN, read_camera
 from .refusals import Refused
 from .settings import GUIDANCE, LARGEST_FRAME, LARGEST_SEED, LARGEST_SIDE, STEPS
 
@@ -86,6 +87,7 @@ class Node:
         endless (`bool`): Whether it goes on until it is stopped; `num_frames` then says which frames are kept.
         best_of (`str`, *optional*): The node whose strokes it has with another seed, to see which one is better.
         score (`Score`, *optional*): How near its strokes are to where they should be.
+        camera (`list[dict]`): The moves of its camera; see [`~mcdiff_pipeline.studio.camera_moves`].
     """
 
     id: str
@@ -108,6 +110,7 @@ class Node:
     endless: bool = False
     best_of: str | None = None
     score: Score | None = None
+    camera: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def last(self) -> int:
@@ -134,7 +137,12 @@ class Node:
         if not isinstance(strokes, list) or not all(isinstance(stroke, dict) for stroke in strokes):
             raise ValueError("strokes is not a list of objects")
         state = STATES[STATES.index(fields["state"])]
-        fields = {"endless": False, "best_of": None, "score": None} | fields  # files of earlier versions have no such
+        fields = {
+            "endless": False,
+            "best_of": None,
+            "score": None,
+            "camera": [],
+        } | fields  # files of earlier versions have no such
         of_files = {"id": ID_PATTERN, "parent": ID_PATTERN, "best_of": ID_PATTERN, "regions": KEY_PATTERN}
         for name, pattern in of_files.items():
             if fields[name] is not None and not re.fullmatch(pattern, fields[name]):
@@ -159,6 +167,7 @@ class Node:
             endless=bool(fields["endless"]),
             best_of=None if fields["best_of"] is None else str(fields["best_of"]),
             score=None if fields["score"] is None else _read_score(fields["score"]),
+            camera=read_camera(fields["camera"]),
         )
 
     def set_frames(self, frames: int) -> None:
@@ -183,6 +192,11 @@ def branch_of(nodes: dict[str, Node], node: Node) -> list[Node]:
     while branch[0].parent is not None:
         branch.insert(0, find_node(nodes, branch[0].parent))
     return branch
+
+
+def cameras_of(branch: Iterable[Node]) -> list[tuple[int, list[dict[str, Any]]]]:
+    """Where each node of a branch begins, and the moves of its camera."""
+    return [(node.at, node.camera) for node in branch]
 
 
 def node_with_frame(nodes: dict[str, Node], node: Node, frame: int) -> Node:

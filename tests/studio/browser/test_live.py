@@ -56,7 +56,7 @@ def test_render_rewind_and_draw_again_makes_a_child(screen):
     assert (request["parent"], request["at"], request["settings"]) == (first["id"], 4, None)
     assert len(request["strokes"]) == 2
     # nothing is overwritten, and undo brings back what was drawn before another version was shown
-    screen.page.get_by_role("button", name="Version 1").first.click()
+    screen.page.get_by_role("treeitem", name="Version 1").first.click()
     assert len(screen.strokes) == 1
     screen.press("Control+z")
     assert len(screen.strokes) == 2

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from support.axe import Axe
 from support.tiny_models import make_pipeline
 
 
@@ -67,6 +68,8 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     frame.locator(".legend").wait_for()  # the flow comes through the messages of the widget
     page.keyboard.press("Enter")
     until(page, lambda: widget.made == 3)
+    frame.locator(".status.good").wait_for()
+    assert list(Axe(page, "light", frame=page.frames[1]).serious()) == []
     frames, full = widget.frames, widget.full_frames()
     assert len(frames) == len(full) == 4 and full[0].size == (width, height)
     assert widget.shown is not None
@@ -74,5 +77,5 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     # the notebook shows it again: all of it is there
     page.evaluate("window.hide(), void window.show()")
     frame.locator("body[data-ready] .stage").wait_for()
-    assert frame.locator(".stroke").count() == 1
-    frame.get_by_role("button", name="Version 1").first.wait_for()
+    frame.locator(".stroke").wait_for(state="attached")
+    frame.get_by_role("treeitem", name="Version 1").first.wait_for()

@@ -131,13 +131,13 @@ def test_from_a_picture_to_an_exported_video_and_back(page, tmp_path):
         page.keyboard.press(key)
     drag(page, (0.5, 0.7), (0.6, 0.6))
     page.get_by_role("button", name="Render from 4").click()
-    page.get_by_role("button", name="Version 2").first.wait_for()
+    page.get_by_role("treeitem", name="Version 2").first.wait_for()
     wait_until_done(page)
 
     # all of it is there again after a reload
     page.locator(".saved", has_text=re.compile("^Saved$")).wait_for()
     page.reload()
-    page.get_by_role("button", name="Version 2").first.wait_for()
+    page.get_by_role("treeitem", name="Version 2").first.wait_for()
     assert page.locator(".strokes li").count() == 2
 
     video = exported(page, "Video, MP4")
@@ -185,7 +185,7 @@ def test_thing_is_pulled_while_frames_are_made_and_the_pull_is_a_stroke(page):
     page.keyboard.press("Escape")
     page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
     assert page.locator(".strokes li").count() == 1
-    assert page.locator(".versions li").count() == 1
+    assert page.get_by_role("treeitem").count() == 1
     # the same by keys, from the frame that is shown
     page.locator(".stage").focus()
     page.keyboard.press("ArrowRight")
@@ -193,14 +193,14 @@ def test_thing_is_pulled_while_frames_are_made_and_the_pull_is_a_stroke(page):
     page.keyboard.press("Escape")
     page.locator(".status-text", has_text="what you pulled is there as strokes").wait_for()
     assert page.locator(".strokes li").count() == 2
-    page.get_by_role("button", name="Version 1").first.click()
+    page.get_by_role("treeitem", name="Version 1").first.click()
     # it can be competed with: the same strokes with another seed
     page.get_by_role("button", name="Best of").click()
     page.get_by_label("Seeds").fill("1")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Render them").click()
     page.get_by_text(re.compile("px off, seed 1")).wait_for()
-    assert page.locator(".versions li").count() == 3
+    assert page.get_by_role("treeitem").count() == 3
 
 
 def test_browser_that_is_killed_loses_at_most_what_is_not_saved(launch, studio_address):

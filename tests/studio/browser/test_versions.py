@@ -51,7 +51,7 @@ def test_paused_render_goes_on_with_changed_strokes_from_the_frame_it_rests_at(s
 
 
 def test_renders_wait_in_a_queue_and_can_be_taken_out(screen):
-    screen.run("void (transport.frameMs = 40)")
+    screen.run("void (transport.frameMs = 200)")
     screen.drag((100, 100), (200, 100))
     screen.press("Enter")
     screen.until("editor.state.frame >= 2")
@@ -71,7 +71,7 @@ def test_strokes_before_the_branch_are_ghosts(branched):
     branched.run("editor.goTo(8)")
     branched.until("document.querySelectorAll('polyline.ghost').length === 1")
     assert len(branched.strokes) == 1
-    branched.page.get_by_role("button", name="Version 1").first.click()
+    branched.page.get_by_role("treeitem", name="Version 1").first.click()
     branched.until("document.querySelectorAll('polyline.ghost').length === 0")
 
 
@@ -81,13 +81,80 @@ def test_versions_are_a_tree_that_keys_change(branched):
     branched.page.get_by_label("Name", exact=True).fill("Wave")
     branched.press("Enter")
     branched.until("transport.nodes[1].name === 'Wave'")
-    branched.page.get_by_role("button", name="Version 1").first.focus()
+    branched.page.get_by_role("treeitem", name="Version 1").first.focus()
     branched.press("Delete")
     dialog = branched.page.get_by_role("dialog")
     assert "the 1 version made from it" in dialog.inner_text() and "Among them: Wave." in dialog.inner_text()
     branched.press("Escape")
     branched.until("editor.state.dialog === null")
     assert names(branched) == ["Version 1", "Wave"]
+
+
+def focused(screen):
+    """Which version has the focus, and which one is in the order of Tab."""
+    return screen.run(
+        """[document.activeElement.ariaLabel?.split(",")[0],
+        [...document.querySelectorAll(".tree li[tabindex='0']")].map((row) => row.ariaLabel.split(",")[0])]"""
+    )
+
+
+def test_arrow_keys_go_through_the_tree(branched):
+    screen = branched
+    screen.run(
+        """(() => {
+        const [first, second] = transport.nodes;
+        const third = { ...second, id: "d".repeat(32), parent: second.id, at: 8, created: 3 };
+        transport.nodes = [first, second, third, { ...first, id: "e".repeat(32), created: 4 }];
+        transport.emit({ type: "tree", nodes: transport.nodes });
+        })()"""
+    )
+    screen.until("document.querySelectorAll('[role=treeitem]').length === 4")
+    levels = screen.run("[...document.querySelectorAll('[role=treeitem]')].map((row) => row.ariaLevel)")
+    assert levels == ["1", "2", "3", "1"]
+    screen.page.locator(".tree li[tabindex='0']").focus()
+    frame = screen.run("editor.state.frame")
+    for key, name in (
+        ("Home", "Version 1"),
+        ("ArrowUp", "Version 1"),
+        ("ArrowDown", "Version 2"),
+        ("ArrowRight", "Version 3"),
+        ("ArrowRight", "Version 3"),  # nothing is below it
+        ("ArrowLeft", "Version 2"),
+        ("ArrowLeft", "Version 2"),  # folded
+        ("ArrowDown", "Version 4"),
+        ("ArrowUp", "Version 2"),
+        ("ArrowRight", "Version 2"),  # unfolded
+        ("ArrowLeft", "Version 2"),
+        ("ArrowLeft", "Version 1"),
+        ("End", "Version 4"),
+    ):
+        screen.press(key)
+        screen.until(f"document.querySelector(\".tree li[tabindex='0']\").ariaLabel.startsWith('{name}')")
+        assert focused(screen) == [name, [name]], key
+    assert screen.run("editor.state.frame") == frame  # the arrows did nothing else
+    screen.press("Enter")
+    screen.until("editor.state.node === 'e'.repeat(32)")
+    assert screen.page.get_by_role("treeitem", selected=True).count() == 1
+    # Tab goes on to the buttons of the row, not to other rows
+    screen.press("Tab")
+    assert screen.run("document.activeElement.ariaLabel") == "Star Version 4"
+    screen.press("Tab", "Delete")
+    screen.page.get_by_role("dialog").get_by_role("button", name="Remove").focus()
+    screen.press("Enter")
+    screen.until("document.querySelectorAll('[role=treeitem]').length === 2")  # the third is folded
+    screen.until("document.activeElement.role === 'treeitem'")
+
+
+def test_folded_branch_opens_when_a_version_in_it_is_shown(branched):
+    screen = branched
+    screen.page.get_by_role("treeitem", name="Version 1").click()
+    screen.page.locator(".fold:not(.leaf)").click()
+    screen.until("document.querySelectorAll('[role=treeitem]').length === 1")
+    assert screen.page.get_by_role("treeitem").get_attribute("aria-expanded") == "false"
+    screen.press("ArrowRight")  # what is clicked does not keep the focus: arrows go from frame to frame
+    assert screen.run("editor.state.frame") == 1
+    screen.run("editor.showNode(transport.nodes[1].id)")
+    screen.until("document.querySelectorAll('[role=treeitem]').length === 2")
 
 
 def test_two_versions_are_compared_at_one_frame(branched):

@@ -11,7 +11,8 @@
  *     computed; `size` is that of the frames while they are made
  * @typedef {{version: 1, strokes: Stroke[], regions: Region[], settings: Settings, camera?: import("./camera.js").CameraMove[]}} StudioDocument
  */
-import { fromSheet, newId, toSheet } from "./strokes.js";
+import { cameraFromServer } from "./camera.js";
+import { fromSheet, newId, toSheets } from "./strokes.js";
 
 export const UNDO_DEPTH = 200;
 export const MAX_REGIONS = 64;
@@ -83,10 +84,10 @@ export function documentToSheet(document, contains, anchor) {
   const strokes = [];
   const ids = [];
   for (const stroke of document.strokes) {
-    const sheet = toSheet(stroke, numFrames);
-    if (!sheet) continue;
-    strokes.push(sheet);
-    ids.push(stroke.id);
+    for (const sheet of toSheets(stroke, numFrames)) {
+      strokes.push(sheet);
+      ids.push(stroke.id);
+    }
   }
   const drawn = [...strokes];
   for (const region of document.regions) {
@@ -108,7 +109,7 @@ function strokeIsIn(stroke, name, contains) {
   return stroke.region === undefined ? contains(stroke.points[0]) : stroke.region === name;
 }
 
-/** @param {any} sheet a stroke sheet @returns {StudioDocument} */
+/** @param {any} sheet a stroke sheet, with the moves of its camera @returns {StudioDocument} */
 export function documentFromSheet(sheet) {
   const numFrames = sheet.num_frames ?? DEFAULT_SETTINGS.num_frames;
   const regions = (sheet.regions ?? []).map((/** @type {any} */ region, /** @type {number} */ index) => ({
@@ -122,7 +123,7 @@ export function documentFromSheet(sheet) {
     const named = typeof stroke.region === "number" && stroke.region > 0 ? { ...stroke, region: regions[stroke.region - 1]?.name } : stroke;
     return fromSheet(named, numFrames);
   });
-  return { version: 1, strokes, regions, settings: { ...DEFAULT_SETTINGS, num_frames: numFrames, fps: sheet.fps ?? 8 } };
+  return { version: 1, strokes, regions, camera: cameraFromServer(sheet.camera), settings: { ...DEFAULT_SETTINGS, num_frames: numFrames, fps: sheet.fps ?? 8 } };
 }
 
 /**

@@ -22,8 +22,8 @@
  *   tracks: import("./tracks.js").FoundTracks | null, showTracks: boolean, cameraMove: string | null,
  * }} State
  */
-import { cameraAt, cameraOf, newCameraMove, seenBy } from "./camera.js";
-import { History, addStroke, documentFromSheet, emptyDocument, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
+import { cameraFromServer, cameraOf, cameraOnBranch, newCameraMove, seenBy } from "./camera.js";
+import { History, MAX_REGIONS, addStroke, documentFromSheet, emptyDocument, freeName, putRegion, removeRegion, removeStrokes, replaceStroke, withSettings, DEFAULT_SETTINGS } from "./document.js";
 import { FULL_SPEED } from "./flow.js";
 import { FrameStore } from "./frames.js";
 import { setComparison } from "./compare.js";
@@ -33,12 +33,12 @@ import { Playback } from "./playback.js";
 import { Shapes } from "./shapes.js";
 import { keptHistory, preference, setPreference } from "./storage.js";
 import { Store } from "./store.js";
-import { fromSheet, newId, retimed, span } from "./strokes.js";
+import { fromSheet, newId, retimed, span, withoutPoint } from "./strokes.js";
 import { makeTools } from "./tools/tools.js";
 import { Tracks } from "./tracks.js";
 import { App } from "./panels/app.js";
 import { html, render } from "./vendor/preact-htm.js";
-import { lastOf } from "./versions.js";
+import { branchTo, lastOf } from "./versions.js";
 import { View } from "./view.js";
 
 const MESSAGE_MS = 6000;
@@ -143,12 +143,13 @@ export class Editor {
   }
 
   changed() {
-    const { selected, point, region } = this.state;
+    const { selected, point, region, cameraMove } = this.state;
     const stroke = this.document.strokes.find((one) => one.id === selected);
     this.store.set({
       selected: stroke ? selected : null,
       point: stroke && point !== null && point < stroke.points.length ? point : null,
       region: this.document.regions.some((one) => one.id === region) ? region : null,
+      cameraMove: cameraOf(this.document).some((one) => one.id === cameraMove) ? cameraMove : null,
       finished: null,
     });
     this.live.documentChanged();
@@ -169,7 +170,7 @@ export class Editor {
   /** @param {Stroke} stroke */
   addStroke(stroke) {
     this.edit(addStroke(this.document, stroke));
-    this.store.set({ selected: stroke.id, point: null, region: null });
+    this.select(stroke.id);
   }
 
   /** @param {Stroke} stroke @param {string | null} [label] */
@@ -185,7 +186,7 @@ export class Editor {
   /** @param {import("./document.js").Region} region */
   putRegion(region) {
     this.edit(putRegion(this.document, region));
-    this.store.set({ region: region.id, selected: null, point: null });
+    this.selectRegion(region.id);
   }
 
   /** @param {string} id */
@@ -202,10 +203,11 @@ export class Editor {
   /** @param {import("./camera.js").CameraMove} move added, or in the place of the one with its id @param {string | null} [label] */
   putCamera(move, label = null) {
     const moves = cameraOf(this.document);
+    if (moves.includes(move)) return;
     const known = moves.some((one) => one.id === move.id);
     const camera = known ? moves.map((one) => (one.id === move.id ? move : one)) : [...moves, move];
     this.edit({ ...this.document, camera }, label);
-    this.store.set({ cameraMove: move.id });
+    this.selectCamera(move.id);
   }
 
   /** @param {string} id */
@@ -213,17 +215,16 @@ export class Editor {
     this.edit({ ...this.document, camera: cameraOf(this.document).filter((move) => move.id !== id) });
   }
 
-  /** Removes what is selected: a point, else the stroke or the region. */
+  /** Removes what is selected: a point, else the stroke, the region or the move of the camera. */
   removeSelected() {
-    const { selected, point, region } = this.state;
+    const { selected, point, region, cameraMove } = this.state;
     const stroke = this.selectedStroke();
     if (stroke && point !== null && stroke.kind === "move" && stroke.points.length > 2) {
-      const points = stroke.points.filter((_, i) => i !== point);
-      const frames = stroke.frames.filter((_, i) => i !== point);
-      this.replaceStroke({ ...stroke, points, frames });
+      this.replaceStroke(/** @type {Stroke} */ (withoutPoint(stroke, point)));
       this.store.set({ point: null });
     } else if (selected) this.removeStroke(selected);
     else if (region) this.removeRegion(region);
+    else if (cameraMove) this.removeCamera(cameraMove);
   }
 
   /** @param {Partial<import("./document.js").Settings>} settings */
@@ -250,12 +251,17 @@ export class Editor {
 
   /** @param {string | null} id @param {number | null} [point] */
   select(id, point = null) {
-    this.store.set({ selected: id, point, region: null });
+    this.store.set({ selected: id, point, region: null, cameraMove: null });
   }
 
   /** @param {string | null} id */
   selectRegion(id) {
-    this.store.set({ region: id, selected: null, point: null });
+    this.store.set({ region: id, selected: null, point: null, cameraMove: null });
+  }
+
+  /** @param {string | null} id of a move of the camera */
+  selectCamera(id) {
+    this.store.set({ cameraMove: id, selected: null, point: null, region: null });
   }
 
   // Gestures
@@ -373,8 +379,7 @@ export class Editor {
     const regions = node.regions ? this.live.regionSets[node.regions] ?? this.document.regions : [];
     const stillIds = new Set(regions.filter((region) => region.still).map((region) => region.name));
     const strokes = node.strokes.filter((stroke) => !(stroke.kind === "hold" && stillIds.has(stroke.region))).map((stroke) => fromSheet(stroke, node.num_frames));
-    const camera = (node.regions && this.live.cameraSets[node.regions]) || [];
-    this.edit({ ...this.document, strokes, regions, camera, settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
+    this.edit({ ...this.document, strokes, regions, camera: cameraFromServer(node.camera), settings: { ...this.document.settings, num_frames: node.num_frames, fps: node.fps } });
   }
 
   /** @param {Node[]} list */
@@ -443,9 +448,8 @@ export class Editor {
   /** In a frame that a camera has moved, strokes lie where the scene is seen. */
   aim() {
     const { node, nodes, frame } = this.state;
-    const key = node && frame > 0 ? nodes.get(node)?.regions : null;
-    const moves = (key && this.live.cameraSets[key]) || [];
-    this.view.seen = moves.length ? seenBy(cameraAt(moves, frame), this.picture) : null;
+    const branch = frame > 0 ? branchTo(nodes, node) : [];
+    this.view.seen = branch.some(({ camera }) => camera.length) ? seenBy(cameraOnBranch(branch, frame), this.picture) : null;
   }
 
   // Flow
@@ -530,7 +534,7 @@ export class Editor {
     try {
       const { sheet } = await this.transport.importFile(file);
       this.edit({ ...documentFromSheet(sheet), settings: { ...this.document.settings, num_frames: sheet.num_frames, fps: sheet.fps ?? 8 } });
-      this.say(`${file.name} is loaded. Undo brings back what was there.`);
+      this.say(`${file.name} is loaded. ${sheet.note || "Undo brings back what was there."}`);
     } catch (error) {
       this.say(/** @type {Error} */ (error).message);
     }
@@ -543,6 +547,16 @@ export class Editor {
     const start = this.state.frame < last ? this.state.frame : 0;
     this.addStroke({ id: newId(), kind: "move", points: [[width * 0.4, height / 2], [width * 0.6, height / 2]], frames: [start, last] }); // prettier-ignore
     this.say("A move is in the middle of the picture. Its numbers can be changed in the list.");
+  }
+
+  /** Adds an outline in the middle of the picture, for those who do not draw. */
+  addRegionAtCenter() {
+    const { width, height } = this.picture;
+    if (this.document.regions.length >= MAX_REGIONS) return this.say(`There is room for ${MAX_REGIONS} regions. Remove one first.`);
+    this.goTo(0); // regions are those of the given picture
+    const polygon = /** @type {Point[]} */ ([[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]].map(([x, y]) => [width * x, height * y])); // prettier-ignore
+    this.putRegion({ id: newId(), name: freeName(this.document, "Region"), polygon, rigid: false, order: null });
+    this.say("A region is in the middle of the picture. Its corners can be changed in the list.");
   }
 }
 
@@ -597,13 +611,13 @@ export async function mount(element, transport, { onLeave, style } = {}) {
   const { history, rev } = firstHistory(session, kept);
   const editor = new Editor(element, transport, { session, picture, history, rev: rev, onLeave });
   if (rev > session.document_rev) editor.live.savedRev = session.document_rev;
-  const { region_sets: regionSets = {}, camera_sets: cameraSets = {} } = session.document ?? {};
-  Object.assign(editor.live, { regionSets, cameraSets });
+  editor.live.regionSets = session.document?.region_sets ?? {};
   const { node, frame } = firstShown(session, kept);
   editor.store.set({ node });
   editor.setNodes(session.nodes);
   editor.store.set({ frame: Math.min(frame, editor.lastFrame()) });
   editor.start();
+  if (!session.document && session.sheet?.note) editor.say(session.sheet.note);
   return editor;
 }
 

@@ -4,6 +4,7 @@
  * @typedef {import("./editor.js").Editor} Editor
  */
 import { copySelected } from "./panels/stroke_buttons.js";
+import { cameraOf, draggedMove } from "./camera.js";
 import { compare, nextMode, setComparison } from "./compare.js";
 import { movedBy, shifted, withPoint } from "./strokes.js";
 
@@ -23,12 +24,13 @@ export const KEY_LIST = [
   ["Space", "play and pause; held: drag the view"],
   ["Ctrl Z, Ctrl Shift Z", "undo, redo"],
   ["Ctrl D", "copy the selected stroke"],
-  ["Delete", "remove the selected point, stroke or region"],
-  ["[ ]", "shift the selected stroke in time"],
+  ["Delete", "remove the selected point, stroke, region or move of the camera"],
+  ["[ ]", "shift the selected stroke or move of the camera in time"],
   ["F", "show or hide the flow"],
   ["T", "show or hide where handles were to go, and where they are found"],
   ["+ − 0 1", "zoom in, out, whole picture, actual pixels"],
   ["Ctrl + arrows", "move the view"],
+  ["↑ ↓ ← →, in the tools and the versions", "to another one; ← → fold and unfold versions, Enter shows one, Delete removes it"],
   ["?", "this help"],
 ];
 
@@ -78,8 +80,8 @@ function plain(editor, event, onControl) {
   if (event.altKey) return false;
   if (key === "Enter") return onControl || onStroke(event) ? false : (enter(editor, event.shiftKey), true);
   if (key === "Escape") return escape(editor);
-  if (key === "Delete" || key === "Backspace") return editor.state.selected || editor.state.region ? (editor.removeSelected(), true) : false;
-  if (key.startsWith("Arrow")) return arrow(editor, event);
+  if (key === "Delete" || key === "Backspace") return editor.state.selected || editor.state.region || editor.state.cameraMove ? (editor.removeSelected(), true) : false;
+  if (key.startsWith("Arrow")) return /** @type {HTMLElement} */ (event.target).closest("[role=slider]") ? slide(editor, key) : arrow(editor, event);
   if (key === "Home") return editor.goTo(0), true;
   if (key === "End") return editor.goTo(editor.lastFrame()), true;
   if (key === " ") return onControl || onStroke(event) ? false : space(editor, event);
@@ -102,12 +104,12 @@ function enter(editor, waits) {
 
 /** @param {Editor} editor */
 function escape(editor) {
-  const { render, selected, region, playing } = editor.state;
+  const { render, selected, region, cameraMove, playing } = editor.state;
   if (editor.stage?.gesture) editor.stage.abandon();
   else if (editor.state.compare) setComparison(editor, null);
   else if (render) editor.live.stop();
   else if (playing) editor.playback.rewind();
-  else if (selected || region) editor.select(null);
+  else if (selected || region || cameraMove) editor.select(null);
   else return false;
   return true;
 }
@@ -127,6 +129,12 @@ function arrow(editor, event) {
   }
   if (dy) return false;
   editor.goTo(editor.state.frame + dx);
+  return true;
+}
+
+/** On the strip of frames, whatever is selected. @param {Editor} editor @param {string} key */
+function slide(editor, key) {
+  editor.goTo(editor.state.frame + (key === "ArrowRight" || key === "ArrowUp" ? 1 : -1));
   return true;
 }
 
@@ -160,8 +168,11 @@ function letter(editor, key) {
 /** @param {Editor} editor @param {number} by frames */
 function shift(editor, by) {
   const stroke = editor.selectedStroke();
-  if (stroke) editor.replaceStroke(shifted(stroke, by, editor.document.settings.num_frames));
-  else editor.say("Select a stroke first; [ and ] shift it in time.");
+  const move = cameraOf(editor.document).find((one) => one.id === editor.state.cameraMove);
+  const { num_frames: numFrames } = editor.document.settings;
+  if (stroke) editor.replaceStroke(shifted(stroke, by, numFrames));
+  else if (move) editor.putCamera(draggedMove(move, "all", by, numFrames - 1, true));
+  else editor.say("Select a stroke or a move of the camera first; [ and ] shift it in time.");
 }
 
 /** Null fits the picture, 0 shows its actual pixels. @param {Editor} editor @param {number | null} factor */

@@ -7,7 +7,7 @@
  * @typedef {import("./geometry.js").Point} Point
  */
 import { arrowHead, distance } from "./geometry.js";
-import { describe, fromSheet, isOver, positionAt, span } from "./strokes.js";
+import { describe, fromSheet, handlesAt, isOver, positionAt, span } from "./strokes.js";
 import { branchTo } from "./versions.js";
 import { html } from "./vendor/preact-htm.js";
 
@@ -113,8 +113,10 @@ function StrokeShape({ editor, stroke, index }) {
       aria-label=${label} aria-pressed=${selected} onKeyDown=${key}>
       <${Line} editor=${editor} stroke=${stroke} color=${color} />
       ${stroke.kind === "move" && !selected && html`<circle class="start" cx=${start[0]} cy=${start[1]} r="4" fill=${color} />`}
+      ${handlesAt(stroke, state.frame, document.settings.num_frames).map((place) => view.toStage(place)).map(([x, y], i) => html`
+        <circle key=${i} class="follower" cx=${x} cy=${y} r="4" stroke=${color} />`)}
       ${stroke.kind === "move" && state.frame > 0 && html`<circle class="now" cx=${now[0]} cy=${now[1]} r="6" fill=${color} />`}
-      <g class="badge"><circle cx=${start[0] - 13} cy=${start[1] - 13} r="8.5" /><text x=${start[0] - 13} y=${start[1] - 9}>${refused ? "!" : index + 1}</text></g>
+      <g class="badge"><circle cx=${start[0] - 13} cy=${start[1] - 13} r="8.5" /><text x=${start[0] - 13} y=${start[1] - 13}>${refused ? "!" : index + 1}</text></g>
     </g>
     ${selected && stroke.kind === "move" && stroke.points.map((point, i) => html`<${Handle} key=${i} editor=${editor} stroke=${stroke} index=${i} color=${color} />`)}
   `;
@@ -136,7 +138,7 @@ function Refusal({ editor, at, why }) {
   const width = Math.min(280, editor.view.stage.width - 16);
   const x = Math.max(8, Math.min(at[0] - width / 2, editor.view.stage.width - width - 8));
   const y = at[1] > 120 ? at[1] - 96 : at[1] + 20;
-  return html`<foreignObject x=${x} y=${y} width=${width} height="76"><div class="refusal">${why}</div></foreignObject>`;
+  return html`<foreignObject x=${x} y=${y} width=${width} height="76"><div class=${at[1] > 120 ? "refusal-place above" : "refusal-place"}><div class="refusal">${why}</div></div></foreignObject>`;
 }
 
 /** @param {{editor: Editor, region: import("./document.js").Region, index: number}} props */

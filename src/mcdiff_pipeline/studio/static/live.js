@@ -6,7 +6,7 @@
  * @typedef {{id: string, parent: string | null, at: number, num_frames: number, fps: number, strokes: any[], regions: string | null,
  *     settings: any, state: "queued" | "rendering" | "done" | "stopped" | "failed", frames: number, size: "working" | "output",
  *     seconds: number | null, name: string | null, star: boolean, created: number, why: string | null, continuable: boolean, endless: boolean, best_of: string | null,
- *     score: {mean: number | null, strokes: (number | null)[]} | null}} Node
+ *     camera: import("./camera.js").SentMove[], score: {mean: number | null, strokes: (number | null)[]} | null}} Node
  * @typedef {{node: string, first: number, total: number, index: number, step: number, steps: number, ahead: number, seconds: number[],
  *     begun: number, frameStarted: number, stopping: boolean, enlarging: boolean, paused: boolean, steering: boolean, endless: boolean,
  *     ready: boolean, base: string, rev: number}} Render
@@ -14,7 +14,7 @@
  * @typedef {import("./geometry.js").Point} Point
  * @typedef {{kind: "new" | "branch" | "continue" | "none", at: number, parent: string | null, why: string}} Plan
  */
-import { cameraOf, cameraToSheet } from "./camera.js";
+import { cameraOf, cameraToServer } from "./camera.js";
 import { documentToSheet } from "./document.js";
 import { decodeFlow, flowPicture } from "./flow.js";
 import { newId } from "./strokes.js";
@@ -28,12 +28,12 @@ const KEEP_AFTER_MS = 300;
 const RETRY_SAVE_MS = 8000;
 const MEDIAN_OF = 5;
 
-/** A form in which equal strokes are equal texts. @param {any[]} strokes */
-const canonical = (strokes) =>
-  JSON.stringify(strokes.map((stroke) => [stroke.kind ?? "move", stroke.points, stroke.frames ?? null, stroke.start_frame ?? 0, stroke.end_frame ?? null, stroke.region ?? null]));
+const DEFAULTS = { kind: "move", start_frame: 0, easing: "linear", strength: 1, rotate: 0, scale: 1 };
+const FIELDS = ["points", "frames", "end_frame", "region", "radius", "handles", ...Object.keys(DEFAULTS)];
 
-/** What all nodes of a tree share, as a text. @param {any[]} regions @param {object | null} camera */
-const setText = (regions, camera) => JSON.stringify([regions, camera]);
+/** A form in which equal strokes and cameras are equal texts. @param {{strokes: any[], camera: import("./camera.js").SentMove[]}} drawn */
+const canonical = ({ strokes, camera }) =>
+  JSON.stringify([strokes.map((stroke) => ({ ...DEFAULTS, ...stroke })).map((stroke) => FIELDS.map((name) => stroke[name])), camera]);
 
 export class Live {
   /** @param {Editor} editor @param {import("./transport.js").SessionTransport} transport */
@@ -45,7 +45,7 @@ export class Live {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.flowTimer = undefined;
     this.flowWanted = 0;
-    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet> & {camera: object | null}} | null} */
+    /** @type {{document: StudioDocument, sheet: ReturnType<typeof documentToSheet> & {camera: import("./camera.js").SentMove[]}} | null} */
     this.lastSheet = null;
     /** @type {Map<string, string | null>} keys of the server by the content of regions */
     this.regionKeys = new Map();
@@ -63,8 +63,6 @@ export class Live {
     this.keepTimer = undefined;
     /** @type {Record<string, any[]>} the regions of the page by their key */
     this.regionSets = {};
-    /** @type {Record<string, import("./camera.js").CameraMove[]>} the cameras that go with them */
-    this.cameraSets = {};
     /** @type {{inputs: any[], plan: Plan} | null} */
     this.lastPlan = null;
     /** @type {{start: Point | null, to: Point, down: boolean} | null} the pen that pulls a thing; `start` until it is sent */
@@ -149,7 +147,7 @@ export class Live {
     const { pending } = store.state;
     const document = pending ? { ...history.present, strokes: [...history.present.strokes, pending] } : history.present;
     if (pending || this.lastSheet?.document !== document) {
-      const camera = cameraToSheet(cameraOf(document), this.editor.picture, document.settings.num_frames);
+      const camera = cameraToServer(cameraOf(document), document.settings.num_frames);
       this.lastSheet = { document, sheet: { ...documentToSheet(document, shapes.contains, shapes.anchor), camera } };
     }
     return this.lastSheet.sheet;
@@ -163,16 +161,14 @@ export class Live {
 
   /** Puts the regions to the server unless it has them. @param {any[]} regions @returns {Promise<string | null>} */
   async regionsKey(regions) {
-    const { camera } = this.sheet();
-    if (!regions.length && !camera) return null;
-    const text = setText(regions, camera);
+    if (!regions.length) return null;
+    const text = JSON.stringify(regions);
     const known = this.regionKeys.get(text);
     if (known !== undefined) return known;
     const { present } = this.editor.history;
-    const { regions: key } = await this.transport.putRegions(regions, camera);
+    const { regions: key } = await this.transport.putRegions(regions);
     this.regionKeys.set(text, key);
     if (key) this.regionSets[key] = present.regions;
-    if (key && camera) this.cameraSets[key] = cameraOf(present);
     return key;
   }
 
@@ -194,10 +190,10 @@ export class Live {
     const { editor } = this;
     const { frame, node, model, connection, playing, showFlow } = editor.store.state;
     const { settings } = editor.history.present;
-    const { strokes, ids, regions } = this.sheet();
+    const { strokes, ids, regions, camera } = this.sheet();
     if (!showFlow || playing || connection !== "open" || model?.state !== "ready" || !model.has_flow) return;
     const current = node ? editor.store.state.nodes.get(node) : undefined;
-    if ((!strokes.length && !this.sheet().camera) || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
+    if ((!strokes.length && !camera.length) || frame >= settings.num_frames - 1 || (frame > 0 && !current?.continuable)) {
       return editor.store.set({ flow: null, refusal: null, ...(strokes.length ? {} : { warnings: [] }) });
     }
     const wanted = this.flowWanted;
@@ -212,7 +208,7 @@ export class Live {
     this.remember(rev, ids);
     editor.store.set({ flowRev: rev });
     this.transport.send({
-      type: "flow", rev, node: frame > 0 ? node : null, frame, strokes, num_frames: settings.num_frames, size: settings.work, regions: key,
+      type: "flow", rev, node: frame > 0 ? node : null, frame, strokes, num_frames: settings.num_frames, size: settings.work, regions: key, camera,
     }); // prettier-ignore
     if (wanted !== this.flowWanted) this.requestFlow();
   }
@@ -261,13 +257,13 @@ export class Live {
     const { state } = this.editor.store;
     const { settings, regions: drawn } = this.editor.history.present;
     const current = state.node ? state.nodes.get(state.node) : undefined;
-    const { strokes, regions } = this.sheet();
+    const { strokes, regions, camera } = this.sheet();
     /** @type {Plan} */
     const fresh = { kind: "new", at: 0, parent: null, why: "" };
-    if (!strokes.length && !this.sheet().camera) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
+    if (!strokes.length && !camera.length) return { ...fresh, kind: "none", why: "Draw a move first: press M, then drag on the picture." };
     if (!current) return fresh;
     const sameTree = this.sameTree(current, regions, drawn);
-    const sameStrokes = canonical(strokes) === canonical(current.strokes) && settings.num_frames === current.num_frames;
+    const sameStrokes = canonical({ strokes, camera }) === canonical(current) && settings.num_frames === current.num_frames;
     if (sameTree && sameStrokes) {
       const complete = current.at + current.frames >= current.num_frames - 1;
       if (complete) return { ...fresh, kind: "none", why: "Nothing has changed since this version was rendered." };
@@ -286,11 +282,9 @@ export class Live {
   /** Whether a child of the node would have the regions and settings of the document. @param {Node} node @param {any[]} regions @param {any[]} drawn */
   sameTree(node, regions, drawn) {
     const { settings } = this.editor.history.present;
-    const { camera } = this.sheet();
-    const key = regions.length || camera ? this.regionKeys.get(setText(regions, camera)) : null;
+    const key = regions.length ? this.regionKeys.get(JSON.stringify(regions)) : null;
     const known = node.regions ? this.regionSets[node.regions] : [];
-    const moves = (node.regions && this.cameraSets[node.regions]) || [];
-    const isKnown = known && setText(known, moves) === setText(drawn, camera ? cameraOf(this.editor.history.present) : []);
+    const isKnown = known && JSON.stringify(known) === JSON.stringify(drawn);
     if (key !== node.regions && !isKnown) return false;
     const { defaults } = this.editor.store.state.model ?? {};
     const same = /** @param {number | null} wanted @param {number} made @param {number} standard */ (wanted, made, standard) => (wanted ?? standard ?? made) === made;
@@ -322,7 +316,7 @@ export class Live {
   /** @param {string} node @param {number} rev @param {{parent: string | null, at: number, kind?: string}} place where it begins @param {boolean} endless */
   async askForFrames(node, rev, { parent, at, kind = parent ? "branch" : "new" }, endless) {
     const { settings } = this.editor.history.present;
-    const { strokes, ids, regions } = this.sheet();
+    const { strokes, ids, regions, camera } = this.sheet();
     const { seed, steps, guidance, work, size, num_frames, fps } = settings;
     this.remember(rev, ids);
     let key = null;
@@ -333,7 +327,7 @@ export class Live {
       return this.editor.setRefusal({ id: null, why: /** @type {Error} */ (error).message });
     }
     this.transport.send({
-      type: "render", rev, node, parent, at, strokes, num_frames, fps, regions: key,
+      type: "render", rev, node, parent, at, strokes, num_frames, fps, regions: key, camera,
       settings: parent ? null : { seed, steps, guidance, size: work, output: "image" }, preview: size === "preview", ...(endless ? { endless } : {}),
     }); // prettier-ignore
   }
@@ -424,12 +418,12 @@ export class Live {
   steer() {
     const { render } = this.editor.store.state;
     if (!render || render.enlarging) return;
-    const { strokes, ids } = this.sheet();
+    const { strokes, ids, camera } = this.sheet();
     const rev = ++this.rev;
     this.remember(rev, ids);
-    this.update(render.node, { steering: true, base: canonical(strokes) });
+    this.update(render.node, { steering: true, base: canonical({ strokes, camera }) });
     const { num_frames } = this.editor.history.present.settings;
-    this.transport.send({ type: "steer", rev, node: render.node, strokes, num_frames: render.endless ? num_frames : null });
+    this.transport.send({ type: "steer", rev, node: render.node, strokes, camera, num_frames: render.endless ? num_frames : null });
   }
 
   /** Whether the version that is shown is being rendered, with other strokes than those that are drawn. */
@@ -437,11 +431,12 @@ export class Live {
     const { render, nodes, node: shown } = this.editor.store.state;
     const node = render && nodes.get(render.node);
     if (!render || !node || node.id !== shown || render.enlarging || render.steering) return false;
-    const { strokes, regions } = this.sheet();
+    const { strokes, regions, camera } = this.sheet();
     const { present } = this.editor.history;
+    const drawn = canonical({ strokes, camera });
     // what was pulled is among the strokes of an endless render
-    const made = render.endless ? render.base || canonical(strokes) : canonical(node.strokes);
-    return strokes.length > 0 && this.sameTree(node, regions, present.regions) && canonical(strokes) !== made;
+    const made = render.endless ? render.base || drawn : canonical(node);
+    return strokes.length + camera.length > 0 && this.sameTree(node, regions, present.regions) && drawn !== made;
   }
 
   /** Whether there is something to render after what is being rendered. */
@@ -508,14 +503,14 @@ export class Live {
     }
     if (state.render) return editor.say("Another render is under way. Stop it first (Esc)."), false;
     if (state.connection !== "open" || state.model?.state !== "ready") return editor.say("The model is still loading. Try again in a moment."), false;
-    const { strokes, regions } = this.sheet();
+    const { strokes, regions, camera } = this.sheet();
     const current = state.node ? state.nodes.get(state.node) : undefined;
     const branches = current && state.frame > 0 && current.continuable && this.sameTree(current, regions, editor.history.present.regions);
     const parent = branches ? editor.frames.owner(state.nodes, current.id, state.frame) : null;
     const at = parent ? state.frame : 0;
     const [id, rev] = [newId(), ++this.rev];
     this.begin(id, rev);
-    this.update(id, { endless: true, index: at + 1, first: at + 1, base: canonical(strokes) });
+    this.update(id, { endless: true, index: at + 1, first: at + 1, base: canonical({ strokes, camera }) });
     this.askForFrames(id, rev, { parent, at }, true);
     return true;
   }
@@ -603,9 +598,9 @@ export class Live {
     const rev = this.documentRev;
     const { node, frame, nodes } = this.editor.store.state;
     const used = new Set([...nodes.values()].map((one) => one.regions));
-    const sets = (/** @type {Record<string, any[]>} */ all) => Object.fromEntries(Object.entries(all).filter(([key]) => used.has(key)));
+    const sets = Object.fromEntries(Object.entries(this.regionSets).filter(([key]) => used.has(key)));
     try {
-      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: sets(this.regionSets), camera_sets: sets(this.cameraSets) }, rev);
+      await this.transport.save({ version: 1, draft: this.editor.history.present, node, frame, region_sets: sets }, rev);
       this.savedRev = Math.max(this.savedRev, rev);
       if (this.savedRev === this.documentRev) this.editor.store.set({ saved: "saved" });
       else this.saveSoon(SAVE_AFTER_MS);

@@ -132,7 +132,7 @@ function tellPython(editor, model) {
       told = sheet;
       const { strokes, regions } = editor.live.sheet();
       const { num_frames, fps } = document.settings;
-      model.set("drawn", { version: 2, width: picture.width, height: picture.height, num_frames, fps, strokes, ...(regions.length ? { regions } : {}) });
+      model.set("drawn", { version: 3, width: picture.width, height: picture.height, num_frames, fps, strokes, ...(regions.length ? { regions } : {}) });
     }
     if (model.get("shown") !== state.node) model.set("shown", state.node);
     if (model.get("made") !== editor.lastFrame()) model.set("made", editor.lastFrame());

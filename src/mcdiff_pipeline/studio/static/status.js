@@ -127,7 +127,8 @@ function documentStatus(editor) {
   if (refusal) {
     const index = editor.document.strokes.findIndex((stroke) => stroke.id === refusal.id);
     if (index < 0) return status("warn", refusal.why);
-    return status("warn", `Stroke ${index + 1}: ${refusal.why}`, [showStroke(editor, refusal.id)]);
+    const name = refusal.why.startsWith("Stroke ") ? "" : `Stroke ${index + 1}: `;
+    return status("warn", `${name}${refusal.why}`, [showStroke(editor, refusal.id)]);
   }
   if (saved === "disk") return status("bad", "The disk is full: nothing new is saved. Remove old sessions, or export this one.", [{ label: "Save now", run: () => editor.live.save() }]);
   if (message) return status("quiet", message.text);

@@ -5,30 +5,36 @@
  * @typedef {import("./strokes.js").Stroke} Stroke
  * @typedef {import("./strokes.js").Move} Move
  */
-import { between, distance, pathLength, rounded } from "./geometry.js";
-import { MAX_POINTS, evenTimes, newId } from "./strokes.js";
-
-const EASE_STEPS = 8;
+import { between, rounded } from "./geometry.js";
+import { MAX_POINTS, evenTimes, handlesAt, movedBy, newId, turns } from "./strokes.js";
 
 /** A little beside it. @param {Stroke} stroke @param {{width: number, height: number}} picture @returns {Stroke} */
 export function copied(stroke, { width, height }) {
   const step = 0.04 * Math.min(width, height);
   const [x, y] = stroke.points[0];
   const [dx, dy] = [x + step < width ? step : -step, y + step < height ? step : -step];
-  return { ...stroke, id: newId(), points: stroke.points.map(([px, py]) => /** @type {Point} */ ([rounded(px + dx), rounded(py + dy)])) };
+  return { ...movedBy(stroke, dx, dy), id: newId() };
 }
 
 /** About its beginning, which stays. @param {Move} stroke @param {"x" | "y"} axis @returns {Move} */
 export function mirrored(stroke, axis) {
   const [x, y] = stroke.points[0];
-  return { ...stroke, points: stroke.points.map(([px, py]) => (axis === "x" ? [rounded(2 * x - px), py] : [px, rounded(2 * y - py)])) };
+  const across = (/** @type {Point[]} */ points) => points.map(([px, py]) => /** @type {Point} */ (axis === "x" ? [rounded(2 * x - px), py] : [px, rounded(2 * y - py)]));
+  const { handles, rotate } = stroke;
+  return { ...stroke, points: across(stroke.points), ...(handles ? { handles: across(handles) } : {}), ...(rotate ? { rotate: -rotate } : {}) };
 }
 
-/** From its end to its beginning, in the same time. @param {Move} stroke @returns {Move} */
-export function reversed(stroke) {
-  const { frames } = stroke;
+const BACK = /** @type {const} */ ({ linear: "linear", "ease-in": "ease-out", "ease-out": "ease-in", "ease-in-out": "ease-in-out" });
+
+/** From its end to its beginning, in the same time. @param {Move} stroke @param {number} numFrames @returns {Move} */
+export function reversed(stroke, numFrames) {
+  const { frames, handles, rotate = 0, scale = 1, radius, easing } = stroke;
   const sum = frames[0] + frames[frames.length - 1];
-  return { ...stroke, points: [...stroke.points].reverse(), frames: [...frames].reverse().map((time) => rounded(sum - time, 3)) };
+  const turned = turns(stroke) ? { rotate: -rotate, scale: 1 / scale, ...(radius ? { radius: radius * scale } : {}) } : {};
+  return {
+    ...stroke, points: [...stroke.points].reverse(), frames: [...frames].reverse().map((time) => rounded(sum - time, 3)), ...turned,
+    ...(easing ? { easing: BACK[easing] } : {}), ...(handles ? { handles: handlesAt({ ...stroke, strength: 1 }, frames[frames.length - 1], numFrames) } : {}),
+  }; // prettier-ignore
 }
 
 /**
@@ -60,39 +66,4 @@ export function smoothed(stroke) {
 }
 
 /** At constant speed. @param {Move} stroke @returns {Move} */
-export const even = (stroke) => ({ ...stroke, frames: evenTimes(stroke.points, stroke.frames[0], stroke.frames[stroke.frames.length - 1]) });
-
-/** Starting and ending slowly, by the cubic of the library's "ease-in-out". @param {Move} stroke @returns {Move} */
-export function eased(stroke) {
-  const { points, frames } = stroke;
-  const length = pathLength(points);
-  const [start, end] = [frames[0], frames[frames.length - 1]];
-  if (!length) return stroke;
-  let way = 0;
-  const corners = points.map((point, i) => (way += i ? distance(points[i - 1], point) : 0) / length);
-  const steps = Array.from({ length: EASE_STEPS - 1 }, (_, k) => easeInOut((k + 1) / EASE_STEPS));
-  const near = (/** @type {number} */ share) => corners.some((corner) => Math.abs(corner - share) < 0.02);
-  const shares = [...corners, ...steps.filter((share) => !near(share))].sort((a, b) => a - b).slice(0, MAX_POINTS);
-  shares[shares.length - 1] = 1;
-  const path = shares.map((share) => {
-    const i = Math.max(0, Math.min(points.length - 2, corners.findIndex((corner) => corner >= share) - 1));
-    const [x, y] = between(points[i], points[i + 1], (share - corners[i]) / (corners[i + 1] - corners[i] || 1));
-    return /** @type {Point} */ ([rounded(x), rounded(y)]);
-  });
-  const times = shares.map((share) => rounded(start + (end - start) * inverseEase(share), 3));
-  return { ...stroke, points: path, frames: times };
-}
-
-/** @param {number} t */
-const easeInOut = (t) => t * t * (3 - 2 * t);
-
-/** @param {number} share @returns {number} the time at which `easeInOut` gets there */
-function inverseEase(share) {
-  let [low, high] = [0, 1];
-  for (let i = 0; i < 30; i++) {
-    const middle = (low + high) / 2;
-    if (easeInOut(middle) < share) low = middle;
-    else high = middle;
-  }
-  return share <= 0 ? 0 : share >= 1 ? 1 : (low + high) / 2;
-}
+export const even = ({ easing: _, ...stroke }) => ({ ...stroke, frames: evenTimes(stroke.points, stroke.frames[0], stroke.frames[stroke.frames.length - 1]) });

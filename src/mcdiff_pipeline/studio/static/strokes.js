@@ -5,12 +5,19 @@
  * hold stores the frames between which it keeps its point still; `end: null` is the end of the clip. `stay` keeps a move
  * at its last point from its arrival to the end of the clip.
  *
+ * `easing`, `strength`, `rotate`, `scale`, `radius` and `handles` are those of a stroke sheet; what is missing changes
+ * nothing. `even` marks a move of a sheet that gives no times for its points: "open" ends with the clip.
+ *
  * @typedef {import("./geometry.js").Point} Point
- * @typedef {{id: string, kind: "move", points: Point[], frames: number[], stay?: boolean, region?: string}} Move
- * @typedef {{id: string, kind: "hold", points: Point[], start: number, end: number | null, region?: string}} Hold
+ * @typedef {import("./easing.js").Ease} Ease
+ * @typedef {{easing?: Ease, strength?: number, rotate?: number, scale?: number, radius?: number, handles?: Point[]}} Controls
+ * @typedef {{id: string, points: Point[], region?: string | number} & Controls} Base
+ * @typedef {Base & {kind: "move", frames: number[], stay?: boolean, even?: "open" | "closed"}} Move
+ * @typedef {Base & {kind: "hold", start: number, end: number | null}} Hold
  * @typedef {Move | Hold} Stroke
- * @typedef {{kind: string, points: Point[], frames?: number[], start_frame?: number, end_frame?: number, region?: string | number}} SheetStroke
+ * @typedef {{kind: string, points: Point[], frames?: number[], start_frame?: number, end_frame?: number, region?: string | number} & Controls} SheetStroke
  */
+import { EASES } from "./easing.js";
 import { between, clamp, distance, pathLength, rounded, simplified } from "./geometry.js";
 
 export const MAX_POINTS = 64;
@@ -79,21 +86,57 @@ export function span(stroke, numFrames) {
   return [stroke.frames[0], stroke.frames[stroke.frames.length - 1]];
 }
 
+/** The share of its whole motion that a stroke has made. @param {Stroke} stroke @param {number} frame @param {number} start @param {number} end */
+const shareAt = ({ easing = "linear" }, frame, start, end) => EASES[easing](clamp((frame - start) / Math.max(end - start, 1e-9), 0, 1));
+
 /**
- * Where the handle is at a frame: at the first point before its time, at the last after it.
+ * Where the path is at a frame: at the first point before its time, at the last after it.
  *
  * @param {Stroke} stroke
  * @param {number} frame
  * @returns {Point}
  */
 export function positionAt(stroke, frame) {
-  if (stroke.kind === "hold") return stroke.points[0];
-  const { points, frames } = stroke;
-  if (frame <= frames[0]) return points[0];
-  for (let i = 1; i < frames.length; i++) {
-    if (frame <= frames[i]) return between(points[i - 1], points[i], (frame - frames[i - 1]) / (frames[i] - frames[i - 1]));
-  }
-  return points[points.length - 1];
+  const { points, strength = 1 } = stroke;
+  if (stroke.kind === "hold") return points[0];
+  const { frames } = stroke;
+  const [start, end] = [frames[0], frames[frames.length - 1]];
+  const time = Math.min(end, start + (end - start) * shareAt(stroke, frame, start, end));
+  const i = Math.max(1, frames.findIndex((one) => time <= one));
+  return between(points[0], between(points[i - 1], points[i], (time - frames[i - 1]) / (frames[i] - frames[i - 1])), strength);
+}
+
+/**
+ * Where the points are that move with the path instead of its beginning; none if the stroke has no such.
+ *
+ * @param {Stroke} stroke @param {number} frame @param {number} numFrames @returns {Point[]}
+ */
+export function handlesAt(stroke, frame, numFrames) {
+  const { rotate, scale, radius, handles = [] } = controlsOf(stroke);
+  const [x, y] = stroke.points[0];
+  /** @type {Point[]} */
+  const places = radius === undefined ? handles : [[x - radius, y], [x + radius, y]]; // prettier-ignore
+  const share = (stroke.strength ?? 1) * shareAt(stroke, frame, ...span(stroke, numFrames));
+  const [hx, hy] = positionAt(stroke, frame);
+  const [angle, factor] = [((rotate ?? 0) * share * Math.PI) / 180, (scale ?? 1) ** share];
+  const [c, s] = [factor * Math.cos(angle), factor * Math.sin(angle)];
+  return places.map(([px, py]) => [hx + c * (px - x) - s * (py - y), hy + s * (px - x) + c * (py - y)]);
+}
+
+/** Whether it turns or grows. @param {Controls} stroke */
+export const turns = ({ rotate = 0, scale = 1 }) => rotate !== 0 || scale !== 1;
+
+/** What a sheet says of a stroke besides its path and its time. @param {Stroke} stroke @returns {Controls} */
+export function controlsOf(stroke) {
+  const { easing = "linear", strength = 1, rotate = 0, scale = 1, radius = 20, handles = [] } = stroke;
+  const moves = stroke.kind === "move" || turns(stroke);
+  return {
+    ...(moves && easing !== "linear" ? { easing } : {}),
+    ...(moves && strength !== 1 ? { strength } : {}),
+    ...(rotate ? { rotate } : {}),
+    ...(scale === 1 ? {} : { scale }),
+    ...(handles.length ? { handles } : turns(stroke) ? { radius } : {}),
+  };
 }
 
 /** Whether the stroke says nothing from this frame on. @param {Stroke} stroke @param {number} frame @param {number} numFrames */
@@ -104,7 +147,8 @@ export function isOver(stroke, frame, numFrames) {
 
 /** @template {Stroke} T @param {T} stroke @param {number} dx @param {number} dy @returns {T} */
 export function movedBy(stroke, dx, dy) {
-  return { ...stroke, points: stroke.points.map(([x, y]) => [rounded(x + dx), rounded(y + dy)]) };
+  const moved = (/** @type {Point[]} */ points) => points.map(([x, y]) => /** @type {Point} */ ([rounded(x + dx), rounded(y + dy)]));
+  return { ...stroke, points: moved(stroke.points), ...(stroke.handles ? { handles: moved(stroke.handles) } : {}) };
 }
 
 /** @template {Stroke} T @param {T} stroke @param {number} index @param {Point} point @returns {T} */
@@ -171,44 +215,65 @@ export function withTime(stroke, index, time) {
 }
 
 /**
- * The stroke as an object of a stroke sheet; null if nothing of it lies within the clip.
+ * The stroke as objects of a stroke sheet: none if nothing of it lies within the clip, and one more for a stroke that stays
+ * where it arrives, if it is more than a path.
  *
  * @param {Stroke} stroke
  * @param {number} numFrames
- * @returns {SheetStroke | null}
+ * @returns {SheetStroke[]}
  */
-export function toSheet(stroke, numFrames) {
+export function toSheets(stroke, numFrames) {
+  const last = numFrames - 1;
   const [start, end] = span(stroke, numFrames);
-  if (Math.ceil(start) >= numFrames - 1) return null;
-  const region = stroke.region === undefined ? {} : { region: stroke.region };
-  const [first, ...others] = stroke.points;
+  if (Math.ceil(start) >= last) return [];
+  const controls = controlsOf(stroke);
+  const more = { ...(stroke.region === undefined ? {} : { region: stroke.region }), ...controls };
+  const { points } = stroke;
   if (stroke.kind === "hold") {
-    return { kind: "hold", points: [first], start_frame: start, ...(stroke.end === null ? {} : { end_frame: end }), ...region };
+    return [{ kind: "hold", points: points.slice(0, 1), start_frame: start, ...(stroke.end === null ? {} : { end_frame: end }), ...more }];
   }
-  if (others.every((point) => point[0] === first[0] && point[1] === first[1])) {
+  const { region } = stroke;
+  if (points.every((point) => distance(point, points[0]) === 0)) {
     const [from, to] = [Math.ceil(start), Math.floor(end)];
-    return to > from ? { kind: "hold", points: [first], start_frame: from, end_frame: to, ...region } : null;
+    const { easing, strength, ...others } = more;
+    return to > from ? [{ kind: "hold", points: points.slice(0, 1), start_frame: from, end_frame: to, ...(turns(stroke) ? more : others) }] : [];
   }
-  const sheet = { kind: "move", points: stroke.points, frames: stroke.frames, ...region };
-  if (stroke.stay && end < numFrames - 1) {
-    sheet.points = [...sheet.points, sheet.points[sheet.points.length - 1]];
-    sheet.frames = [...sheet.frames, numFrames - 1];
-  }
-  return sheet;
+  const stays = stroke.stay && end < last;
+  if (!stays) return [{ kind: "move", points, ...timesOf(stroke, last), ...more }];
+  if (!Object.keys(controls).length) return [{ kind: "move", points: [...points, points[points.length - 1]], frames: [...stroke.frames, last], ...more }];
+  const handles = handlesAt(stroke, end, numFrames).map(([x, y]) => /** @type {Point} */ ([rounded(x), rounded(y)]));
+  const held = { kind: "hold", points: [positionAt(stroke, end)], start_frame: Math.ceil(end), ...(region === undefined ? {} : { region }) };
+  const move = { kind: "move", points, frames: stroke.frames, ...more };
+  return Math.ceil(end) < last ? [move, handles.length ? { ...held, handles } : held] : [move];
 }
+
+/** The times of a move in a sheet: both ends if they say the same. @param {Move} stroke @param {number} last @returns {Partial<SheetStroke>} */
+function timesOf({ points, frames, even }, last) {
+  const [start, end] = [frames[0], frames[frames.length - 1]];
+  const isEven = even && Number.isInteger(start) && Number.isInteger(end) && evenTimes(points, start, end).every((time, i) => Math.abs(time - frames[i]) < 2e-3);
+  if (!isEven) return { frames };
+  return { start_frame: start, ...(even === "open" && end === last ? {} : { end_frame: end }) };
+}
+
+const CONTROLS = /** @type {const} */ (["easing", "strength", "rotate", "scale", "radius", "handles"]);
 
 /** @param {SheetStroke} sheet @param {number} numFrames @returns {Stroke} */
 export function fromSheet(sheet, numFrames) {
-  const region = sheet.region === undefined || sheet.region === null ? {} : { region: String(sheet.region) };
+  const more = Object.fromEntries(/** @type {const} */ (["region", ...CONTROLS]).filter((name) => sheet[name] != null).map((name) => [name, sheet[name]]));
   const points = sheet.points.map(([x, y]) => /** @type {Point} */ ([x, y]));
   const start = sheet.start_frame ?? 0;
-  if (sheet.kind === "hold") return { id: newId(), kind: "hold", points, start, end: sheet.end_frame ?? null, ...region };
-  const frames = sheet.frames ?? evenTimes(points, start, sheet.end_frame ?? numFrames - 1);
-  return { id: newId(), kind: "move", points, frames, ...region };
+  if (sheet.kind === "hold") return { id: newId(), kind: "hold", points, start, end: sheet.end_frame ?? null, ...more };
+  if (sheet.frames) return { id: newId(), kind: "move", points, frames: sheet.frames, ...more };
+  const frames = evenTimes(points, start, sheet.end_frame ?? numFrames - 1);
+  return { id: newId(), kind: "move", points, frames, even: sheet.end_frame == null ? "open" : "closed", ...more };
 }
 
 /** In words, for lists and screen readers. @param {Stroke} stroke @param {number} numFrames */
 export function describe(stroke, numFrames) {
   const [start, end] = span(stroke, numFrames).map((frame) => rounded(frame, 1));
-  return `${stroke.kind === "hold" ? "Hold" : "Move"}, frames ${start} to ${end}`;
+  const { strength = 1, rotate = 0, scale = 1, radius, handles } = controlsOf(stroke);
+  const more = [strength === 1 ? "" : `${rounded(strength)} times as far`, rotate ? `turns ${rounded(rotate)} degrees` : "", scale === 1 ? "" : `grows ${rounded(scale)} times`];
+  const number = radius === undefined ? handles?.length : 2;
+  const points = number ? `${number === 1 ? "one point moves" : `${number} points move`} with it` : "";
+  return [`${stroke.kind === "hold" ? "Hold" : "Move"}, frames ${start} to ${end}`, ...more, points].filter(Boolean).join(", ");
 }

@@ -161,9 +161,9 @@ export class SessionTransport {
     return this.api.sendJson(`${this.path}/document`, "PUT", { rev, document });
   }
 
-  /** @param {object[]} regions @param {object | null} camera @returns {Promise<{regions: string | null}>} */
-  putRegions(regions, camera) {
-    return this.api.sendJson(`${this.path}/regions`, "PUT", { regions, ...(camera ? { camera } : {}) });
+  /** @param {object[]} regions @returns {Promise<{regions: string | null}>} */
+  putRegions(regions) {
+    return this.api.sendJson(`${this.path}/regions`, "PUT", { regions });
   }
 
   state() {

@@ -3,6 +3,7 @@
  *
  * @typedef {import("./live.js").Node} Node
  * @typedef {Map<string, Node>} Nodes
+ * @typedef {{node: Node, depth: number, above: string | null, place: number, of: number, foldable: boolean}} Row of the tree; `place` from 1 to `of` among those below the same one
  */
 
 /** @param {Nodes} nodes */
@@ -19,13 +20,28 @@ const above = (nodes, node) => [node.parent, node.best_of].find((id) => id && no
 /** Those of a competition by their score. @param {Node} a @param {Node} b */
 const better = (a, b) => (a.best_of && a.best_of === b.best_of ? (a.score?.mean ?? Infinity) - (b.score?.mean ?? Infinity) || a.created - b.created : a.created - b.created);
 
-/** Each version below that from which it comes. @param {Nodes} nodes @returns {{node: Node, depth: number}[]} */
+/** Each version below that from which it comes. @param {Nodes} nodes @returns {Row[]} */
 export function treeOf(nodes) {
   const all = byAge(nodes);
-  /** @param {string | null} id @param {number} depth @returns {{node: Node, depth: number}[]} */
-  const below = (id, depth) =>
-    all.filter((node) => above(nodes, node) === id).sort(better).flatMap((node) => [{ node, depth }, ...below(node.id, depth + 1)]);
+  /** @param {string | null} id @param {number} depth @returns {Row[]} */
+  const below = (id, depth) => {
+    const list = all.filter((node) => above(nodes, node) === id).sort(better);
+    return list.flatMap((node, i) => {
+      const inner = below(node.id, depth + 1);
+      return [{ node, depth, above: id, place: i + 1, of: list.length, foldable: inner.length > 0 }, ...inner];
+    });
+  };
   return below(null, 0);
+}
+
+/** Those rows that lie below no folded one. @param {Row[]} rows @param {Set<string>} folded */
+export function unfoldedOf(rows, folded) {
+  const hidden = new Set();
+  return rows.filter(({ node, above }) => {
+    if (!above || !(folded.has(above) || hidden.has(above))) return true;
+    hidden.add(node.id);
+    return false;
+  });
 }
 
 /** From the root to a node. @param {Nodes} nodes @param {string | null} id @returns {Node[]} */

@@ -102,10 +102,9 @@ export class FakeTransport {
     return { rev };
   }
 
-  async putRegions(regions, camera) {
+  async putRegions(regions) {
     const key = String(this.regionSets.size + 1).padStart(16, "0");
     this.regionSets.set(key, regions);
-    this.camera = camera;
     return { regions: key };
   }
 
@@ -137,16 +136,16 @@ export class FakeTransport {
     setTimeout(() => this.emit({ type: "flow", rev, node, frame, h, w, ms: 1, width: 128, height: 128, warnings: this.warnings }, payload), this.flowDelay(rev));
   }
 
-  async render({ rev, node, parent, at, strokes, num_frames, fps, regions, settings }) {
+  async render({ rev, node, parent, at, strokes, num_frames, fps, regions, settings, camera }) {
     let made = this.nodes.find((one) => one.id === node);
     if (!made) {
       const resolved = { ...SETTINGS, ...Object.fromEntries(Object.entries(settings ?? {}).filter(([, value]) => value !== null)) };
-      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true, endless: false, best_of: null, score: null };
+      made = { id: node, parent, at, num_frames, fps, strokes, regions, settings: resolved, state: "rendering", frames: 0, size: "working", seconds: null, name: null, star: false, created: this.nodes.length, model: "f", why: null, continuable: true, endless: false, best_of: null, score: null, camera };
       this.nodes.push(made);
     }
     if (this.going && this.going !== node) {
       made.state = "queued";
-      this.queue.push({ rev, node, parent, at, strokes, num_frames, fps, regions, settings });
+      this.queue.push({ rev, node, parent, at, strokes, num_frames, fps, regions, settings, camera });
       await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });
       return this.emit({ type: "queued", rev, node, ahead: 0, waiting: this.queue.length });
     }
@@ -191,8 +190,8 @@ export class FakeTransport {
   }
 
   async branchOff(made) {
-    const { rev, strokes } = this.steering;
-    const child = { ...made, id: "c".repeat(32), parent: made.id, at: made.at + made.frames, frames: 0, strokes, created: this.nodes.length };
+    const { rev, strokes, camera } = this.steering;
+    const child = { ...made, id: "c".repeat(32), parent: made.id, at: made.at + made.frames, frames: 0, strokes, camera, created: this.nodes.length };
     [this.steering, this.paused, made.state] = [null, false, "stopped"];
     this.nodes.push(child);
     await this.emit({ type: "tree", nodes: this.nodes.map((one) => ({ ...one })) });

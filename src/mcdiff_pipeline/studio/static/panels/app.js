@@ -21,8 +21,8 @@ export function App({ editor }) {
         <${ToolOptions} editor=${editor} />
         <${StageView} editor=${editor} />
       </main>
-      <div class="tabs" role="tablist" aria-label="Panels">
-        ${TABS.map(([id, title]) => html`<button key=${id} role="tab" aria-selected=${tab === id} onClick=${() => editor.store.set({ tab: id })}>${title}</button>`)}
+      <div class="tabs" role="group" aria-label="Panels">
+        ${TABS.map(([id, title]) => html`<button key=${id} aria-pressed=${tab === id} onClick=${() => editor.store.set({ tab: id })}>${title}</button>`)}
       </div>
       <${SidePanel} editor=${editor} />
       <${Timeline} editor=${editor} />

@@ -1,5 +1,6 @@
 /** The moves of the camera with their numbers. */
-import { CAMERA_KINDS, EASE_NAMES, cameraOf, describeCamera } from "../camera.js";
+import { CAMERA_KINDS, cameraOf, describeCamera, hasWay } from "../camera.js";
+import { EASE_NAMES } from "../easing.js";
 import { NumberField } from "./fields.js";
 import { Icon } from "../icons.js";
 import { html } from "../vendor/preact-htm.js";
@@ -13,7 +14,7 @@ export function CameraList({ editor }) {
   return html`
     <section class="strokes camera-list">
       <h2>Camera <span class="count">${moves.length || ""}</span></h2>
-      ${!moves.length && html`<p class="nothing">The whole picture moves as the camera says; strokes move things in it.</p>`}
+      ${!moves.length && html`<p class="nothing">The whole picture moves as the camera says; strokes move things in it. Each version has a camera of its own.</p>`}
       <ul>${moves.map((move) => html`<${CameraItem} key=${move.id} editor=${editor} move=${move} />`)}</ul>
     </section>`;
 }
@@ -30,14 +31,14 @@ function CameraItem({ editor, move }) {
   return html`
     <li class=${open ? "open" : ""}>
       <div class="row">
-        <button class="row-main" aria-expanded=${open} aria-label=${describeCamera(move)} onClick=${() => editor.store.set({ cameraMove: open ? null : move.id })}>
+        <button class="row-main" aria-expanded=${open} aria-label=${describeCamera(move)} onClick=${() => editor.selectCamera(open ? null : move.id)}>
           <${Icon} name="camera" /><span class="what">${title}</span><span class="when">${Math.round(move.start)}–${Math.round(move.end)}</span>
         </button>
         <button class="icon-button quiet" aria-label=${`Remove ${describeCamera(move)}`} title="Remove" onClick=${() => editor.removeCamera(move.id)}><${Icon} name="bin" /></button>
       </div>
       ${open && html`
         <div class="numbers">
-          <div class="pair">${move.kind === "pan"
+          <div class="pair">${hasWay(move.kind)
             ? [field("right", "x", -4 * width, 4 * width), field("down", "y", -4 * height, 4 * height)]
             : [field(unit, "amount", low, high, step)]}</div>
           <div class="pair">${field("From frame", "start", 0, move.end - 1)}${field("to", "end", move.start + 1, last)}</div>

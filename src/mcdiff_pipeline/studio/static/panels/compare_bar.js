@@ -15,7 +15,7 @@ export function CompareBar({ editor, comparison }) {
       ${treeOf(editor.state.nodes).filter(({ node }) => lastOf(node) > 0).map(({ node }) => html`<option key=${node.id} value=${node.id}>${titleOf(editor.state.nodes, node.id)}</option>`)}
     </select>`;
   return html`
-    <div class="options comparing" role="toolbar" aria-label="Comparison">
+    <div class="options comparing" role="group" aria-label="Comparison">
       <b>Compare</b>
       <span class="number">${choice("a")} <span aria-hidden="true">|</span> ${choice("b")}</span>
       <div class="choice" role="group" aria-label="How">
@@ -23,7 +23,7 @@ export function CompareBar({ editor, comparison }) {
       </div>
       <label class="slider" data-unused=${comparison.mode !== "wipe"}><span class="wide">Wipe</span>
         <input type="range" min="0" max="1" step="0.01" aria-label="Place of the wipe" disabled=${comparison.mode !== "wipe"} value=${comparison.wipe} onInput=${(/** @type {any} */ event) => set({ wipe: Number(event.target.value) })} /></label>
-      <button class="button small" onClick=${() => setComparison(editor, null)} title="End the comparison (Esc)"><${Icon} name="close" />Close</button>
+      <button class="button small" onClick=${() => setComparison(editor, null)} aria-label="Close" title="End the comparison (Esc)"><${Icon} name="close" /><span class="wide">Close</span></button>
     </div>`;
 }
 

@@ -132,10 +132,14 @@ function Remove({ editor, id }) {
   const [, ...below] = subtreeOf(nodes, id);
   const dear = below.filter((node) => node.star || node.name).map((node) => titleOf(nodes, node.id));
   const remove = async () => {
+    const byKey = document.activeElement?.matches(":focus-visible");
     editor.store.set({ dialog: null });
     try {
       const { removed } = await editor.transport.deleteNode(id);
       editor.setNodes([...editor.state.nodes.values()].filter((node) => !removed.includes(node.id)));
+      editor.draw();
+      // what had the focus is gone, and the tree has it instead
+      if (byKey && document.activeElement === document.body) /** @type {HTMLElement | null} */ (editor.element.querySelector(".tree [tabindex='0']"))?.focus();
     } catch (error) {
       editor.say(/** @type {Error} */ (error).message);
     }

@@ -26,3 +26,18 @@ export function NumberField({ label, value, min, max, onChange, step = 1 }) {
   };
   return html`<label class="number"><span>${label}</span><${Input} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value} onChange=${change} /></label>`;
 }
+
+/** A number in a table; `onChange` returns false if it cannot be taken. @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => unknown}} props */
+export function Cell({ label, value, min, max, onChange }) {
+  const shown = Math.round(value * 100) / 100;
+  /** @param {any} event */
+  const change = (event) => {
+    const number = Number(event.target.value);
+    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, number)) : shown;
+    event.target.value = String(allowed !== shown && onChange(allowed) === false ? shown : allowed);
+  };
+  return html`<${Input} class="cell" type="number" step="any" aria-label=${label} value=${shown} onChange=${change} />`;
+}
+
+/** Sets a CSS property by code: the page's policy allows no style attributes. @param {string} property @param {string} value */
+export const paint = (property, value) => (/** @type {HTMLElement | null} */ element) => element?.style.setProperty(property, value);

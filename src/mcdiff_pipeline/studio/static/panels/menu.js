@@ -22,6 +22,7 @@ export function Menu({ label, name, items, class: kind = "", align = "start", di
     const index = all.indexOf(/** @type {HTMLElement} */ (document.activeElement));
     const by = /** @type {Record<string, number>} */ ({ ArrowDown: 1, ArrowUp: -1 })[event.key];
     if (by && all.length) all[(index + by + all.length) % all.length].focus();
+    else if (event.key === "Home" || event.key === "End") all.at(event.key === "Home" ? 0 : -1)?.focus();
     else if (event.key === "Escape" || event.key === "Tab") {
       setOpen(false);
       if (event.key === "Escape") /** @type {HTMLElement | null} */ (root.current?.querySelector("button"))?.focus();

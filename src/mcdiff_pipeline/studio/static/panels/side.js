@@ -1,12 +1,13 @@
 /** The panel: strokes with their numbers, regions, versions. It does with keys and numbers what the picture does with a pen. */
 import { CameraList } from "./camera.js";
-import { Input, NumberField } from "./fields.js";
+import { Cell, NumberField, paint } from "./fields.js";
 import { Icon } from "../icons.js";
-import { regionColor, strokeColor } from "../layer.js";
+import { strokeColor } from "../layer.js";
+import { Regions } from "./regions.js";
 import { Versions } from "./versions.js";
-import { findRegions } from "../tools/region.js";
 import { positionAt, retimed, span, withPoint, withTime, withoutPoint } from "../strokes.js";
 import { StrokeButtons } from "./stroke_buttons.js";
+import { StrokeControls } from "./stroke_controls.js";
 import { TrackList } from "./tracks.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 
@@ -61,9 +62,6 @@ function StrokeItem({ editor, stroke, index }) {
     </li>`;
 }
 
-/** Sets a CSS property by code: the page's policy allows no style attributes. @param {string} property @param {string} value */
-const paint = (property, value) => (/** @type {HTMLElement | null} */ element) => element?.style.setProperty(property, value);
-
 /** @param {number} value */
 const short = (value) => String(Math.round(value * 10) / 10);
 
@@ -87,10 +85,12 @@ function StrokeNumbers({ editor, stroke }) {
         <label class="number">Region
           <select value=${stroke.region ?? ""} onChange=${(/** @type {any} */ event) => editor.replaceStroke(inRegion(stroke, event.target.value))}>
             <option value="">where it starts</option>
+            ${stroke.region === 0 && html`<option value="0">none</option>`}
             ${regions.map((region) => html`<option key=${region.id} value=${region.name}>${region.name}</option>`)}
           </select></label>`}
+      <${StrokeControls} editor=${editor} stroke=${stroke} />
       <table>
-        <thead><tr><th scope="col">Point</th><th scope="col">x</th><th scope="col">y</th>${stroke.kind === "move" && html`<th scope="col">frame</th>`}<th></th></tr></thead>
+        <thead><tr><th scope="col">Point</th><th scope="col">x</th><th scope="col">y</th>${stroke.kind === "move" && html`<th scope="col">frame</th>`}<td></td></tr></thead>
         <tbody>
           ${stroke.points.map(([x, y], i) => html`
             <tr key=${i} class=${editor.state.point === i ? "chosen" : ""}>
@@ -115,7 +115,7 @@ function StrokeNumbers({ editor, stroke }) {
 /** @param {import("../strokes.js").Stroke} stroke @param {string} name */
 function inRegion(stroke, name) {
   const { region: _, ...rest } = stroke;
-  return /** @type {import("../strokes.js").Stroke} */ (name ? { ...rest, region: name } : rest);
+  return /** @type {import("../strokes.js").Stroke} */ (name ? { ...rest, region: name === "0" ? 0 : name } : rest);
 }
 
 /** @param {Editor} editor @param {import("../strokes.js").Stroke} stroke @param {number} index */
@@ -139,68 +139,4 @@ function toMove(editor, stroke) {
   const [[x, y]] = stroke.points;
   const last = editor.document.settings.num_frames - 1;
   editor.replaceStroke({ id: stroke.id, kind: "move", points: [[x, y], [x + editor.picture.width * 0.1, y]], frames: [stroke.start, Math.max(last, stroke.start + 1)] }); // prettier-ignore
-}
-
-/** @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => void}} props */
-function Cell({ label, value, min, max, onChange }) {
-  const shown = Math.round(value * 100) / 100;
-  /** @param {any} event */
-  const change = (event) => {
-    const number = Number(event.target.value);
-    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, number)) : shown;
-    event.target.value = String(allowed);
-    if (allowed !== shown) onChange(allowed);
-  };
-  return html`<${Input} class="cell" type="number" step="any" aria-label=${label} value=${shown} onChange=${change} />`;
-}
-
-/** @param {{editor: Editor}} props */
-function Regions({ editor }) {
-  const { regions } = editor.document;
-  return html`
-    <section class="regions">
-      <h2>Regions <span class="count">${regions.length || ""}</span>
-        <button class="button small" title="Finds the things that the strokes move" aria-label="Find regions under the strokes" onClick=${() => findRegions(editor)}>Find</button>
-        <button class="button small" title="Press R: things that move as a whole" onClick=${() => editor.setTool("region")}>Draw one</button></h2>
-      ${!regions.length && html`<p class="nothing">A thing with a region moves as a whole.</p>`}
-      <ul>${regions.map((region, index) => html`<${RegionItem} key=${region.id} editor=${editor} region=${region} index=${index} />`)}</ul>
-    </section>`;
-}
-
-/** @param {{editor: Editor, region: import("../document.js").Region, index: number}} props */
-function RegionItem({ editor, region, index }) {
-  const open = editor.state.region === region.id;
-  const change = (/** @type {Partial<import("../document.js").Region>} */ changes) => editor.putRegion({ ...region, ...changes });
-  const kind = region.still ? "kept still" : region.rigid ? "rigid" : "";
-  return html`
-    <li class=${open ? "open" : ""}>
-      <div class="row">
-        <button class="row-main" aria-expanded=${open} onClick=${() => editor.selectRegion(open ? null : region.id)}>
-          <span class="swatch area" ref=${paint("--color", regionColor(index))}></span><span class="what">${region.name}</span><span class="when">${kind}</span>
-        </button>
-        <button class="icon-button quiet" aria-label=${`Remove ${region.name}`} title="Remove" onClick=${() => editor.removeRegion(region.id)}><${Icon} name="bin" /></button>
-      </div>
-      ${open && html`
-        <div class="numbers">
-          <label class="number wide-field">Name <${Input} type="text" maxlength="100" value=${region.name} onChange=${(/** @type {any} */ event) => rename(editor, region, event.target)} /></label>
-          ${!region.still && html`
-            <label class="check" title="It moves exactly as its strokes say: one stroke moves it, two also turn and scale it">
-              <input type="checkbox" checked=${region.rigid} onChange=${() => change({ rigid: !region.rigid })} /> Rigid: it does not bend</label>
-            <div class="pair">
-              <span class="depth">${region.order === null ? "In front if it moves more" : region.order > 0 ? `In front (${region.order})` : `Behind (${region.order})`}</span>
-              <button class="icon-button" title="To the front" aria-label="To the front" onClick=${() => change({ order: Math.min(64, (region.order ?? 0) + 1) })}><${Icon} name="front" /></button>
-              <button class="icon-button" title="To the back" aria-label="To the back" onClick=${() => change({ order: Math.max(-64, (region.order ?? 0) - 1) })}><${Icon} name="back" /></button>
-              ${region.order !== null && html`<button class="button small" onClick=${() => change({ order: null })}>Automatic</button>`}
-            </div>`}
-        </div>`}
-    </li>`;
-}
-
-/** @param {Editor} editor @param {import("../document.js").Region} region @param {HTMLInputElement} input */
-function rename(editor, region, input) {
-  const name = input.value.trim();
-  const taken = editor.document.regions.some((other) => other.id !== region.id && other.name === name);
-  if (name && !taken) return editor.putRegion({ ...region, name });
-  input.value = region.name;
-  if (taken) editor.say(`Another region is called ${name}. Each needs a name of its own.`);
 }

@@ -1,9 +1,10 @@
 /**
- * The timeline: the strip of frames, and below it a bar for each stroke on the same axis. Bars are dragged to shift a
- * stroke, their ends to retime it, their dots to retime a point; all of it snaps to whole frames.
+ * The timeline: the strip of frames, and below it a bar for each stroke and each move of the camera on the same axis. Bars
+ * are dragged to shift it, their ends to retime it, their dots to retime a point; all of it snaps to whole frames.
  *
  * @typedef {import("../editor.js").Editor} Editor
  */
+import { CAMERA_KINDS, cameraOf, draggedMove } from "../camera.js";
 import { clamp } from "../geometry.js";
 import { Icon } from "../icons.js";
 import { strokeColor } from "../layer.js";
@@ -28,6 +29,7 @@ export function Timeline({ editor }) {
     return () => observer.disconnect();
   }, []);
   const { document, state } = editor;
+  const moves = cameraOf(document);
   const made = editor.lastFrame() + 1;
   // of an endless render the strip grows by many frames at a time, so that it is calm
   const count = Math.max(document.settings.num_frames, state.render?.endless ? GROWS_BY * Math.ceil((made + 1) / GROWS_BY) : made);
@@ -47,8 +49,9 @@ export function Timeline({ editor }) {
         <div class="axis" ref=${sized(LABEL_WIDTH + count * cell + 8)}>
           <${Strip} editor=${editor} cell=${cell} count=${count} />
           <div class="bars">
-            ${document.strokes.map((stroke, index) => html`<${Bar} key=${stroke.id} editor=${editor} stroke=${stroke} index=${index} cell=${cell} />`)}
-            ${!document.strokes.length && html`<p class="nothing">The timing of each stroke appears here.</p>`}
+            ${document.strokes.map((stroke, index) => html`<${StrokeBar} key=${stroke.id} editor=${editor} stroke=${stroke} index=${index} cell=${cell} />`)}
+            ${moves.map((move, index) => html`<${CameraBar} key=${move.id} editor=${editor} move=${move} name=${`${CAMERA_KINDS[move.kind].title} ${index + 1}`} cell=${cell} />`)}
+            ${!document.strokes.length && !moves.length && html`<p class="nothing">The timing of each stroke appears here.</p>`}
           </div>
           <div class="playhead" ref=${placed(LABEL_WIDTH + (state.frame + 0.5) * cell)}></div>
         </div>
@@ -124,29 +127,28 @@ function Thumb({ editor, index, width, wide }) {
   return html`<canvas class=${wide ? "thumb wide-thumb" : "thumb"} ref=${(/** @type {HTMLCanvasElement | null} */ element) => ((canvas.current = element), sized(width - 2)(element))} width="128" height="96" aria-hidden="true"></canvas>`;
 }
 
-/** @param {{editor: Editor, stroke: import("../strokes.js").Stroke, index: number, cell: number}} props */
-function Bar({ editor, stroke, index, cell }) {
-  const numFrames = editor.document.settings.num_frames;
-  const [start, end] = span(stroke, numFrames);
-  const selected = editor.state.selected === stroke.id;
-  const shownEnd = stroke.kind === "move" && stroke.stay ? Math.max(end, numFrames - 1) : end;
+/**
+ * A bar on the time: it, its ends and its dots are dragged, or moved by arrow keys.
+ *
+ * @param {{
+ *   editor: Editor, cell: number, name: string, kind: string, color: string, title: any, span: [number, number], tail?: number, dots?: number[], chosen?: number,
+ *   selected: boolean, select: (part: string) => void, drag: (part: string) => (by: number, snap: boolean, label: string | null) => void,
+ * }} props `tail` is where what stays after its end ends; `drag` takes hold of a part of what the bar is of
+ */
+function Bar({ editor, cell, name, kind, color, title, span: [start, end], tail = end, dots = [], chosen = -1, selected, select, drag }) {
+  const last = editor.document.settings.num_frames - 1;
   /** @param {number} frame */
   const x = (frame) => (frame + 0.5) * cell;
-  const grip = useRef(/** @type {{part: string, from: number, original: import("../strokes.js").Stroke} | null} */ (null));
+  const grip = useRef(/** @type {{from: number, move: ReturnType<typeof drag>} | null} */ (null));
   /** @param {PointerEvent} event @param {string} part */
   const down = (event, part) => {
     event.stopPropagation();
     /** @type {HTMLElement} */ (event.currentTarget).setPointerCapture(event.pointerId);
-    grip.current = { part, from: event.clientX, original: stroke };
-    editor.select(stroke.id, part.startsWith("dot") ? Number(part.slice(4)) : null);
+    grip.current = { from: event.clientX, move: drag(part) };
+    select(part);
   };
   /** @param {PointerEvent} event */
-  const move = (event) => {
-    if (!grip.current) return;
-    const by = (event.clientX - grip.current.from) / cell;
-    const next = draggedBar(grip.current.original, grip.current.part, by, numFrames, !event.altKey);
-    if (next) editor.replaceStroke(next, `time ${stroke.id}`);
-  };
+  const move = (event) => grip.current?.move((event.clientX - grip.current.from) / cell, !event.altKey, `time ${name}`);
   const up = () => {
     grip.current = null;
     editor.commit();
@@ -157,29 +159,58 @@ function Bar({ editor, stroke, index, cell }) {
     if (!by) return;
     event.preventDefault();
     event.stopPropagation();
-    const part = event.shiftKey ? "end" : event.altKey ? "start" : "all";
-    const next = draggedBar(stroke, part, by, numFrames, true);
-    if (next) editor.replaceStroke(next);
+    drag(event.shiftKey ? "end" : event.altKey ? "start" : "all")(by, true, null);
   };
-  const name = `${stroke.kind === "hold" ? "Hold" : "Move"} ${index + 1}`;
   const grab = (/** @type {string} */ part) => ({ onPointerDown: (/** @type {any} */ event) => down(event, part), onPointerMove: move, onPointerUp: up, onPointerCancel: up });
   const row = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => void (selected && row.current?.scrollIntoView({ block: "nearest" })), [selected]);
   return html`
     <div ref=${row} class=${`bar-row${selected ? " selected" : ""}`}>
-      <button class="track-name" tabindex="-1" onClick=${() => editor.select(stroke.id)}>
-        <span class="swatch" ref=${(/** @type {HTMLElement | null} */ element) => element?.style.setProperty("background", strokeColor(index))}>${index + 1}</span>${stroke.kind === "hold" ? "Hold" : "Move"}</button>
+      <button class="track-name" tabindex="-1" aria-label=${kind === "camera" ? name : undefined} onClick=${() => select("all")}>${title}</button>
       <div class="track">
-        <div class=${`time-bar ${stroke.kind}`} ref=${(/** @type {HTMLElement | null} */ element) => (placed(x(start), Math.max(cell / 2, x(shownEnd) - x(start)))(element), element?.style.setProperty("--color", strokeColor(index)))}
-          role="slider" tabindex="0" aria-label=${`${name} in time. Arrows shift it, with Shift its end, with Alt its start`} aria-valuemin="0" aria-valuemax=${numFrames - 1} aria-valuenow=${Math.round(start)}
-          aria-valuetext=${`frames ${Math.round(start * 10) / 10} to ${Math.round(end * 10) / 10}`} onKeyDown=${key} onFocus=${() => selected || editor.select(stroke.id)} ...${grab("all")}></div>
-        ${stroke.kind === "move" && shownEnd > end && html`<div class="stay-tail" ref=${placed(x(end), x(shownEnd) - x(end))}></div>`}
+        <div class=${`time-bar ${kind}`} ref=${(/** @type {HTMLElement | null} */ element) => (placed(x(start), Math.max(cell / 2, x(tail) - x(start)))(element), element?.style.setProperty("--color", color))}
+          role="slider" tabindex="0" aria-label=${`${name} in time. Arrows shift it, with Shift its end, with Alt its start`} aria-valuemin="0" aria-valuemax=${last} aria-valuenow=${Math.round(start)}
+          aria-valuetext=${`frames ${Math.round(start * 10) / 10} to ${Math.round(end * 10) / 10}`} onKeyDown=${key} onFocus=${() => selected || select("all")} ...${grab("all")}></div>
+        ${tail > end && html`<div class="stay-tail" ref=${placed(x(end), x(tail) - x(end))}></div>`}
         <div class="bar-end" ref=${placed(x(start) - 6)} ...${grab("start")}></div>
         <div class="bar-end" ref=${placed(x(end) - 6)} ...${grab("end")}></div>
-        ${stroke.kind === "move" && stroke.frames.slice(1, -1).map((frame, i) => html`
-          <div key=${i} class=${`bar-dot${selected && editor.state.point === i + 1 ? " chosen" : ""}`} ref=${placed(x(frame) - 5)} ...${grab(`dot ${i + 1}`)}></div>`)}
+        ${dots.map((frame, i) => html`<div key=${i} class=${`bar-dot${chosen === i + 1 ? " chosen" : ""}`} ref=${placed(x(frame) - 5)} ...${grab(`dot ${i + 1}`)}></div>`)}
       </div>
     </div>`;
+}
+
+/** @param {{editor: Editor, stroke: import("../strokes.js").Stroke, index: number, cell: number}} props */
+function StrokeBar({ editor, stroke, index, cell }) {
+  const numFrames = editor.document.settings.num_frames;
+  const [start, end] = span(stroke, numFrames);
+  const kind = stroke.kind === "hold" ? "Hold" : "Move";
+  const selected = editor.state.selected === stroke.id;
+  /** @param {string} part @returns {(by: number, snap: boolean, label: string | null) => void} */
+  const drag = (part) => {
+    const original = editor.document.strokes.find((one) => one.id === stroke.id) ?? stroke; // keys may come faster than the page is drawn
+    return (by, snap, label) => {
+      const next = draggedBar(original, part, by, numFrames, snap);
+      if (next) editor.replaceStroke(next, label);
+    };
+  };
+  return html`<${Bar} editor=${editor} cell=${cell} name=${`${kind} ${index + 1}`} kind=${stroke.kind} color=${strokeColor(index)} span=${[start, end]}
+    tail=${stroke.kind === "move" && stroke.stay ? Math.max(end, numFrames - 1) : end} dots=${stroke.kind === "move" ? stroke.frames.slice(1, -1) : []}
+    chosen=${(selected && editor.state.point) || -1} selected=${selected} drag=${drag}
+    select=${(/** @type {string} */ part) => editor.select(stroke.id, part.startsWith("dot") ? Number(part.slice(4)) : null)}
+    title=${html`<span class="swatch" ref=${(/** @type {HTMLElement | null} */ element) => element?.style.setProperty("background", strokeColor(index))}>${index + 1}</span>${kind}`} />`;
+}
+
+/** @param {{editor: Editor, move: import("../camera.js").CameraMove, name: string, cell: number}} props */
+function CameraBar({ editor, move, name, cell }) {
+  const last = editor.document.settings.num_frames - 1;
+  /** @param {string} part @returns {(by: number, snap: boolean, label: string | null) => void} */
+  const drag = (part) => {
+    const original = cameraOf(editor.document).find((one) => one.id === move.id) ?? move;
+    return (by, snap, label) => editor.putCamera(draggedMove(original, part, by, last, snap), label);
+  };
+  return html`<${Bar} editor=${editor} cell=${cell} name=${`Camera: ${name}`} kind="camera" color="var(--accent)" span=${[move.start, move.end]}
+    selected=${editor.state.cameraMove === move.id} select=${() => editor.selectCamera(move.id)} drag=${drag}
+    title=${html`<${Icon} name="camera" />${CAMERA_KINDS[move.kind].title}`} />`;
 }
 
 /**

@@ -70,7 +70,7 @@ export class Brush {
 
   size() {
     const { editor } = this;
-    return html`<label class="slider">Brush
+    return html`<label class="slider"><span class="wide">Brush</span>
       <input type="range" min="6" max="120" value=${editor.state.brush} aria-label="Brush size in pixels of the screen"
         onInput=${(/** @type {any} */ event) => editor.store.set({ brush: Number(event.target.value) })} /></label>`;
   }

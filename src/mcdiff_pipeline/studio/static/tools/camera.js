@@ -11,7 +11,7 @@ export function cameraTool(editor) {
   let id = null;
   return {
     id: "camera", key: "C", title: "Camera", cursor: "grab",
-    hint: "Drag to pan. Zoom, rotation and dolly have buttons, and all have numbers in the list.",
+    hint: "Drag to pan. The list and the timeline have the numbers and times of all moves.",
     down(pen) {
       from = pen.stage;
       id = null;
@@ -52,8 +52,8 @@ export function cameraTool(editor) {
     },
     options: () => html`
       <div class="choice" role="group" aria-label="Add a move of the camera">
-        ${Object.entries(CAMERA_KINDS).map(([kind, { title }]) => html`
-          <button key=${kind} title=${`Add: ${title.toLowerCase()}`} onClick=${() => editor.addCamera(/** @type {any} */ (kind))}>${title}</button>`)}
+        ${Object.entries(CAMERA_KINDS).map(([kind, { title, hint }]) => html`
+          <button key=${kind} title=${`Add a move of the camera that ${hint}`} onClick=${() => editor.addCamera(/** @type {any} */ (kind))}>${title}</button>`)}
       </div>`,
   }; // prettier-ignore
 }

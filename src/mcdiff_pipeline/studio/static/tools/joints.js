@@ -71,7 +71,7 @@ export function jointsTool(editor) {
     const others = holdOthers ? joints.filter((other) => other.person === joint.person && other.joint !== joint.joint && !OF_THE_FACE.includes(other.joint) && free(other)) : [];
     const holds = others.map(({ place: [x, y] }) => ({ id: newId(), kind: /** @type {const} */ ("hold"), points: [/** @type {Point} */ ([rounded(x), rounded(y)])], start: frame, end: null }));
     editor.edit({ ...editor.document, strokes: [...strokes, move, ...holds] });
-    editor.store.set({ selected: move.id, point: null, region: null });
+    editor.select(move.id);
     if (holds.length) editor.say(`The ${joint.name} moves, and ${holds.length} other joints are held.`);
   }
 

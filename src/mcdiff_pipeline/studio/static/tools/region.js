@@ -211,7 +211,7 @@ export function regionTool(editor) {
       ${editor.state.regionMode === "brush" && brush.size()}
       ${editor.state.regionMode === "polygon"
         ? corners.length > 2 && html`<button class="button small" onClick=${closeOutline}>Close outline</button>`
-        : selected() && html`<button class="button small" onClick=${() => editor.selectRegion(null)}>New region</button>`}
+        : selected() && html`<button class="button small" aria-label="New region" onClick=${() => editor.selectRegion(null)}>New<span class="wide"> region</span></button>`}
     `,
   }; // prettier-ignore
 }
