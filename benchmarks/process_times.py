@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+# Seconds until processes that a command has left are no longer waited for.
+LONGEST_WAIT = 20.0
+
+
 def become_reaper() -> None:
     """Makes this process the parent of orphaned processes, so that their CPU time is counted."""
     pr_set_child_subreaper = 36  # of <linux/prctl.h>
@@ -20,7 +24,8 @@ def seconds_of(command: Sequence[object], environment: dict[str, str] | None = N
     """
     Wall-clock and CPU seconds of a command. Call [`become_reaper`] before.
 
-    Processes that it leaves are waited for, and their CPU time counts. If it fails, the program ends.
+    Processes that it leaves are waited for, at most `LONGEST_WAIT`, and their CPU time counts. If it fails, the
+    program ends.
 
     Args:
         command (`Sequence`): the command and its arguments.
@@ -31,10 +36,12 @@ def seconds_of(command: Sequence[object], environment: dict[str, str] | None = N
     clock = time.perf_counter() - start
     if run.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed.")
-    while left := _children() - others:
+    deadline = time.monotonic() + LONGEST_WAIT
+    while (left := _children() - others) and time.monotonic() < deadline:
         for process in left:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(process, 0)
+                os.waitpid(process, os.WNOHANG)
+        time.sleep(0.02)
     after = os.times()
     return clock, after.children_user + after.children_system - before.children_user - before.children_system
 

@@ -152,6 +152,9 @@ class RaftFlow(FlowEstimator):
             identity, upsampling = _load_weights_file(model, name, weights, published)
         self.device, self.dtype, self.upsampling = torch.device(device), dtype, upsampling
         self.model = model.to(self.device).eval()
+        # The encoders run once for each frame, apart from the model, which gets what they made.
+        self.feature_encoder, self.context_encoder = self.model.feature_encoder, self.model.context_encoder
+        self.model.feature_encoder, self.model.context_encoder = _Given(), _Given()
         self.description = {
             "name": name,
             "library": f"torchvision {torchvision.__version__}",
@@ -161,23 +164,70 @@ class RaftFlow(FlowEstimator):
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
         }
 
-    @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         _check_frames(first, second)
-        size = first.shape[1:3]
+        images, features = (part.chunk(2) for part in self._with_features(np.concatenate([first, second])))
+        encoded = images[0], features[0], self._context(images[0])
+        return self._flow(encoded, (images[1], features[1]), first.shape[1:3])
+
+    def both_directions(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        _check_frames(frames, frames)
+        images, features = self._with_features(frames)  # once; two calls would encode most frames four times
+        encoded = images, features, self._context(images)
+        first, second = ([part[use] for part in encoded] for use in (slice(None, -1), slice(1, None)))
+        yield self._flow(first, second, frames.shape[1:3])
+        yield self._flow(second, first, frames.shape[1:3])
+
+    @torch.inference_mode()
+    def _with_features(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Padded images `[B, 3, h, w]` in [-1, 1], and their features."""
         # The same steps as torchvision's preset: to [0, 1], then to [-1, 1].
-        frames = torch.from_numpy(np.concatenate([first, second])).to(self.device).permute(0, 3, 1, 2).float()
-        frames = (frames / 255 - 0.5) / 0.5  # [2B, 3, H, W]
+        images = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float()
+        images = (images / 255 - 0.5) / 0.5
         if self.upsampling > 1:
-            frames = F.interpolate(frames, scale_factor=self.upsampling, mode="bilinear")
-        (top, bottom), (left, right) = (_padding(length, RAFT_MULTIPLE, RAFT_SMALLEST) for length in frames.shape[2:])
-        frames = F.pad(frames, (left, right, top, bottom), mode="replicate")
-        first_frames, second_frames = (part.contiguous() for part in frames.chunk(2))
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            flow = self.model(first_frames, second_frames)[-1].float()
+            images = F.interpolate(images, scale_factor=self.upsampling, mode="bilinear")
+        (top, bottom), (left, right) = self._paddings(frames.shape[1:3])
+        images = F.pad(images, (left, right, top, bottom), mode="replicate").contiguous()
+        with self._autocast():
+            return images, self.feature_encoder(images)
+
+    @torch.inference_mode()
+    def _context(self, images: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            return self.context_encoder(images)
+
+    @torch.inference_mode()
+    def _flow(
+        self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor], size: tuple[int, int]
+    ) -> np.ndarray:
+        """Flow from images with features and context to images with features. `size` is the height and width of the
+        original frames."""
+        self.model.feature_encoder.output = torch.cat([first[1], second[1]])
+        self.model.context_encoder.output = first[2]
+        with self._autocast():
+            flow = self.model(first[0], second[0])[-1].float()
+        (top, bottom), (left, right) = self._paddings(size)
         height, width = flow.shape[2:]
-        flow = flow[:, :, top : height - bottom, left : width - right]
-        return resize_flow(flow, size).cpu().numpy()
+        return resize_flow(flow[:, :, top : height - bottom, left : width - right], size).cpu().numpy()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _paddings(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Pixels to add above and below, and to the left and right of enlarged frames."""
+        return [_padding(self.upsampling * length, RAFT_MULTIPLE, RAFT_SMALLEST) for length in size]
+
+
+class _Given(torch.nn.Module):
+    """Takes the place of an encoder of RAFT, and returns what it has made before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert self.output is not None
+        return self.output
 
 
 def _load_published_weights(model: torch.nn.Module, name: str, member: Any) -> str:
