@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from support.axe import Axe
+from support.axe import ALL_RULES, Axe
 from support.tiny_models import make_pipeline
 
 
@@ -69,7 +69,7 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     page.keyboard.press("Enter")
     until(page, lambda: widget.made == 3)
     frame.locator(".status.good").wait_for()
-    assert list(Axe(page, "light", frame=page.frames[1]).serious()) == []
+    assert list(Axe(page, {"light": ALL_RULES}, frame=page.frames[1]).serious()) == []
     frames, full = widget.frames, widget.full_frames()
     assert len(frames) == len(full) == 4 and full[0].size == (width, height)
     assert widget.shown is not None

@@ -137,7 +137,7 @@ function Handle({ editor, stroke, index, color }) {
 function Refusal({ editor, at, why }) {
   const width = Math.min(280, editor.view.stage.width - 16);
   const x = Math.max(8, Math.min(at[0] - width / 2, editor.view.stage.width - width - 8));
-  const y = at[1] > 120 ? at[1] - 96 : at[1] + 20;
+  const y = at[1] > 120 ? at[1] - 104 : at[1] + 20;
   return html`<foreignObject x=${x} y=${y} width=${width} height="76"><div class=${at[1] > 120 ? "refusal-place above" : "refusal-place"}><div class="refusal">${why}</div></div></foreignObject>`;
 }
 

@@ -16,6 +16,7 @@ export function Rail({ editor }) {
     const button = /** @type {HTMLElement} */ (list.querySelector("[aria-pressed=true]"));
     // not `scrollIntoView`, which would scroll a notebook, too
     list.scrollLeft = button.offsetLeft - list.offsetLeft - (list.clientWidth - button.offsetWidth) / 2;
+    list.scrollTop = button.offsetTop - list.offsetTop - (list.clientHeight - button.offsetHeight) / 2;
   }, [chosen]);
   /** @param {KeyboardEvent} event */
   const key = (event) => {
