@@ -10,6 +10,14 @@ from mcdiff_pipeline import MCDiffPipeline
 from support.tiny_models import make_pipeline
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """Commands set the number of PyTorch's threads, on which the last bits of later results depend."""
+    number = torch.get_num_threads()
+    yield
+    torch.set_num_threads(number)
+
+
 @pytest.fixture
 def tiny_pipeline() -> MCDiffPipeline:
     return make_pipeline()
