@@ -135,15 +135,19 @@ function documentStatus(editor) {
   return null;
 }
 
+/** @param {number} number @param {string} what */
+const counted = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+
 /** @param {import("./editor.js").Editor} editor */
 function quietStatus(editor) {
-  const { strokes } = editor.document;
+  const { strokes, camera = [] } = editor.document;
   const { frame, model } = editor.state;
   if (model?.state === "ready" && !model.has_flow) return status("quiet", "This model has no flow completion, so the motion is not shown before it is rendered.");
   if (strokes.length > 40) return status("warn", `${strokes.length} strokes: with more than 40 the flow gets worse. Fewer, longer ones work better.`);
   const [doubt, ...others] = editor.doubts();
   if (doubt) return status("warn", `${doubt.text}${others.length ? ` ${others.length} more in the list.` : ""}`, [showStroke(editor, doubt.ids[0])]);
   if (frame > 0) return status("quiet", `New strokes begin at this frame, ${frame}. Render goes on from here as a new version.`);
-  if (strokes.length && editor.live.plan().kind === "new") return status("quiet", `${strokes.length === 1 ? "One stroke" : `${strokes.length} strokes`}. Press Render, or Enter, to see it move.`);
-  return status("quiet", strokes.length ? "Pick a frame to go on from there, or change the strokes." : editor.tool.hint);
+  const drawn = [strokes.length && counted(strokes.length, "stroke"), camera.length && counted(camera.length, "move")].filter(Boolean);
+  if (drawn.length && editor.live.plan().kind === "new") return status("quiet", `${drawn.join(" and ")}${camera.length ? " of the camera" : ""}. Press Render, or Enter, to see it move.`);
+  return status("quiet", drawn.length ? "Pick a frame to go on from there, or change the strokes." : editor.tool.hint);
 }
