@@ -29,11 +29,12 @@ import numpy as np
 import PIL.Image
 import torch
 from pipeline_overhead import REPOSITORY, describe_machine
+from process_times import resident_bytes
 
+from mcdiff_commands.model import default_dtype, load_model
 from mcdiff_pipeline import MCDiffPipeline, Stroke
 from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.evaluation.metrics.drift import measure_drift
-from mcdiff_pipeline.processor import fastest_dtype
 from mcdiff_pipeline.progress import progress_bar
 from mcdiff_pipeline.video.writer import interrupt_postponed
 
@@ -76,12 +77,6 @@ def swinging(width: int, height: int) -> Callable[[int], list[Stroke]]:
         return [*moves, Stroke([(0.957 * width, 0.933 * height)], kind="hold")]
 
     return strokes
-
-
-def resident_memory() -> float:
-    """Resident set of this process in MiB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0]) / 1024
 
 
 def timed_frame(stream: Iterator[torch.Tensor]) -> tuple[float, torch.Tensor]:
@@ -136,7 +131,7 @@ class Run:
     def add_row(self, frame: torch.Tensor) -> None:
         """Measures the latest frame. CPU time is the median since the row before."""
         before, number = max(self.memory, default=0), len(self.seconds)
-        self.images[number], self.memory[number] = frame, resident_memory()
+        self.images[number], self.memory[number] = frame, resident_bytes() / 2**20
         # no region is known to be still, so that none is measured alone
         nothing = torch.zeros(1, *frame.shape[1:], dtype=torch.bool)
         (drift,) = measure_drift([(0, frame[None])], self.images[0][None], nothing, st_lpips=None).values()
@@ -178,12 +173,8 @@ class Run:
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     torch.set_num_threads(args.threads)
-    dtype = args.dtype or fastest_dtype("cpu")
-    pipe = MCDiffPipeline.from_pretrained(args.model, dtype=getattr(torch, dtype))
-    pipe.set_progress_bar_config(disable=True)
-    if dtype == "bfloat16":  # as the command
-        for network in (pipe.vae, pipe.unet, pipe.flow_completion):
-            network.to(memory_format=torch.channels_last)
+    dtype = args.dtype or default_dtype("cpu")
+    pipe = load_model(args.model, dtype, "cpu")
     print(f"command  python benchmarks/long_stream.py {' '.join(sys.argv[1:] if arguments is None else arguments)}")
     print(f"machine  {describe_machine('cpu')}; {dtype}, {time.strftime('%Y-%m-%d')}\n", flush=True)
     run = Run(args)

@@ -1,4 +1,4 @@
-"""Time of commands, with the CPU time of all processes that they start."""
+"""Time of commands, with the CPU time of all processes that they start; and memory of this process."""
 
 import contextlib
 import ctypes
@@ -44,6 +44,12 @@ def seconds_of(command: Sequence[object], environment: dict[str, str] | None = N
         time.sleep(0.02)
     after = os.times()
     return clock, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def resident_bytes() -> int:
+    """Memory of this process: its resident set."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _children() -> set[int]:

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import random
 import secrets
 import shutil
@@ -30,6 +29,7 @@ from typing import Any
 import torch
 import uvicorn
 from pipeline_overhead import REPOSITORY, describe_machine, load_pipeline
+from process_times import resident_bytes
 from websockets.sync.client import ClientConnection, connect
 
 from mcdiff_pipeline import MCDiffPipeline
@@ -359,7 +359,7 @@ class Bench:
             page.render(3, self.args.size)
             page.until("done")
             page.close()
-            found.append(resident())
+            found.append(resident_bytes() / 1e6)
         print(f"memory: after 4 sessions {found[3]:.0f} MB, after 20 {found[19]:.0f} MB")
         return found[19] / found[3]
 
@@ -370,12 +370,6 @@ def median(values: Sequence[float]) -> float:
 
 def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
     return median([value / other for value, other in zip(values, others, strict=True)])
-
-
-def resident() -> float:
-    """Megabytes of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def report(ratios: dict[str, float | None]) -> None:

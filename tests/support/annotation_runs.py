@@ -18,7 +18,7 @@ from mcdiff_pipeline.annotation.report import Report
 from mcdiff_pipeline.annotation.run import annotate_videos
 from mcdiff_pipeline.annotation.settings import AnnotationSettings, SelectionSettings
 from mcdiff_pipeline.video import write_video
-from support.paths import EXAMPLES
+from support.paths import EXAMPLES, open_files
 
 
 PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket", "walking")
@@ -148,8 +148,8 @@ def readers_in(folder: Path) -> list[tuple[int, str]]:
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             with contextlib.suppress(OSError):
-                for file in (process / "fd").iterdir():
-                    path, name = os.path.split(os.readlink(file))
+                for file in open_files(process.name):
+                    path, name = os.path.split(file)
                     if path == str(folder):
                         found.append((int(process.name), name))
     return found

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -14,8 +15,11 @@ def is_open(path: Path) -> bool:
     Whether this process has the file open, by `/proc`. A count of all descriptors would also change when the garbage
     collector closes what another test left.
     """
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself, for one, is closed by now
-            if os.readlink(f"/proc/self/fd/{descriptor}") == os.path.realpath(path):
-                return True
-    return False
+    return os.path.realpath(path) in open_files("self")
+
+
+def open_files(process: int | str) -> Iterator[str]:
+    """What a process, or `"self"`, has open, by `/proc`. Raises `OSError` if it has ended or is another user's."""
+    for descriptor in os.listdir(f"/proc/{process}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it is closed by now, that of the listing itself for one
+            yield os.readlink(f"/proc/{process}/fd/{descriptor}")

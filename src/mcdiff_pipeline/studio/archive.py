@@ -19,7 +19,7 @@ from PIL import Image
 from ..strokes import StrokeSheet
 from .earlier_sessions import upgraded
 from .pictures import PICTURE_ERRORS, PNG_PREFIX, encoded, lossless_webp, read_picture, thumbnail
-from .protocol import SheetBody, check_document, check_strokes, read_body
+from .protocol import SheetBody, check_document, check_strokes, fields_of_camera, read_body
 from .refusals import Refused, first_line
 from .sessions import Session, plain_name
 from .settings import CAMERA_MOVES, DOCUMENT_BYTES, LARGEST_AREA, LOCAL, PICTURE_BYTES, Bounds
@@ -201,7 +201,7 @@ def sheet_for(content: bytes | dict[str, Any], picture: tuple[int, int]) -> dict
     if isinstance(sheet.camera, dict):
         camera, note = _moves_of_parts([(0, [sheet.camera])], picture, sheet.num_frames)
     else:
-        moves = [move.model_dump() for move in sheet.camera]
+        moves = fields_of_camera(sheet.camera)
         camera = [{**move, "x": move["x"] * factors[0], "y": move["y"] * factors[1]} for move in moves]
         note = sheet.note
     return {

@@ -47,9 +47,7 @@ class Place:
         )
 
     def rounded(self) -> "Place":
-        pan, truck = (complex(round(one.real, 3), round(one.imag, 3)) for one in (self.pan, self.truck))
-        numbers = {name: round(getattr(self, name), DIGITS[name]) for name in ("zoom", "rotate", "dolly")}
-        return Place(pan, truck, **numbers)
+        return Place(**{kind: _rounded(getattr(self, kind), digits) for kind, digits in DIGITS.items()})
 
     def keyframe(self, frame: int, *, has_truck: bool) -> CameraKeyframe:
         return CameraKeyframe(
@@ -60,6 +58,12 @@ class Place:
             rotate=self.rotate,
             dolly=self.dolly,
         )
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, complex):
+        return complex(round(value.real, digits), round(value.imag, digits))
+    return round(value, digits)
 
 
 def place_at(moves: Sequence[dict[str, Any]], frame: float) -> Place:

@@ -26,7 +26,7 @@ from ..strokes import Stroke, StrokeSheet
 from ..video.clip_metadata import ClipMetadata, ClipPart, ClipSettings
 from .archive import read_picture_file
 from .camera_moves import camera_of, first_frame, moves_of
-from .protocol import Flow, TreeSettings
+from .protocol import Flow, TreeSettings, fields_of_camera
 from .refusals import Refused
 from .sessions import Session
 from .settings import LARGEST_AREA, STATES_BYTES, StudioSettings
@@ -341,7 +341,7 @@ class Engine:
             start = self.start_of(session, node)
             if request.frame > 0:
                 before = cameras_of(branch_of(session.nodes, node_with_frame(session.nodes, node, request.frame)))
-        drawn = [move.model_dump() for move in request.camera]
+        drawn = fields_of_camera(request.camera)
         camera = camera_of([*before, (request.frame, drawn)], session.size, request.num_frames)
         try:
             flow = self.pipe.predict_flow(state, sheet, num_frames=request.num_frames, motion=camera)[0]

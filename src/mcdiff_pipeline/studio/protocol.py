@@ -291,7 +291,12 @@ def read_camera(moves: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: If they are not moves of a camera.
     """
-    return [move.model_dump() for move in _CAMERA.validate_python(moves)]
+    return fields_of_camera(_CAMERA.validate_python(moves))
+
+
+def fields_of_camera(moves: Camera) -> list[dict[str, Any]]:
+    """The moves of a camera as a node and its files have them."""
+    return [move.model_dump() for move in moves]
 
 
 def read_message(text: str | bytes) -> ClientMessage:

@@ -376,7 +376,7 @@ class Renders:
         if not node.frames:  # nothing was made of its strokes yet
             with session.lock:
                 node.strokes = message.strokes
-                node.camera = [move.model_dump() for move in message.camera]
+                node.camera = protocol.fields_of_camera(message.camera)
             if render.pull is not None:
                 render.pull.begin(message.strokes, message.num_frames or node.num_frames)
             render.steer = None
@@ -405,7 +405,7 @@ class Renders:
             model=node.model,
             created=now(),
             size=node.size,
-            camera=[move.model_dump() for move in message.camera],
+            camera=protocol.fields_of_camera(message.camera),
         )
 
     def _begin_branch(self, render: Render, message: protocol.Steer) -> bool:

@@ -177,7 +177,7 @@ class Tasks:
             created=now(),
             size="working" if message.preview else "output",
             endless=message.endless,
-            camera=[move.model_dump() for move in message.camera],
+            camera=protocol.fields_of_camera(message.camera),
         )
         engine.check(session, [*([] if parent is None else branch_of(session.nodes, parent)), node])
         with session.lock:
@@ -213,7 +213,7 @@ class Tasks:
     @staticmethod
     def _continued_node(node: Node, message: protocol.Render) -> Node:
         """A node that was stopped, to go on with."""
-        camera = [move.model_dump() for move in message.camera]
+        camera = protocol.fields_of_camera(message.camera)
         if (node.strokes, node.camera, node.at) != (message.strokes, camera, message.at):
             raise Refused(
                 "A version of this id has other strokes, or another camera: take a new id.", code="node", node=node.id

@@ -6,6 +6,7 @@
  */
 import { CAMERA_KINDS, cameraOf, draggedMove } from "../camera.js";
 import { clamp } from "../geometry.js";
+import { paint } from "./fields.js";
 import { Icon } from "../icons.js";
 import { strokeColor } from "../layer.js";
 import { retimed, shifted, span, withTime } from "../strokes.js";
@@ -197,7 +198,7 @@ function StrokeBar({ editor, stroke, index, cell }) {
     tail=${stroke.kind === "move" && stroke.stay ? Math.max(end, numFrames - 1) : end} dots=${stroke.kind === "move" ? stroke.frames.slice(1, -1) : []}
     chosen=${(selected && editor.state.point) || -1} selected=${selected} drag=${drag}
     select=${(/** @type {string} */ part) => editor.select(stroke.id, part.startsWith("dot") ? Number(part.slice(4)) : null)}
-    title=${html`<span class="swatch" ref=${(/** @type {HTMLElement | null} */ element) => element?.style.setProperty("background", strokeColor(index))}>${index + 1}</span>${kind}`} />`;
+    title=${html`<span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>${kind}`} />`;
 }
 
 /** @param {{editor: Editor, move: import("../camera.js").CameraMove, name: string, cell: number}} props */

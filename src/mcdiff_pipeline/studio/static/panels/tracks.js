@@ -1,4 +1,5 @@
 /** The tracks of the shown version: over the picture, and as a list with a score for each stroke. */
+import { paint } from "./fields.js";
 import { Icon } from "../icons.js";
 import { strokeColor } from "../layer.js";
 import { verdict } from "../tracks.js";
@@ -29,7 +30,7 @@ function TrackItem({ track, index, near }) {
   const { good, text } = verdict(track, near);
   return html`
     <li class="row track-item">
-      <span class="swatch" ref=${(/** @type {HTMLElement | null} */ element) => element?.style.setProperty("background", strokeColor(index))}>${index + 1}</span>
+      <span class="swatch" ref=${paint("background", strokeColor(index))}>${index + 1}</span>
       <span class="what">${track.kind === "hold" ? "Hold" : "Move"}${track.start ? ` from ${track.start}` : ""}</span>
       <span class=${`verdict ${good ? "" : "off"}`}>${track.off !== null && html`<${Icon} name=${good ? "check" : "warn"} />`}${text}</span>
     </li>`;
