@@ -105,6 +105,8 @@ export class Editor {
     const { signal } = this.ended;
     document.addEventListener("keydown", (event) => handleKey(this, event), { signal });
     document.addEventListener("keyup", (event) => handleKeyUp(this, event), { signal });
+    // Handlers know what was drawn last, and keys may come faster than that: what is newer is drawn before they run.
+    this.element.addEventListener("keydown", () => this.store.scheduled && this.draw(), { signal, capture: true });
     window.addEventListener("pagehide", () => this.live.keep(), { signal });
     this.store.listen(() => this.aim());
     this.store.listen(() => this.draw());
