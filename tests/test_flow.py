@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from mcdiff_pipeline import flow as flow_operators
 from mcdiff_pipeline.flow import (
     OCCLUSION_SHARPNESS,
     accumulate_flow,
@@ -230,6 +231,21 @@ class TestForwardSplat:
         flow = torch.randn(2, 2, 4, 5, generator=generator, **double)
         importance = torch.randn(2, 1, 4, 5, generator=generator, **double)
         assert torch.autograd.gradcheck(forward_splat, (image, flow, importance))
+
+    @pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 1), (33, 16)])
+    def test_processor_and_gpu_agree(self, monkeypatch, size):
+        # Each has a way of its own to add up what lands on a cell; that of the GPU runs on a processor, too.
+        inputs = [random_image(2, 3, *size), random_flow(2, 2, *size), random_flow(2, 1, *size)]
+        inputs[1][0, 0, 0, 0], inputs[1][1, 1, 0, -1] = -1e30, 1e30
+        results = []
+        for way in (flow_operators._share_out_by_kernel, flow_operators._share_out_by_scattering):
+            monkeypatch.setattr(flow_operators, "_share_out_by_kernel", way)
+            leaves = [one.clone().requires_grad_() for one in inputs]
+            outputs = forward_splat(*leaves)
+            (outputs[0].square().sum() + outputs[1].square().sum()).backward()
+            results.append([*outputs, *(leaf.grad for leaf in leaves)])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
     @pytest.mark.parametrize("dtype", HALF_DTYPES)
     def test_half_precision_is_computed_in_float32(self, dtype):

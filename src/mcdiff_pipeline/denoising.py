@@ -143,6 +143,8 @@ class FrameDenoiser:
         with _SCHEDULER_LOCK:
             pipe.scheduler.set_timesteps(num_inference_steps)  # callbacks read its timesteps
             self.scheduler = copy.deepcopy(pipe.scheduler)
+        self._dtype = pipe.unet.dtype  # diffusers searches all modules for it, which is too slow for every frame
+        self._step_arguments = inspect.signature(self.scheduler.step).parameters
 
     @staticmethod
     def of_running_callback(pipe: object) -> "FrameDenoiser | None":
@@ -269,14 +271,12 @@ class FrameDenoiser:
         pipe, scheduler = self.pipe, self.scheduler
         scheduler.set_timesteps(self.num_inference_steps, device=noise.device)
         latents = noise * scheduler.init_noise_sigma
-        accepted = inspect.signature(scheduler.step).parameters
         step_arguments = {"eta": self.eta, "generator": generator}
-        step_arguments = {name: value for name, value in step_arguments.items() if name in accepted}
+        step_arguments = {name: value for name, value in step_arguments.items() if name in self._step_arguments}
         embeds = state.prompt_embeds
         if guidance is not None and embeds is not None:
             embeds = torch.cat([embeds, embeds])
 
-        dtype = pipe.unet.dtype  # diffusers searches all parameters for it, which is too slow for every step
         with contextlib.ExitStack() as stack:
             progress_bar = None
             if pipe.shows_steps:
@@ -289,7 +289,7 @@ class FrameDenoiser:
                 sample = scheduler.scale_model_input(latents, timestep)
                 if guidance is not None:
                     sample = guidance.expand(sample, timestep)
-                model_input = torch.cat([sample, conditions], dim=1).to(dtype)  # [B, C + C', h, w]
+                model_input = torch.cat([sample, conditions], dim=1).to(self._dtype)  # [B, C + C', h, w]
                 prediction = pipe.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
                 if guidance is not None:
                     prediction = guidance.combine(prediction, timestep)

@@ -709,6 +709,15 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             return (dense_flow,) if foreground is None else (dense_flow, foreground)
         return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which the model computes, as in every model of diffusers, but without a search through all
+        modules, which takes 0.4 ms of each frame."""
+        weight = cast(nn.Parameter, self.conv_in.weight)
+        registry = getattr(self.conv_in, "_diffusers_hook", None)
+        casting = None if registry is None else registry.get_hook("layerwise_casting")
+        return weight.dtype if casting is None else casting.compute_dtype
+
     def run_blocks(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         The convolutions and attention, which take nearly all of the time: from input channels to features.
