@@ -16,6 +16,7 @@ from mcdiff_pipeline.flow import (
     flow_stretch,
     forward_splat,
     invert_flow,
+    invert_latent_flow,
     resize_flow,
     splat_image,
     splat_importance,
@@ -508,3 +509,26 @@ class TestInvertFlow:
         torn[:, 0, :, :16] = -80.0
         _, known = invert_flow(torn, 4)
         assert known[..., 4:-4, 10:38].max() < 0.3
+
+
+class TestInvertLatentFlow:
+    @pytest.mark.parametrize("size", [(32, 48), (16, 24), (8, 12), (4, 6)])
+    def test_what_does_not_move_comes_from_where_it_is(self, size):
+        backward, known = invert_latent_flow(torch.zeros(2, 2, 8, 12), size)
+        assert torch.equal(backward, torch.zeros(2, 2, *size))
+        assert torch.equal(known, torch.ones(2, 1, *size))
+
+    @pytest.mark.parametrize("factor", [0.5, 1, 2, 4])
+    def test_translation_is_undone_in_cells_of_the_wanted_grid(self, factor):
+        size = (round(8 * factor), round(12 * factor))
+        backward, known = invert_latent_flow(constant_flow(1.5, -0.5, 8, 12), size)
+        torch.testing.assert_close(backward, factor * constant_flow(-1.5, 0.5, *size))
+        assert (known[..., : size[0] // 2, size[1] // 2 :] == 1).all()
+
+    def test_pixels_are_nearly_those_of_an_inversion_on_their_own_grid(self):
+        flow = resize_flow(random_flow(1, 2, 3, 4, scale=0.4), (8, 12))  # smooth
+        backward, known = invert_latent_flow(flow, (32, 48))
+        expected, expected_known = invert_flow(resize_flow(flow, (32, 48)), 4)
+        is_known = (known > 0.9) & (expected_known > 0.9)
+        assert is_known.float().mean() > 0.7
+        assert ((backward - expected).abs() * is_known).mean() < 0.25  # pixels, of up to 5

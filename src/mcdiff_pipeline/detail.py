@@ -184,7 +184,7 @@ class DetailRenderer:
                 The frame that the model made, in [0, 1].
             backward (`torch.Tensor` of shape `(layers, 2, height, width)`):
                 For each pixel of the frame, where it comes from in the start picture if it belongs to the layer, in
-                pixels of the working size; see [`~mcdiff_pipeline.flow.invert_flow`].
+                pixels of the working size; see [`~mcdiff_pipeline.flow.invert_latent_flow`].
             known (`torch.Tensor` of shape `(layers, height, width)`):
                 How far this is known, in [0, 1].
             order (`Sequence[int]`, *optional*):

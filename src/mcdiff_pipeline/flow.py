@@ -44,6 +44,10 @@ INVERSION_SHARPNESS = 3.0
 # known, and is fully known. By eye: without the average, or in a box of 3, stretched limbs show ripples.
 INVERSION_WIDTH = 5
 INVERSION_COVERAGE = (0.1, 0.5)
+# Flow of the latent grid is inverted on a grid with this many cells along one side of a latent cell, and interpolated
+# to pixels from there. With 2 instead of 4, a quarter of the time, 16 validation clips of 7 rendered frames have the
+# same ST-LPIPS in three digits, along the true flow and F's, and PSNR within 0.1 dB.
+INVERSION_CELLS = 2
 
 
 def check_flow(flow: torch.Tensor, name: str = "flow") -> None:
@@ -139,7 +143,7 @@ def _weight_of_torn(flow: torch.Tensor) -> torch.Tensor:
     return torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
 
 
-def to_cells(flow: torch.Tensor, cell: int) -> torch.Tensor:
+def to_cells(flow: torch.Tensor, cell: float) -> torch.Tensor:
     """Displacements in pixels as displacements in cells of `cell` pixels. The grid of the flow stays as it is."""
     return flow / cell
 
@@ -398,14 +402,33 @@ def splat_image_with_coverage(
     return fill_from_behind(images, coverage, motion), known_share(coverage)
 
 
-def invert_flow(flow: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+def invert_latent_flow(flow: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inverts flow of the latent grid for another grid, such as that of the pixels; see [`invert_flow`].
+
+    Args:
+        flow (`torch.Tensor`): `[B, 2, h, w]`, forward flow in latent cells.
+        size (`tuple[int, int]`): `(height, width)` of the grid on which it is wanted.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: backward flow `[B, 2, height, width]` in cells of that grid; and how far
+        it is known, `[B, 1, height, width]` in [0, 1]. Both are float32. Where nothing moves, they are exactly 0 and
+        1.
+    """
+    rows, columns = (min(side, INVERSION_CELLS * cells) for side, cells in zip(size, flow.shape[2:], strict=True))
+    backward, known = invert_flow(resize_flow(flow.float(), (rows, columns)), columns / flow.shape[3])
+    if (rows, columns) == tuple(size):
+        return backward, known
+    return resize_flow(backward, size), F.interpolate(known, size=size, mode="bilinear", align_corners=False)
+
+
+def invert_flow(flow: torch.Tensor, cell: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Inverts flow: from where each pixel of the later frame comes. What moves more is in front.
 
     The negative flow is splatted along the flow itself.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, forward flow in pixels.
-        cell (`int`): pixels along one side of a latent cell.
+        cell (`float`): pixels along one side of a latent cell.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: backward flow `[B, 2, H, W]` in pixels, filled from behind where nothing

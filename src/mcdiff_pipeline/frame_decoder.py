@@ -7,7 +7,7 @@ import torch
 
 from .conditioning import FrameConditioner
 from .detail import DetailRenderer
-from .flow import invert_flow, resize_flow
+from .flow import invert_latent_flow
 from .image_processor import resize_image
 from .latent_codec import Autoencoder, decode_latents
 from .layers import comes_from_inside
@@ -89,8 +89,7 @@ class FrameDecoder:
             backward, known = layers.backward_flow(size)
             orders = layers.front_to_back.tolist()
         else:
-            cell = size[1] // state.latents.shape[3]
-            backward, known = invert_flow(resize_flow(state.accumulated_flow, size), cell)
+            backward, known = invert_latent_flow(state.accumulated_flow, size)
             backward, orders = backward[:, None], [[0]] * len(decoded)
             known = known * comes_from_inside(backward)
         unchanged: Sequence[torch.Tensor | None] = [None] * len(decoded)

@@ -22,7 +22,7 @@ from .flow import (
     fill_from_behind,
     flow_magnitude,
     forward_splat,
-    invert_flow,
+    invert_latent_flow,
     resize_flow,
 )
 from .layer_colors import composite, sampling_grid, separate_colors, stack_layers
@@ -299,13 +299,9 @@ class Layers(ShortReprMixin):
 
     def forward_flow(self, size: tuple[int, int]) -> torch.Tensor:
         """Flow from frame 0 to the current frame on a grid of `size`, `[B, L, 2, height, width]` in its cells."""
-        flow = self._own_forward_flow(size)
-        return flow if self.view is None else move_flow(flow, self.view, self.image_sizes)
-
-    def _own_forward_flow(self, size: tuple[int, int]) -> torch.Tensor:
-        """[`Layers.forward_flow`] without the camera."""
         flow = resize_flow(self.accumulated_flow.flatten(0, 1), size).unflatten(0, self.shares.shape[:2])
-        return self.with_rigid(flow, self.similarities)
+        flow = self.with_rigid(flow, self.similarities)
+        return flow if self.view is None else move_flow(flow, self.view, self.image_sizes)
 
     def backward_flow(self, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -320,7 +316,8 @@ class Layers(ShortReprMixin):
             `[B, L, 2, height, width]` in pixels of that grid; and `[B, L, height, width]` in [0, 1]: 1 where it is
             known, 0 where it comes from outside the image or flow tears.
         """
-        backward, known = invert_flow(self._own_forward_flow(size).flatten(0, 1), self.cell)
+        # that of rigid layers is replaced below
+        backward, known = invert_latent_flow(self.accumulated_flow.flatten(0, 1), size)
         backward, known = (one.unflatten(0, self.shares.shape[:2]) for one in (backward, known))
         similarities = self.similarities
         if self.view is not None:
