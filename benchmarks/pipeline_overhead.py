@@ -118,7 +118,7 @@ class Floor:
         channels = channels_of_features(pipe.flow_completion)
         self.features = None
         if channels is not None and pipe.image_encoder is not None:
-            self.features = encode_features(pipe.image_encoder, self.image)
+            self.features = pipe.flow_completion.reduce_features(encode_features(pipe.image_encoder, self.image))
         self.model_input = torch.randn(batch * (2 if guided else 1), pipe.unet.config.in_channels, *grid, **options)
         self.timestep = torch.tensor(500, device=pipe.device)
 

@@ -8,6 +8,7 @@ import torch
 
 from mcdiff_pipeline import FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import ATTENTION_STROKES, StrokeAttention
+from mcdiff_pipeline.semantic_features import carry_features
 from support.tiny_models import make_flow_completion
 
 
@@ -125,6 +126,29 @@ def test_features_of_zeros_equal_no_features():
     found, without = complete(model, given), complete(model, inputs(features=None))
     torch.testing.assert_close(found[:1], without[:1])
     assert (found[1:] - without[1:]).abs().max() > 1e-2
+
+
+def test_reduced_features_give_the_same_flow():
+    model, given = make_model(), inputs()
+    torch.nn.init.normal_(model.conv_attention_gate.weight)
+    generator = torch.Generator().manual_seed(1)
+    model.set_feature_basis(torch.randn(6, generator=generator), torch.randn(6, 6, generator=generator))
+    given["features"][1] = 0  # the second sample has none
+    reduced = model.reduce_features(given["features"])
+    assert reduced.shape == (2, 7, HEIGHT, WIDTH) and reduced[0, -1].min() == 1 and not reduced[1].any()
+    assert torch.equal(model.reduce_features(reduced), reduced)
+    assert torch.equal(complete(model, given | {"features": reduced}), complete(model, given))
+
+
+def test_features_can_be_reduced_before_they_are_carried():
+    model = make_model()
+    generator = torch.Generator().manual_seed(1)
+    model.set_feature_basis(torch.randn(6, generator=generator), torch.randn(6, 6, generator=generator))
+    features = torch.randn(1, 6, HEIGHT, WIDTH, generator=generator)
+    flow = 2 * torch.randn(1, 2, HEIGHT, WIDTH, generator=generator)
+    found = carry_features(model.reduce_features(features), flow)
+    expected = model.reduce_features(carry_features(features, flow))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_open_gates_give_the_flow_of_the_strokes_in_pixels():

@@ -242,6 +242,16 @@ class StrokeAttention(nn.Module):
         """Number of channels that the model reads."""
         return self.num_inputs + ATTENTION_CHANNELS
 
+    def reduce(self, features: torch.Tensor) -> torch.Tensor:
+        """See [`FlowCompletionUNet.reduce_features`]."""
+        components = self.projection.shape[0]
+        if features.shape[1] == components + 1:
+            return features
+        given = features.flatten(1).any(dim=1).float()[:, None, None, None]
+        centered = features.float() - self.mean.float()[:, None, None]
+        whitened = torch.einsum("kc,bchw->bkhw", self.projection.float(), centered)
+        return torch.cat([whitened * given, given.expand(-1, -1, *features.shape[2:])], dim=1)
+
     def forward(
         self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -250,7 +260,7 @@ class StrokeAttention(nn.Module):
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, feature_channels, feature_height, feature_width)`):
-                Features of the frame; all zeros in a sample without them.
+                Features of the frame, all zeros in a sample without them; or these, reduced.
             displacement (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
                 Displacements; read only where `mask` is set.
             mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
@@ -264,15 +274,14 @@ class StrokeAttention(nn.Module):
         """
         # Attention and fit are differences of sums, which bfloat16 or float16 would spoil.
         with torch.autocast(mask.device.type, enabled=False):
-            return self._compare(features.float(), displacement.float(), mask, hold)
+            return self._compare(self.reduce(features), displacement.float(), mask, hold)
 
     def _compare(
         self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         batch_size, _, height, width = mask.shape
-        given = features.flatten(1).any(dim=1).float()[:, None, None]  # [B, 1, 1]
-        whitened = torch.einsum("kc,bchw->bkhw", self.projection.float(), features - self.mean.float()[:, None, None])
-        whitened = whitened.clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
+        given = _are_given(features)[:, None, None]  # [B, 1, 1]
+        whitened = features[:, :-1].clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
         whitened = F.interpolate(whitened, (height, width), mode="bilinear", align_corners=False)
         compared = torch.einsum("kl,blhw->bkhw", self.metric.float(), whitened).flatten(2)
         compared = F.normalize(compared, dim=1)  # [B, K, cells]
@@ -314,6 +323,11 @@ class StrokeAttention(nn.Module):
         channels = torch.cat([inputs, REGION_INPUT_SCALE * channels], dim=1) * given
         flows = flows * given[:, None]
         return channels.unflatten(2, (height, width)), flows.unflatten(3, (height, width))
+
+
+def _are_given(features: torch.Tensor) -> torch.Tensor:
+    """Which samples have features, 0 or 1 `[B]`, from reduced features."""
+    return (features[:, -1].flatten(1).amax(dim=1) > 0.5).float()
 
 
 def _positions(height: int, width: int, device: torch.device) -> torch.Tensor:
@@ -659,7 +673,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
                 True where a stroke of the region specifies the displacement.
             features (`torch.Tensor` of shape `(batch_size, feature_channels, rows, columns)`, *optional*):
-                Semantic features of the frame, on a grid of any size. All zeros in a sample mean that it has none.
+                Semantic features of the frame, on a grid of any size. All zeros in a sample mean that it has none. Or
+                what [`FlowCompletionUNet.reduce_features`] makes of them.
             return_dict (`bool`, defaults to `True`):
                 Whether to return a [`FlowCompletionOutput`] instead of a tuple.
 
@@ -708,6 +723,23 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         if not return_dict:
             return (dense_flow,) if foreground is None else (dense_flow, foreground)
         return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)
+
+    def reduce_features(self, features: torch.Tensor) -> torch.Tensor:
+        """
+        Leave in semantic features what the model reads of them: their principal components.
+
+        This is linear, so that means of reduced features, as in a splat, are reduced means. A rollout reduces the
+        features of its first frame once, and has a sixth of the numbers to carry along.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, feature_channels, rows, columns)`):
+                Semantic features; all zeros in a sample without them. Reduced ones are returned as they are.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, components + 1, rows, columns)`, float32: the whitened components,
+            64 at most, and as the last channel 1 in a sample that has features, else 0.
+        """
+        return self.stroke_attention.reduce(features)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -781,8 +813,9 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             zeros = torch.zeros(batch_size, self.stroke_attention.num_channels, height, width, device=mask.device)
             return zeros, zeros[:, :4].unflatten(1, (2, 2)), zeros[:, :1, :1, :1, None]
         hold = HOLD / (self.config.vae_scale_factor * self.config.flow_scale)
+        features = self.reduce_features(features)
         channels, flows = self.stroke_attention(features, displacement, mask, hold)
-        return channels, flows, features.flatten(1).any(dim=1).float()[:, None, None, None, None]
+        return channels, flows, _are_given(features)[:, None, None, None, None]
 
     def _check_features(self, sample: torch.Tensor, features: torch.Tensor | None) -> None:
         """Raises `ValueError` if the model cannot read these features."""
@@ -793,11 +826,12 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 "Semantic features are given, but this model does not read them (`feature_channels` is None in its "
                 "config): leave them out, or widen the model by `FlowCompletionUNet.widened` and train it."
             )
-        needed = (sample.shape[0], self.config.feature_channels)
-        if features.ndim != 4 or tuple(features.shape[:2]) != needed:
+        components = self.stroke_attention.projection.shape[0]
+        channels = (self.config.feature_channels, components + 1)
+        if features.ndim != 4 or features.shape[0] != sample.shape[0] or features.shape[1] not in channels:
             raise ValueError(
-                f"`features` has the shape {tuple(features.shape)}, but ({needed[0]}, {needed[1]}, height, width) is "
-                "needed: take the features of the encoder that the model was trained with."
+                f"`features` has the shape {tuple(features.shape)}, but ({sample.shape[0]}, {channels[0]}, height, "
+                "width) is needed: take the features of the encoder that the model was trained with."
             )
 
     def _check_inputs(

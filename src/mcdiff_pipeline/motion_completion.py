@@ -99,6 +99,7 @@ class MotionCompleter:
     ):
         self.flow_completion, self.complete_flow, self.vae = flow_completion, complete_flow, vae
         self.cell, self.needs_sparse_flow, self.sources = cell, needs_sparse_flow, tuple(sources)
+        self._reduced: tuple[torch.Tensor, torch.Tensor] | None = None  # the last features, and what F reads of them
 
     def grid_of(self, grid: tuple[int, int]) -> tuple[int, int]:
         """
@@ -239,8 +240,11 @@ class MotionCompleter:
         """The argument `features` of F: those of frame 0, carried to the current frame. Empty if F does not read
         features, or the state has none."""
         features = state.start_features
-        if features is None or channels_of_features(self.flow_completion) is None:
+        if features is None or self.flow_completion is None or channels_of_features(self.flow_completion) is None:
             return {}
+        if self._reduced is None or self._reduced[0] is not features:
+            self._reduced = (features, self.flow_completion.reduce_features(features))
+        features = self._reduced[1]
         if state.layers is not None:
             return {"features": state.layers.carry_features(features)}
         return {"features": carry_features(features, state.accumulated_flow)}

@@ -581,8 +581,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             region_mask (`torch.Tensor` of shape `(batch_size, num_regions, 1, height, width)`, bool, *optional*):
                 True where a stroke of the region specifies the displacement.
             features (`torch.Tensor` of shape `(batch_size, channels, grid_height, grid_width)`, *optional*):
-                Semantic features of the current frame, on a grid of their own. Only an F with `feature_channels` gets
-                them.
+                Semantic features of the current frame, on a grid of their own, or
+                [`~mcdiff_pipeline.FlowCompletionUNet.reduce_features`] of them, which the pipeline gives. Only an F
+                with `feature_channels` gets them.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, 2, height, width)`, float32, in cells of this grid.
