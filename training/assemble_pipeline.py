@@ -5,7 +5,7 @@
         --scheduler runs/future_frame/scheduler --output_dir runs/mcdiff-small-128
 
 An F that was trained with semantic features also needs `--image_encoder`, the folder of
-`training/tools/build_image_encoder.py`.
+`training/tools/build_image_encoder.py`, or a base model that has it.
 
 The conditions of the unet are read from the `training_arguments.json` of its run. Leave `--flow_completion` out for a
 unet that was trained with `--no_flow_completion`.
@@ -65,8 +65,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def take_components(args: argparse.Namespace) -> dict[str, Any]:
     """Takes the components that the arguments do not name from the base model, and reads how its unet was trained.
 
-    The image encoder is taken only together with flow completion, which may not read its features otherwise.
-
     Raises:
         ValueError: if the unet is named, and it is unknown how it was trained.
     """
@@ -75,10 +73,7 @@ def take_components(args: argparse.Namespace) -> dict[str, Any]:
         if settings is None:
             settings = dict(MCDiffPipeline.load_config(args.base_model))
             settings["conditioning"] = settings["conditioning"].split(",")
-        names = ["vae", "unet", "scheduler", "flow_completion"]
-        if args.flow_completion is None:
-            names.append("image_encoder")
-        for name in names:
+        for name in ("vae", "unet", "scheduler", "flow_completion", "image_encoder"):
             folder = Path(args.base_model, name)
             if getattr(args, name) is None and folder.is_dir():
                 setattr(args, name, str(folder))
@@ -107,6 +102,7 @@ def make_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
         ValueError: if flow completion is missing where the unet needs it, or given where it does not; or if the image
             encoder is given where flow completion does not read its features.
     """
+    named_encoder = args.image_encoder
     settings = take_components(args)
     vae = load_vae(args.vae, "cpu")
     conditioner = FrameConditioner(
@@ -125,13 +121,19 @@ def make_pipeline(args: argparse.Namespace) -> MCDiffPipeline:
             f"--unet {args.unet} was trained without dense flow, so --flow_completion has no use; leave it out."
         )
     image_encoder = None
-    if args.image_encoder is not None:
-        if channels_of_features(flow_completion) is None:
+    if channels_of_features(flow_completion) is None:
+        if named_encoder is not None:
             raise ValueError(
-                f"--image_encoder {args.image_encoder} has no use, since flow completion reads no features; leave it "
-                "out."
+                f"--image_encoder {named_encoder} has no use, since flow completion reads no features; leave it out."
             )
+    elif args.image_encoder is not None:
         image_encoder = Dinov2Model.from_pretrained(args.image_encoder)
+    else:
+        print(
+            "Flow completion reads semantic features, but there is no image encoder, so the pipeline will run without "
+            "them, and strokes will move whole things less: give --image_encoder.",
+            file=sys.stderr,
+        )
     return MCDiffPipeline(
         vae=vae,
         flow_completion=flow_completion,

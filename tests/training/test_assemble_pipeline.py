@@ -41,7 +41,7 @@ def test_pipeline_has_the_conditions_that_the_unet_was_trained_with(data, traine
         assemble(data, tmp_path / "alone/somewhere", flow_completion, tmp_path / "unknown")
 
 
-def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(data, trained, tmp_path):
+def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(data, trained, tmp_path, capsys):
     encoder = make_image_encoder()
     encoder.save_pretrained(tmp_path / "encoder")
     plain = trained["train_flow_completion"]
@@ -57,6 +57,16 @@ def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(dat
     assert again.image_encoder.config.hidden_size == 16 and again.image_encoder.dtype == torch.float32
     with pytest.raises(ValueError, match="--image_encoder .*encoder has no use, since flow completion reads no feat"):
         assemble(data, trained["train_future_frame"], plain, tmp_path / "other", *options)
+
+    assert "no image encoder" not in capsys.readouterr().err
+    assemble(data, trained["train_future_frame"], tmp_path / "reading", tmp_path / "without")
+    assert "there is no image encoder, so the pipeline will run without them" in capsys.readouterr().err
+    # a new F for a base model keeps its encoder, if it reads its features
+    for run, has_encoder in ((tmp_path / "reading", True), (plain, False)):
+        command_line = ["--base_model", tmp_path / "model", "--flow_completion", run / "flow_completion"]
+        command_line += ["--output_dir", tmp_path / "new"]
+        assert assemble_pipeline.main([str(part) for part in command_line]) == 0
+        assert (tmp_path / "new/image_encoder").is_dir() == has_encoder
 
 
 def test_unet_that_was_trained_on_strokes_makes_a_pipeline_without_flow_completion(data, trained, tmp_path):
