@@ -33,3 +33,26 @@ def test_things_are_found_once_and_labeled_photographs_are_skipped(tmp_path):
     written = path.stat().st_mtime_ns
     main(arguments)
     assert path.stat().st_mtime_ns == written
+
+
+def test_known_masks_are_taken_for_the_same_photographs_only(tmp_path, capsys):
+    photographs, masks, known = tmp_path / "photographs", tmp_path / "masks", tmp_path / "known.zip"
+    for name, color in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
+        image = Image.new("RGB", (240, 160), (40, 90, 40))
+        ImageDraw.Draw(image).rectangle((20, 20, 99, 99), fill=color)
+        (photographs / "train").mkdir(parents=True, exist_ok=True)
+        image.save(photographs / f"train/{name}.png")
+    given = [*("--photographs_dir", str(photographs), "--splits", "train"), "--known", str(known)]
+    given += ["--segmenter", str(write_segmenter(tmp_path / "segmenter"))]
+    main([*given, "--output_dir", str(masks), "--pack", str(known)])
+
+    # one photograph has changed since, and its masks are found again
+    Image.new("RGB", (240, 160), (200, 200, 200)).save(photographs / "train/blue.png")
+    main([*given, "--output_dir", str(tmp_path / "again")])
+    assert "1 of these have masks in" in capsys.readouterr().err
+    red, blue = (photographs / f"train/{name}.png" for name in ("red", "blue"))
+    assert label_path(tmp_path / "again", red).read_bytes() == label_path(masks, red).read_bytes()
+    assert label_path(tmp_path / "again", blue).read_bytes() != label_path(masks, blue).read_bytes()
+    main([*given, "--label_all", "--output_dir", str(tmp_path / "all")])
+    assert "have masks in" not in capsys.readouterr().err
+    assert label_path(tmp_path / "all", red).read_bytes() == label_path(masks, red).read_bytes()

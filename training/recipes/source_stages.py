@@ -119,7 +119,7 @@ COLLECTED = (
         minutes=2,
         is_settled=True,
     ),
-    Stage("masks", masks, ("data/masks",), ("photographs", "labelers"), minutes=25, is_settled=True),
+    Stage("masks", masks, ("data/masks",), ("photographs", "labelers"), minutes=1, is_settled=True),
     Stage(
         "annotated_clips",
         annotated_clips,

@@ -1,5 +1,6 @@
 """The masks of the things in a photograph, and their file."""
 
+import io
 import os
 import zipfile
 from dataclasses import dataclass
@@ -34,10 +35,16 @@ def label_path(masks_dir: str | Path, photograph: Path) -> Path:
 
 def write_labels(path: Path, labels: Labels) -> None:
     """Write the masks of a photograph. The file appears when it is complete."""
+    content = io.BytesIO()
+    np.savez_compressed(content, masks=labels.masks, is_salient=labels.is_salient)
+    write_file(path, content.getvalue())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file of masks. It appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
-    with unfinished.open("wb") as file:
-        np.savez_compressed(file, masks=labels.masks, is_salient=labels.is_salient)
+    unfinished.write_bytes(content)
     os.replace(unfinished, path)
 
 
