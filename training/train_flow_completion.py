@@ -73,6 +73,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="Latent cells along one side of the square grid at which the pipeline runs the model. Default: the most "
         "frequent size of the training clips.",
     )
+    parser.add_argument(
+        "--open_gates",
+        type=float,
+        nargs=2,
+        default=None,
+        metavar=("REGIONS", "FEATURES"),
+        help="Add these to the logits of the gates to the flow of regions and to that of features, in the pretrained "
+        "model. A model that learned them late keeps its gates nearly closed; opened ones are trained again.",
+    )
     add_mixture_arguments(parser)
     add_feature_arguments(parser)
     add_flow_loss_arguments(parser)
@@ -161,6 +170,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"--new_motions is {args.new_motions}; give numbers from 0 to 1.")
     if args.gradient_weight < 0:
         raise ValueError(f"--gradient_weight is {args.gradient_weight:g}; it must be 0 or more.")
+    if args.open_gates is not None and args.pretrained_model_name_or_path is None:
+        raise ValueError("--open_gates is for the gates of a pretrained model; give --pretrained_model_name_or_path.")
     if args.sample_size is not None and args.sample_size < 1:
         raise ValueError(f"--sample_size is {args.sample_size}; it must be 1 or more.")
     if args.reads_features and args.image_encoder is None:
@@ -192,6 +203,22 @@ def enlarge(model: FlowCompletionUNet, pretrained: FlowCompletionUNet) -> None:
         if name not in given and ".to_out." in name:
             weights[name] = torch.zeros_like(tensor)
     model.load_state_dict(weights)
+
+
+@torch.no_grad()
+def open_gates(model: FlowCompletionUNet, logits: list[float]) -> None:
+    """Adds to the logits of the gates of a model: of the one for regions, and of those for features.
+
+    Raises:
+        ValueError: if the model has not both.
+    """
+    if not model.config.fits_regions or model.config.feature_channels is None:
+        raise ValueError(
+            "--open_gates has no use, since the model does not read both regions and features; leave it out, or add "
+            "--reads_regions and --reads_features."
+        )
+    model.conv_gate.bias.add_(logits[0])
+    model.conv_attention_gate.bias.add_(logits[1])
 
 
 def make_model(
@@ -228,6 +255,8 @@ def make_model(
             f"The model reads semantic features of {model.config.feature_channels} channels, but --image_encoder "
             f"{args.image_encoder} gives {feature_channels}; give the encoder that it was trained with."
         )
+    if args.open_gates is not None:
+        open_gates(model, args.open_gates)
     if args.features_without is not None:
         if model.config.feature_channels is None:
             raise ValueError(

@@ -8,6 +8,7 @@ import torch
 import train_flow_completion
 from PIL import Image
 
+from loop.autoencoder import load_vae
 from mcdiff_pipeline.drawing import TITLE_HEIGHT, TITLED_WIDTH
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet
 from support.sliding_squares import write_squares
@@ -102,6 +103,25 @@ def test_larger_model_can_read_regions(data, trained, tmp_path):
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
     model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
     assert model.config.separate_foreground and model.config.reads_regions
+
+
+def test_gates_of_a_pretrained_model_are_opened(data, tmp_path):
+    pretrained = make_flow_completion(reads_regions=True, fits_regions=True, feature_channels=16)
+    pretrained.save_pretrained(tmp_path / "pretrained")
+    command_line = arguments(
+        *(data, "train_flow_completion", tmp_path / "run"),
+        **{"pretrained_model_name_or_path": tmp_path / "pretrained", "model_config": None},
+    )
+    opening = ["--open_gates", "3", "1.5"]
+    args = train_flow_completion.parse_args(command_line + opening)
+    model = train_flow_completion.make_model(args, load_vae(data / "vae", "cpu"), 16)
+    torch.testing.assert_close(model.conv_gate.bias, pretrained.conv_gate.bias + 3)
+    torch.testing.assert_close(model.conv_attention_gate.bias, pretrained.conv_attention_gate.bias + 1.5)
+    with pytest.raises(ValueError, match="--open_gates is for the gates of a pretrained model"):
+        train_flow_completion.parse_args([*arguments(data, "train_flow_completion", tmp_path / "run"), *opening])
+    make_flow_completion().save_pretrained(tmp_path / "pretrained")
+    with pytest.raises(ValueError, match="--open_gates has no use, since the model does not read both"):
+        train_flow_completion.make_model(args, load_vae(data / "vae", "cpu"), None)
 
 
 def test_impossible_region_probability_is_refused(data, tmp_path):
