@@ -26,7 +26,7 @@ from PIL import Image
 
 from mcdiff_pipeline.progress import progress_bar
 from mcdiff_pipeline.segmentation import PromptSegmenter
-from rendering.labeled_photographs.known_labels import KnownLabels
+from rendering.labeled_photographs.known_labels import KnownLabels, write_known_labels
 from rendering.labeled_photographs.labeling import find_things
 from rendering.labeled_photographs.labels import label_path, write_file, write_labels
 from rendering.labeled_photographs.matting import MattingNetwork
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     if waiting:
         label(args, waiting, len(photographs))
     if args.pack is not None:
-        KnownLabels.write(args.pack, photographs, args.output_dir)
+        write_known_labels(args.pack, photographs, args.output_dir)
 
 
 def label(args: argparse.Namespace, waiting: list[Path], number: int) -> None:

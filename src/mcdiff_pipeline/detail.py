@@ -156,7 +156,6 @@ class DetailRenderer:
         # whether the start picture at the working size, carried along, is what is shown
         self._shows_start = False
         if shares is None or len(shares) == 1:
-            self._shares = torch.ones(1, 1, *self.working_size, device=self.device)
             self._starts = start[None]
             self._shows_start = self.output_size == self.working_size and picture.is_floating_point()
             self._plates = [_Plate(picture, None, 0, 0)]
@@ -232,13 +231,13 @@ class DetailRenderer:
         Returns:
             The start picture and the autoencoder's error in it, carried along, `[3, height, width]` both; how far each
             pixel is known, `[1, height, width]`; and for each layer the box of the output that it may cover, as top,
-            bottom, left, right.
+            bottom, left, right. A layer that is alone covers everything and needs none.
         """
         grid = sampling_grid(backward)
         starts = F.grid_sample(self._starts, grid, "bicubic", "border", align_corners=False)
         if len(order) == 1:
             error = F.grid_sample(self._error[None], grid, "bilinear", "border", align_corners=False)[0]
-            return starts[0].clamp(0, 1), error, known, [(0, self.output_size[0], 0, self.output_size[1])]
+            return starts[0].clamp(0, 1), error, known, []
         rest = torch.cat([self._shares, self._error.expand(len(order), -1, -1, -1)], dim=1)
         shares, errors = F.grid_sample(rest, grid, "bilinear", "border", align_corners=False).split([1, 3], dim=1)
         visible, left_over = stack_layers(shares, order)

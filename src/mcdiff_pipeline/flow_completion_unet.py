@@ -242,10 +242,14 @@ class StrokeAttention(nn.Module):
         """Number of channels that the model reads."""
         return self.num_inputs + ATTENTION_CHANNELS
 
+    @property
+    def num_reduced(self) -> int:
+        """Number of channels of reduced features."""
+        return self.projection.shape[0] + 1
+
     def reduce(self, features: torch.Tensor) -> torch.Tensor:
         """See [`FlowCompletionUNet.reduce_features`]."""
-        components = self.projection.shape[0]
-        if features.shape[1] == components + 1:
+        if features.shape[1] == self.num_reduced:
             return features
         given = features.flatten(1).any(dim=1).float()[:, None, None, None]
         centered = features.float() - self.mean.float()[:, None, None]
@@ -826,8 +830,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
                 "Semantic features are given, but this model does not read them (`feature_channels` is None in its "
                 "config): leave them out, or widen the model by `FlowCompletionUNet.widened` and train it."
             )
-        components = self.stroke_attention.projection.shape[0]
-        channels = (self.config.feature_channels, components + 1)
+        channels = (self.config.feature_channels, self.stroke_attention.num_reduced)
         if features.ndim != 4 or features.shape[0] != sample.shape[0] or features.shape[1] not in channels:
             raise ValueError(
                 f"`features` has the shape {tuple(features.shape)}, but ({sample.shape[0]}, {channels[0]}, height, "

@@ -7,11 +7,11 @@ the size of the photograph and a thumbnail, by which the photograph is known aga
 import json
 import zipfile
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from PIL import Image
 
+from mcdiff_pipeline.atomic_files import atomic_path
 from rendering.labeled_photographs.labels import label_path
 
 
@@ -48,15 +48,14 @@ class KnownLabels:
         with zipfile.ZipFile(self.path) as archive:
             return archive.read(f"{_name_of(photograph)}.npz")
 
-    @classmethod
-    def write(cls, path: Path, photographs: list[Path], masks_dir: Path) -> Self:
-        """Writes the file for photographs that have masks in `masks_dir`."""
-        with zipfile.ZipFile(path, "w") as archive:  # the masks are compressed already
-            for photograph in photographs:
-                archive.write(label_path(masks_dir, photograph), f"{_name_of(photograph)}.npz")
-            index = {_name_of(photograph): _traits_of(photograph) for photograph in photographs}
-            archive.writestr(INDEX, json.dumps(index), zipfile.ZIP_DEFLATED)
-        return cls(path)
+
+def write_known_labels(path: Path, photographs: list[Path], masks_dir: Path) -> None:
+    """Writes such a file for photographs that have masks in `masks_dir`. It appears when it is complete."""
+    with atomic_path(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:  # masks are compressed already
+        for photograph in photographs:
+            archive.write(label_path(masks_dir, photograph), f"{_name_of(photograph)}.npz")
+        index = {_name_of(photograph): _traits_of(photograph) for photograph in photographs}
+        archive.writestr(INDEX, json.dumps(index), zipfile.ZIP_DEFLATED)
 
 
 def _name_of(photograph: Path) -> str:

@@ -1,12 +1,13 @@
 """The masks of the things in a photograph, and their file."""
 
 import io
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from mcdiff_pipeline.atomic_files import atomic_path
 
 
 # Pixels along the longer side of a mask.
@@ -43,9 +44,8 @@ def write_labels(path: Path, labels: Labels) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file of masks. It appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def read_labels(path: Path) -> Labels:
