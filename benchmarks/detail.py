@@ -4,8 +4,8 @@
     python benchmarks/detail.py --sizes 2048 --layers 4 --working_size 256
 
 Layers are bands of the picture that move apart by a few pixels of the working size. Times are medians of CPU time, in
-one thread unless `--threads` says otherwise. `invert` is `invert_flow` of all layers, `render` is one frame, `prepare`
-is done once for a picture. Memory is what a row adds to the peak of the resident set of the process.
+one thread unless `--threads` says otherwise. `invert` is `invert_latent_flow` of all layers, `render` is one frame,
+`prepare` is done once for a picture. Memory is what a row adds to the peak of the resident set of the process.
 """
 
 import argparse
@@ -18,10 +18,12 @@ from typing import TypeVar
 import torch
 
 from mcdiff_pipeline.detail import DetailRenderer
-from mcdiff_pipeline.flow import invert_flow
+from mcdiff_pipeline.flow import invert_latent_flow
 
 
 Result = TypeVar("Result")
+
+CELL = 4  # pixels along one side of a latent cell
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -58,12 +60,13 @@ def measure(size: int, layers: int, working_size: int, repetitions: int) -> str:
     picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     start = torch.rand(3, *working)
     shares = bands(layers, *working) if layers > 1 else None
-    flow = torch.full((layers, 2, *working), 0.7) * torch.arange(layers).view(-1, 1, 1, 1)
+    grid = (working[0] // CELL, working[1] // CELL)
+    flow = torch.full((layers, 2, *grid), 0.7 / CELL) * torch.arange(layers).view(-1, 1, 1, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     renderer, prepare = timed(lambda: DetailRenderer(picture, start, start, shares))
     inverting, rendering = [], []
     for _ in range(repetitions):
-        (backward, known), milliseconds = timed(lambda: invert_flow(flow, 4))
+        (backward, known), milliseconds = timed(lambda: invert_latent_flow(flow, working))
         inverting.append(milliseconds)
         frame, milliseconds = timed(lambda: renderer.render(start, backward, known[:, 0]))
         rendering.append(milliseconds)
