@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mcdiff_pipeline import Region
-from mcdiff_pipeline.layers import LayerMotion, Layers, extend_flow
+from mcdiff_pipeline.layers import LayerMotion, Layers, extend_flow, filled_cells
 from mcdiff_pipeline.similarity import fit_similarity, identity_similarity
 
 
@@ -237,6 +237,30 @@ def test_extended_flow_keeps_what_is_known_and_is_zero_where_nothing_is():
     extended = extend_flow(flow, known)
     assert torch.allclose(extended[0, 0], torch.full((2, 8, 8), 1.5))
     assert not extended[0, 1].any()
+
+
+def test_flow_of_a_layer_that_turns_goes_on_turning():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    turning = 0.1 * torch.stack([8 - rows, columns - 8])
+    known = torch.zeros(1, 1, 16, 16)
+    known[:, :, 2:12, 2:12] = 1
+    flow = torch.where(known[:, :, None] > 0, turning, 9.0)
+    extended = extend_flow(flow, known)[0, 0]
+    assert torch.equal(extended[:, 2:12, 2:12], turning[:, 2:12, 2:12])
+    assert (extended - turning).norm(dim=0).max() < 0.03 * turning.norm(dim=0).max()
+    # two cells say little about a turn
+    known = torch.zeros(1, 1, 16, 16)
+    known[:, :, 8, 8:10] = 1
+    far = extend_flow(turning[None, None], known)[0, 0, :, 0, 0]
+    assert far.norm() < 0.3
+
+
+def test_cells_that_a_layer_shares_with_others_do_not_tell_its_flow():
+    shares = torch.tensor([[0.0, 0.5, 0.95, 1.0], [0.2, 0.4, 0.1, 0.0]])[None, :, None]
+    filled = filled_cells(torch.cat([shares, torch.zeros(1, 1, 1, 4)], dim=1))
+    torch.testing.assert_close(filled[0, 0, 0], torch.tensor([0, 0, 0.5, 1]))
+    assert filled[0, 1, 0].tolist() == [0, 1, 0, 0]  # it fills no cell, so that with its largest share counts
+    assert not filled[0, 2].any()
 
 
 # Carrying features

@@ -130,3 +130,14 @@ def test_similarity_of_its_flow_is_found_again():
 def test_without_weight_nothing_moves():
     flow = similarity_flow(TURN, (6, 8), (12, 24))
     assert torch.allclose(similarity_of_flow(flow, torch.zeros(6, 8), (12, 24)), identity_similarity())
+
+
+def test_ridge_holds_a_turn_back_where_few_cells_tell_it():
+    def angle(size, ridge):
+        flow = similarity_flow(turned(0.2, 1.0, (0.0, 0.0)), (size, size), (size, size))
+        factor = similarity_of_flow(flow, torch.ones(size, size), (size, size), ridge)[0]
+        return math.atan2(*factor.flip(0).tolist())
+
+    assert angle(3, 0.0) == pytest.approx(0.2)
+    assert angle(3, 4.0) == pytest.approx(0.75 * 0.2, rel=0.05)  # 12 squared cells around the center
+    assert angle(8, 4.0) == pytest.approx(0.2, rel=0.01)

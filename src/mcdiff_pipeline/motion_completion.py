@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from .flow import resize_flow, splat_image, to_cells
 from .flow_completion_unet import FlowCompletionUNet
 from .latent_codec import Autoencoder, encode_images
-from .layers import LayerMotion, Layers, extend_flow, resize_shares, stroke_key
+from .layers import FILLED, LayerMotion, Layers, extend_flow, filled_cells, resize_shares, stroke_key
 from .rollout import Motion, RolloutState
 from .semantic_features import carry_features, channels_of_features
 from .similarity import fit_similarity, identity_similarity
@@ -274,9 +274,9 @@ class MotionCompleter:
             flow = self._complete_each(state, layers, sparse_flow, mask, skipped=is_held | layers.is_rigid)
         flow = torch.where(is_held[..., None, None, None], 0.0, flow)
 
-        # what the strokes say also counts where another layer hides them
-        hidden = mask & (visible[:, :, None] < 0.5)
-        known = torch.maximum(visible, mask[:, :, 0].to(visible.dtype))
+        # what the strokes say also counts where another layer hides them, in part or altogether
+        hidden = mask & (visible[:, :, None] < FILLED)
+        known = torch.maximum(filled_cells(visible), mask[:, :, 0].to(visible.dtype))
         flow = extend_flow(torch.where(hidden, sparse_flow, flow), known)
         flow = resize_flow(flow.flatten(0, 1), grid).unflatten(0, (batch, number))
         similarities = self._rigid_steps(state, layers, by_layer, num_frames)
@@ -394,7 +394,8 @@ class MotionCompleter:
         if layers is None or motion.dense_flow is None or motion.layers is not None:
             return motion
         visible = resize_shares(layers.visible, _grid(state))
-        flow = extend_flow(motion.dense_flow[:, None].expand(-1, visible.shape[1], -1, -1, -1), visible)
+        of_each = motion.dense_flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)
+        flow = extend_flow(of_each, filled_cells(visible))
         # from the current frame on, so in its coordinates
         similarities = layers.fit_rigid(flow, visible)
         layer_motion = LayerMotion(layers.with_rigid(flow, similarities), similarities)

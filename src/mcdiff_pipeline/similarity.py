@@ -146,7 +146,9 @@ def move_points(points: Sequence[tuple[float, float]], similarity: torch.Tensor)
     return [(a_x * x - a_y * y + b_x, a_y * x + a_x * y + b_y) for x, y in points]
 
 
-def similarity_of_flow(flow: torch.Tensor, weight: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+def similarity_of_flow(
+    flow: torch.Tensor, weight: torch.Tensor, image_size: tuple[int, int], ridge: float = 0.0
+) -> torch.Tensor:
     """
     The similarity that explains a flow field best, by weighted least squares.
 
@@ -157,6 +159,9 @@ def similarity_of_flow(flow: torch.Tensor, weight: torch.Tensor, image_size: tup
             Weight of each cell, from 0 up.
         image_size (`tuple[int, int]`):
             (height, width) of the image in pixels.
+        ridge (`float`, defaults to 0.0):
+            Ridge on rotation and growth, in weighted squared pixels: it holds them back where the weights are small
+            or close together.
 
     Returns:
         `torch.Tensor` of shape `(..., 2, 2)`, float64: similarities in pixels of the image; the identity where all
@@ -174,7 +179,7 @@ def similarity_of_flow(flow: torch.Tensor, weight: torch.Tensor, image_size: tup
     shift = (weight * displacement).sum(dim=(-2, -1)) / total
     offset = start - center[..., None, None]
     spread = (weight * offset.abs().square()).sum(dim=(-2, -1))
-    change = (weight * offset.conj() * displacement).sum(dim=(-2, -1)) / spread.clamp_min(1e-12)
+    change = (weight * offset.conj() * displacement).sum(dim=(-2, -1)) / (spread + ridge).clamp_min(1e-12)
     change = torch.where(spread >= total * SMALLEST_SPREAD**2, change, 0)
     factor = 1 + change
     return torch.view_as_real(torch.stack([factor, center + shift - factor * center], dim=-1))

@@ -291,6 +291,19 @@ def test_given_flow_moves_the_layers(image):
         assert moved[0, 2].abs().max() < 1e-4
 
 
+def test_mean_flow_in_cells_on_an_outline_is_the_flow_of_no_layer(image):
+    pipe = make_pipeline(START_PICTURE)
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    mask[6:22, 6:26] = 1  # ends in the middle of cells
+    flow = torch.zeros(1, 2, HEIGHT, WIDTH)
+    flow[:, 0] = torch.from_numpy(mask) * 8
+    state = pipe.start(image, **SIZE, regions=[Region(mask)])
+    moved = pipe.step(state, [], dense_flow=flow).layers.forward_flow((HEIGHT, WIDTH))
+    in_region = torch.from_numpy(mask) > 0
+    assert (moved[0, 1, 0, in_region] - 8).abs().max() < 1e-3
+    assert moved[0, 0, :, ~in_region].abs().max() < 1e-3
+
+
 def test_model_paints_only_what_is_uncovered(image):
     pipe = make_pipeline(START_PICTURE, residual_condition="start_picture")
     start = pipe.start(image, **SIZE, regions=[Region(MASK, rigid=True)])

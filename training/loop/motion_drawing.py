@@ -49,7 +49,7 @@ def with_new_motions(pair: FramePair, rng: np.random.Generator) -> FramePair:
         rows, columns = np.nonzero(mask == label)
         motion = random_motion(rows, columns, np.sqrt(mask.size), rng) if is_moving else STILL
         flow[:, rows, columns] = displacements(motion, rows, columns)
-    return {**pair, "flow": flow}
+    return {**pair, "flow": flow, "has_new_motions": True}
 
 
 def random_motion(rows: np.ndarray, columns: np.ndarray, side: float, rng: np.random.Generator) -> Motion:

@@ -20,6 +20,7 @@ class FramePair(TypedDict):
     mask: uint8 `[H, W]` of frame t, 0 = background, k = k-th person or object.
     keypoints: float32 `[P, K, 3]` of frame t (x, y, visibility), padded with visibility 0.
     features: float32 `[D, h', w']`, semantic features of frame t; only with an image encoder.
+    has_new_motions: True if the flow is not that of the clip, see `with_new_motions`; else missing.
     """
 
     latent: np.ndarray
@@ -28,6 +29,7 @@ class FramePair(TypedDict):
     mask: np.ndarray
     keypoints: np.ndarray
     features: NotRequired[np.ndarray]
+    has_new_motions: NotRequired[bool]
 
 
 class ClipStart(TypedDict):

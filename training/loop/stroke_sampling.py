@@ -21,6 +21,8 @@ from mcdiff_pipeline.dataset.sampling import (
 MIN_CELLS = 4
 # Strokes on one thing: one with this probability, else 2 to 4.
 ONE_STROKE_PROBABILITY = 0.5
+# A thing turns or grows if its flow differs from its mean by more than this share of it, as standard deviation.
+TURNS = 0.1
 # Strokes around the thing: none with this probability, else 1 to 3.
 NO_STROKE_AROUND_PROBABILITY = 0.3
 # A stroke around a thing is near it with this probability: at most this share of the frame's side from one of its
@@ -114,9 +116,16 @@ def draw_strokes_on_things(
 def points_inside(
     pair: FramePair, label: int, cell: int, args: argparse.Namespace, rng: np.random.Generator
 ) -> np.ndarray:
-    """Points on a thing, float32 `[N, 2]`. One is at a keypoint or a cell away from the outline, if possible."""
+    """Points on a thing, float32 `[N, 2]`. One is at a keypoint or a cell away from the outline, if possible.
+
+    One stroke cannot say how a thing turns. Who draws one means a translation. But where things turn by random angles,
+    the mean over all of them hardly moves far from the stroke, and that is what F would learn. So a thing with a new
+    motion that turns has two strokes or more.
+    """
     mask = pair["mask"]
     number = 1 if rng.random() < ONE_STROKE_PROBABILITY else int(rng.integers(2, 5))
+    if number == 1 and pair.get("has_new_motions", False) and turns(pair["flow"][:, mask == label]):
+        number = 2
     points = points_of(mask == label, CANDIDATES, rng)
     deep = np.flatnonzero((surroundings(mask, points, cell) == label).all(axis=0))
     first = deep[0] if len(deep) else 0
@@ -127,6 +136,13 @@ def points_inside(
     if len(keypoints) and not args.no_keypoints:
         points[at_keypoint] = keypoints[rng.integers(len(keypoints), size=at_keypoint.sum())]
     return points
+
+
+def turns(flow: np.ndarray) -> bool:
+    """Whether a thing with this flow, `[2, N]` at its pixels, does anything but translate."""
+    mean = flow.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(np.square(flow - mean).sum(axis=0).mean())
+    return bool(deviation > TURNS * np.hypot(*mean)[0])
 
 
 def points_around(pair: FramePair, label: int, cell: int, rng: np.random.Generator) -> np.ndarray:

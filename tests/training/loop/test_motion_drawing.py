@@ -45,7 +45,7 @@ def test_motions_are_various_and_bounded(pair):
 def test_what_is_not_the_flow_stays(pair):
     before = {name: value.copy() for name, value in pair.items()}
     after = with_new_motions(pair, np.random.default_rng(3))
-    assert after["latent"] is pair["latent"] and after["mask"] is pair["mask"]
+    assert after["latent"] is pair["latent"] and after["mask"] is pair["mask"] and after["has_new_motions"]
     assert all(np.array_equal(pair[name], before[name]) for name in before)
 
 

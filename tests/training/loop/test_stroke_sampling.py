@@ -24,10 +24,10 @@ def make_pair(*, camera: bool = False) -> dict[str, np.ndarray]:
     return {"latent": latent, "next_latent": latent, "flow": flow, "mask": mask, "keypoints": keypoints}
 
 
-def draw_many(*, camera: bool = False, number: int = 200, **changes):
+def draw_many(*, camera: bool = False, number: int = 200, pair: dict[str, np.ndarray] | None = None, **changes):
     """Labels at points, points and displacements of many seeds."""
     settings = {"no_keypoints": False, "sampling": "magnitude", "strokes_on_things": 1.0}
-    args, pair = argparse.Namespace(**settings | changes), make_pair(camera=camera)
+    args, pair = argparse.Namespace(**settings | changes), make_pair(camera=camera) if pair is None else pair
     for seed in range(number):
         points, displacements = draw_strokes_on_things(pair, args, np.random.default_rng(seed))
         columns, rows = points.astype(int).T
@@ -42,6 +42,19 @@ def test_all_moves_are_on_one_large_thing_and_often_there_is_one():
         assert len(set(moved)) == 1 and moved[0] in (1, 2)
         numbers.append(len(moved))
     assert set(numbers) == {1, 2, 3, 4} and 0.38 < np.mean(np.array(numbers) == 1) < 0.62
+
+
+@pytest.mark.parametrize(("turns", "is_new", "fewest"), [(True, True, 2), (True, False, 1), (False, True, 1)])
+def test_a_thing_with_a_new_motion_that_turns_has_two_strokes_or_more(turns, is_new, fewest):
+    pair = make_pair()
+    if turns:
+        rows, columns = np.indices((SIZE, SIZE))
+        turning = 0.1 * np.stack([20 - rows, columns - 18])
+        pair["flow"] = np.where(pair["mask"] > 0, turning, 0).astype(np.float32)
+    if is_new:
+        pair["has_new_motions"] = True
+    numbers = {int(np.isin(labels, (1, 2)).sum()) for labels, _, _ in draw_many(pair=pair)}
+    assert numbers == set(range(fewest, 5))
 
 
 def test_share_says_how_often_all_moves_are_on_one_thing():
