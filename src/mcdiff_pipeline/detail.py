@@ -23,12 +23,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .flow import box_mean
+from .flow import box_mean, sampling_grid
 from .layer_colors import (
     composite,
     continued_colors,
     correct_mixture,
-    sampling_grid,
     separate_colors,
     stack_layers,
 )

@@ -77,8 +77,15 @@ def _targets(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return columns + flow[:, 0], rows + flow[:, 1]
 
 
+def sampling_grid(flow: torch.Tensor) -> torch.Tensor:
+    """The positions, for `torch.nn.functional.grid_sample`, to which flow `[B, 2, H, W]` in cells of its grid leads:
+    `[B, H, W, 2]`."""
+    coordinates = torch.stack(_sampling_coordinates(flow, (flow.shape[2], flow.shape[3])), dim=1)
+    return coordinates.permute(0, 2, 3, 1)  # in memory as flow is, which is faster
+
+
 def _sampling_coordinates(flow: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as coordinates of `grid_sample` on a grid of `size`, in which its sides go from -1 to 1.
+    """Where flow leads, as coordinates of `grid_sample` on a grid of `size`, in which its sides go from -1 to 1.
 
     They are exact for displacements by whole cells if the sides of `size` are powers of two; otherwise they round.
     """

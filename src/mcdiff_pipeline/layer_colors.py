@@ -116,12 +116,3 @@ def composite(colors: torch.Tensor, visible: torch.Tensor, left_over: torch.Tens
     """The picture `[3, H, W]` of layers with colors `[L, 3, H, W]`, as [`stack_layers`] says what is seen of each.
     What no layer covers shows layer 0, which is continued behind the others."""
     return (visible * colors).sum(dim=0) + left_over * colors[0]
-
-
-def sampling_grid(flow: torch.Tensor) -> torch.Tensor:
-    """The positions, for `torch.nn.functional.grid_sample`, to which flow `[B, 2, H, W]` in cells of its grid leads:
-    `[B, H, W, 2]`."""
-    height, width = flow.shape[2:]
-    x = torch.arange(width, device=flow.device) + flow[:, 0]
-    y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
-    return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)

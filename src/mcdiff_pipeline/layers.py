@@ -25,8 +25,9 @@ from .flow import (
     invert_latent_flow,
     known_share,
     resize_flow,
+    sampling_grid,
 )
-from .layer_colors import composite, sampling_grid, separate_colors, stack_layers
+from .layer_colors import composite, separate_colors, stack_layers
 from .regions import Region, layer_of_shares, layer_shares
 from .short_repr import ShortReprMixin
 from .similarity import (
