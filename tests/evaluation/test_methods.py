@@ -11,6 +11,7 @@ from mcdiff_pipeline.evaluation.methods import (
     SplatCompletedFlow,
     SplatInterpolatedStrokes,
     SplatTrueFlow,
+    SplatTrueFlowOnCells,
     Still,
     TrueVideo,
     comparison_methods,
@@ -36,7 +37,7 @@ def test_every_method_gives_the_frames_after_the_first(batch):
         assert frames.min() >= -1e-6, method.name
         assert frames.max() <= 1 + 1e-6, method.name
         names.append(method.name)
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 12
 
 
 def test_true_video_and_still_give_the_frames_of_the_clip(batch):
@@ -48,8 +49,9 @@ def test_true_video_and_still_give_the_frames_of_the_clip(batch):
 def test_splat_along_the_true_flow_is_near_the_true_video(batch):
     truth = TrueVideo().frames(batch)
     near = (SplatTrueFlow().frames(batch) - truth).square().mean()
+    on_cells = (SplatTrueFlowOnCells().frames(batch) - truth).square().mean()
     far = (Still().frames(batch) - truth).square().mean()
-    assert near < 0.5 * far
+    assert near < 0.5 * far and near < on_cells < far
 
 
 def test_splat_along_the_nearest_stroke_moves_a_rigid_square_correctly(batch):

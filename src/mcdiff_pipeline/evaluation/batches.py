@@ -117,6 +117,11 @@ class ClipBatch:
         return splat_start_frame(self.start, self.accumulated_flow, self.cell)
 
     @cached_property
+    def true_flow_on_cells_splat(self) -> torch.Tensor:
+        """`[B, N - 1, 3, H, W]`: the start frame, splatted along the true flow on the latent grid."""
+        return self.splat(self.true_flow_on_cells)
+
+    @cached_property
     def true_flow_latent_splat(self) -> torch.Tensor:
         """`[B, 3, H, W]`: the second frame, made by splatting the latents of the start frame along the true flow."""
         latents = self.start_state(self.pipe).latents

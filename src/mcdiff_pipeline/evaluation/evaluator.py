@@ -22,6 +22,7 @@ from .methods import (
     ModelWithTrueFlow,
     ModelWithTrueFlowWithoutDetail,
     SplatTrueFlow,
+    SplatTrueFlowOnCells,
     Still,
     comparison_methods,
 )
@@ -181,7 +182,7 @@ class _EvaluatedBatch:
 
     def _measure_next_frame(self, unstroked: StrokedBatch) -> None:
         """Errors of the first generated frame, where the model and the baselines are given the true flow."""
-        kinds = (Still, SplatTrueFlow, ModelWithTrueFlow, ModelWithTrueFlowWithoutDetail)
+        kinds = (Still, SplatTrueFlow, SplatTrueFlowOnCells, ModelWithTrueFlow, ModelWithTrueFlowWithoutDetail)
         compared = [method for method in self.methods if isinstance(method, kinds)]
         images = {method.name: method.frames(unstroked)[:, 0] for method in compared}
         images[LATENT_SPLAT] = self.clips.true_flow_latent_splat

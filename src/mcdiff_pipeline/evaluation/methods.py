@@ -64,6 +64,16 @@ class SplatTrueFlow(Method):
         return batch.clips.true_flow_splat
 
 
+class SplatTrueFlowOnCells(Method):
+    """The given image, splatted along the true flow on the latent grid: what the model is given with the true flow."""
+
+    name = "splat, true flow on cells"
+    uses_strokes = False
+
+    def frames(self, batch: StrokedBatch) -> torch.Tensor:
+        return batch.clips.true_flow_on_cells_splat
+
+
 class SplatCompletedFlow(Method):
     """The given image, splatted along the flow that the model completes in its own video."""
 
@@ -150,7 +160,7 @@ def comparison_methods(pipe: MCDiffPipeline, others: dict[str, MCDiffPipeline] |
         pipe (`MCDiffPipeline`): the model that is evaluated.
         others (`dict[str, MCDiffPipeline]`, *optional*): other models by the names of their methods.
     """
-    methods = [TrueVideo(), Reconstruction(), Still(), SplatTrueFlow()]
+    methods = [TrueVideo(), Reconstruction(), Still(), SplatTrueFlow(), SplatTrueFlowOnCells()]
     methods += [SplatInterpolatedStrokes(name) for name in INTERPOLATIONS]
     has_flow, has_detail = pipe.flow_completion is not None, pipe.conditioner.needs_start_image
     methods += [SplatCompletedFlow()] if has_flow else []
