@@ -187,6 +187,12 @@ def flow_targets(results: Results) -> list[Target]:
     own = {number: results.flow("F", number) for number in settings.strokes}
     found = [
         Target(f"{title} zero flow, {n} strokes", ratio(own[n], results.flow("zero flow", n)), "≤", 0.45),
+        Target(
+            f"{title} zero flow, {n} strokes, with regions",
+            ratio(results.flow("F, regions", n), results.flow("zero flow", n)),
+            "≤",
+            0.4,
+        ),
         Target(f"{title} the nearest stroke, {n} strokes", ratio(own[n], results.flow("nearest stroke", n)), "≤", 0.4),
     ]
     for number, error in own.items():

@@ -6,7 +6,7 @@ from mcdiff_pipeline.evaluation.batches import ClipBatch, StrokedBatch
 from mcdiff_pipeline.evaluation.handles import draw_handles
 from support.sliding_squares import sliding_square
 from support.stroked_batches import make_stroked_batch
-from support.tiny_models import make_pipeline
+from support.tiny_models import make_flow_completion, make_pipeline
 
 
 SIZE, NUM_FRAMES = 32, 4
@@ -67,6 +67,17 @@ def test_true_flow_on_the_latent_grid_is_in_cells(batch):
     # The squares cover whole cells and move 2 and 3 pixels right.
     inside = batch.clips.true_flow_on_cells[:, 0, :, 3, 2] * batch.clips.cell
     torch.testing.assert_close(inside, torch.tensor([[2.0, 0.0], [3.0, 0.0]]))
+
+
+def test_flow_in_regions_keeps_to_the_things_of_the_clips():
+    pipe = make_pipeline(flow_completion=make_flow_completion(reads_regions=True, fits_regions=True))
+    with torch.no_grad():  # the strokes of a region alone
+        pipe.flow_completion.conv_gate.bias.fill_(50)
+    batch = make_stroked_batch(pipe, 0, 1)
+    flow = batch.first_flow_in_regions * batch.clips.cell
+    torch.testing.assert_close(flow[:, :, 3, 2], torch.tensor([[2.0, 0.0], [3.0, 0.0]]))
+    other = batch.completed_flow[:, 0] * batch.clips.cell
+    assert not torch.allclose(flow, other, atol=0.1)
 
 
 def test_interpolated_flow_is_zero_in_steps_without_a_stroke():

@@ -15,7 +15,7 @@ from mcdiff_pipeline.folder_lock import folder_lock
 from mcdiff_pipeline.video import read_video
 from support.mutations import damage_member
 from support.sliding_squares import write_squares
-from support.tiny_models import make_pipeline
+from support.tiny_models import make_flow_completion, make_pipeline
 
 
 REPOSITORY = Path(__file__).parents[2]
@@ -98,6 +98,16 @@ def test_flow_ratios_divide_the_error_of_the_completed_flow_on_the_body(finished
     # One stroke describes the motion of a rigid square exactly, so there is nothing to divide by.
     assert estimate(metrics, "flow_ratios", "ratio", over="nearest stroke", strokes=1) is None
     assert "| strokes | over zero flow | over nearest stroke |" in (folder / "report.md").read_text()
+
+
+def test_flow_with_regions_is_measured_for_a_model_that_reads_them(finished, dataset, tmp_path):
+    _, without = finished
+    settings = EvaluationSettings(**(vars(SETTINGS) | {"drift_clips": 0, "num_clips": 2}))
+    reading = make_pipeline(flow_completion=make_flow_completion(reads_regions=True))
+    metrics = evaluate(reading, dataset, tmp_path, settings)
+    flows = [{entry["flow"] for entry in found["flow"]} for found in (without, metrics)]
+    assert flows[1] - flows[0] == {"F, regions"}
+    assert "F, regions" not in {entry["over"] for entry in metrics["flow_ratios"]}
 
 
 def test_detail_is_measured_where_the_pipeline_gives_it_back(finished, dataset, tmp_path):

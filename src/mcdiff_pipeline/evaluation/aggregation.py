@@ -15,7 +15,15 @@ from .metrics.drift import DriftMeasurement
 from .metrics.frechet_distance import frechet_distance
 from .metrics.handle_search import scaled_to
 from .metrics.image import PSNR_LARGEST
-from .records import COMPLETED_FLOW, ClipRecord, MethodResult, feature_name, method_label, read_drift
+from .records import (
+    COMPLETED_FLOW,
+    COMPLETED_FLOW_IN_REGIONS,
+    ClipRecord,
+    MethodResult,
+    feature_name,
+    method_label,
+    read_drift,
+)
 from .summary import (
     Difference,
     DriftSummary,
@@ -201,7 +209,7 @@ def summarize_flow(records: list[ClipRecord]) -> list[FlowSummary]:
 
 
 def flow_ratios(records: list[ClipRecord]) -> list[FlowRatio]:
-    """The error of the completed flow on the body over the error of each other flow, for each number of strokes.
+    """The error of the completed flow on the body over the error of each baseline, for each number of strokes.
 
     A clip in which the other flow has no error does not count.
     """
@@ -213,7 +221,7 @@ def flow_ratios(records: list[ClipRecord]) -> list[FlowRatio]:
     return [
         FlowRatio(flow, strokes, ratio_of_sums(totals[COMPLETED_FLOW, strokes], total))
         for (flow, strokes), total in totals.items()
-        if flow != COMPLETED_FLOW and (COMPLETED_FLOW, strokes) in totals
+        if flow not in (COMPLETED_FLOW, COMPLETED_FLOW_IN_REGIONS) and (COMPLETED_FLOW, strokes) in totals
     ]
 
 

@@ -21,7 +21,7 @@ from ..baselines import (
     uncovered_pixels,
 )
 from ..dataset import Clip
-from ..flow import resize_flow, to_pixels
+from ..flow import resize_flow, to_cells, to_pixels
 from ..frame_decoder import FrameDecoder
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..rollout import RolloutState
@@ -223,6 +223,16 @@ class StrokedBatch:
         """`[B, N - 1, 2, h, w]` in latent cells: the flow of that video. The model must have flow completion."""
         assert self.video.dense_flow is not None
         return self.video.dense_flow
+
+    @property
+    def first_flow_in_regions(self) -> torch.Tensor:
+        """`[B, 2, h, w]` in latent cells: the flow of the first step, if people and objects are given as regions. The
+        model must have flow completion."""
+        pipe, clips = self.clips.pipe, self.clips.clips
+        regions = [clip.masks[0] for clip in clips]
+        state = self.clips.start_state(pipe)
+        flow = pipe.predict_flow(state, self.strokes, num_frames=len(clips[0].frames), regions=regions)
+        return to_cells(flow.cpu(), self.clips.cell)
 
     @cached_property
     def interpolations(self) -> dict[str, torch.Tensor]:

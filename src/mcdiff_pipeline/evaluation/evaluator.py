@@ -28,7 +28,15 @@ from .methods import (
 )
 from .metrics.drift import DriftMeasurement, erode_still_region, measure_drift
 from .metrics.flow_errors import cell_regions, end_point_errors
-from .records import COMPLETED_FLOW, ClipRecord, FlowErrors, MethodResult, NextFrameError, feature_name
+from .records import (
+    COMPLETED_FLOW,
+    COMPLETED_FLOW_IN_REGIONS,
+    ClipRecord,
+    FlowErrors,
+    MethodResult,
+    NextFrameError,
+    feature_name,
+)
 from .samples import Sample
 from .settings import EvaluationSettings
 
@@ -127,6 +135,11 @@ class _EvaluatedBatch:
     def has_dense_flow(self) -> bool:
         return self.clips.pipe.flow_completion is not None
 
+    @property
+    def reads_regions(self) -> bool:
+        flow_completion = self.clips.pipe.flow_completion
+        return flow_completion is not None and flow_completion.config.reads_regions
+
     def measure_without_strokes(self) -> None:
         """Measures the methods that use no strokes, and the next frame from the true flow."""
         unstroked = StrokedBatch(self.clips, self.handles)
@@ -170,6 +183,8 @@ class _EvaluatedBatch:
         flows |= {name: flow[:, 0] for name, flow in stroked.interpolations.items()}
         if self.has_dense_flow:
             flows[COMPLETED_FLOW] = stroked.completed_flow[:, 0]
+        if self.reads_regions:
+            flows[COMPLETED_FLOW_IN_REGIONS] = stroked.first_flow_in_regions
         cell = self.clips.cell
         true_flow = to_pixels(true_flow, cell)  # errors are recorded in pixels
         for sample, record in enumerate(self.records):

@@ -16,8 +16,9 @@ from .metrics.drift import DriftMeasurement
 from .metrics.flow_errors import RegionError
 
 
-# Name of the model's own flow.
+# Names of the model's own flow, and of the same if people and objects are given as regions.
 COMPLETED_FLOW = "F"
+COMPLETED_FLOW_IN_REGIONS = "F, regions"
 
 
 def method_label(method: str, strokes: int | None) -> str:
