@@ -49,16 +49,22 @@ def until(page, condition) -> None:
         page.wait_for_timeout(30)
 
 
-def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
+def drawn_on(page):
+    """The frame of the editor when a move is drawn from the middle of its stage."""
     frame = page.frame_locator("iframe")
     frame.locator("body[data-ready] .stage").wait_for()
     box = frame.locator(".stage").bounding_box()
-    assert frame.locator(".button.primary").evaluate("(one) => getComputedStyle(one).fontSize") != "40px"
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y + 20, steps=4)
     page.mouse.up()
+    return frame
+
+
+def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
+    frame = drawn_on(page)
+    assert frame.locator(".button.primary").evaluate("(one) => getComputedStyle(one).fontSize") != "40px"
     until(page, lambda: len(widget.strokes) == 1)
     (stroke,) = widget.strokes
     width, height = widget.sheet.width, widget.sheet.height
@@ -79,3 +85,29 @@ def test_what_is_drawn_and_rendered_is_there_in_python(page, widget):
     frame.locator("body[data-ready] .stage").wait_for()
     frame.locator(".stroke").wait_for(state="attached")
     frame.get_by_role("treeitem", name="Version 1").first.wait_for()
+
+
+SHOWN_AGAIN = {
+    "hidden and shown": "() => (window.hide(), window.show(), null)",
+    "moved": "() => { const cell = document.querySelector('iframe'); cell.parentNode.prepend(cell); }",
+}
+
+
+@pytest.mark.parametrize("way", SHOWN_AGAIN)
+def test_what_was_just_drawn_is_there_when_the_notebook_shows_it_again(page, widget, way):
+    frame = drawn_on(page)
+    page.evaluate(SHOWN_AGAIN[way])
+    frame.locator("body[data-ready] .stroke").wait_for(state="attached")
+    until(page, lambda: len(widget.strokes) == 1)
+
+
+def test_the_same_frame_is_shown_again(page, widget):
+    frame = drawn_on(page)
+    frame.locator(".legend").wait_for()
+    page.keyboard.press("Enter")
+    frame.locator(".status.good").wait_for()
+    page.wait_for_timeout(1200)  # all of it is saved, but not which frame is shown after it
+    page.keyboard.press("End")
+    frame.get_by_text("Frame 3 of 3").first.wait_for()
+    page.evaluate(SHOWN_AGAIN["hidden and shown"])
+    frame.locator("body[data-ready]").get_by_text("Frame 3 of 3").first.wait_for()

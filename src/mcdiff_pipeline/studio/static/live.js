@@ -625,6 +625,7 @@ export class Live {
   destroy() {
     clearTimeout(this.flowTimer);
     clearTimeout(this.saveTimer);
+    this.isSaving = false; // what is on its way may be older
     if (this.savedRev < this.documentRev) this.save();
     this.keep();
     this.transport.close();

@@ -90,7 +90,8 @@ class WidgetApi extends Api {
 
   /** @param {string} path @param {RequestInit} [options] */
   async request(path, { method = "GET", body, headers } = {}) {
-    const buffers = body ? [await new Response(body).arrayBuffer()] : [];
+    // a text goes at once: a frame that is being removed runs nothing that waits
+    const buffers = !body ? [] : [typeof body === "string" ? new TextEncoder().encode(body).buffer : await new Response(body).arrayBuffer()];
     const { status, buffer } = await new Promise((resolve) => {
       const id = this.channel.add((content, [buffer]) => {
         this.channel.receivers.delete(id);
@@ -118,6 +119,7 @@ const copied = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteL
  *
  * @param {import("./editor.js").Editor} editor
  * @param {Model} model
+ * @returns {() => void} tells it now
  */
 function tellPython(editor, model) {
   /** @type {unknown} */
@@ -125,6 +127,7 @@ function tellPython(editor, model) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const tell = () => {
+    clearTimeout(timer);
     timer = undefined;
     const { document, picture, state } = editor;
     const sheet = state.pending ? told : editor.live.sheet();
@@ -140,6 +143,7 @@ function tellPython(editor, model) {
   };
   editor.store.listen(() => void (timer ??= setTimeout(tell, TELL_AFTER_MS)));
   editor.store.schedule();
+  return tell;
 }
 
 /** @param {Model} model @param {string} style @returns {() => void} ends it */
@@ -148,12 +152,14 @@ function start(model, style) {
   const channel = new Channel(model);
   /** @type {import("./editor.js").Editor | null} */
   let editor = null;
+  /** @type {(() => void) | undefined} */
+  let tell;
   let ended = false;
   mount(page, new SessionTransport(new WidgetApi(channel), model.get("session")), { style }).then(
     (opened) => {
       editor = opened;
       if (ended) return opened.destroy();
-      tellPython(opened, model);
+      tell = tellPython(opened, model);
       document.body.dataset.ready = "yes";
     },
     (error) => {
@@ -162,6 +168,7 @@ function start(model, style) {
   );
   return () => {
     ended = true;
+    tell?.();
     editor?.destroy();
     render(null, page);
     channel.close();

@@ -17,30 +17,40 @@ const settled = (request) =>
   });
 
 /** @type {Promise<IDBDatabase | null> | null} */
+let opening = null;
+/** @type {IDBDatabase | null} */
 let opened = null;
 
 function database() {
-  opened ??= new Promise((resolve) => {
+  opening ??= new Promise((resolve) => {
     try {
       const request = indexedDB.open(DATABASE, 1);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-      request.onsuccess = () => resolve(request.result);
+      request.onsuccess = () => resolve((opened = request.result));
       request.onerror = () => resolve(null);
     } catch {
       resolve(null);
     }
   });
-  return opened;
+  return opening;
 }
 
-/** @param {string} session @param {Kept} kept */
+/**
+ * Keeps the history of a session, at once if the database is open: a page that is going runs nothing that waits.
+ *
+ * @param {string} session
+ * @param {Kept} kept
+ */
 export async function keepHistory(session, kept) {
-  const base = await database();
+  const base = opened ?? (await database());
   if (!base) return;
   try {
-    const store = base.transaction(STORE, "readwrite").objectStore(STORE);
+    const change = base.transaction(STORE, "readwrite");
     // one structured clone keeps what the documents share
-    await settled(store.put(kept, session));
+    const put = settled(change.objectStore(STORE).put(kept, session));
+    change.commit();
+    await put;
+    const store = base.transaction(STORE, "readwrite").objectStore(STORE);
     const keys = await settled(store.getAllKeys());
     if (keys.length > KEPT_SESSIONS) await dropOldest(store, keys);
   } catch {
