@@ -16,7 +16,7 @@ ROWS = (
     {"flow", "similarity", "model_weights", "model_files", "model_names", "helper_models"}
     | {"atomic_files", "folder_lock", "progress", "processor", "short_repr", "worker_processes"},
     {"color_matching", "regions", "strokes", "stroke_controls", "drawing", "layer_colors", "semantic_features"}
-    | {"latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
+    | {"inpainting", "latent_codec", "image_processor", "flow_completion_unet", "flow_io", "flow_visualization"},
     {"layers", "rollout", "detail", "stroke_problems", "stroke_verdicts"},
     {"conditioning", "motion_completion", "frame_decoder"},
     {"denoising", "input_checks"},
@@ -34,6 +34,7 @@ REMOTE_CODE = {
     "short_repr",
     "color_matching",
     "layer_colors",
+    "inpainting",
     "layers",
     "rollout",
     "semantic_features",

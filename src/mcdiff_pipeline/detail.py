@@ -24,12 +24,14 @@ import torch
 import torch.nn.functional as F
 
 from .flow import box_mean, sampling_grid
+from .inpainting import inpaint
 from .layer_colors import (
     composite,
     continued_colors,
     correct_mixture,
     separate_colors,
     stack_layers,
+    surroundings_of_regions,
 )
 
 
@@ -55,8 +57,8 @@ AUTOENCODER_BLUR = 0.6
 
 # Rows of the output that are made at a time.
 STRIP = 128
-# Longer side, in pixels, at which what lies behind a layer is estimated. It is a blurred continuation, so more pixels
-# do not change it.
+# Longer side, in pixels, at which what lies behind a layer is estimated. Colors are a blurred continuation, so more
+# pixels do not change them; texture is taken from the picture at the output size.
 FILL_SIZE = 256
 # A layer is left out of the pixels that it covers by less than this: half of the smallest change in 8 bits.
 SMALLEST_SHARE = 1 / 512
@@ -124,7 +126,8 @@ class DetailRenderer:
             What the autoencoder makes of it, in [0, 1].
         shares (`torch.Tensor` of shape `(layers, any_height, any_width)`, *optional*):
             Share of each layer in each pixel of the start picture, in [0, 1]; the sum over layers is 1. Layer 0 is
-            what belongs to no region. It is continued behind the others. None for one layer.
+            what belongs to no region. Behind the others, it is filled from its surroundings; see
+            [`~mcdiff_pipeline.inpainting.inpaint`]. None for one layer.
 
     Raises:
         ValueError: If shapes or dtypes are not as above.
@@ -273,7 +276,7 @@ class DetailRenderer:
             left_over[here] -= share
         if in_front and float(left_over.amax()) == 0:
             return carried
-        # what is uncovered shows the back layer, which is continued behind the others
+        # what is uncovered shows the back layer, which is filled behind the others
         return carried + left_over * self._colors(0, backward, (top, bottom, 0, width))[0]
 
     def _colors(
@@ -296,7 +299,9 @@ class DetailRenderer:
         height, width = self.output_size
         zoom = min(FILL_SIZE / max(height, width), 1)
         small = (max(round(height * zoom), 1), max(round(width * zoom), 1))
-        continued = continued_colors(_resized(picture, small), _resized(shares, small))
+        small_picture, small_shares = _resized(picture, small), _resized(shares, small)
+        continued = continued_colors(small_picture, small_shares)
+        behind = inpaint(small_picture, surroundings_of_regions(small_shares))
         to_output = _StripResizer(small, self.output_size, "bilinear", self.device)
         share_to_output = _StripResizer((shares.shape[1], shares.shape[2]), self.output_size, "bilinear", self.device)
 
@@ -316,6 +321,9 @@ class DetailRenderer:
                     continue
                 color = to_output.rows(continued[layer], first, last)[:, :, left:right].clone()
                 share = share_to_output.rows(shares[layer : layer + 1], first, last)[:, :, left:right]
+                if layer == 0 and behind is not None and len(hidden := (share < 1).any(dim=1)[0].nonzero()):
+                    columns = slice(int(hidden[0]), int(hidden[-1]) + 1)
+                    color[:, :, columns] = behind.part(picture, slice(first, last), columns)
                 layers.append((color, share, (slice(None), slice(first - top, last - top), slice(left, right))))
                 targets.append((color_planes[layer][:, rows], share_planes[layer][:, rows]))
             correct_mixture(_as_float(picture[:, top:bottom]), layers)

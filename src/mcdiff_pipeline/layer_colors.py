@@ -78,13 +78,19 @@ def continued_colors(picture: torch.Tensor, shares: torch.Tensor) -> torch.Tenso
     """The color of each layer, continued from its pure pixels to all others: `[layers, 3, height, width]`."""
     purity = shares[:, None] ** PURITY
     if len(shares) > 1:
-        band = max(round(OUTLINE_BAND * min(shares.shape[1:])), 1)
-        away = 1 - F.max_pool2d((shares[:1] < PURE_SHARE).float(), 2 * band + 1, stride=1, padding=band)
-        if away.any():  # else layer 0 is all outline
-            purity = torch.cat([purity[:1] * away, purity[1:]])
+        surroundings = surroundings_of_regions(shares)
+        if surroundings.any():  # else layer 0 is all outline
+            purity = torch.cat([purity[:1] * surroundings, purity[1:]])
     pictures = picture.expand(len(shares), -1, -1, -1)
     continued = fill_from_behind(pictures, purity, torch.zeros_like(purity))
     return torch.where(shares[:, None] >= PURE_SHARE, pictures, continued)
+
+
+def surroundings_of_regions(shares: torch.Tensor) -> torch.Tensor:
+    """The pixels of layer 0 that are not near an outline, `[height, width]`, bool; shares are `[layers, height,
+    width]`."""
+    band = max(round(OUTLINE_BAND * min(shares.shape[1:])), 1)
+    return F.max_pool2d((shares[:1] < PURE_SHARE).float(), 2 * band + 1, stride=1, padding=band)[0] == 0
 
 
 def stack_layers(shares: torch.Tensor, order: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

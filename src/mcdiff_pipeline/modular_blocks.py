@@ -32,6 +32,7 @@ from .flow import to_cells  # noqa: F401
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder  # noqa: F401
 from .image_processor import ImageProcessor  # noqa: F401
+from .inpainting import inpaint  # noqa: F401
 from .input_checks import check_components  # noqa: F401
 from .latent_codec import decode_latents  # noqa: F401
 from .layer_colors import separate_colors  # noqa: F401

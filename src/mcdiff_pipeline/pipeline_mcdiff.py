@@ -32,6 +32,7 @@ from .flow import to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder, shown_images
 from .image_processor import OUTPUT_TYPES, ImageInput, ImageProcessor, OutputSize
+from .inpainting import inpaint  # noqa: F401
 from .input_checks import (
     check_components,
     check_dense_flow,

@@ -35,6 +35,7 @@ MODULES = (
     "input_checks",
     "latent_codec",
     "layer_colors",
+    "inpainting",
     "layers",
     "modular_blocks",
     "model_files",
