@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from .flow import fill_from_behind
 
 
-# Patches have this many pixels along each side. At 5, outlines that a thing hides were continued less far.
+# Figures below are ST-LPIPS of 26 holes, of the shape of things, in validation photographs at 256 x 256 pixels. It is
+# 0.076 with a blurred continuation, and 0.050 here.
+# Patches have this many pixels along each side.
 PATCH = 7
 # Patches are compared by this many principal components of their colors, and of their blurred colors.
 COLOR_COMPONENTS, BLURRED_COMPONENTS = 24, 12
@@ -25,15 +27,16 @@ COLOR_COMPONENTS, BLURRED_COMPONENTS = 24, 12
 ROUNDS, LAST_ROUNDS = 5, 1
 # The coarsest picture has at least this many pixels along its shorter side.
 COARSEST = 32
-# Patches of the surroundings that are compared, at most.
+# Patches of the surroundings that are compared, at most. Colors alone: 0.061; with twice as many, and one round more
+# at each size, 0.059 in twice the time.
 SOURCES = 4096
 # How the distance of two places counts, in differences of a patch's colors per side of the picture: for colors and
-# for texture. At 0, grass is found in trees.
+# for texture. Texture with 1, 3 and 6: 0.050, 0.051 and 0.054, each before `_coherent`.
 COLOR_LOCALITY, TEXTURE_LOCALITY = 0.5, 1.0
-# How much worse than the best the offset of a neighboring block may be.
+# How much worse than the best the offset of a neighboring block may be. With 1, 2 and 4: 0.051, 0.050 and 0.053.
 INCOHERENCE = 2.0
-# Pixels from the center of a block of texture to the next. Blocks reach that far and overlap. At 1, textures showed
-# a lattice at larger sizes.
+# Pixels from the center of a block of texture to the next. Blocks reach that far and overlap. Texture of single pixels
+# showed a lattice in large frames.
 STRIDE = 6
 # Standard deviation, in pixels, of the blur that separates colors from texture.
 TEXTURE_BLUR = 1.5
