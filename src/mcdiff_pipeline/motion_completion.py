@@ -16,13 +16,18 @@ from .latent_codec import Autoencoder, encode_images
 from .layers import FILLED, LayerMotion, Layers, extend_flow, filled_cells, resize_shares, stroke_key
 from .rollout import Motion, RolloutState
 from .semantic_features import carry_features, channels_of_features
-from .similarity import fit_similarity, identity_similarity
+from .similarity import fit_similarity, identity_similarity, move_points
 from .strokes import Stroke, rasterize_strokes, resolve_region
 
 
 # F works on the latent grid as it is if its area differs from the area that F was trained for by less than this
 # factor; otherwise on a grid of its own.
 SAME_SIZE = 2.0
+
+
+# A region begins to bend where its strokes differ from a similarity transform by the first share of their motion, and
+# from the second on it bends altogether.
+BENDS = (0.05, 0.12)
 
 
 CompleteStrokes = Callable[[list[list[Stroke]]], Motion]
@@ -269,7 +274,8 @@ class MotionCompleter:
         # what strokes only hold stays exactly where it is: F moves even that by a pixel or two over a clip
         is_held = mask.flatten(2).any(dim=2) & ~(mask & (sparse_flow != 0)).flatten(2).any(dim=2)
         if reads_regions and number > 1:
-            flow = self._complete_together(state, visible, sparse_flow, mask)
+            bending = self._bending(state, layers, by_layer, num_frames)
+            flow = self._complete_together(state, visible, sparse_flow, mask, bending)
         else:
             flow = self._complete_each(state, layers, sparse_flow, mask, skipped=is_held | layers.is_rigid)
         flow = torch.where(is_held[..., None, None, None], 0.0, flow)
@@ -309,22 +315,63 @@ class MotionCompleter:
         return by_layer, labels
 
     def _complete_together(
-        self, state: RolloutState, visible: torch.Tensor, sparse_flow: torch.Tensor, mask: torch.Tensor
+        self,
+        state: RolloutState,
+        visible: torch.Tensor,
+        sparse_flow: torch.Tensor,
+        mask: torch.Tensor,
+        bending: torch.Tensor,
     ) -> torch.Tensor:
-        """The flow `[B, L, 2, h, w]` of an F that reads regions: one run for all layers."""
-        own_grid = (visible.shape[2], visible.shape[3])
+        """
+        The flow `[B, L, 2, h, w]` of an F that reads regions: one run for all layers, and one more for those that bend
+        (`[B, L]`, from 0 to 1). F moves what it knows as a region as a whole, so that run is not told of them.
+        """
+        flow = self._complete_with(state, visible, sparse_flow, mask)[:, None].expand_as(sparse_flow)
+        if not bending.any():
+            return flow
+        bending = bending[..., None, None]
+        as_scene = torch.where(bending > 0, 0, visible)
+        told = (torch.where(bending[..., None] > 0, 0, sparse_flow), mask & (bending[..., None] == 0))
+        scene = self._complete_with(state, as_scene, sparse_flow, mask, told)
+        return torch.lerp(flow, scene[:, None].expand_as(flow), bending[..., None])
+
+    def _complete_with(
+        self,
+        state: RolloutState,
+        visible: torch.Tensor,
+        sparse_flow: torch.Tensor,
+        mask: torch.Tensor,
+        of_regions: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """
+        One run of F, which is given the strokes of all layers.
+
+        Args:
+            state (`RolloutState`):
+                The state at the current frame.
+            visible (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
+                Share of each cell that shows each layer; zero for those of which F is not told.
+            sparse_flow, mask (`torch.Tensor`):
+                What the strokes of each layer say, `(batch_size, layers, 2, height, width)` and
+                `(batch_size, layers, 1, height, width)`.
+            of_regions (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+                The same for the layers as regions, if it is not the same.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 2, height, width)`.
+        """
         count = mask.sum(dim=1)
         together = (sparse_flow * mask).sum(dim=1) / count.clamp_min(1)
-        flow = self.complete_flow(
-            self._latents(state, own_grid),
+        region_sparse_flow, region_mask = (sparse_flow, mask) if of_regions is None else of_regions
+        return self.complete_flow(
+            self._latents(state, (visible.shape[2], visible.shape[3])),
             together,
             count > 0,
             regions=visible[:, 1:],
-            region_sparse_flow=sparse_flow[:, 1:],
-            region_mask=mask[:, 1:],
+            region_sparse_flow=region_sparse_flow[:, 1:],
+            region_mask=region_mask[:, 1:],
             **self._features(state),
         )
-        return flow[:, None].expand(-1, visible.shape[1], -1, -1, -1)
 
     def _complete_each(
         self,
@@ -367,6 +414,19 @@ class MotionCompleter:
             flow[index, layer] = completed[run]
         return flow
 
+    def _bending(
+        self, state: RolloutState, layers: Layers, by_layer: list[list[list[Stroke]]], num_frames: int | None
+    ) -> torch.Tensor:
+        """How far the strokes of each region bend it in this step, `[B, L]` from 0 to 1; 0 for layer 0 and for rigid
+        layers."""
+        bending = torch.zeros(layers.shares.shape[:2])
+        is_rigid = layers.is_rigid.tolist()
+        for index, of_image in enumerate(by_layer):
+            for layer, strokes in enumerate(of_image):
+                if layer > 0 and len(strokes) > 2 and not is_rigid[index][layer]:
+                    bending[index, layer] = bending_of(*_step_of(strokes, state.frame, num_frames, layers, index))
+        return bending.to(layers.shares.device)
+
     def _rigid_steps(
         self, state: RolloutState, layers: Layers, by_layer: list[list[list[Stroke]]], num_frames: int | None
     ) -> torch.Tensor:
@@ -375,15 +435,10 @@ class MotionCompleter:
         similarities = identity_similarity(*layers.shares.shape[:2])
         is_rigid = layers.is_rigid.tolist()
         for index, of_image in enumerate(by_layer):
-            x_factor = layers.image_sizes[index][1] / layers.size[1]
-            y_factor = layers.image_sizes[index][0] / layers.size[0]
             for layer, strokes in enumerate(of_image):
                 if not (is_rigid[index][layer] and strokes):
                     continue
-                here, there = (
-                    [_position(stroke, frame, num_frames, x_factor, y_factor) for stroke in strokes]
-                    for frame in (state.frame, state.frame + 1)
-                )
+                here, there = _step_of(strokes, state.frame, num_frames, layers, index)
                 holds = [stroke.kind == "hold" for stroke in strokes]
                 similarities[index, layer] = fit_similarity(here, there, holds)
         return similarities.to(layers.shares.device)
@@ -405,6 +460,21 @@ class MotionCompleter:
         """One flow field `[B, 2, h, w]` of what is seen; what is uncovered moves with layer 0."""
         visible = layers.visible_on((flow.shape[3], flow.shape[4]))
         return (visible[:, :, None] * flow).sum(dim=1)
+
+
+def bending_of(points: Sequence[tuple[float, float]], targets: Sequence[tuple[float, float]]) -> float:
+    """
+    How far a thing bends whose points move to targets, (x, y) both: from 0, if a similarity transform explains it, to
+    1; see [`BENDS`].
+    """
+    fitted = move_points(points, fit_similarity(points, targets, [False] * len(points)))
+    motion, rest = (
+        math.hypot(*(math.dist(one, target) for one, target in zip(start, targets, strict=True)))
+        for start in (points, fitted)
+    )
+    if motion == 0:
+        return 0.0
+    return min(max((rest / motion - BENDS[0]) / (BENDS[1] - BENDS[0]), 0.0), 1.0)
 
 
 def layer_of_stroke(stroke: Stroke, frame: int, num_frames: int | None, layers: Layers, index: int) -> int:
@@ -503,6 +573,18 @@ def _position(
     point = stroke.at(frame, num_frames)
     assert point is not None
     return point[0] * x_factor, point[1] * y_factor
+
+
+def _step_of(
+    strokes: Sequence[Stroke], frame: int, num_frames: int | None, layers: Layers, index: int
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Where active strokes on an image of the batch are at a frame and at the next one, (x, y) in pixels of the given
+    image."""
+    y_factor, x_factor = (layers.image_sizes[index][axis] / layers.size[axis] for axis in range(2))
+    here, there = (
+        [_position(stroke, one, num_frames, x_factor, y_factor) for stroke in strokes] for one in (frame, frame + 1)
+    )
+    return here, there
 
 
 def _grid(state: RolloutState) -> tuple[int, int]:
