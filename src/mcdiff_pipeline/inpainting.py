@@ -45,7 +45,7 @@ CONFIDENCE = 1.3
 # A hole is only filled from surroundings of at least this share of the picture.
 SMALLEST_SURROUNDINGS = 0.4
 # Targets that are compared at a time.
-_CHUNK = 1024
+COMPARED_AT_A_TIME = 1024
 # So many pictures that were filled last are remembered: all frames, branches and videos of one have one background.
 _REMEMBERED = 8
 
@@ -139,8 +139,8 @@ def _inpaint(
     filled: torch.Tensor | None = None
     patches: _Patches | None = None
     for level in reversed(sizes):
-        small = _shrunk(picture, level)
-        is_known = _shrunk(surroundings[None].float(), level)[0] == 1
+        small = _at_level(picture, level)
+        is_known = _at_level(surroundings[None].float(), level)[0] == 1
         patches = _Patches.of(small, is_known)
         if patches is None:
             continue
@@ -217,7 +217,7 @@ class _Patches:
         squares = compared.square().sum(dim=1)
         best, differences = [], []
         wanted = torch.cat([(targets - mean) @ basis, places[self.targets]], dim=1)
-        for part in wanted.split(_CHUNK):
+        for part in wanted.split(COMPARED_AT_A_TIME):
             difference, index = torch.addmm(squares[None], part, compared.T, alpha=-2).min(dim=1)
             best.append(self.sources[index])
             differences.append((difference + part.square().sum(dim=1)).clamp_min(0))
@@ -256,7 +256,7 @@ def _with_texture(patches: _Patches, filled: torch.Tensor) -> Inpainting | None:
     picture, (height, width) = patches.picture, patches.is_known.shape
     hole = (~patches.is_known).float()[None]
     near_hole = F.max_pool2d(hole, 2 * STRIDE + 1, 1, STRIDE)[0] > 0
-    colors = _blurred(filled, TEXTURE_BLUR)
+    colors = _gaussian(filled, TEXTURE_BLUR)
     y, x = (torch.arange(0, side + STRIDE, STRIDE, device=picture.device) for side in (height, width))
     centers = y.clamp(max=height - 1)[:, None] * width + x.clamp(max=width - 1)
     is_target = near_hole.flatten()[centers]
@@ -329,7 +329,7 @@ def _continued(image: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
     return torch.where(is_known, image, fill_from_behind(image[None], known, torch.zeros_like(known))[0])
 
 
-def _shrunk(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _at_level(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.adaptive_avg_pool2d(image, size)
 
 
@@ -348,7 +348,7 @@ def _depth(hole: torch.Tensor) -> torch.Tensor:
     return depth
 
 
-def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
+def _gaussian(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """An image `[C, H, W]` after a Gaussian blur."""
     reach = math.ceil(2.5 * sigma)
     taps = torch.exp(-torch.arange(-reach, reach + 1, device=image.device).square() / (2 * sigma**2))

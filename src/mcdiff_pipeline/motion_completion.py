@@ -329,7 +329,7 @@ class MotionCompleter:
         flow = self._complete_with(state, visible, sparse_flow, mask)[:, None].expand_as(sparse_flow)
         if not bending.any():
             return flow
-        bending = bending[..., None, None]
+        bending = bending[..., None, None].to(flow.device)
         as_scene = torch.where(bending > 0, 0, visible)
         told = (torch.where(bending[..., None] > 0, 0, sparse_flow), mask & (bending[..., None] == 0))
         scene = self._complete_with(state, as_scene, sparse_flow, mask, told)
@@ -417,15 +417,15 @@ class MotionCompleter:
     def _bending(
         self, state: RolloutState, layers: Layers, by_layer: list[list[list[Stroke]]], num_frames: int | None
     ) -> torch.Tensor:
-        """How far the strokes of each region bend it in this step, `[B, L]` from 0 to 1; 0 for layer 0 and for rigid
-        layers."""
+        """How far the strokes of each region bend it in this step, `[B, L]` from 0 to 1, on the CPU; 0 for layer 0 and
+        for rigid layers."""
         bending = torch.zeros(layers.shares.shape[:2])
         is_rigid = layers.is_rigid.tolist()
         for index, of_image in enumerate(by_layer):
             for layer, strokes in enumerate(of_image):
                 if layer > 0 and len(strokes) > 2 and not is_rigid[index][layer]:
                     bending[index, layer] = bending_of(*_step_of(strokes, state.frame, num_frames, layers, index))
-        return bending.to(layers.shares.device)
+        return bending
 
     def _rigid_steps(
         self, state: RolloutState, layers: Layers, by_layer: list[list[list[Stroke]]], num_frames: int | None
