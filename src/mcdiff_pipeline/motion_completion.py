@@ -326,52 +326,27 @@ class MotionCompleter:
         The flow `[B, L, 2, h, w]` of an F that reads regions: one run for all layers, and one more for those that bend
         (`[B, L]`, from 0 to 1). F moves what it knows as a region as a whole, so that run is not told of them.
         """
-        flow = self._complete_with(state, visible, sparse_flow, mask)[:, None].expand_as(sparse_flow)
-        if not bending.any():
-            return flow
-        bending = bending[..., None, None].to(flow.device)
-        as_scene = torch.where(bending > 0, 0, visible)
-        told = (torch.where(bending[..., None] > 0, 0, sparse_flow), mask & (bending[..., None] == 0))
-        scene = self._complete_with(state, as_scene, sparse_flow, mask, told)
-        return torch.lerp(flow, scene[:, None].expand_as(flow), bending[..., None])
-
-    def _complete_with(
-        self,
-        state: RolloutState,
-        visible: torch.Tensor,
-        sparse_flow: torch.Tensor,
-        mask: torch.Tensor,
-        of_regions: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """
-        One run of F, which is given the strokes of all layers.
-
-        Args:
-            state (`RolloutState`):
-                The state at the current frame.
-            visible (`torch.Tensor` of shape `(batch_size, layers, height, width)`):
-                Share of each cell that shows each layer; zero for those of which F is not told.
-            sparse_flow, mask (`torch.Tensor`):
-                What the strokes of each layer say, `(batch_size, layers, 2, height, width)` and
-                `(batch_size, layers, 1, height, width)`.
-            of_regions (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
-                The same for the layers as regions, if it is not the same.
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, 2, height, width)`.
-        """
+        latents, features = self._latents(state, (visible.shape[2], visible.shape[3])), self._features(state)
         count = mask.sum(dim=1)
         together = (sparse_flow * mask).sum(dim=1) / count.clamp_min(1)
-        region_sparse_flow, region_mask = (sparse_flow, mask) if of_regions is None else of_regions
-        return self.complete_flow(
-            self._latents(state, (visible.shape[2], visible.shape[3])),
-            together,
-            count > 0,
-            regions=visible[:, 1:],
-            region_sparse_flow=region_sparse_flow[:, 1:],
-            region_mask=region_mask[:, 1:],
-            **self._features(state),
-        )
+        bends = bending.any()
+        bending = bending[..., None, None, None].to(visible)
+
+        def complete(told: torch.Tensor) -> torch.Tensor:
+            """One run of F, which knows the layers that are told (bool `[B, L, 1, 1, 1]`) as regions."""
+            flow = self.complete_flow(
+                latents,
+                together,
+                count > 0,
+                regions=torch.where(told[..., 0], visible, 0)[:, 1:],
+                region_sparse_flow=torch.where(told, sparse_flow, 0)[:, 1:],
+                region_mask=(mask & told)[:, 1:],
+                **features,
+            )
+            return flow[:, None].expand_as(sparse_flow)
+
+        flow = complete(torch.ones_like(bending, dtype=torch.bool))
+        return torch.lerp(flow, complete(bending == 0), bending) if bends else flow
 
     def _complete_each(
         self,
