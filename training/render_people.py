@@ -12,6 +12,9 @@ only their first 70 %. A clip depends only on its seed, its split, its size, its
 
 The time between two frames is random for each clip, from 1/30 to 1/6 s, and shorter if people move too far for the
 frame. `--time_gap` sets it for all clips; the first frames stay the same.
+
+The recorded motions and the bodies are few. `--recombined` makes more of them: limbs follow motions of their own, in
+poses that were not recorded, and bodies are mixtures of two.
 """
 
 from pathlib import Path
@@ -25,8 +28,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = clip_parser(__doc__, default_gap="default: random for each clip, from 1/30 to 1/6, less for fast people")
     parser.add_argument("--motions_dir", type=Path, required=True, help="Folder of humanoid3d_*.txt motion files.")
     parser.add_argument("--bodies", type=Path, default=BODIES_FILE, help="File made by export_bodies.py.")
+    parser.add_argument(
+        "--recombined", action="store_true", help="Limbs follow motions of their own, and bodies are mixtures."
+    )
     args = parse_clip_arguments(parser, arguments)
-    sources = {"motions_dir": args.motions_dir, "photographs_dir": args.photographs_dir, "bodies": args.bodies}
+    sources = {
+        "motions_dir": args.motions_dir,
+        "photographs_dir": args.photographs_dir,
+        "bodies": args.bodies,
+        "recombined": args.recombined,
+    }
     write_shards(args, render_clip, load_assets, sources)
 
 

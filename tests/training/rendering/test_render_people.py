@@ -14,6 +14,7 @@ import render_people  # noqa: E402
 from render_people import load_assets, render_clip  # noqa: E402
 
 from mcdiff_pipeline.dataset import ClipDataset  # noqa: E402
+from rendering.people.clip import mix_with_another  # noqa: E402
 
 
 def write_motion(path, *, swing: float, phase: float = 0.0) -> None:
@@ -49,9 +50,9 @@ def folders(tmp_path_factory):
     return {"motions_dir": motions, "photographs_dir": photographs}
 
 
-@pytest.fixture(scope="module")
-def assets(folders):
-    return load_assets("train", **folders)
+@pytest.fixture(scope="module", params=[False, True], ids=["recorded", "recombined"])
+def assets(folders, request):
+    return load_assets("train", **folders, recombined=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def psnr(a, b):
 
 
 def test_same_seed_gives_the_same_clip_bit_for_bit(assets, folders, clips):
-    again = render_clip(3, "train", load_assets("train", **folders), resolution=96, num_frames=3)
+    reloaded = load_assets("train", **folders, recombined=assets.recombined)
+    again = render_clip(3, "train", reloaded, resolution=96, num_frames=3)
     for name in ("frames", "flow", "occlusion", "masks", "keypoints"):
         np.testing.assert_array_equal(getattr(again, name), getattr(clips[3], name))
     assert again.meta == clips[3].meta
@@ -172,7 +174,7 @@ def test_people_stand_in_frames_of_any_shape(assets):
 
 def test_first_frame_is_the_same_for_all_time_gaps_and_motion_is_proportional(assets):
     for seed in range(6):
-        gaps = 0.005, 0.006, 0.3
+        gaps = 0.0025, 0.003, 0.3
         short, longer, long = (render_clip(seed, "train", assets, 96, 2, time_gap=gap) for gap in gaps)
         assert [clip.meta["seconds_per_frame"] for clip in (short, longer, long)] == list(gaps)
         drawn = render_clip(seed, "train", assets, 96, 2)
@@ -185,6 +187,21 @@ def test_first_frame_is_the_same_for_all_time_gaps_and_motion_is_proportional(as
                 ratio = np.sum(before * after) / np.sum(before**2)
                 assert ratio == pytest.approx(1.2, abs=0.03)
                 assert np.linalg.norm(after - 1.2 * before) < 0.1 * np.linalg.norm(after)
+
+
+def test_recombined_people_have_limbs_bodies_and_poses_that_were_not_recorded(folders):
+    recorded, recombined = (load_assets("train", **folders, recombined=value) for value in (False, True))
+    clips = [[render_clip(seed, "train", a, 64, 2) for seed in range(40)] for a in (recorded, recombined)]
+    keys = [clip.key for of_kind in clips for clip in of_kind]
+    assert len(set(keys)) == len(keys)
+    several = [[any("+" in name for name in clip.meta["motions"]) for clip in of_kind] for of_kind in clips]
+    assert np.mean(several[1]) > np.mean(several[0]) + 0.2
+
+    body = recorded.bodies[0]
+    mixture = mix_with_another(np.random.default_rng(0), recombined, body)
+    distances = [np.abs(mixture.rest - other.rest).mean() for other in recorded.bodies]
+    assert min(distances) > 1e-4
+    assert 0.7 < np.ptp(mixture.rest[:, 2]) < 2.4
 
 
 @pytest.mark.parametrize("wrong", [{"resolution": 4}, {"resolution": (64, 64, 3)}, {"time_gap": 0.0}])

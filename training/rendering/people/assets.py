@@ -18,6 +18,7 @@ class Assets:
     """What clips of one split are made of.
 
     Attributes:
+        recombined: whether limbs follow motions of their own, and bodies are mixtures.
         ground: the lowest height that a body reaches in a motion, by (index of the body, name of the motion). It is
             filled as clips are rendered.
     """
@@ -26,11 +27,17 @@ class Assets:
     bodies: list[Body]
     motions: list[Motion]
     photographs: list[Path]
+    recombined: bool = False
     ground: dict[tuple[int, str], float] = field(default_factory=dict)
 
 
 def load_assets(
-    split: str, *, motions_dir: str | Path, photographs_dir: str | Path, bodies: str | Path = BODIES_FILE
+    split: str,
+    *,
+    motions_dir: str | Path,
+    photographs_dir: str | Path,
+    bodies: str | Path = BODIES_FILE,
+    recombined: bool = False,
 ) -> Assets:
     """Read what the clips of `split` may use.
 
@@ -39,6 +46,7 @@ def load_assets(
         motions_dir: folder of motion files in the 44-number format, `humanoid3d_*.txt`.
         photographs_dir: folder with one subfolder of JPEG or PNG photographs for each split.
         bodies: file made by `export_bodies.py`.
+        recombined: whether limbs follow motions of their own, and bodies are mixtures.
 
     Raises:
         ValueError: if the split is unknown.
@@ -53,7 +61,7 @@ def load_assets(
         )
     photographs = list_photographs(photographs_dir, split)
     skeleton, people = read_bodies(bodies, split)
-    return Assets(skeleton, people, motions, photographs)
+    return Assets(skeleton, people, motions, photographs, recombined)
 
 
 def read_motions(folder: Path, split: str) -> list[Motion]:

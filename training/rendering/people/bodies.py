@@ -58,7 +58,7 @@ class Body:
     """One person at rest.
 
     Attributes:
-        index: number in the file.
+        index: number in the file; of a mixture, that of the first body.
         rest: `[V, 3]` float32 vertices; normals: `[V, 3]`; joints: `[P, 3]`; keypoints: `[17, 3]`.
         along: `[V]`, place of a vertex along its arm or leg: 0 shoulder or hip, 0.5 elbow or knee, 1 wrist or ankle.
         age: Anny's age, 0.33 child, 0.67 young adult, 1 old; gender: 0 male to 1 female.
@@ -92,19 +92,35 @@ def read_bodies(path: str | Path, split: str | None = None) -> tuple[Skeleton, l
         shape = data["mean"] + np.tensordot(data["coefficients"][index], data["components"].astype(np.float32), 1)
         num_vertices = len(skeleton.vertex_kinds)
         rest, joints = shape[:num_vertices].astype(np.float32), shape[num_vertices:].astype(np.float64)
-        bodies.append(
-            Body(
-                index=index,
-                rest=rest,
-                normals=vertex_normals(rest, skeleton.triangles),
-                joints=joints,
-                keypoints=(rest[skeleton.keypoint_vertices] * skeleton.keypoint_weights[..., None]).sum(1),
-                along=_place_along_limbs(rest, joints, skeleton),
-                age=float(data["ages"][index]),
-                gender=float(data["genders"][index]),
-            )
-        )
+        age, gender = float(data["ages"][index]), float(data["genders"][index])
+        bodies.append(_make_body(skeleton, index, rest, joints, age, gender))
     return skeleton, bodies
+
+
+def mix_bodies(skeleton: Skeleton, first: Body, second: Body, share: float) -> Body:
+    """A body between two others: `first` at a share of 1, `second` at 0, and beyond them at other shares."""
+
+    def mix(a, b):
+        return share * a + (1 - share) * b
+
+    age, gender = (float(np.clip(mix(a, b), 0, 1)) for a, b in ((first.age, second.age), (first.gender, second.gender)))
+    rest = mix(first.rest, second.rest).astype(np.float32)
+    return _make_body(skeleton, first.index, rest, mix(first.joints, second.joints), age, gender)
+
+
+def _make_body(
+    skeleton: Skeleton, index: int, rest: np.ndarray, joints: np.ndarray, age: float, gender: float
+) -> Body:
+    return Body(
+        index=index,
+        rest=rest,
+        normals=vertex_normals(rest, skeleton.triangles),
+        joints=joints,
+        keypoints=(rest[skeleton.keypoint_vertices] * skeleton.keypoint_weights[..., None]).sum(1),
+        along=_place_along_limbs(rest, joints, skeleton),
+        age=age,
+        gender=gender,
+    )
 
 
 def _make_skeleton(data: dict[str, np.ndarray]) -> Skeleton:

@@ -10,10 +10,11 @@ from rendering.affine import compose, inverse_affine
 from rendering.clip_shape import frame_size, motion_factor
 from rendering.people.assets import Assets
 from rendering.people.backdrop import random_crop, random_motion, read_photograph
+from rendering.people.bodies import Body, mix_bodies
 from rendering.people.camera import aim_camera, screen_speed
 from rendering.people.lighting import random_light
 from rendering.people.outfit import dress
-from rendering.people.performance import Performance
+from rendering.people.performance import Performance, RecombinedPerformance
 from rendering.people.rasterizer import draw_background, to_pixels
 from rendering.people.scene import Scene
 from rendering.photographs import SPLITS
@@ -53,8 +54,12 @@ def render_clip(
 
     count = rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1])
     chosen = rng.choice(len(assets.bodies), count, replace=len(assets.bodies) < count)
-    actors = [dress(rng, assets.bodies[i], assets.skeleton, cloth) for i in chosen]
-    performances = [Performance(rng, assets, assets.bodies[i], first=n == 0) for n, i in enumerate(chosen)]
+    bodies = [assets.bodies[i] for i in chosen]
+    if assets.recombined:
+        bodies = [mix_with_another(rng, assets, body) for body in bodies]
+    actors = [dress(rng, body, assets.skeleton, cloth) for body in bodies]
+    perform = RecombinedPerformance if assets.recombined else Performance
+    performances = [perform(rng, assets, body, first=n == 0) for n, body in enumerate(bodies)]
     gap = float(np.exp(rng.uniform(np.log(1 / 30), np.log(1 / 6))))
 
     camera = aim_camera(rng, performances, gap, num_frames, size)
@@ -73,18 +78,24 @@ def render_clip(
     transforms = [performance.transforms(gap, num_frames) for performance in performances]
     scene = Scene(actors, transforms, camera.pose, views, size)
     look = Look(rng, photograph, camera.pose, size)
-    key = "people-" + split + "-" + "-".join(f"{int(n):07d}" for n in numbers)
+    key = ("recombined-people-" if assets.recombined else "people-") + split + "-" + "-".join(f"{int(n):07d}" for n in numbers)
     meta = {
         "source": "people",
         "seed": [int(n) for n in numbers],
         "split": split,
         "seconds_per_frame": gap,
         "motions": [performance.name for performance in performances],
-        "bodies": [assets.bodies[i].index for i in chosen],
+        "bodies": [body.index for body in bodies],
         "moving_camera": bool(follow),
         "moving_background": bool(drift),
     }
     return _draw_clip(rng, scene, look, maps, key, meta)
+
+
+def mix_with_another(rng: np.random.Generator, assets: Assets, body: Body) -> Body:
+    """A mixture of a body and a random one."""
+    other = assets.bodies[rng.integers(len(assets.bodies))]
+    return mix_bodies(assets.skeleton, body, other, rng.uniform(0, 1.3))
 
 
 class Look:

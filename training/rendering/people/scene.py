@@ -111,8 +111,9 @@ class Scene:
         camera = ground @ self._pose[:, :3].T + self._pose[:, 3]
         screen = np.empty(camera.shape)
         project_all(camera, self._views[t], screen)
+        screen[screen[:, 2] <= 0] = -1  # behind the camera
         cells = np.floor(screen[:, :2] * [columns / (2.0 * width), rows / (2.0 * height)]).astype(int)
-        inside = (cells >= 0).all(1) & (cells < [columns, rows]).all(1) & (screen[:, 2] > 0)
+        inside = (cells >= 0).all(1) & (cells < [columns, rows]).all(1)
         # Points near the ground have a sharper shadow.
         shadow = np.zeros((rows, columns), np.float32)
         for low, high, softness in ((0.0, 0.25, 0.012), (0.25, 1.0, 0.02), (1.0, 9.0, 0.035)):
