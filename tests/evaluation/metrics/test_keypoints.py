@@ -9,7 +9,7 @@ from support.paths import EXAMPLES
 
 
 def test_joint_is_found_at_its_exact_position_only():
-    keypoints = np.zeros((2, 3, 3), np.float32)
+    keypoints = np.zeros((2, 17, 3), np.float32)
     keypoints[1, 2] = [7.25, 9.1, 2]
     at_joint = np.array([7.25, 9.1], np.float32).astype(np.float64)
     assert joints_at(keypoints, np.array([[3.5, 3.5], at_joint])) == [(1, 2)]
@@ -67,3 +67,9 @@ def test_detection_of_a_distant_person_does_not_match(photograph, detector):
     elsewhere = keypoints.copy()
     elsewhere[..., :2] = 0.2 * elsewhere[..., :2]
     assert np.isnan(keypoint_distances(detector, frame, elsewhere, joints(keypoints))).all()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(17, [(1, 3)]), (8, [])])
+def test_only_keypoints_of_bodies_are_joints(number, expected):
+    keypoints = np.random.default_rng(0).uniform(0, 100, (2, number, 3)).astype(np.float32)
+    assert joints_at(keypoints, np.stack([keypoints[1, 3, :2], [101, 101]])) == expected

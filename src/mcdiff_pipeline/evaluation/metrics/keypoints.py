@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...annotation.people import Person, PersonDetector
+from ...dataset.keypoints import COCO_KEYPOINTS
 
 
 # Joints below this confidence do not count as detected.
@@ -18,15 +19,18 @@ LARGEST_MISFIT = 0.5
 
 
 def joints_at(keypoints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
-    """The person and keypoint that lie exactly at each point. Points without a keypoint are left out.
+    """The person and keypoint that lie exactly at each point. Points without a keypoint of a body are left out.
 
     Args:
-        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y in pixels and visibility.
+        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y in pixels and visibility. If they are not the 17 of COCO, they
+            are landmarks of objects, which no detector of people finds.
         points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels.
 
     Returns:
         `list[tuple[int, int]]`: indices of person and keypoint, in the order of the points.
     """
+    if keypoints.shape[1] != len(COCO_KEYPOINTS):
+        return []
     positions = keypoints[..., :2]
     joints = []
     for point in points:
