@@ -41,7 +41,7 @@ SCRIPTS = {
     "train_future_frame": (
         train_future_frame,
         train_future_frame.FutureFrameTraining,
-        ("--start_frame_reference",),
+        ("--start_picture_reference",),
     ),
 }
 

@@ -71,16 +71,6 @@ def test_cell_that_moves_more_is_in_front():
     assert (splatted - mover).norm() < 0.3 * (splatted - stayer).norm()
 
 
-def test_start_frame_follows_the_accumulated_flow():
-    state = make_state(start_latents=latent_grid() + 1, accumulated_flow=flow_of(-1, 0))
-    still = condition("start_frame", state, Motion(flow_of(0, 0)))
-    torch.testing.assert_close(still[..., :-1], state.start_latents[..., 1:])
-    assert (still[..., -1] == 0).all()
-    moving = condition("start_frame", state, Motion(flow_of(0, 2)))
-    torch.testing.assert_close(moving[:, :, 2:, :-1], state.start_latents[:, :, :-2, 1:])
-    assert (moving[:, :, :2] == 0).all()
-
-
 def test_start_picture_is_splatted_as_an_image_before_it_is_encoded():
     vae, image = make_vae(), torch.rand(1, 3, 24, 32, generator=seeded())
     state = make_state(start_image=image, accumulated_flow=flow_of(1, 0))
@@ -116,7 +106,7 @@ def test_sparse_flow_distinguishes_a_held_cell_from_a_free_cell():
 
 
 def test_conditions_are_concatenated_in_the_order_of_their_names():
-    names = ("hole_mask", "start_frame", "dense_flow", "previous_frame", "splatted_frame")
+    names = ("hole_mask", "dense_flow", "previous_frame", "splatted_frame")
     state = make_state(start_latents=latent_grid() + 1, accumulated_flow=flow_of(-1, 0))
     motion = Motion(torch.randn(1, 2, 6, 8, generator=seeded()))
     expected = torch.cat([condition(name, state, motion) for name in names], dim=1)
@@ -140,11 +130,12 @@ def test_conditions_pass_gradients_to_the_flow():
     assert flow.grad.isfinite().all() and flow.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("names", [FULL_CONDITIONING, ("previous_frame", "dense_flow")])
+@pytest.mark.parametrize("names", [("start_coverage",), FULL_CONDITIONING, ("previous_frame", "dense_flow")])
 def test_accumulated_flow_is_chained_only_if_a_condition_needs_it(names):
-    state = make_state(accumulated_flow=flow_of(1, 0))
+    image = torch.rand(1, 3, 24, 32, generator=seeded()) if "start_coverage" in names else None
+    state = make_state(accumulated_flow=flow_of(1, 0), start_image=image)
     found = make_conditioner(*names).build(state, Motion(flow_of(0, 2))).accumulated_flow
-    if "start_frame" in names:
+    if "start_coverage" in names:
         torch.testing.assert_close(found, flow_of(1, 2))
     else:
         assert found is None
@@ -165,7 +156,6 @@ def test_state_and_motion_are_not_changed():
         ("dense_flow", 2, ("dense_flow",)),
         ("splatted_frame", 4, ("dense_flow",)),
         ("hole_mask", 1, ("dense_flow",)),
-        ("start_frame", 4, ("dense_flow", "accumulated_flow")),
         ("start_picture", 4, ("dense_flow", "accumulated_flow", "start_image")),
         ("start_coverage", 1, ("dense_flow", "accumulated_flow", "start_image")),
         ("sparse_flow", 3, ("sparse_flow",)),
@@ -185,7 +175,7 @@ def test_conditioner_states_channels_and_needs_of_each_condition(name, channels,
 
 def test_channels_of_all_conditions_add_up():
     conditioner = FrameConditioner(list(CONDITIONS), latent_channels=3, vae_scale_factor=8)
-    assert conditioner.channels == 4 * 3 + 2 + 1 + 1 + 3
+    assert conditioner.channels == 3 * 3 + 2 + 1 + 1 + 3
     assert conditioner.in_channels == 3 + conditioner.channels
 
 
@@ -194,6 +184,11 @@ def test_unknown_repeated_or_missing_names_are_refused(names):
     message = re.escape(f"`conditioning` is {list(names)}, but") + r".* each once, out of \['previous_frame', "
     with pytest.raises(ValueError, match=message):
         make_conditioner(*names)
+
+
+def test_removed_condition_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"names \['start_frame'\].* no longer exists: .*widen_unet.py"):
+        make_conditioner("previous_frame", "start_frame")
 
 
 # With layers

@@ -120,10 +120,6 @@ VARIANTS = {
     "no_start_picture": Variant(
         "G does not get the start image, and denoises the next frame itself", future_frame=NOISE
     ),
-    "start_frame": Variant(
-        "G gets the start frame splatted as a latent, and denoises the next frame itself",
-        future_frame=("--start_frame_reference", *NOISE),
-    ),
     "no_residual": Variant(
         "G denoises the next frame itself, not its difference from the start image",
         future_frame=("--start_picture_reference", *NOISE),

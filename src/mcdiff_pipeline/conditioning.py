@@ -115,9 +115,6 @@ class _Step:
         holes = 1 - self.splatted_latents[1].clamp(max=1)
         return holes if self.seen is None else torch.where(self.seen < UNCOVERED, 0.0, holes)
 
-    def start_frame(self) -> torch.Tensor:
-        return splat_latents(self.state.start_latents, self.accumulated_flow)[0]
-
     @cached_property
     def carried(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Frame 0 carried to the next frame as an image `[B, 3, H, W]`, and the share of each of its pixels
@@ -177,9 +174,11 @@ CONDITIONS = {
     "dense_flow": _Condition(_Step.dense_flow, channels=2, reads=("dense_flow",)),
     "splatted_frame": _Condition(_Step.splatted_frame, reads=("dense_flow",)),
     "hole_mask": _Condition(_Step.hole_mask, channels=1, reads=("dense_flow",)),
-    "start_frame": _Condition(_Step.start_frame, reads=("dense_flow", "accumulated_flow")),
     "sparse_flow": _Condition(_Step.sparse_flow, channels=3, reads=("sparse_flow",)),
 }
+
+# Conditions of version 0.1.0 that lost in an ablation: frame 0, splatted as a latent.
+REMOVED_CONDITIONS = ("start_frame",)
 
 
 class FrameConditioner:
@@ -193,7 +192,6 @@ class FrameConditioner:
     - `splatted_frame`: the latent of the current frame, splatted forward along the flow; 0 in holes. With regions,
       each layer along its own flow; see [`~mcdiff_pipeline.layers.Layers.splat_latents`].
     - `hole_mask`: 1 - coverage, at least 0: 1 where nothing was splatted to, 0 where the coverage is 1 or more.
-    - `start_frame`: the latent of frame 0, splatted forward along the flow accumulated since; 0 in holes.
     - `start_picture`: frame 0 splatted as an image along the same flow, with holes filled from behind, then encoded.
       Images can move by parts of a latent cell and latents cannot, so this is sharper, but an image is encoded for
       each frame. A frame that the model made is never encoded, so errors do not add up. With regions, each layer of
@@ -223,8 +221,8 @@ class FrameConditioner:
             Factor on that difference.
 
     Raises:
-        ValueError: If no condition is named, a name is unknown or given twice, `residual_condition` is not a latent
-            out of `conditioning`, or `residual_scale` is not positive.
+        ValueError: If no condition is named, a name is unknown, removed or given twice, `residual_condition` is not a
+            latent out of `conditioning`, or `residual_scale` is not positive.
     """
 
     def __init__(
@@ -241,6 +239,11 @@ class FrameConditioner:
         self.latent_channels, self.cell = latent_channels, vae_scale_factor
         self.flow_scale, self.residual_condition, self.residual_scale = flow_scale, residual_condition, residual_scale
 
+        if removed := [name for name in self.names if name in REMOVED_CONDITIONS]:
+            raise ValueError(
+                f"`conditioning` names {removed}, a condition of version 0.1.0 that no longer exists: give the model "
+                "start_picture instead with training/tools/widen_unet.py and train it further, or use version 0.1.0."
+            )
         unknown = [name for name in self.names if name not in CONDITIONS]
         if not self.names or unknown or len(set(self.names)) != len(self.names):
             raise ValueError(

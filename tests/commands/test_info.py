@@ -10,7 +10,7 @@ def test_info_describes_the_model(place, mcdiff, tiny_pipeline):
     for name in ("vae", "flow_completion", "unet"):
         parameters = sum(parameter.numel() for parameter in getattr(tiny_pipeline, name).parameters())
         assert f"{parameters:,}" in out
-    assert "previous_frame, dense_flow, splatted_frame, hole_mask, start_frame" in out
+    assert "previous_frame, dense_flow, splatted_frame, hole_mask" in out
     assert "32 x 32" in out and "FlowCompletionUNet" in out and "yes" in out
 
 

@@ -116,7 +116,7 @@ def test_first_frame_is_the_scaled_latent_of_the_image(tiny_pipeline, image):
 
 
 def test_unet_gets_noise_and_conditions_in_the_order_of_the_config(image):
-    names = ("dense_flow", "start_frame", "previous_frame", "hole_mask", "splatted_frame")
+    names = ("dense_flow", "start_coverage", "previous_frame", "hole_mask", "splatted_frame")
     pipe = make_pipeline(conditioning=names, flow_scale=2.0)
     calls = record_inputs(pipe.unet)
     noise = torch.randn(1, 3, 4, 8, 8, generator=seeded())
@@ -125,16 +125,13 @@ def test_unet_gets_noise_and_conditions_in_the_order_of_the_config(image):
     flows[:, 0, 0], flows[:, 1, 0] = 4, 8
     output = pipe(image, [], latents=noise, dense_flow=flows, output_type="latent", num_inference_steps=2)
     first_calls = torch.stack(calls[::2], dim=1)
-    latent, flow, start, previous, hole, splatted = first_calls.split([4, 2, 4, 4, 1, 4], dim=2)
+    latent, flow, coverage, previous, hole, splatted = first_calls.split([4, 2, 1, 4, 1, 4], dim=2)
 
     assert torch.equal(latent, noise)
     assert torch.equal(flow, flows / 4 / 2)
     assert torch.equal(previous, output.frames[:, :-1])
-    start_latents = output.frames[:, 0]
-    torch.testing.assert_close(start[:, 0, ..., 1:], start_latents[..., :-1])
-    torch.testing.assert_close(start[:, 1, ..., 3:], start_latents[..., :-3])
-    torch.testing.assert_close(start[:, 2, ..., 3:], start_latents[..., :-3])
-    assert (start[:, 1, ..., :3] == 0).all()
+    for step, moved in enumerate((1, 3, 3)):
+        assert (coverage[0, step, 0, :, :moved] == 0).all() and (coverage[0, step, 0, :, moved:] == 1).all()
     torch.testing.assert_close(splatted[:, 1, ..., 2:], output.frames[:, 1, ..., :-2])
     assert (splatted[:, 1, ..., :2] == 0).all()
     assert hole[0, 1, 0, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]

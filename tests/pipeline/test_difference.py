@@ -92,9 +92,9 @@ def test_model_of_the_difference_can_give_the_frames_of_a_model_of_the_frame(
 
 
 def test_scale_is_saved_with_the_model(image, tmp_path):
-    make_pipeline(residual_condition="start_frame", residual_scale=2.5).save_pretrained(tmp_path)
+    make_pipeline(residual_condition="splatted_frame", residual_scale=2.5).save_pretrained(tmp_path)
     config = MCDiffPipeline.from_pretrained(tmp_path).config
-    assert (config.residual_condition, config.residual_scale) == ("start_frame", 2.5)
+    assert (config.residual_condition, config.residual_scale) == ("splatted_frame", 2.5)
     assert make_pipeline().config.residual_condition is None
 
 

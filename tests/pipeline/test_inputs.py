@@ -297,8 +297,8 @@ def test_stream_of_two_images_is_refused(pipe, image):
         (("previous_frame",), 4),
         (("previous_frame", "dense_flow"), 6),
         (("splatted_frame", "hole_mask"), 5),
-        (("dense_flow", "start_frame", "hole_mask"), 7),
-        (("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame"), 15),
+        (("dense_flow", "start_picture", "hole_mask"), 7),
+        (("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_picture"), 15),
     ],
 )
 def test_conditions_add_up_to_the_channels_of_the_unet(image, names, channels):

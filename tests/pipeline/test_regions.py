@@ -243,11 +243,12 @@ def test_saved_state_with_regions_goes_on_as_before(image, tmp_path):
     assert loaded.layers.traits == state.layers.traits
 
 
-def test_regions_can_be_given_to_a_later_step(tiny_pipeline, image):
-    state = tiny_pipeline.step(tiny_pipeline.start(image, **SIZE), STROKES)
+def test_regions_can_be_given_to_a_later_step(image):
+    pipe = make_pipeline(("dense_flow", "start_picture"))
+    state = pipe.step(pipe.start(image, **SIZE), STROKES)
     assert state.layers is None and state.accumulated_flow.any()
-    following = tiny_pipeline.step(state, [DRAG], regions=[Region(MASK, rigid=True)])
-    still = tiny_pipeline.step(state, [Stroke([(10, 10)], kind="hold")], regions=[Region(MASK, rigid=True)])
+    following = pipe.step(state, [DRAG], regions=[Region(MASK, rigid=True)])
+    still = pipe.step(state, [Stroke([(10, 10)], kind="hold")], regions=[Region(MASK, rigid=True)])
     moved, held = (one.layers.forward_flow((HEIGHT, WIDTH))[0, 1] for one in (following, still))
     expected = torch.tensor(DRAG.displacement(1, 4))[:, None, None].expand_as(moved)
     assert torch.allclose(moved - held, expected, atol=1e-3)

@@ -271,7 +271,7 @@ def test_state_of_another_model_is_refused(tiny_pipeline, image):
         other.stream(state, STROKES)
     three_channels = make_pipeline(
         vae=make_vq_model(),
-        unet=make_unet(3 + 12, out_channels=3),
+        unet=make_unet(3 + 9, out_channels=3),
         flow_completion=make_flow_completion(in_channels=3),
     )
     with pytest.raises(ValueError, match="latents of 4 channels, but this model has 3: .* the model that made it"):

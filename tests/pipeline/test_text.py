@@ -14,7 +14,7 @@ from support.tiny_models import FULL_CONDITIONING, make_pipeline, make_unet
 
 def make_text_pipeline(**overrides) -> MCDiffPipeline:
     components = {
-        "unet": make_cross_attention_unet(4 + 15),
+        "unet": make_cross_attention_unet(4 + 11),
         "text_encoder": make_text_encoder(),
         "tokenizer": make_tokenizer(),
         "default_num_frames": 2,
@@ -148,7 +148,7 @@ def test_text_that_does_not_fit_is_refused(pipe, image, arguments, message):
     ids=["down", "mid", "up"],
 )
 def test_unet_that_attends_to_text_anywhere_needs_text(image, blocks):
-    pipe = make_pipeline(unet=make_unet(4 + 15, cross_attention_dim=16, **blocks))
+    pipe = make_pipeline(unet=make_unet(4 + 11, cross_attention_dim=16, **blocks))
     with pytest.raises(ValueError, match="no text encoder: load the pipeline with one, or give `prompt_embeds`"):
         pipe(image, STROKES)
     assert latents_of(pipe, image, prompt_embeds=torch.zeros(1, 77, 16)).isfinite().all()
@@ -197,7 +197,7 @@ def test_state_of_a_model_without_text_is_refused(pipe, image):
 
 
 def test_text_encoder_without_cross_attention_is_not_used(image):
-    pipe = make_text_pipeline(unet=make_unet(4 + 15))
+    pipe = make_text_pipeline(unet=make_unet(4 + 11))
     state = pipe.start(image, generator=seeded())
     assert state.prompt_embeds is None
     assert torch.equal(pipe.step(state, STROKES).latents, latents_of(pipe, image, generator=seeded())[:, 1])

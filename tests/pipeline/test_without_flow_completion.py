@@ -48,7 +48,7 @@ def test_dense_flow_that_no_condition_needs_is_refused(pipe, image):
         pipe(image, [], dense_flow=torch.zeros(1, 1, 2, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["dense_flow", "splatted_frame", "hole_mask", "start_frame"])
+@pytest.mark.parametrize("name", ["dense_flow", "splatted_frame", "hole_mask", "start_picture"])
 def test_conditions_made_of_dense_flow_need_flow_completion(name):
     with pytest.raises(ValueError, match=rf"`flow_completion` is None, but the conditions \['{name}'\]"):
         make_pipeline(("sparse_flow", name), flow_completion=None)

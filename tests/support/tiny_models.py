@@ -9,7 +9,7 @@ from mcdiff_pipeline.conditioning import FrameConditioner
 
 
 PAPER_CONDITIONING = ("previous_frame", "dense_flow")
-FULL_CONDITIONING = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
+FULL_CONDITIONING = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
 
 
 def make_vae(**overrides) -> AutoencoderKL:

@@ -92,7 +92,7 @@ def arguments(data: Path, script: str, output_dir: Path, **changes) -> list[str]
         }
         own |= {"pretrained_vae": data / "vae", "cache_dir": data / "cache"}
         if script == "train_future_frame":
-            own["start_frame_reference"] = True
+            own["start_picture_reference"] = True
     result = []
     for name, value in (common | own | changes).items():
         if value is not None:

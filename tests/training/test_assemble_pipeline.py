@@ -30,7 +30,7 @@ def assemble(data: Path, unet: Path, flow_completion: Path | None, output_dir: P
 def test_pipeline_has_the_conditions_that_the_unet_was_trained_with(data, trained, tmp_path):
     unet, flow_completion = trained["train_future_frame"], trained["train_flow_completion"]
     pipe = assemble(data, unet, flow_completion, tmp_path / "model")
-    assert pipe.conditioning == ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_frame")
+    assert pipe.conditioning == ("previous_frame", "dense_flow", "splatted_frame", "hole_mask", "start_picture")
     assert pipe.config.residual_condition is None
     assert len(pipe(Image.new("RGB", (SIZE, SIZE)), [Stroke([(4, 4), (20, 20)])]).frames[0]) == 2
     with pytest.raises(ValueError, match="was trained with dense flow, so --flow_completion has to name"):
@@ -71,7 +71,7 @@ def test_pipeline_has_the_image_encoder_whose_features_flow_completion_reads(dat
 
 def test_unet_that_was_trained_on_strokes_makes_a_pipeline_without_flow_completion(data, trained, tmp_path):
     switches = {"no_flow_completion": True, "no_keypoints": True, "sampling": "uniform", "max_train_steps": 1}
-    command_line = arguments(data, "train_future_frame", tmp_path / "run", start_frame_reference=None, **switches)
+    command_line = arguments(data, "train_future_frame", tmp_path / "run", start_picture_reference=None, **switches)
     assert train_future_frame.main(command_line) == 0
     pipe = assemble(data, tmp_path / "run", None, tmp_path / "model")
     assert pipe.flow_completion is None and pipe.conditioning == ("previous_frame", "sparse_flow")
@@ -81,7 +81,7 @@ def test_unet_that_was_trained_on_strokes_makes_a_pipeline_without_flow_completi
 
 
 def test_pipeline_keeps_the_residual_that_the_unet_was_trained_with(data, trained, tmp_path):
-    changes = {"start_frame_reference": None, "start_picture_reference": True, "max_train_steps": 1}
+    changes = {"start_picture_reference": True, "max_train_steps": 1}
     changes |= {"residual_condition": "start_picture", "residual_scale": 2.0, "validation_data_dir": None}
     assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / "run", **changes)) == 0
     pipe = assemble(data, tmp_path / "run", trained["train_flow_completion"], tmp_path / "model")

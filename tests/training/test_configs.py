@@ -17,7 +17,7 @@ CONFIGS = TRAINING / "configs"
 SPLAT = ("previous_frame", "dense_flow", "splatted_frame", "hole_mask")
 # The conditions of the unet, and the side of the images in pixels.
 SIZES = {
-    "small-128": ((*SPLAT, "start_frame"), 128),
+    "small-128": ((*SPLAT, "start_picture"), 128),
     "ldm4-256": (("previous_frame", "dense_flow"), 256),
     "sd15-512": (SPLAT, 512),
 }

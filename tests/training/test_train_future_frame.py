@@ -31,10 +31,6 @@ def test_validation_compares_with_baselines_and_draws_a_sheet(trained):
         ({"flow_conditioning": "concat"}, ["previous_frame", "dense_flow"]),
         ({}, ["previous_frame", "dense_flow", "splatted_frame", "hole_mask"]),
         (
-            {"flow_conditioning": "concat", "start_frame_reference": True},
-            ["previous_frame", "dense_flow", "start_frame"],
-        ),
-        (
             {"flow_conditioning": "concat", "start_picture_reference": True},
             ["previous_frame", "dense_flow", "start_picture"],
         ),
@@ -42,7 +38,7 @@ def test_validation_compares_with_baselines_and_draws_a_sheet(trained):
     ],
 )
 def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
-    switches = {"start_frame_reference": None, "validation_data_dir": None, "max_train_steps": 1} | switches
+    switches = {"start_picture_reference": None, "validation_data_dir": None, "max_train_steps": 1} | switches
     assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **switches)) == 0
     assert json.loads((tmp_path / "training_arguments.json").read_text())["conditioning"] == conditioning
     conditioner = FrameConditioner(conditioning, latent_channels=4, vae_scale_factor=4)
@@ -52,7 +48,6 @@ def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
 @pytest.mark.parametrize(
     ("switches", "message"),
     [
-        ({"no_flow_completion": True, "start_frame_reference": True}, "leaves no dense flow for"),
         ({"no_flow_completion": True, "flow_conditioning": "concat"}, "leaves no dense flow for"),
         ({"no_flow_completion": True, "start_picture_reference": True}, "leaves no dense flow for"),
         ({"residual_condition": "start_frame"}, "`residual_condition` is 'start_frame', but .* one of"),
@@ -68,14 +63,17 @@ def test_switches_choose_the_conditions(data, tmp_path, switches, conditioning):
     ],
 )
 def test_contradicting_switches_are_refused_before_anything_is_written(data, tmp_path, switches, message):
-    switches = {"start_frame_reference": None} | switches
+    switches = {"start_picture_reference": None} | switches
     with pytest.raises(ValueError, match=message):
         train_future_frame.main(arguments(data, "train_future_frame", tmp_path / "run", **switches))
     assert not (tmp_path / "run").exists()
 
 
 def test_unet_with_other_input_channels_is_refused(data, trained, tmp_path):
-    changes = {"pretrained_model_name_or_path": trained["train_future_frame"] / "unet", "start_frame_reference": None}
+    changes = {
+        "pretrained_model_name_or_path": trained["train_future_frame"] / "unet",
+        "start_picture_reference": None,
+    }
     with pytest.raises(ValueError, match="takes 19 channels, but .*hole_mask and the noise have 15"):
         train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **changes))
 
@@ -90,7 +88,7 @@ def test_target_of_a_residual_model_is_the_scaled_difference_from_the_condition(
     monkeypatch.setattr(train_future_frame, "denoising_loss", record)
     differences = {"residual_condition": "start_picture", "residual_scale": 2.0}
     for name, switches in (("frame", {}), ("difference", differences)):
-        changes = {"start_frame_reference": None, "start_picture_reference": True, "max_train_steps": 1} | switches
+        changes = {"start_picture_reference": True, "max_train_steps": 1} | switches
         assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path / name, **changes)) == 0
     (_, next_latent), (conditions, difference) = seen
     start_picture = conditions[:, -4:]
@@ -118,7 +116,7 @@ def test_switches_change_the_loss(data, tmp_path):
 def test_weights_regions_and_own_frames_change_the_loss(data, tmp_path):
     """Of three steps, at least one continues from a frame of the model itself."""
     changes = {"validation_data_dir": None, "max_train_steps": 3, "train_batch_size": 4, "learning_rate": 1e-9}
-    changes |= {"start_frame_reference": None, "start_picture_reference": True, "residual_condition": "start_picture"}
+    changes |= {"start_picture_reference": True, "residual_condition": "start_picture"}
     switches = [{}, {"uncovered_weight": 9.0}, {"region_probability": 0.5}, {"rollout_steps": 2}]
     losses = []
     for number, switch in enumerate(switches):
@@ -129,7 +127,7 @@ def test_weights_regions_and_own_frames_change_the_loss(data, tmp_path):
 
 
 def test_whole_unet_of_a_pipeline_can_be_trained(data, start, tmp_path):
-    changes = {"pretrained_model_name_or_path": start, "start_frame_reference": None, "model_config": None}
+    changes = {"pretrained_model_name_or_path": start, "start_picture_reference": None, "model_config": None}
     changes |= {"max_train_steps": 1, "validation_data_dir": None}
     assert train_future_frame.main(arguments(data, "train_future_frame", tmp_path, **changes)) == 0
     written = json.loads((tmp_path / "training_arguments.json").read_text())

@@ -9,7 +9,7 @@ from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
 
 
 # Arguments that name the conditions one by one, and those that a pipeline folder answers itself.
-SWITCHES = ("no_flow_completion", "flow_conditioning", "start_frame_reference", "start_picture_reference")
+SWITCHES = ("no_flow_completion", "flow_conditioning", "start_picture_reference")
 CONDITION_ARGUMENTS = (
     *("conditioning", *SWITCHES, "flow_scale", "residual_condition", "residual_scale"),
     *("prediction_type", "scheduler_config"),
@@ -40,17 +40,13 @@ def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
         "it, and the mask of holes (concat+splat, the default).",
     )
     parser.add_argument(
-        "--start_frame_reference",
-        action="store_true",
-        help="Give the model the start frame of the clip, too, splatted along the flow accumulated since.",
-    )
-    parser.add_argument(
         "--flow_scale", type=float, default=None, help="Displacement in cells that is 1 for the model. Default: 1."
     )
     parser.add_argument(
         "--start_picture_reference",
         action="store_true",
-        help="Give the model the start frame of the clip, too, splatted as an image and then encoded.",
+        help="Give the model the start frame of the clip, too, splatted as an image along the flow accumulated since "
+        "and then encoded.",
     )
     parser.add_argument(
         "--residual_condition",
@@ -74,11 +70,10 @@ def set_conditions(args: argparse.Namespace) -> None:
         ValueError: if the arguments contradict each other.
     """
     folder = args.pretrained_model_name_or_path
-    references = args.start_frame_reference or args.start_picture_reference
-    if args.no_flow_completion and (args.flow_conditioning or references):
+    if args.no_flow_completion and (args.flow_conditioning or args.start_picture_reference):
         raise ValueError(
-            "--no_flow_completion leaves no dense flow for --flow_conditioning, --start_frame_reference and "
-            "--start_picture_reference; leave these out."
+            "--no_flow_completion leaves no dense flow for --flow_conditioning and --start_picture_reference; leave "
+            "these out."
         )
     switched = [f"--{name}" for name in SWITCHES if getattr(args, name)]
     if args.conditioning and switched:
@@ -115,8 +110,6 @@ def conditioning_of(args: argparse.Namespace) -> list[str]:
     names = ["previous_frame", "dense_flow"]
     if args.flow_conditioning != "concat":
         names += ["splatted_frame", "hole_mask"]
-    if args.start_frame_reference:
-        names.append("start_frame")
     if args.start_picture_reference:
         names.append("start_picture")
     return names

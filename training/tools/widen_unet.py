@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from mcdiff_pipeline import FlowCompletionUNet, MCDiffPipeline
 from mcdiff_pipeline.atomic_files import atomic_folder
-from mcdiff_pipeline.conditioning import CONDITIONS, FrameConditioner
+from mcdiff_pipeline.conditioning import CONDITIONS, REMOVED_CONDITIONS, FrameConditioner
 from mcdiff_pipeline.latent_codec import vae_scale_factor
 
 
@@ -46,18 +46,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--flow_completion", default=None, help="For Stable Diffusion: folder of flow completion.")
     parser.add_argument(
-        "--start_frame_reference",
+        "--start_picture_reference",
         action="store_true",
-        help="For Stable Diffusion: add the start frame to the conditions, too.",
+        help="For Stable Diffusion: add the start picture to the conditions, too.",
     )
     parser.add_argument("--output_dir", required=True)
     args = parser.parse_args(arguments)
     folder = args.pretrained_model_name_or_path
     if is_mcdiff_folder(folder):
-        if args.conditioning is None or args.flow_completion or args.start_frame_reference:
+        if args.conditioning is None or args.flow_completion or args.start_picture_reference:
             raise ValueError(
                 f"{folder} is a model of MCDiff: give --conditioning, and neither --flow_completion nor "
-                "--start_frame_reference."
+                "--start_picture_reference."
             )
     elif args.conditioning or args.flow_completion is None:
         raise ValueError(f"{folder} is no model of MCDiff: give --flow_completion, and leave --conditioning out.")
@@ -70,18 +70,19 @@ def is_mcdiff_folder(folder: str) -> bool:
 
 
 def change_conditions(folder: str, conditioning: list[str]) -> MCDiffPipeline:
-    """The pipeline of a folder with other conditions.
+    """The pipeline of a folder with other conditions. Its own ones may be of an earlier version.
 
     Raises:
         ValueError: if the condition that the unet denoises the difference from is not one of them.
     """
-    pipe = MCDiffPipeline.from_pretrained(folder)
-    old, unet = pipe.conditioner, pipe.unet
-    scales = {name: pipe.config[name] for name in ("flow_scale", "residual_condition", "residual_scale")}
-    new = FrameConditioner(conditioning, latent_channels=old.latent_channels, vae_scale_factor=old.cell, **scales)
-    sizes = [old.latent_channels, *(old.channels_of(name) for name in old.names)]
-    noise, *kept = unet.conv_in.weight.split(sizes, dim=1)
-    kept = dict(zip(old.names, kept, strict=True))
+    config = MCDiffPipeline.load_config(folder)
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    latent, names = unet.config.out_channels, config["conditioning"].split(",")
+    residual = config.get("residual_condition")
+    new = FrameConditioner(conditioning, latent_channels=latent, vae_scale_factor=1, residual_condition=residual)
+    sizes = [latent if name in REMOVED_CONDITIONS else new.channels_of(name) for name in names]
+    noise, *kept = unet.conv_in.weight.split([latent, *sizes], dim=1)
+    kept = dict(zip(names, kept, strict=True))
     shape = unet.conv_in.weight.shape
     added = {name: unet.conv_in.weight.new_zeros(shape[0], new.channels_of(name), *shape[2:]) for name in new.names}
     narrow = unet.conv_in
@@ -92,8 +93,7 @@ def change_conditions(folder: str, conditioning: list[str]) -> MCDiffPipeline:
         unet.conv_in.weight.copy_(torch.cat([noise, *(kept.get(name, added[name]) for name in new.names)], dim=1))
         unet.conv_in.bias.copy_(narrow.bias)
     unet.register_to_config(in_channels=new.in_channels)
-    defaults = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
-    return MCDiffPipeline(**pipe.components, conditioning=conditioning, **scales, **defaults)
+    return MCDiffPipeline.from_pretrained(folder, unet=unet, conditioning=conditioning)
 
 
 def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
@@ -132,8 +132,8 @@ def widen_stable_diffusion(args: argparse.Namespace) -> MCDiffPipeline:
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
     conditioning = conditioning_of(unet, vae.config.latent_channels, folder)
-    if args.start_frame_reference:
-        conditioning.append("start_frame")
+    if args.start_picture_reference:
+        conditioning.append("start_picture")
     conditioner = FrameConditioner(
         conditioning, latent_channels=vae.config.latent_channels, vae_scale_factor=vae_scale_factor(vae)
     )

@@ -23,7 +23,7 @@ IN_CHANNELS = FrameConditioner(FULL_CONDITIONING, latent_channels=4, vae_scale_f
 
 def command_line(data, start, output_dir, **changes) -> list[str]:
     settings = {"pretrained_model_name_or_path": start, "lora_rank": 2, "lora_alpha": 6, "learning_rate": 0.05}
-    settings |= {"start_frame_reference": None, "model_config": None}
+    settings |= {"start_picture_reference": None, "model_config": None}
     return arguments(data, "train_future_frame", output_dir, **(settings | changes))
 
 
@@ -192,9 +192,8 @@ def test_contradicting_arguments_are_refused(data, start, tmp_path, changes, mes
 def test_unet_without_attention_is_refused(data, tmp_path):
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     make_unet(IN_CHANNELS, **blocks).save_pretrained(tmp_path / "unet")
-    changes = {"start_frame_reference": True}
     with pytest.raises(ValueError, match="this unet has none; train the whole unet without --lora_rank"):
-        train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run", **changes))
+        train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run"))
 
 
 def test_unet_that_was_only_widened_is_refused(data, tmp_path):
@@ -203,7 +202,7 @@ def test_unet_that_was_only_widened_is_refused(data, tmp_path):
         unet.conv_in.weight[:, -1] = 0
     unet.save_pretrained(tmp_path / "unet")
     with pytest.raises(ValueError, match="does not read all of its conditions yet: widen_unet.py leaves it so"):
-        train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run", start_frame_reference=True))
+        train_future_frame.main(command_line(data, tmp_path / "unet", tmp_path / "run"))
 
 
 def test_missing_peft_is_reported_with_the_way_to_install_it(data, start, monkeypatch, tmp_path):

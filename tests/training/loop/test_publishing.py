@@ -82,7 +82,7 @@ def test_components_are_uploaded_and_then_assembled_into_a_model_that_is_uploade
     model = downloaded(hub, "owner/small", tmp_path / "downloads/model")
     check_export(model)
     assert_files_do_not_contain(model, data, tmp_path, TOKEN)
-    assert MCDiffPipeline.from_pretrained(model).conditioning[-1] == "start_frame"
+    assert MCDiffPipeline.from_pretrained(model).conditioning[-1] == "start_picture"
     card = (model / "README.md").read_text()
     for name in ("vae", "flow_completion", "unet"):
         assert f"**`{name}`.** Trained on clips" in card
@@ -164,7 +164,7 @@ def test_unreachable_hub_is_reported_before_the_training(hub, data, monkeypatch,
 
 def test_lora_is_uploaded_so_that_the_pipeline_loads_it_by_name(hub, data, start, tmp_path):
     changes = {"pretrained_model_name_or_path": start, "lora_rank": 2, "learning_rate": 0.1}
-    changes |= {"start_frame_reference": None, "model_config": None}
+    changes |= {"start_picture_reference": None, "model_config": None}
     assert train_future_frame.main(command_line(data, "train_future_frame", tmp_path / "lora", **changes)) == 0
     card = (downloaded(hub, "owner/lora", tmp_path / "downloads") / "README.md").read_text()
     assert 'pipe.load_lora_weights("owner/lora")' in card and "- lora" in card and "| `--lora_rank` | 2 |" in card

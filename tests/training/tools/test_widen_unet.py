@@ -1,5 +1,7 @@
 """Stable Diffusion, plain and for inpainting, as a start for training; tiny models with random weights."""
 
+import json
+
 import pytest
 import torch
 import train_end_to_end
@@ -45,8 +47,8 @@ def test_widened_unet_gives_the_same_output_for_any_content_of_the_new_channels(
 
 def test_widened_model_makes_videos_and_can_be_trained(data, tmp_path):
     write_stable_diffusion(tmp_path, 9)
-    pipe = widen(tmp_path, "--start_frame_reference")
-    assert pipe.conditioning == (*INPAINTING, "start_frame")
+    pipe = widen(tmp_path, "--start_picture_reference")
+    assert pipe.conditioning == (*INPAINTING, "start_picture")
     image, strokes = torch.rand(3, SIZE, SIZE), [Stroke([(4, 4), (20, 20)])]
     assert len(pipe(image, strokes, num_frames=2, height=SIZE, width=SIZE, num_inference_steps=2).frames[0]) == 2
 
@@ -71,6 +73,19 @@ def test_conditions_that_are_kept_keep_their_weights(tmp_path):
     assert new.shape[1] == found.unet.config.in_channels == found.conditioner.in_channels
     assert torch.equal(new[:, :4], old[:, :4]) and not new[:, 4].any()
     assert torch.equal(new[:, 5:], torch.cat([old[:, 4:10], old[:, 14:]], dim=1))
+
+
+def test_model_of_an_earlier_version_can_be_given_other_conditions(tmp_path):
+    pipe = make_pipeline(("previous_frame", "dense_flow"))
+    pipe.save_pretrained(tmp_path / "old")
+    index = tmp_path / "old/model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"conditioning": "start_frame,dense_flow"}))
+    with pytest.raises(ValueError, match="'start_frame'.* no longer exists: .*widen_unet.py"):
+        MCDiffPipeline.from_pretrained(tmp_path / "old")
+    command_line = ["--pretrained_model_name_or_path", str(tmp_path / "old"), "--output_dir", str(tmp_path / "new")]
+    assert widen_unet.main([*command_line, "--conditioning", "start_coverage", "dense_flow"]) == 0
+    new, old = MCDiffPipeline.from_pretrained(tmp_path / "new").unet.conv_in.weight, pipe.unet.conv_in.weight
+    assert torch.equal(new[:, [*range(4), 5, 6]], old[:, [*range(4), 8, 9]]) and not new[:, 4].any()
 
 
 def test_model_of_mcdiff_needs_new_conditions(tmp_path):

@@ -103,7 +103,9 @@ def mix_bodies(skeleton: Skeleton, first: Body, second: Body, share: float) -> B
     def mix(a, b):
         return share * a + (1 - share) * b
 
-    age, gender = (float(np.clip(mix(a, b), 0, 1)) for a, b in ((first.age, second.age), (first.gender, second.gender)))
+    age, gender = (
+        float(np.clip(mix(a, b), 0, 1)) for a, b in ((first.age, second.age), (first.gender, second.gender))
+    )
     rest = mix(first.rest, second.rest).astype(np.float32)
     return _make_body(skeleton, first.index, rest, mix(first.joints, second.joints), age, gender)
 

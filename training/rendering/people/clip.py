@@ -78,7 +78,8 @@ def render_clip(
     transforms = [performance.transforms(gap, num_frames) for performance in performances]
     scene = Scene(actors, transforms, camera.pose, views, size)
     look = Look(rng, photograph, camera.pose, size)
-    key = ("recombined-people-" if assets.recombined else "people-") + split + "-" + "-".join(f"{int(n):07d}" for n in numbers)
+    kind = "recombined-people" if assets.recombined else "people"
+    key = "-".join([kind, split, *(f"{int(n):07d}" for n in numbers)])
     meta = {
         "source": "people",
         "seed": [int(n) for n in numbers],

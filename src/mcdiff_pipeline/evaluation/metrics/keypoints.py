@@ -22,8 +22,8 @@ def joints_at(keypoints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]
     """The person and keypoint that lie exactly at each point. Points without a keypoint of a body are left out.
 
     Args:
-        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y in pixels and visibility. If they are not the 17 of COCO, they
-            are landmarks of objects, which no detector of people finds.
+        keypoints (`np.ndarray`): float `[P, K, 3]`, x, y in pixels and visibility. If they are not the 17 of COCO,
+            they are landmarks of objects, which no detector of people finds.
         points (`np.ndarray`): float `[N, 2]`, (x, y) in pixels.
 
     Returns:
