@@ -268,7 +268,7 @@ def test_index_without_weights_is_refused(tiny_pipeline, tmp_path):
 
 def test_text_encoder_whose_weights_do_not_fit_is_refused(tmp_path):
     pipe = make_pipeline(
-        unet=make_cross_attention_unet(19), text_encoder=make_text_encoder(), tokenizer=make_tokenizer()
+        unet=make_cross_attention_unet(15), text_encoder=make_text_encoder(), tokenizer=make_tokenizer()
     )
     pipe.save_pretrained(tmp_path / "text")
     MCDiffPipeline.from_pretrained(tmp_path / "text")
@@ -336,7 +336,7 @@ def test_class_from_another_library_is_refused(model, opening, monkeypatch, libr
 
 
 def test_component_of_another_class_can_be_passed(model, monkeypatch):
-    unet = make_unet(19)
+    unet = make_unet(15)
     # diffusers looks for the base class in the same module
     module = types.SimpleNamespace(MyUNet=type(unet), ModelMixin=ModelMixin)
     monkeypatch.setitem(sys.modules, "my_models", module)

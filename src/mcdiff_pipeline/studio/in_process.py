@@ -58,6 +58,7 @@ class InProcess:
         self.app, self.host = app, host
         self._loop = asyncio.new_event_loop()
         self._end: asyncio.Event = asyncio.Event()
+        self._written: asyncio.Event | None = None  # set when the newest PUT is answered
         self._thread = threading.Thread(target=self._run, name="mcdiff-in-process", daemon=True)
         started: Future[None] = Future()
         self._started = started
@@ -103,7 +104,9 @@ class InProcess:
         self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> "Future[Answer]":
         """
-        Sends an HTTP request, as from the page.
+        Sends an HTTP request, as from the page. It begins when each PUT that was sent before is answered.
+
+        Otherwise an editor that opens just after another one has saved could be told what was there before.
 
         Args:
             method (`str`): The method.
@@ -112,7 +115,18 @@ class InProcess:
             headers (`dict[str, str]`, *optional*): Further headers.
         """
         scope = self._scope("http", target, {"content-length": str(len(body))} | (headers or {}))
-        return self.do(_answer(self.app, scope | {"method": method.upper(), "scheme": "http"}, body))
+        return self.do(self._in_order(scope | {"method": method.upper(), "scheme": "http"}, body))
+
+    async def _in_order(self, scope: Scope, body: bytes) -> "Answer":
+        before, done = self._written, asyncio.Event()
+        if scope["method"] == "PUT":
+            self._written = done
+        try:
+            if before is not None:
+                await before.wait()
+            return await _answer(self.app, scope, body)
+        finally:
+            done.set()
 
     def connect(self, target: str, received: Callable[[bytes], None], closed: Callable[[int, str], None]) -> Channel:
         """

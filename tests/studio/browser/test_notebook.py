@@ -59,6 +59,7 @@ def drawn_on(page):
     page.mouse.down()
     page.mouse.move(x + 60, y + 20, steps=4)
     page.mouse.up()
+    frame.locator(".strokes li").wait_for()  # a busy browser takes up the end of the move later
     return frame
 
 

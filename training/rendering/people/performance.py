@@ -122,10 +122,7 @@ class Performance:
 
 
 class RecombinedPerformance(Performance):
-    """A motion in which limbs follow other motions, at times and speeds of their own, in poses that none of them has.
-
-    The recorded motions are few, and a body that always moves like one of them can be learned by heart.
-    """
+    """A motion whose limbs follow other motions, at times and speeds of their own, in poses that none of them has."""
 
     def __init__(self, rng: np.random.Generator, assets: Assets, body: Body, *, first: bool) -> None:
         super().__init__(rng, assets, body, first=first)
