@@ -10,6 +10,8 @@ import { newId } from "./strokes.js";
 import { render } from "./vendor/preact-htm.js";
 
 const TELL_AFTER_MS = 150;
+/** Made at once: a frame that the notebook has emptied makes no objects of kinds that it has not made before. */
+const ENCODER = new TextEncoder();
 
 /** Messages of the widget, by the request or the connection that they belong to. */
 class Channel {
@@ -91,13 +93,13 @@ class WidgetApi extends Api {
   /** @param {string} path @param {RequestInit} [options] */
   async request(path, { method = "GET", body, headers } = {}) {
     // a text goes at once: a frame that is being removed runs nothing that waits
-    const buffers = !body ? [] : [typeof body === "string" ? new TextEncoder().encode(body).buffer : await new Response(body).arrayBuffer()];
+    const buffers = !body ? [] : [typeof body === "string" ? ENCODER.encode(body).buffer : await new Response(body).arrayBuffer()];
     const { status, buffer } = await new Promise((resolve) => {
       const id = this.channel.add((content, [buffer]) => {
         this.channel.receivers.delete(id);
         resolve({ status: content.status, buffer });
       });
-      this.channel.send({ kind: "request", id, method, path: `/api/${path}`, headers: Object.fromEntries(new Headers(headers)) }, buffers);
+      this.channel.send({ kind: "request", id, method, path: `/api/${path}`, headers: headers ?? {} }, buffers);
     });
     const content = buffer ? copied(buffer) : null;
     if (status < 300) return new Response(status === 204 ? null : content, { status });
