@@ -12,7 +12,12 @@ from diffusers.training_utils import EMAModel
 
 from mcdiff_pipeline import FlowCompletionOutput, FlowCompletionUNet
 from mcdiff_pipeline.flow_completion_unet import FlowCompletionUNet as FlowCompletionUNetOfModule
-from mcdiff_pipeline.flow_completion_unet import fit_regions, region_channels, spread_strokes
+from mcdiff_pipeline.flow_completion_unet import (
+    fit_regions,
+    region_channels,
+    shrink_small_motion,
+    spread_strokes,
+)
 from support.tiny_models import make_flow_completion
 
 
@@ -476,6 +481,65 @@ def test_two_flows_are_mixed_in_half_precision(dtype):
     flow = complete(model.to(dtype), inputs)
     assert flow.dtype == dtype
     torch.testing.assert_close(flow.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+
+
+# Motion that is small beside that of the strokes
+
+
+def shrunk(flow, strokes, threshold=0.5, from_strokes=0.0):
+    """Lengths of flow `[n]` along x after it shrinks beside strokes of these displacements along x."""
+    cells = max(len(flow), len(strokes))
+    field, displacement = torch.zeros(1, 2, 1, cells), torch.zeros(1, 2, 1, cells)
+    field[0, 0, 0, : len(flow)] = torch.tensor(flow)
+    displacement[0, 0, 0, : len(strokes)] = torch.tensor(strokes)
+    mask = (torch.arange(cells) < len(strokes)).view(1, 1, 1, cells)
+    kept = shrink_small_motion(field, displacement, mask, torch.full((1, 1, 1, cells), from_strokes), threshold)
+    assert not kept[:, 1].any()
+    return kept[0, 0, 0, : len(flow)].tolist()
+
+
+def test_flow_below_the_threshold_becomes_still():
+    small, half, large = shrunk([0.2, 2.0, 20.0], [4.0])
+    assert small == pytest.approx(0.2 * 0.1**4 / (1 + 0.1**4)) and half == 1.0
+    assert large == pytest.approx(20, rel=2e-4)
+    assert shrunk([0.0, -2.0], [4.0]) == [0.0, -1.0]
+    assert shrunk([2.0], [4.0], threshold=0.0) == [2.0]
+
+
+def test_a_slow_stroke_lowers_the_threshold_and_holds_do_not_count():
+    assert shrunk([2.0], [4.0, 0.0, 0.0]) == [1.0]
+    assert shrunk([0.1], [8.0, 0.1], threshold=0.2) == pytest.approx([0.1], rel=0.05)  # the harmonic mean is 0.2
+    assert shrunk([0.1], [0.0, 0.0]) == pytest.approx([0.1])  # nothing but holds
+    assert shrunk([0.1], []) == pytest.approx([0.1])
+
+
+def test_motion_of_strokes_does_not_shrink():
+    assert shrunk([2.0, 0.2], [4.0], from_strokes=1.0) == pytest.approx([2.0, 0.2])
+    assert shrunk([2.0], [4.0], from_strokes=0.5) == pytest.approx([1.5])
+
+
+@pytest.mark.parametrize("settings", [{}, {"flow_scale": 2.0}, {"separate_foreground": True}])
+def test_model_with_a_threshold_is_still_where_little_moves(settings, tmp_path):
+    model, inputs = make_flow_completion(motion_threshold=0.5, **settings), make_inputs()
+    with torch.no_grad():
+        for parameter in model.conv_out.parameters():
+            parameter.zero_()
+        model.conv_out.bias[:1] = 0.01
+    inputs["sparse_flow"] = inputs["mask"] * torch.tensor([4.0, 0.0]).view(1, 2, 1, 1)
+    model.save_pretrained(tmp_path)
+    loaded = FlowCompletionUNet.from_pretrained(tmp_path)
+    assert loaded.config.motion_threshold == 0.5
+    assert complete(loaded, inputs).abs().max() < 1e-4
+    in_training = complete(loaded.train(), inputs)  # F learns from flow as it is
+    assert in_training[:, 0].min() > 0
+    inputs["sparse_flow"] = inputs["sparse_flow"] / 1000
+    torch.testing.assert_close(complete(loaded.eval(), inputs), in_training, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
+def test_impossible_threshold_is_refused(threshold):
+    with pytest.raises(ValueError, match=r"`motion_threshold` is .* in \[0, 1\)"):
+        make_flow_completion(motion_threshold=threshold)
 
 
 # Regions

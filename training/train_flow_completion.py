@@ -74,6 +74,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "frequent size of the training clips.",
     )
     parser.add_argument(
+        "--motion_threshold",
+        type=float,
+        default=None,
+        help="In the finished model, flow below this share of the motion of the strokes becomes still. Default: as in "
+        "the config or the pretrained model.",
+    )
+    parser.add_argument(
         "--open_gates",
         type=float,
         nargs=2,
@@ -155,6 +162,8 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises `ValueError` for impossible values of the script's own arguments."""
     check_probabilities(args, ("region_probability", "feature_drop_probability", "strokes_on_things"))
+    if args.motion_threshold is not None and not 0 <= args.motion_threshold < 1:
+        raise ValueError(f"--motion_threshold is {args.motion_threshold:g}; give a number from 0 to below 1.")
     for name in ("data_weights", "size_weights"):
         weights = getattr(args, name)
         if weights is not None and (min(weights) < 0 or sum(weights) <= 0):
@@ -306,6 +315,7 @@ class FlowCompletionTraining:
         self.model.register_to_config(
             sample_size=args.sample_size or most_frequent_size(self.clips),
             max_displacement=largest_displacement(self.clips),
+            motion_threshold=config.motion_threshold if args.motion_threshold is None else args.motion_threshold,
         )
         set_strokes_on_things(args, reads_either=self.reads_regions or self.reads_features)
         self.draws = self.make_draws()

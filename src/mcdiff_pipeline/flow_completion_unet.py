@@ -201,6 +201,44 @@ def fit_regions(
     return shares.sum(dim=1), (shares * (mean + a * offset + b * turned)).sum(dim=1)
 
 
+def shrink_small_motion(
+    flow: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, from_strokes: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """
+    Make flow still where it is small beside the motion of the strokes.
+
+    A network that is trained on the error of flow is rarely exactly still, and what it leaves behind adds up over the
+    frames. A vector of length `n` becomes `n^4 / (n^4 + s^4)` times itself, where `s` is `threshold` times the
+    harmonic mean of the strokes' displacements. In the harmonic mean slow strokes count most, so that a slow stroke is
+    followed beside fast ones.
+
+    Args:
+        flow (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Flow, in any unit.
+        displacement (`torch.Tensor` of shape `(batch_size, 2, height, width)`):
+            Displacements that the strokes specify, in the same unit; read only where `mask` is set. Holds do not
+            count. If nothing else is specified, flow stays as it is.
+        mask (`torch.Tensor` of shape `(batch_size, 1, height, width)`, bool):
+            True where a stroke specifies the displacement.
+        from_strokes (`torch.Tensor` of shape `(batch_size, 1, height, width)`):
+            Share of the flow of each cell, in [0, 1], that is the motion of strokes and stays as it is.
+        threshold (`float`):
+            Share of the strokes' motion.
+
+    Returns:
+        `torch.Tensor`: the flow, in its shape and dtype.
+    """
+    length = displacement.float().square().sum(dim=1, keepdim=True).sqrt()
+    moves = mask & (length > 0)
+    inverse = torch.where(moves, length, torch.inf).reciprocal()
+    scale = threshold * moves.flatten(1).sum(dim=1) / inverse.flatten(1).sum(dim=1).clamp_min(1e-12)
+    fourth_power = flow.float().square().sum(dim=1, keepdim=True).square()
+    limit = scale.square().square()[:, None, None, None]
+    kept = fourth_power / (fourth_power + limit).clamp_min(1e-30)
+    kept = torch.where(limit > 0, kept + from_strokes.float() * (1 - kept), 1.0)
+    return (flow * kept).to(flow.dtype)
+
+
 class StrokeAttention(nn.Module):
     r"""
     Lets each cell follow the strokes that are on something alike, by semantic features of the image.
@@ -435,10 +473,13 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         max_displacement (`float`, *optional*):
             Displacement of one step, in pixels, that only 0.1 % of the training data exceeds. The model computes
             nothing with it: faster strokes give a warning. None: it is not known.
+        motion_threshold (`float`, defaults to 0.0):
+            Flow below this share of the motion of the strokes becomes still, unless it comes from a stroke through
+            semantic features or regions ([`shrink_small_motion`]). Not while training. 0 leaves all flow as it is.
 
     Raises:
-        ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length, or if
-            `fits_regions` is set without `reads_regions`.
+        ValueError: If `block_out_channels`, `down_block_types` and `up_block_types` differ in length, if
+            `fits_regions` is set without `reads_regions`, or if `motion_threshold` is not in [0, 1).
     """
 
     _supports_gradient_checkpointing = True
@@ -466,6 +507,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
         fits_regions: bool = False,
         feature_channels: int | None = None,
         max_displacement: float | None = None,
+        motion_threshold: float = 0.0,
     ):
         super().__init__()
         if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
@@ -478,6 +520,11 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             raise ValueError(
                 "`fits_regions` is True, but `reads_regions` is False, so there are no regions to fit: set both or "
                 "neither."
+            )
+        if not 0 <= motion_threshold < 1:
+            raise ValueError(
+                f"`motion_threshold` is {motion_threshold}, but it is a share of the motion of strokes, in [0, 1): 0 "
+                "leaves all flow as it is."
             )
 
         # what an unspecified cell holds in place of its displacement (section 3 of the paper)
@@ -716,10 +763,14 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             foreground_flow, background_flow, logit = flow.split((2, 2, 1), dim=1)
             foreground = logit.sigmoid()
             flow = foreground * foreground_flow + (1 - foreground) * background_flow
+        from_strokes = torch.zeros_like(flow[:, :1])
         if self.config.feature_channels is not None:
             logits = self.conv_attention_gate(hidden_states).float()
             gates = F.pad(logits, (0, 0, 0, 0, 1, 0)).softmax(dim=1)[:, 1:, None] * has_features  # [B, 2, 1, h, w]
             flow = (flow + (gates * (attention_flows - flow[:, None])).sum(dim=1)).to(flow.dtype)
+            from_strokes = gates.sum(dim=1)
+        if self.config.motion_threshold > 0 and not self.training:
+            flow = shrink_small_motion(flow, displacement, mask, from_strokes, self.config.motion_threshold)
         if self.config.fits_regions:
             gate = self.conv_gate(hidden_states).float().sigmoid()
             flow = (flow + gate * (fit - fitted * flow)).to(flow.dtype)

@@ -69,6 +69,7 @@ def test_training_can_start_from_a_smaller_model(data, trained, tmp_path):
 def test_model_with_regions_is_trained_and_validated_with_and_without_them(data, trained, tmp_path):
     narrow = trained["train_flow_completion"] / "flow_completion"
     changes = {"pretrained_model_name_or_path": narrow, "model_config": None, "reads_regions": True}
+    changes |= {"motion_threshold": 0.2}
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "run", **changes)) == 0
     model = FlowCompletionUNet.from_pretrained(tmp_path / "run/flow_completion")
     assert model.config.reads_regions and model.config.fits_regions and model.config.sample_size == SIZE // 4
@@ -82,6 +83,9 @@ def test_model_with_regions_is_trained_and_validated_with_and_without_them(data,
     changes = {"pretrained_model_name_or_path": tmp_path / "run/flow_completion", "model_config": None}
     assert train_flow_completion.main(arguments(data, "train_flow_completion", tmp_path / "more", **changes)) == 0
     assert 4 in logged(tmp_path / "more", "epe_off_body_model_with_regions")
+    for folder in ("run", "more"):  # and it keeps its threshold
+        model = FlowCompletionUNet.from_pretrained(tmp_path / folder / "flow_completion")
+        assert model.config.motion_threshold == 0.2
 
 
 def test_training_with_regions_resumes_where_it_stopped(data, tmp_path):
@@ -213,6 +217,7 @@ def test_training_with_features_and_mixed_clips_resumes_where_it_stopped(data, i
         ({"new_motions": "2"}, r"--new_motions is \[2.0\]; give numbers from 0 to 1"),
         ({"gradient_weight": -1}, "--gradient_weight is -1; it must be 0 or more"),
         ({"sample_size": 0}, "--sample_size is 0; it must be 1 or more"),
+        ({"motion_threshold": 1.0}, "--motion_threshold is 1; give a number from 0 to below 1"),
     ],
 )
 def test_impossible_arguments_are_refused(data, tmp_path, changes, message):

@@ -9,6 +9,7 @@ from stages import Command, Stage
 FLOW_COMPLETION = (
     *("--reads_regions", "--reads_features", "--strokes_on_things", "0.7", "--gradient_weight", "0.2"),
     *("--flow_weighting", "mask", "--flow_weight_floor", "0.25", "--foreground_weight", "0.5", "--sample_size", "32"),
+    *("--motion_threshold", "0.18"),
 )
 # The conditions of a G that starts from random weights; another one keeps those of its pipeline folder.
 NEW_FUTURE_FRAME = ("--start_picture_reference", "--residual_condition", "start_picture", "--residual_scale", "2.5")
