@@ -96,6 +96,19 @@ def test_queue_is_bounded_and_ends_with_the_connection(shared_server, image):
         assert len(nodes) == 9 and {node["state"] for node in nodes[1:]} == {"stopped"}
 
 
+def test_hello_comes_first_also_if_a_render_sends_something_while_it_is_made(server, session, monkeypatch):
+    hello = server.studio.hello
+
+    def slow_hello(opened):
+        opened.send_tree(None)
+        return hello(opened)
+
+    monkeypatch.setattr(server.studio, "hello", slow_hello)
+    with server.page(session) as page:
+        assert page.received[0][0]["type"] == "hello"
+        page.until("tree")
+
+
 def test_removing_a_node_that_waits_takes_it_out_of_the_queue(server, session):
     with server.page(session) as page:
         first, second = page.render(num_frames=100), page.render()

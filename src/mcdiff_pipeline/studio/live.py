@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -99,9 +99,9 @@ class Connection:
             session.connection.end(protocol.CLOSE_REPLACED, "replaced", "The picture was opened in another page.")
         outbox = Outbox(self._loop, self.studio.model.wake, self._end_slow)
         session.connection, session.outbox, session.was_opened = self, outbox, True
-        outbox.put(self.studio.hello(session))
+        hello = self.studio.hello(session)
         tasks: list[asyncio.Future] = [
-            asyncio.create_task(self._send_all(outbox)),
+            asyncio.create_task(self._send_all(hello, outbox)),
             asyncio.create_task(self._receive_all(session)),
         ]
         try:
@@ -120,7 +120,9 @@ class Connection:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send_all(self, outbox: Outbox) -> None:
+    async def _send_all(self, hello: dict[str, Any], outbox: Outbox) -> None:
+        """Sends what waits for the page, after the hello. A render may have sent something while that was made."""
+        await self.socket.send_bytes(protocol.packed(hello))
         while True:
             await self.socket.send_bytes(await outbox.get())
 
