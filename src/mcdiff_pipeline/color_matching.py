@@ -5,7 +5,7 @@ import torch
 
 
 # Frames whose mean color differs by more than this, white being 1, show something else, and are not matched. Over 63
-# frames, the mean color of rollouts drifts by 0.02, in the worst case by 0.05.
+# frames, the mean color of rollouts drifts by 0.02, in the worst case by 0.06.
 LARGEST_DRIFT = 0.1
 # Range of the ratio of contrasts that is matched.
 CONTRASTS = (0.8, 1.25)

@@ -763,13 +763,13 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             foreground_flow, background_flow, logit = flow.split((2, 2, 1), dim=1)
             foreground = logit.sigmoid()
             flow = foreground * foreground_flow + (1 - foreground) * background_flow
-        from_strokes = torch.zeros_like(flow[:, :1])
+        gates = None
         if self.config.feature_channels is not None:
             logits = self.conv_attention_gate(hidden_states).float()
             gates = F.pad(logits, (0, 0, 0, 0, 1, 0)).softmax(dim=1)[:, 1:, None] * has_features  # [B, 2, 1, h, w]
             flow = (flow + (gates * (attention_flows - flow[:, None])).sum(dim=1)).to(flow.dtype)
-            from_strokes = gates.sum(dim=1)
         if self.config.motion_threshold > 0 and not self.training:
+            from_strokes = torch.zeros_like(flow[:, :1]) if gates is None else gates.sum(dim=1)
             flow = shrink_small_motion(flow, displacement, mask, from_strokes, self.config.motion_threshold)
         if self.config.fits_regions:
             gate = self.conv_gate(hidden_states).float().sigmoid()
