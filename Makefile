@@ -37,6 +37,8 @@ DIFFUSERS ?= diffusers @ git+https://github.com/huggingface/diffusers
 DATA ?= data/people
 EVALUATE ?=
 STEPS ?= 4000
+# The seed of an ablation; each has a folder of its own.
+SEED ?= 0
 # More arguments of training/run_ablations.py.
 ABLATIONS ?=
 # Minutes for `make model`, and more arguments of training/recipes/small_128.py.
@@ -131,12 +133,13 @@ results: $(VENV)/.installed-test $(POSE_MODEL)
 	$(MODELS) $(VENV)/bin/mcdiff evaluate --model mcdiff-small-128 --data $(DATA) \
 		--output runs/evaluation $(EVALUATE)
 	$(VENV)/bin/python benchmarks/results.py --evaluation runs/evaluation \
-		$(if $(wildcard runs/ablations/evaluations),--ablations runs/ablations/evaluations)
+		$(if $(wildcard runs/ablations*/evaluations),--ablations $(wildcard runs/ablations*/evaluations))
 
 ablations: $(VENV)/.installed-test
 	$(VENV)/bin/python training/run_ablations.py --train_data_dir $(TRAIN_DATA) --steps $(STEPS) \
 		--pretrained_vae checkpoints/mcdiff-small-128/vae --image_encoder checkpoints/mcdiff-small-128/image_encoder \
-		--cache_dir data/cache --output_dir runs/ablations $(ABLATIONS) --evaluate_data_dir $(DATA) \
+		--cache_dir data/cache --output_dir runs/ablations$(if $(filter-out 0,$(SEED)),-seed-$(SEED)) --seed $(SEED) \
+		$(ABLATIONS) --evaluate_data_dir $(DATA) \
 		$(if $(wildcard data/wholes),--evaluate_wholes data/wholes) --evaluate_arguments="$(EVALUATE)"
 
 # If patchmatch-cython cannot be installed, what things uncover in photographs is filled with smooth colors.

@@ -5,7 +5,7 @@
 
 `make results` does both. Every number on the page comes from `metrics.json` of these folders, and the verdicts are
 computed. Variants take days to train and do not depend on the model, so without `--ablations` the page keeps its
-section about them.
+section about them. `--ablations` takes several folders, one for each seed.
 """
 
 import argparse
@@ -60,23 +60,16 @@ COMPARISONS = {"<": operator.lt, "≤": operator.le, "≥": operator.ge, ">": op
 # The model and the baseline that it is compared with: given the true flow, the same as the model is given it, and F's.
 TRUE_FLOW, OWN_FLOW = ("ours, true flow", "splat, true flow"), ("ours", "splat, F's flow")
 TRUE_FLOW_ON_CELLS = ("ours, true flow", "splat, true flow on cells")
-ABLATION_HEADER = [
-    "variant",
-    "difference to full",
-    "Fréchet distance on ST-LPIPS features ↓",
-    "ST-LPIPS ↓",
-    "SSIM ↑",
-    "PSNR ↑ (dB)",
-    "PSNR, moving ↑ (dB)",
-    "last frame: PSNR, moving ↑ (dB)",
-    "ADE ↓ (px)",
-    "F, body ↓ (px)",
-    "whole things, 1 stroke: miss ↓",
-    "3 strokes: miss ↓",
-    "leak ↓",
-]
-# The translations of whole things, with holds, of the table of variants: number of strokes and measure.
-WHOLE_COLUMNS = ((1, "miss"), (3, "miss"), (3, "leak"))
+# The translations of whole things, with holds, in the tables of variants: number of strokes and measure.
+WHOLE_COLUMNS = {
+    "whole things, 1 stroke: miss ↓": (1, "miss"),
+    "3 strokes: miss ↓": (3, "miss"),
+    "leak ↓": (3, "leak"),
+}
+# The columns of the table of seeds, and their digits after the point.
+SEED_COLUMNS = {"PSNR, moving ↑ (dB)": 1, "ADE ↓ (px)": 2, "F, body ↓ (px)": 2} | dict.fromkeys(WHOLE_COLUMNS, 3)
+# What ablations with several seeds have in common: arguments of training/run_ablations.py.
+COMMON_ARGUMENTS = ("steps", "minutes", "train_batch_size", "data_weights", "mixed_precision")
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -85,8 +78,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--ablations",
         type=Path,
+        nargs="+",
         default=None,
-        help="Folder with the evaluation of each variant. If absent, the section about variants stays as it is.",
+        help="Folder with the evaluation of each variant, and more such folders, each of another seed. If absent, the "
+        "section about variants stays as it is.",
     )
     parser.add_argument(
         "--samples", nargs="*", default=[], help="Keys of the clips to show (default: the first ones)."
@@ -272,10 +267,16 @@ def make_command(settings: EvaluationSettings) -> str:
     return f'make results EVALUATE="{flags}"' if flags else "make results"
 
 
+def ablation_arguments(folder: Path) -> dict:
+    """The arguments of `training/run_ablations.py` for the variants whose evaluations are in the folder."""
+    return json.loads((folder.parent / "ablations.json").read_text())
+
+
 def ablation_command(folder: Path, variants: list[str], settings: EvaluationSettings) -> str:
     """The command that trains and evaluates these variants."""
-    given = json.loads((folder.parent / "ablations.json").read_text())
+    given = ablation_arguments(folder)
     budget = f" STEPS={given['steps']}" if given["steps"] else ""
+    budget += f" SEED={given['seed']}" if given["seed"] else ""
     more = [f"--train_batch_size {given['train_batch_size']}"]
     if given["minutes"]:
         more.append(f"--minutes {given['minutes']:g}")
@@ -306,19 +307,33 @@ def variant_differences(folder: Path, variant: str, other: str) -> Estimates:
     Raises:
         ValueError: if they were not evaluated on the same clips with the same settings.
     """
-    first, second = (read_summary(folder / name) for name in (variant, other))
-    descriptions = [(s.description.data_fingerprint, s.description.settings, s.clips) for s in (first, second)]
-    if descriptions[0] != descriptions[1]:
-        raise ValueError(
-            f"{folder / variant} and {folder / other} are evaluations of other clips or with other settings, so they "
-            "cannot be compared: evaluate both by the same command."
-        )
-    n = first.description.settings.middle_strokes
+    n = check_comparable(folder / variant, folder / other).middle_strokes
     return differences(model_results(folder / variant, n), model_results(folder / other, n), n)
 
 
-def ablation_section(folder: Path) -> list[str]:
-    """The section about variants: their results, and their differences to the full one."""
+def check_comparable(first: Path, second: Path) -> EvaluationSettings:
+    """The settings of two evaluations.
+
+    Raises:
+        ValueError: if they are of other clips or with other settings.
+    """
+    summaries = [read_summary(folder) for folder in (first, second)]
+    descriptions = [(s.description.data_fingerprint, s.description.settings, s.clips) for s in summaries]
+    if descriptions[0] != descriptions[1]:
+        raise ValueError(
+            f"{first} and {second} are evaluations of other clips or with other settings, so they cannot be compared: "
+            "evaluate both by the same command."
+        )
+    return summaries[0].description.settings
+
+
+def ablation_section(folders: list[Path]) -> list[str]:
+    """The section about variants: their results and differences to the full one, then the results for other seeds.
+
+    Args:
+        folders (`list[Path]`): the evaluations, one folder for each seed. The lowest seed is described in full.
+    """
+    folder, *others = sorted(folders, key=lambda folder: ablation_arguments(folder)["seed"])
     summaries = {path.parent.name: read_summary(path.parent) for path in sorted(folder.glob("*/metrics.json"))}
     some = next(iter(summaries.values()))
     order = sorted(summaries, key=lambda name: (name != "full", name))
@@ -333,7 +348,7 @@ def ablation_section(folder: Path) -> list[str]:
         + whole_note(summaries.values()),
         "",
         *("```bash", ablation_command(folder, order, settings), "```", ""),
-        *table(ABLATION_HEADER, [variant_cells(folder, name, summaries[name]) for name in order]),
+        *variant_table(folder, {name: summaries[name] for name in order}),
         "",
         *missing_lines(folder, order),
         "Each variant minus `full`, over the same clips. An interval that excludes 0 is a difference:",
@@ -341,40 +356,93 @@ def ablation_section(folder: Path) -> list[str]:
         *difference_table(minus_full, "minus `full`"),
         "",
         *flow_completion_lines(folder),
+        *(seed_lines([folder, *others]) if others else []),
     ]
 
 
-def variant_cells(folder: Path, name: str, summary: EvaluationSummary) -> list[str]:
-    """The cells of one variant."""
+def variant_table(folder: Path, summaries: dict[str, EvaluationSummary]) -> list[str]:
+    """The table of variants of one seed."""
+    rows = []
+    for name, summary in summaries.items():
+        changed = json.loads((folder.parent / name / "ablation.json").read_text())["difference"]
+        n = summary.description.settings.middle_strokes
+        distances = [of_methods[method_label("ours", n)] for of_methods in summary.frechet.values()]
+        distance = f"{distances[0]:.3g}" if distances else "–"
+        estimates = variant_estimates(summary)
+        rows.append([f"`{name}`", changed, distance, *("–" if e is None else cell(e) for e in estimates.values())])
+    return table(["variant", "difference to full", "Fréchet distance on ST-LPIPS features ↓", *estimates], rows)
+
+
+def seed_lines(folders: list[Path]) -> list[str]:
+    """The table of the variants that were trained with several seeds.
+
+    Args:
+        folders (`list[Path]`): the evaluations, one folder for each seed.
+
+    Raises:
+        ValueError: if they differ in more than the seed, or no variant is in all of them.
+    """
+    given = [ablation_arguments(folder) for folder in folders]
+    if any(len({str(arguments[name]) for arguments in given}) > 1 for name in COMMON_ARGUMENTS):
+        names = ", ".join(f"--{name}" for name in COMMON_ARGUMENTS)
+        raise ValueError(
+            f"The variants of {', '.join(map(str, folders))} were trained with different {names}: train them by the "
+            "same command with other seeds."
+        )
+    of_folders = [{path.parent.name for path in folder.glob("*/metrics.json")} for folder in folders]
+    names = sorted(set.intersection(*of_folders), key=lambda name: (name != "full", name))
+    if not names:
+        raise ValueError(f"No variant is in all of {', '.join(map(str, folders))}: give folders with the same ones.")
+    rows = []
+    for name in names:
+        settings = [check_comparable(folder / name, folders[0] / name) for folder in folders]
+        of_seeds = [variant_estimates(read_summary(folder / name)) for folder in folders]
+        cells = []
+        for column, digits in SEED_COLUMNS.items():
+            values = [estimates[column].value for estimates in of_seeds if estimates[column] is not None]
+            each = ", ".join(f"{value:.{digits}f}" for value in values)
+            cells.append(f"{sum(values) / len(values):.{digits}f}<br>{each}" if values else "–")
+        rows.append([f"`{name}`", *cells])
+    seeds = [str(arguments["seed"]) for arguments in given]
+    return [
+        f"The same for seeds {', '.join(seeds)}, each trained and evaluated by a command like this. The mean of the "
+        "seeds, and each of them below it:",
+        "",
+        *("```bash", ablation_command(folders[-1], names, settings[-1]), "```", ""),
+        *table(["variant", *SEED_COLUMNS], rows),
+        "",
+    ]
+
+
+def variant_estimates(summary: EvaluationSummary) -> dict[str, Estimate | None]:
+    """The results of one variant, by the title of the column; None where a result is missing."""
     n = summary.description.settings.middle_strokes
-    changed = json.loads((folder.parent / name / "ablation.json").read_text())["difference"]
-    distances = [of_methods[method_label("ours", n)] for of_methods in summary.frechet.values()]
     images = {e.frames: e.estimates for e in summary.images if (e.method, e.strokes) == ("ours", n)}
     ade = [e.ade for e in summary.motion if (e.method, e.strokes, e.frames) == ("ours", n, "all")]
     flow = [e.end_point_error for e in summary.flow if (e.flow, e.strokes, e.region) == ("F", n, "body")]
-    return [
-        f"`{name}`",
-        changed,
-        f"{distances[0]:.3g}" if distances else "–",
-        *(cell(images["all"][metric]) for metric in ("st_lpips", "ssim", "psnr", "psnr_moving")),
-        cell(images["last"]["psnr_moving"]),
-        cell(ade[0]),
-        cell(flow[0]) if flow else "–",
-        *whole_cells(summary),
-    ]
+    return {
+        "ST-LPIPS ↓": images["all"]["st_lpips"],
+        "SSIM ↑": images["all"]["ssim"],
+        "PSNR ↑ (dB)": images["all"]["psnr"],
+        "PSNR, moving ↑ (dB)": images["all"]["psnr_moving"],
+        "last frame: PSNR, moving ↑ (dB)": images["last"]["psnr_moving"],
+        "ADE ↓ (px)": ade[0],
+        "F, body ↓ (px)": flow[0] if flow else None,
+        **whole_estimates(summary),
+    }
 
 
-def whole_cells(summary: EvaluationSummary) -> list[str]:
-    """The cells of `WHOLE_COLUMNS`, at the largest working size, without regions."""
+def whole_estimates(summary: EvaluationSummary) -> dict[str, Estimate | None]:
+    """The results of `WHOLE_COLUMNS`, at the largest working size, without regions."""
     if summary.wholes is None:
-        return ["–"] * len(WHOLE_COLUMNS)
+        return dict.fromkeys(WHOLE_COLUMNS)
     wanted = {
         result.setup.strokes: result.estimates
         for result in summary.wholes.results
         if (result.method, result.size) == (COMPLETED_FLOW, max(summary.wholes.sizes))
         and result.setup == Setup("translation", result.setup.strokes, True)
     }
-    return [cell(wanted[strokes][measure]) for strokes, measure in WHOLE_COLUMNS]
+    return {column: wanted[strokes][measure] for column, (strokes, measure) in WHOLE_COLUMNS.items()}
 
 
 def whole_note(summaries: Iterable[EvaluationSummary]) -> str:
@@ -390,7 +458,7 @@ def whole_note(summaries: Iterable[EvaluationSummary]) -> str:
 
 def missing_lines(folder: Path, evaluated: list[str]) -> list[str]:
     """A sentence that names the variants of the script that were not trained; none if all were."""
-    known = json.loads((folder.parent / "ablations.json").read_text())["all_variants"]
+    known = ablation_arguments(folder)["all_variants"]
     missing = [f"`{name}`" for name in known if name not in evaluated]
     return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
 
@@ -427,7 +495,7 @@ def budget(folder: Path) -> str:
     steps = sorted({component["steps"] for component in components})
     minutes = sum(component["minutes"] for component in components if component["shared_with"] is None)
     span = f"{steps[0]}" if steps[0] == steps[-1] else f"{steps[0]} to {steps[-1]}"
-    batch = json.loads((folder.parent / "ablations.json").read_text())["train_batch_size"]
+    batch = ablation_arguments(folder)["train_batch_size"]
     return f"{span} steps of {batch} for each F and each G, {minutes:.0f} minutes in all"
 
 

@@ -81,17 +81,34 @@ def test_variants_differ_in_one_switch_share_components_and_are_kept(run, capsys
 def test_variants_are_evaluated_as_asked(run, tmp_path):
     squares = write_squares(tmp_path / "squares", range(2), size=64)
     few = "--strokes 1 --num-frames 3 --num-clips 1 --steps 1 --drift-clips 0 --num-samples 0"
-    folder = run("full", evaluate_data_dir=squares, evaluate_arguments=few)
+    evaluated = {"evaluate_data_dir": squares, "evaluate_arguments": few}
+    folder = run("full", **evaluated)
     metrics = json.loads((folder / "evaluations/full/metrics.json").read_text())
     assert metrics["clips"] == 1
     assert metrics["settings"]["strokes"] == [1]
 
     results = runpy.run_path(str(run_ablations.CONFIGS.parents[2] / "benchmarks/results.py"))
-    page = "\n".join(results["ablation_section"](folder / "evaluations"))
+    page = "\n".join(results["ablation_section"]([folder / "evaluations"]))
     flags = "--strokes 1 --num-frames 3 --num-clips 1 --drift-clips 0"
     assert f'make ablations STEPS=2 ABLATIONS="--train_batch_size 2 --variants full" EVALUATE="{flags}"' in page
     assert "2 steps of 2 for each F and each G" in page and "| `full` | none |" in page
     assert "Not trained: `no_features`, " in page
+    assert "for seeds" not in page
+
+    other = tmp_path / "seed-1"
+    run("full", **evaluated, seed=1, output_dir=other)
+    page = "\n".join(results["ablation_section"]([other / "evaluations", folder / "evaluations"]))
+    assert "The same for seeds 0, 1" in page and "make ablations STEPS=2 SEED=1 ABLATIONS=" in page
+    line = next(line for line in page.splitlines() if line.startswith("| `full` |") and "none" not in line)
+    rows = [json.loads((run / "evaluations/full/metrics.json").read_text())["rows"] for run in (folder, other)]
+    decibels = [
+        next(row["psnr_moving"]["value"] for row in of_run if (row["row"], row["frames"]) == ("ours", "all"))
+        for of_run in rows
+    ]
+    assert f"| {sum(decibels) / 2:.1f}<br>{decibels[0]:.1f}, {decibels[1]:.1f} |" in line
+    run("full", **evaluated, seed=2, steps=3, output_dir=tmp_path / "longer")
+    with pytest.raises(ValueError, match="trained with different --steps"):
+        results["ablation_section"]([folder / "evaluations", tmp_path / "longer/evaluations"])
 
 
 def test_photographs_of_whole_things_are_for_an_f_of_its_own(run, tmp_path):
