@@ -143,6 +143,26 @@ def test_callback_can_change_the_latents(tiny_pipeline, image):
     assert (frames[:, 1] == 1).all() and (frames[:, 2] == 3).all() and (frames[:, 3] == 5).all()
 
 
+def test_callback_can_change_the_guidance_of_its_call(tiny_pipeline, image):
+    def video(scale, callback=None):
+        return latents_of(tiny_pipeline, image, guidance_scale=scale, callback_on_step_end=callback)
+
+    def set_guidance(pipe, step, timestep, tensors):
+        assert pipe.guidance_scale == (3.0 if step == 0 else 2.0)
+        pipe._guidance_scale = 2.0
+        return {}
+
+    changed, constant = video(3.0, set_guidance), video(2.0)
+    assert tiny_pipeline.guidance_scale == 2.0  # that of the call that began last
+    assert not torch.equal(changed[:, 1], constant[:, 1]) and not torch.equal(changed[:, 1], video(3.0)[:, 1])
+
+    def set_at_once(pipe, step, timestep, tensors):
+        pipe._guidance_scale = 1.0
+
+    # a call that begins with guidance can end it
+    assert (video(3.0, set_at_once) - video(3.0)).abs().max() > 1e-3
+
+
 def test_callbacks_of_diffusers_name_their_own_tensors(tiny_pipeline, image):
     class Recorder(PipelineCallback):
         tensor_inputs = ["dense_flow"]

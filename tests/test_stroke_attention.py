@@ -56,7 +56,7 @@ def attend(features, *cells, **scalars):
     attention = StrokeAttention(features.shape[1])
     for name, value in scalars.items():
         getattr(attention, name).fill_(value)
-    channels, flows = attention(features, *strokes(*cells), hold=0.1)
+    channels, flows, _ = attention(features, *strokes(*cells), hold=0.1)
     return channels[0], flows[0]
 
 
@@ -171,7 +171,7 @@ def test_basis_is_whitened_and_saved(tmp_path):
     assert loaded.config.feature_channels == 6
     torch.testing.assert_close(complete(loaded, inputs()), complete(model, inputs()))
     shifted = two_things() + mean[:, None, None]
-    channels, _ = loaded.stroke_attention(shifted, *strokes((4, 2, 1.0, 1.0)), hold=0.1)
+    channels, _, _ = loaded.stroke_attention(shifted, *strokes((4, 2, 1.0, 1.0)), hold=0.1)
     torch.testing.assert_close(channels[0, :6], (two_things()[0] / 2).flip(0))
 
 

@@ -32,7 +32,7 @@ from loop.validation_media import show
 from mcdiff_pipeline.atomic_files import atomic_folder
 from mcdiff_pipeline.dataset import ClipDataset
 from mcdiff_pipeline.drawing import titled_columns
-from mcdiff_pipeline.latent_codec import retrieve_latents, vae_scale_factor
+from mcdiff_pipeline.latent_codec import latent_scaling, retrieve_latents, vae_scale_factor
 
 
 # Photographs are shrunk to this short side in memory; smaller ones than the least are left out.
@@ -244,7 +244,7 @@ def load_teacher(
     """The teacher of `vae`, which takes over the scaling of its latents.
 
     Raises:
-        ValueError: if the two have latents of different shapes.
+        ValueError: if the two have latents of different shapes, or the scaling has a shift that `vae` cannot have.
     """
     teacher = load_vae(folder, device)
     shapes = [(one.config.latent_channels, vae_scale_factor(one)) for one in (vae, teacher)]
@@ -253,7 +253,15 @@ def load_teacher(
             f"The new autoencoder has latents of {shapes[0][0]} channels and cells of {shapes[0][1]} pixels, but the "
             f"teacher {folder} has {shapes[1][0]} and {shapes[1][1]}: give a --model_config with these."
         )
-    vae.register_to_config(scaling_factor=teacher.config.scaling_factor)
+    factor, shift = latent_scaling(teacher)
+    vae.register_to_config(scaling_factor=factor)
+    if shift != latent_scaling(vae)[1]:
+        if "shift_factor" not in vae.config:
+            raise ValueError(
+                f"The latents of the teacher {folder} are shifted by {shift}, which an {type(vae).__name__} cannot "
+                "do: give a --model_config of an AutoencoderKL."
+            )
+        vae.register_to_config(shift_factor=shift)
     return teacher
 
 

@@ -57,6 +57,7 @@ from mcdiff_pipeline.baselines import moving_pixels, splat_frame
 from mcdiff_pipeline.conditioning import FrameConditions
 from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.flow import resize_flow
+from mcdiff_pipeline.input_checks import reads_text
 from mcdiff_pipeline.latent_codec import decode_latents
 
 
@@ -153,11 +154,12 @@ def make_unet(args: argparse.Namespace, latent_channels: int, in_channels: int) 
         config = UNet2DConditionModel.load_config(args.model_config)
         config = {**config, "in_channels": in_channels, "out_channels": latent_channels}
         unet = UNet2DConditionModel.from_config(config)
-    if any("CrossAttn" in block for block in unet.config.down_block_types):
+    if reads_text(unet):
+        blocks = (*unet.config.down_block_types, unet.config.mid_block_type, *unet.config.up_block_types)
         raise ValueError(
-            f"The unet has {unet.config.down_block_types}, which attend to text, but there is no text encoder: name "
-            "blocks without CrossAttn, or give --pretrained_model_name_or_path a pipeline folder with a text encoder, "
-            "such as widen_unet.py makes of Stable Diffusion."
+            f"The unet has the blocks {', '.join(blocks)}, of which those with CrossAttn attend to text, but there is "
+            "no text encoder: name other blocks, also as mid_block_type, or give --pretrained_model_name_or_path a "
+            "pipeline folder with a text encoder, such as widen_unet.py makes of Stable Diffusion."
         )
     return unet
 
@@ -257,8 +259,9 @@ class FutureFrameTraining:
         self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         steps = 1 + int(torch.randint(self.args.rollout_steps, ()))
-        with_regions = round(self.args.region_probability * len(batch["latent"]))
-        parts, conditions = [batch], []
+        probability, with_regions, parts = self.args.region_probability, 0, [batch]
+        if probability:
+            with_regions = int((torch.rand(len(batch["latent"])) < probability).sum())
         if with_regions:
             parts = [{name: tensor[:with_regions] for name, tensor in batch.items()}]
             rest = {name: tensor[with_regions:] for name, tensor in batch.items() if "layer" not in name}

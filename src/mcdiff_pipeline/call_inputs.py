@@ -10,7 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from .image_processor import OutputSize
-from .input_checks import check_carried, check_state
+from .input_checks import check_carried, check_guidance, check_state
 from .layers import Layers
 from .motion_completion import MotionSource
 from .regions import MaskInput, Region, is_whole, regions_of
@@ -130,6 +130,7 @@ class CallInputs:
             guidance_scale = pipe.config.default_guidance_scale
         num_frames, height, width = map(_plain, (num_frames, height, width))
         num_inference_steps = _plain(num_inference_steps)
+        check_guidance(guidance_scale, pipe.conditioner, pipe.scheduler)
 
         images = output_image = None
         state = image if isinstance(image, RolloutState) else None
@@ -166,6 +167,8 @@ class CallInputs:
         needs_layers = any(source.needs_layers for source in sources)
         if regions is None and needs_layers and has_own_regions:
             regions = [()] * len(image_sizes)
+        if regions is not None and not needs_layers:
+            check_all_have_regions(regions)
         strokes, stroke_frames = pipe.prepare_strokes(strokes, image_sizes, *size, num_frames)
         pipe.check_inputs(stroke_frames, *size, num_inference_steps, batch_size, **others)
 
@@ -225,6 +228,17 @@ def sources_of(motion: Any) -> tuple[MotionSource, ...]:
 def _plain(number: Any) -> Any:
     """A whole number of any type, such as `np.int64(4)`, as an `int`; anything else as it is."""
     return int(number) if is_whole(number, 0) else number
+
+
+def check_all_have_regions(regions: Sequence[Sequence[Region]]) -> None:
+    """Raises `ValueError` if some images of a batch have regions and others do not: these would be moved as layers,
+    too, and not as they are alone."""
+    without = [index for index, of_image in enumerate(regions) if not of_image]
+    if without:
+        raise ValueError(
+            f"Image {without[0]} of this batch has no regions, but others have: give each image a region, or call the "
+            "pipeline for the images without regions on their own."
+        )
 
 
 def check_named_regions(strokes: Sequence[Sequence[Stroke]]) -> None:

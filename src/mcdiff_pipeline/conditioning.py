@@ -296,8 +296,8 @@ class FrameConditioner:
 
         Args:
             state (`RolloutState`):
-                The state at the current frame; `start_latents`, `accumulated_flow` and `start_image` are read only if
-                a condition needs them.
+                The state at the current frame; `accumulated_flow` and `start_image` are read only if a condition needs
+                them.
             motion (`Motion`):
                 The motion to the next frame; with dense flow if `needs_dense_flow`, with sparse flow and mask if
                 `needs_sparse_flow`.

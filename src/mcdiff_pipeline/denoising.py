@@ -98,7 +98,8 @@ class MotionGuidance:
         return prediction  # the noise is the same
 
     def _signal_level(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """α and σ of the input of G at a timestep, `α * clean + σ * noise`. All schedulers scale their samples so."""
+        """α and σ of the input of G at a timestep, `α * clean + σ * noise`, of a scheduler that `check_guidance`
+        allows."""
         signal = self.scheduler.alphas_cumprod.to(timestep.device)[timestep.long()]
         return signal.sqrt(), (1 - signal).sqrt()
 
@@ -292,6 +293,7 @@ class FrameDenoiser:
                 model_input = torch.cat([sample, conditions], dim=1).to(self._dtype)  # [B, C + C', h, w]
                 prediction = pipe.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
                 if guidance is not None:
+                    guidance.scale = self.guidance_scale  # which a callback may have changed
                     prediction = guidance.combine(prediction, timestep)
                 latents = scheduler.step(prediction, timestep, latents, **step_arguments, return_dict=False)[0]
                 latents = latents.to(noise.dtype)
@@ -321,13 +323,33 @@ class FrameDenoiser:
         return answer.pop("latents", tensors["latents"])
 
 
-class InterruptMixin:
-    """The flag `_interrupt` of diffusers' pipelines, for each call; to be named before the classes of diffusers."""
+class RunningCallsMixin:
+    """What a callback may change in diffusers' pipelines, `_interrupt` and `_guidance_scale`, for each call; to be
+    named before the classes of diffusers."""
 
     def __init__(self):
         super().__init__()
         self._running: list[FrameDenoiser] = []
         self._last_interrupted = False
+        self._last_guidance_scale = 1.0
+
+    @property
+    def guidance_scale(self) -> float:
+        """In a callback, the guidance on motion of its call; outside, of the call that began last."""
+        denoiser = FrameDenoiser.of_running_callback(self)
+        return self._last_guidance_scale if denoiser is None else denoiser.guidance_scale
+
+    @property
+    def _guidance_scale(self) -> float:
+        return self.guidance_scale
+
+    @_guidance_scale.setter
+    def _guidance_scale(self, value: float) -> None:
+        """In a callback, changes the guidance of its call from the next step on. A frame that began without guidance
+        stays without it."""
+        denoiser = FrameDenoiser.of_running_callback(self)
+        if denoiser is not None:
+            denoiser.guidance_scale = value
 
     @property
     def interrupt(self) -> bool:

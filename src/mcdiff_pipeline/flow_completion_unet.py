@@ -14,6 +14,7 @@ from diffusers.models.attention import AttentionMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block, get_up_block
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 
@@ -297,7 +298,7 @@ class StrokeAttention(nn.Module):
 
     def forward(
         self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Compare all cells with the strokes.
 
@@ -312,8 +313,9 @@ class StrokeAttention(nn.Module):
                 A shorter displacement is a hold.
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`, both float32: input channels, `(batch_size, num_channels, height,
-            width)`, and the two flows, `(batch_size, 2, 2, height, width)`; zeros in a sample without features.
+            `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`, float32: input channels, `(batch_size, num_channels,
+            height, width)`, and the two flows, `(batch_size, 2, 2, height, width)`, zeros in a sample without
+            features; and which samples have features, 0 or 1 `(batch_size,)`.
         """
         # Attention and fit are differences of sums, which bfloat16 or float16 would spoil.
         with torch.autocast(mask.device.type, enabled=False):
@@ -321,9 +323,10 @@ class StrokeAttention(nn.Module):
 
     def _compare(
         self, features: torch.Tensor, displacement: torch.Tensor, mask: torch.Tensor, hold: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch_size, _, height, width = mask.shape
-        given = _are_given(features)[:, None, None]  # [B, 1, 1]
+        are_given = (features[:, -1].flatten(1).amax(dim=1) > 0.5).float()
+        given = are_given[:, None, None]  # [B, 1, 1]
         whitened = features[:, :-1].clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
         whitened = F.interpolate(whitened, (height, width), mode="bilinear", align_corners=False)
         compared = torch.einsum("kl,blhw->bkhw", self.metric.float(), whitened).flatten(2)
@@ -365,12 +368,7 @@ class StrokeAttention(nn.Module):
         inputs = whitened[:, : self.num_inputs].flatten(2)
         channels = torch.cat([inputs, REGION_INPUT_SCALE * channels], dim=1) * given
         flows = flows * given[:, None]
-        return channels.unflatten(2, (height, width)), flows.unflatten(3, (height, width))
-
-
-def _are_given(features: torch.Tensor) -> torch.Tensor:
-    """Which samples have features, 0 or 1 `[B]`, from reduced features."""
-    return (features[:, -1].flatten(1).amax(dim=1) > 0.5).float()
+        return channels.unflatten(2, (height, width)), flows.unflatten(3, (height, width)), are_given
 
 
 def _positions(height: int, width: int, device: torch.device) -> torch.Tensor:
@@ -780,6 +778,7 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             return (dense_flow,) if foreground is None else (dense_flow, foreground)
         return FlowCompletionOutput(dense_flow=dense_flow, foreground=foreground)
 
+    @apply_forward_hook
     def reduce_features(self, features: torch.Tensor) -> torch.Tensor:
         """
         Leave in semantic features what the model reads of them: their principal components.
@@ -869,9 +868,8 @@ class FlowCompletionUNet(ModelMixin, AttentionMixin, ConfigMixin):
             zeros = torch.zeros(batch_size, self.stroke_attention.num_channels, height, width, device=mask.device)
             return zeros, zeros[:, :4].unflatten(1, (2, 2)), zeros[:, :1, :1, :1, None]
         hold = HOLD / (self.config.vae_scale_factor * self.config.flow_scale)
-        features = self.reduce_features(features)
-        channels, flows = self.stroke_attention(features, displacement, mask, hold)
-        return channels, flows, _are_given(features)[:, None, None, None, None]
+        channels, flows, are_given = self.stroke_attention(features, displacement, mask, hold)
+        return channels, flows, are_given[:, None, None, None, None]
 
     def _check_features(self, sample: torch.Tensor, features: torch.Tensor | None) -> None:
         """Raises `ValueError` if the model cannot read these features."""

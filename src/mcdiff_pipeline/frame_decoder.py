@@ -34,6 +34,7 @@ class FrameDecoder:
     def __init__(self, vae: Autoencoder, conditioner: FrameConditioner, with_detail: bool):
         self.vae, self.conditioner, self.with_detail = vae, conditioner, with_detail
         self._renderers: list[DetailRenderer] = []  # of each image
+        self._rendered: tuple[torch.Tensor | None, ...] = ()  # the images and layers that the renderers are made for
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
         """
@@ -83,8 +84,10 @@ class FrameDecoder:
     def _with_detail(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
         """The same, with the detail of the given image."""
         size, layers = (decoded.shape[2], decoded.shape[3]), state.layers
-        if not self._renderers:
-            self._renderers = self._make_renderers(state)
+        rendered = (state.start_image, None if layers is None else layers.shares)
+        if len(self._rendered) != 2 or any(one is not two for one, two in zip(rendered, self._rendered, strict=True)):
+            # a step may have been given other regions
+            self._renderers, self._rendered = self._make_renderers(state), rendered
         if layers is not None:
             backward, known = layers.backward_flow(size)
             orders = layers.front_to_back.tolist()
@@ -99,7 +102,7 @@ class FrameDecoder:
         return torch.stack([renderer.render(*inputs) for renderer, *inputs in frames])
 
     def _make_renderers(self, state: RolloutState) -> list[DetailRenderer]:
-        """One for each image; `state` may be any state of the rollout."""
+        """One for each image; `state` may be any state with the same layers."""
         starts = state.given_start_image
         reconstructions = decode_latents(self.vae, state.start_latents).float()
         pictures = starts if state.output_image is None else state.output_image

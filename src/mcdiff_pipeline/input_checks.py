@@ -11,7 +11,7 @@ from transformers import Dinov2Model
 
 from .conditioning import FrameConditioner
 from .flow_completion_unet import FlowCompletionUNet
-from .latent_codec import Autoencoder, latent_scaling
+from .latent_codec import Autoencoder, latent_scaling, vae_scale_factor
 from .regions import is_number
 from .rollout import Motion, RolloutState
 from .semantic_features import channels_of_features
@@ -43,8 +43,15 @@ def check_scheduler(scheduler: Any) -> None:
             )
 
 
-def check_vae(vae: Autoencoder) -> None:
-    """Raises `ValueError` if an autoencoder does not scale its latents by finite numbers."""
+def check_vae(vae: Autoencoder, conditioner: FrameConditioner) -> None:
+    """Raises `ValueError` if an autoencoder does not scale its latents by finite numbers, or if it is another one than
+    the pipeline was made with, and has latents of another shape."""
+    shape = (vae.config.latent_channels, vae_scale_factor(vae))
+    if shape != (conditioner.latent_channels, conditioner.cell):
+        raise ValueError(
+            f"`vae` has latents of {shape[0]} channels and {shape[1]} pixels a cell, but this pipeline was made for "
+            f"{conditioner.latent_channels} and {conditioner.cell}: make a pipeline of its own for this `vae`."
+        )
     factor, shift = latent_scaling(vae)
     for name, value in (("scaling_factor", factor), ("shift_factor", shift)):
         if not is_number(value) or (name == "scaling_factor" and value == 0):
@@ -110,8 +117,8 @@ def check_noise(
     latent_shape: tuple[int, int, int],
 ) -> None:
     """Raises `ValueError` if generators or noise do not fit a call; `latent_shape` is (channels, height, width)."""
-    generators = generator if isinstance(generator, list) else [generator]
-    if not all(one is None or isinstance(one, torch.Generator) for one in generators):
+    generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    if not all(isinstance(one, torch.Generator) for one in generators):
         raise ValueError(
             f"`generator` is {generator!r}, but it has to be a `torch.Generator` or a list of one for each image: "
             "give torch.Generator().manual_seed(0) for the seed 0."
@@ -162,6 +169,31 @@ def check_dense_flow(
                 "`dense_flow` holds values that are NaN or infinite: replace them, for example by those of the "
                 "nearest cell, or give None for the step."
             )
+
+
+def check_flow_steps(dense_flow: Sequence[object], num_frames: int) -> None:
+    """Raises `ValueError` if flow is given for steps after the last frame."""
+    if len(dense_flow) > num_frames - 1:
+        raise ValueError(
+            f"`dense_flow` is given for {len(dense_flow)} steps, but a video of {num_frames} frames has "
+            f"{num_frames - 1}: leave the last ones out, or raise `num_frames`."
+        )
+
+
+def check_guidance(guidance_scale: object, conditioner: FrameConditioner, scheduler: Any) -> None:
+    """Raises `ValueError` if guidance on motion has no number for a scale, or cannot be computed with a scheduler."""
+    if not is_number(guidance_scale):
+        raise ValueError(f"`guidance_scale` is {guidance_scale!r}, but it has to be a number; 1.0 is no guidance.")
+    if guidance_scale == 1 or conditioner.residual_condition is None:
+        return
+    predicts = scheduler.config.get("prediction_type")
+    if not hasattr(scheduler, "alphas_cumprod") or predicts not in ("epsilon", "sample", "v_prediction"):
+        raise ValueError(
+            f"`guidance_scale` is {guidance_scale}, but guidance of a model with `residual_condition` needs "
+            f"`alphas_cumprod` and a prediction of noise, velocity or sample, and `scheduler` is a "
+            f"{type(scheduler).__name__} with prediction_type {predicts!r}: give 1.0, or a scheduler such as "
+            "DDIMScheduler."
+        )
 
 
 def check_carried(

@@ -1,5 +1,6 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
-"""Checks of weights: what a configuration would build, whether stored weights fit it, and whether they are finite."""
+"""Weights of networks: what a configuration would build, whether stored weights fit it, whether they are finite, and
+whether they stay on one device."""
 
 import contextlib
 import importlib
@@ -183,6 +184,19 @@ def check_finite(name: str, network: nn.Module) -> None:
             f"The weights of {name} are not finite in {_listed(bad)}: the file is damaged, or the training that made "
             "it diverged; take another one, or load it in float32 if that was not its number format."
         )
+
+
+def is_offloaded(network: nn.Module) -> bool:
+    """
+    Whether hooks of accelerate or diffusers may move the weights of a network, to be there during its forward pass.
+
+    The hooks are on the network itself (`enable_model_cpu_offload`, `enable_sequential_cpu_offload`, groups of blocks)
+    or on each module that has weights (groups of leaves). Only the first of these is looked at, so this is fast enough
+    for every frame.
+    """
+    with_weights = (module for module in network.modules() if next(module.parameters(recurse=False), None) is not None)
+    looked_at = (network, next(with_weights, network))
+    return any(hasattr(module, hook) for module in looked_at for hook in ("_hf_hook", "_diffusers_hook"))
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

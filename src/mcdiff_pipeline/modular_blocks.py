@@ -33,7 +33,7 @@ from .flow_completion_unet import FlowCompletionUNet
 from .frame_decoder import FrameDecoder  # noqa: F401
 from .image_processor import ImageProcessor  # noqa: F401
 from .inpainting import inpaint  # noqa: F401
-from .input_checks import check_components  # noqa: F401
+from .input_checks import check_flow_steps
 from .latent_codec import decode_latents  # noqa: F401
 from .layer_colors import separate_colors  # noqa: F401
 from .layers import Layers  # noqa: F401
@@ -154,7 +154,11 @@ class MCDiffInputStep(MCDiffStep):
             _input("guidance_scale", float, "Guidance on motion."),
             _input("motion", None, "Further sources of motion, such as a camera, or a list of these."),
             _input("regions", None, "The things that move as wholes."),
-            _input("output_size", None, 'Size of the frames: "image", (height, width), or None for the working size.'),
+            _input(
+                "output_size",
+                None,
+                'Size of the frames: "image", (height, width), or None: about the working one.',
+            ),
             _input("latents", torch.Tensor, "The noise of all steps, instead of drawing it."),
             _input("dense_flow", None, "Flow in pixels of the working size that replaces the flow of F."),
             PROMPT,
@@ -177,6 +181,7 @@ class MCDiffInputStep(MCDiffStep):
         given = {param.name: block_state[param.name] for param in self.inputs}
         names = tensor_inputs_of(given.pop(CALLBACK.name), given[CALLBACK_TENSOR_INPUTS.name])
         inputs = CallInputs.read(pipe, **given | {CALLBACK_TENSOR_INPUTS.name: names})
+        check_flow_steps(inputs.dense_flow, inputs.stroke_frames)
         if not inputs.sources:  # which may say how rigid regions move
             check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)
         warn_of(pipe._stroke_problems(inputs), stacklevel=2)

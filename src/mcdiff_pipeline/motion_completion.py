@@ -14,6 +14,7 @@ from .flow import resize_flow, splat_image, to_cells
 from .flow_completion_unet import FlowCompletionUNet
 from .latent_codec import Autoencoder, encode_images
 from .layers import FILLED, LayerMotion, Layers, extend_flow, filled_cells, resize_shares, stroke_key
+from .model_weights import is_offloaded
 from .rollout import Motion, RolloutState
 from .semantic_features import carry_features, channels_of_features
 from .similarity import fit_similarity, identity_similarity, move_points
@@ -247,9 +248,10 @@ class MotionCompleter:
         features = state.start_features
         if features is None or self.flow_completion is None or channels_of_features(self.flow_completion) is None:
             return {}
-        if self._reduced is None or self._reduced[0] is not features:
-            self._reduced = (features, self.flow_completion.reduce_features(features))
-        features = self._reduced[1]
+        if not is_offloaded(self.flow_completion):  # else F reduces them itself, where its weights are
+            if self._reduced is None or self._reduced[0] is not features:
+                self._reduced = (features, self.flow_completion.reduce_features(features))
+            features = self._reduced[1]
         if state.layers is not None:
             return {"features": state.layers.carry_features(features)}
         return {"features": carry_features(features, state.accumulated_flow)}

@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 from .call_inputs import CallInputs, RegionsInput, StrokesInput, check_named_regions
 from .color_matching import color_match  # noqa: F401
 from .conditioning import FrameConditioner
-from .denoising import FrameDenoiser, InterruptMixin, StepCallback, tensor_inputs_of
+from .denoising import FrameDenoiser, RunningCallsMixin, StepCallback, tensor_inputs_of
 from .detail import DetailRenderer  # noqa: F401  # diffusers copies only the modules that this file imports
 from .flow import to_cells, to_pixels
 from .flow_completion_unet import FlowCompletionUNet
@@ -36,6 +36,7 @@ from .inpainting import inpaint  # noqa: F401
 from .input_checks import (
     check_components,
     check_dense_flow,
+    check_flow_steps,
     check_image_encoder,
     check_noise,
     check_scheduler,
@@ -49,7 +50,7 @@ from .layer_colors import separate_colors  # noqa: F401
 from .layers import Layers  # noqa: F401
 from .model_files import SafetensorsLoaderMixin
 from .model_names import EMBEDDED_MODEL, EMBEDDED_NAME
-from .model_weights import check_finite  # noqa: F401
+from .model_weights import is_offloaded
 from .motion_completion import MotionCompleter, MotionSource, check_rigid_layers
 from .regions import Region, is_whole  # noqa: F401
 from .rollout import Motion, RolloutState, noise_state_of
@@ -69,7 +70,7 @@ class MCDiffPipelineOutput(ShortReprMixin, BaseOutput):
     Args:
         frames (`list[list[PIL.Image.Image]]`, `np.ndarray` or `torch.Tensor`):
             One list of `num_frames` images for every image given; the first is the given image. All have the output
-            size, which is the working size unless a call names another. As array:
+            size; see `output_size` of [`MCDiffPipeline.__call__`]. As array:
             `(batch_size, num_frames, output_height, output_width, 3)` in [0, 1]; as tensor:
             `(batch_size, num_frames, 3, output_height, output_width)` in [0, 1]; as latents, which have no output
             size: `(batch_size, num_frames, channels, height / f, width / f)`, scaled.
@@ -82,7 +83,7 @@ class MCDiffPipelineOutput(ShortReprMixin, BaseOutput):
     dense_flow: torch.Tensor | None
 
 
-class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class MCDiffPipeline(SafetensorsLoaderMixin, RunningCallsMixin, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Pipeline for motion-conditioned image animation with MCDiff: https://arxiv.org/abs/2304.14404.
 
@@ -209,7 +210,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             residual_scale=residual_scale,
         )
         if getattr(self, "vae", None):
-            check_vae(vae)
+            check_vae(vae, self.conditioner)
         check_components(unet, flow_completion, self.conditioner)
         check_image_encoder(image_encoder, flow_completion)
 
@@ -245,10 +246,6 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """
         super().set_progress_bar_config(**config)
         self.shows_steps = nested
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._guidance_scale
 
     @property
     def num_timesteps(self) -> int | None:
@@ -297,6 +294,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 )
         completes_strokes = completes_strokes and dense_flow is None
         check_components(self.unet, self.flow_completion, self.conditioner, completes_strokes)
+        check_vae(self.vae, self.conditioner)
         check_scheduler(self.scheduler)
         grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         check_noise(generator, latents, batch_size, num_frames, (self.latent_channels, *grid))
@@ -537,8 +535,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
         """The given state on the device of this model, for example one that was loaded to the CPU."""
         # `_execution_device` walks through all modules, which takes 3 ms in the embedded model. The weights of
         # offloaded models are on another device than the one that they run on.
-        is_offloaded = hasattr(self.unet, "_hf_hook")
-        if not is_offloaded and state.latents.device == next(self.unet.parameters()).device:
+        if not is_offloaded(self.unet) and state.latents.device == next(self.unet.parameters()).device:
             return state
         return state.to(self._execution_device)
 
@@ -930,8 +927,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 size in any case.
             detail (`bool`, defaults to `True`):
                 Whether frames get back the detail of the given image that the autoencoder loses, where the image is
-                still to be seen; see [`~mcdiff_pipeline.detail`]. Only a model with the condition `start_picture`
-                does this, or one that is asked for an `output_size`.
+                still to be seen; see [`~mcdiff_pipeline.detail`]. A model without the condition `start_picture` does
+                this only where frames have an output size that is not the working size.
             decode_chunk_size (`int`, defaults to 8):
                 Frames of each image that are decoded at a time; fewer take less memory.
             output_type (`str`, defaults to `"pil"`):
@@ -940,8 +937,9 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
                 Whether to return an [`MCDiffPipelineOutput`] instead of a tuple.
             callback_on_step_end (`Callable`, *optional*):
                 Called as `callback(pipeline, step, timestep, tensors)` after every denoising step; `step` counts over
-                all frames. It may return a dict with new `latents`, and may set `pipeline._interrupt = True` to end
-                its call with the last frame that is finished.
+                all frames. It may return a dict with new `latents`, may set `pipeline._interrupt = True` to end its
+                call with the last frame that is finished, and may set `pipeline._guidance_scale` for the steps that
+                follow; a frame that began without guidance stays without it.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`):
                 Tensors to give to the callback, out of `latents`, `previous_latents`, `dense_flow` (in pixels),
                 `prompt_embeds`; the last two are None in a model without F or text.
@@ -990,6 +988,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             callback_on_step_end_tensor_inputs=callback_tensor_inputs,
         )
         num_frames = inputs.stroke_frames
+        check_flow_steps(inputs.dense_flow, num_frames)
         if not inputs.sources:  # which may say how rigid regions move
             check_rigid_layers(inputs.layers, inputs.strokes, num_frames)
         warn_of(self._stroke_problems(inputs), stacklevel=3)  # above this call is its decorator
@@ -1032,6 +1031,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             flows.append(to_pixels(cast(torch.Tensor, state.dense_flow), self.vae_scale_factor)[:, None])
         return torch.cat(flows, dim=1)  # [B, N - 1, 2, h, w]
 
+    @torch.no_grad()
     def decode_video(
         self,
         states: Sequence[RolloutState],
@@ -1083,7 +1083,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             self, inputs.num_inference_steps, inputs.guidance_scale, eta, cancel, callback, callback_tensor_inputs
         )
         self._last_interrupted = False
-        self._guidance_scale = inputs.guidance_scale
+        self._last_guidance_scale = inputs.guidance_scale
         self._num_timesteps = None if num_frames is None else (num_frames - 1) * len(denoiser.scheduler.timesteps)
         return denoiser
 
@@ -1171,6 +1171,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, InterruptMixin, DiffusionPipeline, 
             raise ValueError(
                 f"There are {len(inputs.image_sizes)} images, but a stream shows one: call the pipeline for a batch."
             )
+        if num_frames is not None:
+            check_flow_steps(inputs.dense_flow, num_frames)
         if not callable(strokes):
             if not inputs.sources:
                 check_rigid_layers(inputs.layers, inputs.strokes, inputs.stroke_frames)

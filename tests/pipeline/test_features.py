@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
+from diffusers.hooks import apply_group_offloading
 
 from mcdiff_pipeline import MCDiffPipeline, Region, RolloutState
+from mcdiff_pipeline.model_weights import is_offloaded
 from mcdiff_pipeline.rollout import Motion
 from support.pipeline_runs import DRAG, STROKES, latents_of, record_inputs, seeded
 from support.tiny_models import (
@@ -20,6 +23,7 @@ from support.tiny_models import (
 )
 
 
+NETWORKS = ("vae", "flow_completion", "unet", "image_encoder")
 START_PICTURE = ("previous_frame", "dense_flow", "start_picture")
 REGION = np.zeros((40, 48), np.float32)
 REGION[4:20, 4:24] = 1
@@ -187,9 +191,31 @@ def test_encoder_is_saved_loaded_shared_and_cast(pipe, image, tmp_path):
     assert MCDiffPipeline.from_pretrained(tmp_path / "half").image_encoder.dtype == torch.float32
 
 
-def test_offloaded_encoder_gives_the_same_video(pipe, image):
-    expected = latents_of(pipe, image)
-    pipe.enable_model_cpu_offload(device="cpu")
-    assert len(pipe._all_hooks) == 4
+def offloaded(pipe: MCDiffPipeline, how: str, folder) -> None:
+    """Offloads the networks from the CPU to the CPU. Weights that no hook fetches raise an error, or are wrong."""
+    cpu = torch.device("cpu")
+    if how == "model":
+        pipe.enable_model_cpu_offload(device="cpu")
+        assert len(pipe._all_hooks) == 4
+        return
+    for name in NETWORKS:
+        network = getattr(pipe, name)
+        if how == "sequential":
+            cpu_offload(network, cpu, offload_buffers=len(network._parameters) > 0)
+            continue
+        settings = {"offload_type": how, "offload_to_disk_path": str(folder / name)}
+        settings |= {"num_blocks_per_group": 1} if how == "block_level" else {}
+        apply_group_offloading(network, cpu, cpu, **settings)
+
+
+@pytest.mark.parametrize("how", ["model", "sequential", "block_level", "leaf_level"])
+@pytest.mark.parametrize("conditioning", [PAPER_CONDITIONING, START_PICTURE])
+def test_offloaded_model_with_features_gives_the_same_video(image, tmp_path, how, conditioning):
+    pipe = make_feature_pipeline(conditioning)
+    expected, flow = latents_of(pipe, image), pipe.predict_flow(image, STROKES)
+    assert not is_offloaded(pipe.unet) and not is_offloaded(pipe.flow_completion)
+    offloaded(pipe, how, tmp_path)
+    assert is_offloaded(pipe.unet) and is_offloaded(pipe.flow_completion)
     for _ in range(2):
-        assert torch.equal(latents_of(pipe, image), expected)
+        torch.testing.assert_close(latents_of(pipe, image), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(pipe.predict_flow(image, STROKES), flow, rtol=0, atol=1e-4)

@@ -7,11 +7,16 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    IPNDMScheduler,
+)
 
 from mcdiff_pipeline import Stroke, StrokeSheet
 from support.pipeline_runs import DRAG, HOLD
-from support.tiny_models import make_flow_completion, make_pipeline, make_unet
+from support.tiny_models import make_flow_completion, make_pipeline, make_unet, make_vae
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +339,46 @@ def test_component_that_was_removed_is_missed_at_once(image):
 def test_flow_completion_has_to_read_the_latents_of_the_autoencoder(settings):
     with pytest.raises(ValueError, match="`flow_completion` reads latents of .* 4 and 4: use models"):
         make_pipeline(flow_completion=make_flow_completion(**settings))
+
+
+# Guidance, flow and components
+
+
+@pytest.mark.parametrize("scale", ["a", float("nan"), True])
+def test_guidance_that_is_no_number_is_refused(pipe, image, scale):
+    with pytest.raises(ValueError, match="`guidance_scale` is .*, but it has to be a number; 1.0 is no guidance"):
+        pipe(image, [], guidance_scale=scale)
+
+
+FLOW_SCHEDULER = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+
+
+@pytest.mark.parametrize("scheduler", [IPNDMScheduler(), FLOW_SCHEDULER])
+def test_guidance_of_differences_is_refused_with_a_scheduler_that_does_not_tell_its_noise(image, scheduler):
+    conditioning = ("dense_flow", "start_picture")
+    pipe = make_pipeline(conditioning, residual_condition="start_picture", scheduler=scheduler)
+    with pytest.raises(ValueError, match=f"`guidance_scale` is 2.0, .* `scheduler` is a {type(scheduler).__name__}"):
+        pipe(image, [], guidance_scale=2.0)
+    make_pipeline(scheduler=scheduler)(image, [], guidance_scale=2.0, num_frames=2)
+
+
+@pytest.mark.parametrize("generators", [[None], [None, torch.Generator()]])
+def test_list_of_generators_has_one_for_each_image(pipe, image, generators):
+    with pytest.raises(ValueError, match="has to be a `torch.Generator` or a list of one for each image"):
+        pipe([image] * len(generators), [], generator=generators)
+
+
+def test_flow_for_more_steps_than_the_video_has_is_refused(pipe, image):
+    flow = torch.zeros(1, 3, 2, 8, 8)
+    for call in (pipe, pipe.stream):
+        with pytest.raises(ValueError, match="`dense_flow` is given for 3 steps, but a video of 3 frames has 2"):
+            call(image, [], num_frames=3, dense_flow=flow)
+    assert next(iter(pipe.stream(image, [], dense_flow=flow))) is not None  # a stream without an end
+
+
+def test_autoencoder_of_another_shape_is_refused_after_loading(image):
+    pipe = make_pipeline()
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    pipe.vae = make_vae(block_out_channels=(8, 8), **levels)
+    with pytest.raises(ValueError, match="`vae` has latents of 4 channels and 2 pixels a cell, but .* for 4 and 4"):
+        pipe(image, [])

@@ -9,6 +9,7 @@ from PIL import Image
 from mcdiff_pipeline import MCDiffPipeline, Motion, Region, RolloutState, Stroke, StrokeSheet
 from mcdiff_pipeline.flow import flow_magnitude
 from mcdiff_pipeline.layers import resize_shares
+from mcdiff_pipeline.motion.camera import Camera, CameraKeyframe
 from support.pipeline_runs import DRAG, HOLD, STROKES, latents_of, seeded
 from support.tiny_models import make_flow_completion, make_pipeline
 
@@ -208,6 +209,18 @@ def test_batch_has_regions_for_each_image(tiny_pipeline, image):
         tiny_pipeline.predict_flow([image, other], [], regions=[[Region(MASK)]] * 3)
 
 
+def test_batch_in_which_only_some_images_have_regions_is_refused(tiny_pipeline, image):
+    regions = [[Region(MASK)], []]
+    with pytest.raises(ValueError, match="Image 1 of this batch has no regions, but others have"):
+        tiny_pipeline([image, image], STROKES, regions=regions)
+    # a camera makes a layer of every image
+    arguments = {"motion": Camera([CameraKeyframe(2, pan=(4, 0))], WIDTH, HEIGHT), "output_type": "latent"}
+    generators = [seeded(1), seeded(5)]
+    together = tiny_pipeline([image, image], STROKES, regions=regions, generator=generators, **arguments).dense_flow
+    alone = tiny_pipeline(image, STROKES, generator=seeded(5), **arguments).dense_flow
+    torch.testing.assert_close(together[1], alone[0], rtol=0, atol=1e-3)
+
+
 def test_mask_of_another_size_names_both_sizes(tiny_pipeline, image):
     with pytest.raises(ValueError, match="mask has 10 x 12 pixels, but the picture has 48 x 40"):
         tiny_pipeline(image, STROKES, regions=[Region(np.eye(12, 10))])
@@ -241,6 +254,19 @@ def test_saved_state_with_regions_goes_on_as_before(image, tmp_path):
     assert torch.equal(one.latents, other.latents)
     assert torch.equal(pipe.decode_frame(one, "pt"), pipe.decode_frame(other, "pt"))
     assert loaded.layers.traits == state.layers.traits
+
+
+@pytest.mark.parametrize("first", [None, [Region(MASK)]], ids=["no regions", "regions"])
+def test_video_of_states_with_other_regions_shows_each_state(image, first):
+    pipe = make_pipeline(START_PICTURE)
+    states = [pipe.start(image, **SIZE, regions=first, generator=seeded())]
+    states.append(pipe.step(states[-1], STROKES))
+    for regions in ([Region(np.flip(MASK).copy())], [Region(MASK, rigid=True), Region(np.flip(MASK).copy())]):
+        states.append(pipe.step(states[-1], STROKES, regions=regions))
+    images, _ = pipe.prepare_images(image, **SIZE)
+    frames = pipe.decode_video(states, images, output_type="np", decode_chunk_size=1)[0]
+    for state, frame in zip(states[1:], frames[1:], strict=True):
+        assert np.array_equal(pipe.decode_frame(state, "np")[0], frame)
 
 
 def test_regions_can_be_given_to_a_later_step(image):

@@ -3,6 +3,7 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -306,3 +307,15 @@ def test_step_frees_the_models(image):
         use(state, STROKES)
         # models are moved back to the CPU, and get new hooks for the next call
         assert not set(map(id, pipe._all_hooks)) & set(map(id, hooks))
+
+
+def test_states_of_steps_are_decoded_to_a_video_without_gradients(image):
+    pipe = make_pipeline(PAPER_CONDITIONING)
+    states = [pipe.start(image, generator=seeded())]
+    for _ in range(2):
+        states.append(pipe.step(states[-1], STROKES))
+    images, _ = pipe.prepare_images(image)
+    frames = pipe.decode_video(states, images, output_type="pt")
+    assert not frames.requires_grad and frames.shape[1] == 3
+    expected = pipe.decode_video(states, images, output_type="np")
+    assert np.array_equal(frames.permute(0, 1, 3, 4, 2).numpy(), expected)

@@ -10,6 +10,8 @@ import train_autoencoder
 from diffusers import AutoencoderDC
 
 from loop.autoencoder import load_vae
+from mcdiff_pipeline.latent_codec import latent_scaling
+from support.tiny_models import make_deep_compression_autoencoder, make_vae
 from support.training_runs import arguments, logged
 
 
@@ -59,6 +61,17 @@ def test_teacher_with_other_latents_is_refused(data, tmp_path):
         ValueError, match="has latents of 3 channels and cells of 4 pixels, but the teacher .* 4 and 4"
     ):
         train_autoencoder.main(arguments(data, "train_autoencoder", tmp_path, **changes))
+
+
+def test_student_takes_over_the_scaling_of_its_teacher(data, tmp_path):
+    teacher = make_vae(scaling_factor=0.5, shift_factor=0.25)
+    teacher.save_pretrained(tmp_path / "teacher")
+    student = make_vae()
+    train_autoencoder.load_teacher(str(tmp_path / "teacher"), student, torch.device("cpu"))
+    assert latent_scaling(student) == (0.5, 0.25)
+    other = make_deep_compression_autoencoder()
+    with pytest.raises(ValueError, match="shifted by 0.25, which an AutoencoderDC cannot do"):
+        train_autoencoder.load_teacher(str(tmp_path / "teacher"), other, torch.device("cpu"))
 
 
 def test_variational_autoencoder_can_be_trained(data, tmp_path):

@@ -142,5 +142,9 @@ def test_unet_that_attends_to_text_is_refused_without_a_text_encoder(data, tmp_p
     config |= {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "cross_attention_dim": 8}
     (tmp_path / "unet.json").write_text(json.dumps(config))
     command_line = arguments(data, "train_future_frame", tmp_path, model_config=tmp_path / "unet.json")
-    with pytest.raises(ValueError, match="CrossAttnDownBlock2D.*, which attend to text, but there is no text encoder"):
+    with pytest.raises(ValueError, match="CrossAttnDownBlock2D.* attend to text, but there is no text encoder"):
+        train_future_frame.main(command_line)
+    config |= {"down_block_types": ["DownBlock2D", "DownBlock2D"], "mid_block_type": "UNetMidBlock2DCrossAttn"}
+    (tmp_path / "unet.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="UNetMidBlock2DCrossAttn.* attend to text"):
         train_future_frame.main(command_line)

@@ -102,7 +102,7 @@ def denoising_loss(
     coverage: torch.Tensor | None = None,
     further_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """L_G: squared error of the predicted noise, or velocity, at random timesteps.
+    """L_G: squared error of the predicted noise, velocity or sample (`prediction_type`), at random timesteps.
 
     Args:
         model (`torch.nn.Module`): the unet, as prepared for training.
@@ -120,8 +120,11 @@ def denoising_loss(
     noisy = scheduler.add_noise(target, noise, timesteps)
     model_input = torch.cat([noisy, conditions], dim=1).contiguous(memory_format=torch.channels_last)
     prediction = model(model_input, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
-    predicts_noise = scheduler.config.prediction_type == "epsilon"
-    expected = noise if predicts_noise else scheduler.get_velocity(target, noise, timesteps)
+    predicts = scheduler.config.prediction_type
+    if predicts == "v_prediction":
+        expected = scheduler.get_velocity(target, noise, timesteps)
+    else:
+        expected = {"epsilon": noise, "sample": target}[predicts]
     error = F.mse_loss(prediction.float(), expected, reduction="none")
     if args.uncovered_weight and coverage is not None:
         weight = 1 + args.uncovered_weight * (1 - coverage.detach())
@@ -129,12 +132,16 @@ def denoising_loss(
     error = error.mean(dim=(1, 2, 3))
     if args.snr_gamma is not None:
         snr = compute_snr(scheduler, timesteps)
-        error = error * snr.clamp(max=args.snr_gamma) / (snr if predicts_noise else snr + 1)
+        # what turns the squared error of each prediction into that of the noise (Hang et al. 2023)
+        divisor = {"epsilon": snr, "v_prediction": snr + 1, "sample": 1}[predicts]
+        error = error * snr.clamp(max=args.snr_gamma) / divisor
     if further_loss is None:
         return error.mean()
     signal = scheduler.alphas_cumprod.to(target.device)[timesteps].view(-1, 1, 1, 1)
     # of x_t = sqrt(a) x_0 + sqrt(1 - a) e, and v = sqrt(a) e - sqrt(1 - a) x_0 (Salimans and Ho 2022)
-    if predicts_noise:
+    if predicts == "sample":
+        estimate = prediction.float()
+    elif predicts == "epsilon":
         estimate = (noisy - (1 - signal).sqrt() * prediction.float()) / signal.sqrt().clamp_min(1e-3)
     else:
         estimate = signal.sqrt() * noisy - (1 - signal).sqrt() * prediction.float()

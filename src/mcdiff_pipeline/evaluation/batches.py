@@ -226,13 +226,22 @@ class StrokedBatch:
 
     @property
     def first_flow_in_regions(self) -> torch.Tensor:
-        """`[B, 2, h, w]` in latent cells: the flow of the first step, if people and objects are given as regions. The
-        model must have flow completion."""
-        pipe, clips = self.clips.pipe, self.clips.clips
-        regions = [clip.masks[0] for clip in clips]
-        state = self.clips.start_state(pipe)
-        flow = pipe.predict_flow(state, self.strokes, num_frames=len(clips[0].frames), regions=regions)
-        return to_cells(flow.cpu(), self.clips.cell)
+        """`[B, 2, h, w]` in latent cells: the flow of the first step, if people and objects are given as regions,
+        where a clip shows any. The model must have flow completion."""
+        pipe, batch = self.clips.pipe, self.clips
+        num_frames = len(batch.clips[0].frames)
+        masks = [clip.masks[0] for clip in batch.clips]
+        shown = [index for index, mask in enumerate(masks) if mask.any()]
+        if len(shown) == len(masks):
+            flow = pipe.predict_flow(batch.start_state(pipe), self.strokes, num_frames=num_frames, regions=masks)
+        else:
+            flow = pipe.predict_flow(batch.start_state(pipe), self.strokes, num_frames=num_frames)
+        if 0 < len(shown) < len(masks):
+            height, width = batch.start.shape[2:]
+            state = pipe.start(batch.start[shown], height, width)
+            strokes, regions = [self.strokes[index] for index in shown], [masks[index] for index in shown]
+            flow[shown] = pipe.predict_flow(state, strokes, num_frames=num_frames, regions=regions)
+        return to_cells(flow.cpu(), batch.cell)
 
     @cached_property
     def interpolations(self) -> dict[str, torch.Tensor]:

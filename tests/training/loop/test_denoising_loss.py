@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
-from loop.denoising_loss import drop_conditions
+from loop.denoising_loss import denoising_loss, drop_conditions
 from mcdiff_pipeline.rollout import Motion, RolloutState
 
 
@@ -34,3 +35,29 @@ def test_nothing_is_dropped_by_default():
     state, motion = dropped()
     for tensor in (state.latents, state.start_latents, motion.dense_flow, motion.sparse_flow, motion.mask):
         assert (tensor == 1).all()
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("snr_gamma", [None, 5.0])
+def test_model_that_predicts_what_the_scheduler_says_has_no_loss(prediction_type, snr_gamma):
+    scheduler = DDIMScheduler(prediction_type=prediction_type)
+    clean = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def model(model_input, timesteps, encoder_hidden_states, return_dict):
+        signal = scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        noise = (model_input[:, :2] - signal.sqrt() * clean) / (1 - signal).sqrt()
+        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * clean
+        return ({"epsilon": noise, "v_prediction": velocity, "sample": clean}[prediction_type],)
+
+    args = argparse.Namespace(noise_offset=0.0, uncovered_weight=0.0, snr_gamma=snr_gamma)
+    estimates = []
+    loss = denoising_loss(
+        model,
+        scheduler,
+        torch.zeros(4, 1, 3, 3),
+        clean,
+        args,
+        further_loss=lambda estimate, timesteps: estimates.append(estimate) or torch.zeros(()),
+    )
+    assert loss < 1e-4
+    torch.testing.assert_close(estimates[0], clean, rtol=0, atol=0.05)
