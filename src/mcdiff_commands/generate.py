@@ -210,7 +210,7 @@ def generate(
             output_size=output_size,
         )
         how = Running(model, device, long_dtype(dtype), engine, batch_size, num_workers, ray_address)
-        generate_all(teller, jobs, output, defaults, how, plan_job)
+        generate_all(teller, jobs, output, defaults, how, plan_job, replace=replace_existing)
         return
     reference = None
     if motion_from is not None:

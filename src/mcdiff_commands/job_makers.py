@@ -119,7 +119,8 @@ class Maker:
                 generators = [torch.Generator().manual_seed(clip.settings.seed) for clip in clips]
                 videos = self.pipe(images, sheets, generator=generators, **arguments).frames
             for (job, _), clip, frames in zip(batch, clips, videos, strict=True):
-                with VideoWriter(self.settings.folder / job.video, clip.settings.fps, clip.to_dict()) as writer:
+                path, fps = self.settings.folder / job.video, clip.settings.fps
+                with VideoWriter(path, fps, clip.to_dict(), only_whole=True) as writer:
                     for frame in frames:
                         writer.write(frame)
         told = [str(one.message) for one in caught if one.category.__module__.startswith("mcdiff_pipeline")]

@@ -3,6 +3,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -13,11 +14,16 @@ from typing import IO, Any
 
 import typer
 
+from mcdiff_pipeline.atomic_files import atomic_path
+
 from .errors import InputError, checking_input, first_line
 from .option_values import OutputSize, Size, number
+from .outputs import check_existing, file_identity
 
 
 REPORT = "report.jsonl"
+# What the report says of a video that a run has begun with, until it is made.
+NOT_MADE = "It is not made yet."
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 # Frames of a batch are in memory together. A longer video is made alone, as a stream, in memory that does not grow.
 MAX_FRAMES_IN_MEMORY = 256
@@ -93,7 +99,13 @@ def read_jobs(path: Path, defaults: Mapping[str, Any]) -> list[Job]:
         InputError: if there is no job, one is wrong, or two have the same output.
     """
     if path.is_dir():
-        images = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES)
+        images = [one for one in images_in(path) if one.with_suffix(".json").is_file()]
+        for first, second in itertools.pairwise(images):
+            if first.stem == second.stem:
+                raise InputError(
+                    f"--jobs: {first.name} and {second.name} in {path} have the same stroke sheet, {first.stem}.json; "
+                    "move one away, or write a list of jobs."
+                )
         jobs = [_job({"image": one.name, "strokes": f"{one.stem}.json"}, path, defaults, str(one)) for one in images]
     elif path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -105,11 +117,46 @@ def read_jobs(path: Path, defaults: Mapping[str, Any]) -> list[Job]:
     else:
         raise InputError(f"--jobs: there is no file or folder {path}.")
     if not jobs:
-        raise InputError(f"--jobs: {path} holds no job; write one JSON object a line, or put images into the folder.")
+        raise InputError(
+            f"--jobs: {path} holds no job; write one JSON object a line, or put images with their stroke sheets "
+            "(cat.jpg and cat.json) into the folder."
+        )
     names = [job.video for job in jobs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f'--jobs: two jobs write {twice[0]}; give each its own name with "output".')
     return jobs
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder, by their names."""
+    return sorted(one for one in folder.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def check_job_outputs(path: Path, jobs: Sequence[Job], folder: Path, *, replace: bool | None) -> None:
+    """
+    Checks that the videos and the report harm no file of the user.
+
+    Args:
+        path (`Path`): the list or the folder of the jobs.
+        jobs (`Sequence[Job]`): the jobs.
+        folder (`Path`): the output folder.
+        replace (`bool`, *optional*): whether files that no earlier run has made may be replaced. None asks on a
+            terminal, and means no elsewhere.
+
+    Raises:
+        InputError: if a file is to be written that is also read, or one exists that may not be replaced.
+    """
+    read = {file_identity(one) for job in jobs for one in (job.image, job.strokes)} | {file_identity(path)}
+    report = folder / REPORT
+    outputs = [report, *(folder / job.video for job in jobs)]
+    for one in outputs:
+        if file_identity(one) in read:
+            raise InputError(f"{one} is to be written, but it is also an input; give another name, or another folder.")
+    made = {} if not report.is_file() else read_outcomes(report)
+    foreign = [one for one in outputs[1:] if one.name not in made and (one.exists() or one.is_symlink())]
+    if report.exists() and not made and report.stat().st_size:
+        foreign.insert(0, report)
+    check_existing(foreign, replace)
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
@@ -202,8 +249,21 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
+def read_outcomes(report: Path) -> dict[str, Outcome]:
+    """The outcomes in a report, by the video. Lines that are not of a report, or that a run could not finish, are left
+    out."""
+    outcomes = {}
+    for line in report.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, TypeError):
+            outcome = Outcome(**json.loads(line))
+            outcomes[outcome.video] = outcome
+    return outcomes
+
+
 class Report:
-    """The report in an output folder, with a line for each job that is done.
+    """The report in an output folder, with a line for each job.
+
+    A job that is not done has a line, too, so that a video that a killed run had just finished is known to be its own.
 
     Args:
         folder (`Path`): the output folder.
@@ -211,20 +271,20 @@ class Report:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REPORT
-        self._file: IO[str] = open(self.path, "a+", encoding="utf-8")
-        self.outcomes: dict[str, Outcome] = {}
-        self._file.seek(0)
-        for line in self._file:
-            with contextlib.suppress(ValueError, TypeError):  # a line that a run could not finish
-                outcome = Outcome(**json.loads(line))
-                self.outcomes[outcome.video] = outcome
-        self._rewrite()
+        self.outcomes: dict[str, Outcome] = read_outcomes(self.path) if self.path.is_file() else {}
+        self._file = self._rewritten()
 
     def is_done(self, job: Job, digest: str) -> bool:
         """Whether the video is there, from the same files, settings and model."""
         outcome = self.outcomes.get(job.video)
         is_same = outcome is not None and outcome.error is None and outcome.digest == digest
         return is_same and (self.path.parent / job.video).is_file()
+
+    def begin(self, digests: Mapping[str, str]) -> None:
+        """Adds lines for videos that are to be made, with their digests by their names."""
+        for video, digest in digests.items():
+            self.outcomes[video] = Outcome(video, digest, NOT_MADE)
+        self._write([self.outcomes[video] for video in digests])
 
     def add(self, outcome: Outcome) -> None:
         """Adds a line, which survives a crash of the machine."""
@@ -235,18 +295,23 @@ class Report:
         """Leaves one line for each video, those of these jobs first and in their order, and closes the file."""
         names = [job.video for job in jobs if job.video in self.outcomes]
         self.outcomes = {name: self.outcomes[name] for name in [*names, *self.outcomes]}
-        self._rewrite()
         self._file.close()
+        self._rewritten().close()
 
-    def _rewrite(self) -> None:
-        # in place, since the file stays open; a run that is killed here makes some videos again
-        self._file.truncate(0)
-        self._write(self.outcomes.values())
+    def _rewritten(self) -> IO[str]:
+        """Writes the file with one line for each video, and opens it for more."""
+        with atomic_path(self.path) as unfinished:
+            unfinished.write_text("".join(_line(one) for one in self.outcomes.values()), encoding="utf-8")
+        return open(self.path, "a", encoding="utf-8")
 
     def _write(self, outcomes: Any) -> None:
-        self._file.write("".join(json.dumps(asdict(one)) + "\n" for one in outcomes))
+        self._file.write("".join(_line(one) for one in outcomes))
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _line(outcome: Outcome) -> str:
+    return json.dumps(asdict(outcome)) + "\n"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ one sentence: before the model is loaded, or before the first frame if the check
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -84,9 +85,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (Stopped, KeyboardInterrupt) as error:
         code, message = 130, f"{command}: {str(error) or 'stopped.'}"
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
-        code, message = 1, f"{command}: failed: {type(error).__name__}: {first_line(error)}"
+        code, message = 1, f"{command}: failed: {_failure(error)}"
     print(message, file=sys.stderr)
     return code
+
+
+def _failure(error: Exception) -> str:
+    """What a message says of an error that is not one of the input."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room, then give the same command again."
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def share_cores() -> None:

@@ -75,7 +75,14 @@ class Running:
 
 
 def generate_all(
-    teller: Teller, path: Path, output: Path, defaults: Mapping[str, Any], how: Running, plan: Callable[..., Any]
+    teller: Teller,
+    path: Path,
+    output: Path,
+    defaults: Mapping[str, Any],
+    how: Running,
+    plan: Callable[..., Any],
+    *,
+    replace: bool | None,
 ) -> None:
     """
     Makes the videos of all jobs that are not made yet, and writes the report.
@@ -86,6 +93,7 @@ def generate_all(
         output (`Path`): folder of the videos and of the report.
         how (`Running`): the model, and where it runs.
         plan (`Callable`): see [`~mcdiff_commands.job_makers.Settings`].
+        replace (`bool`, *optional*): see [`~mcdiff_commands.jobs.check_job_outputs`].
 
     Raises:
         InputError: if a job is wrong, or there is no such model or cluster.
@@ -95,10 +103,15 @@ def generate_all(
     from mcdiff_pipeline.progress import progress_bar
 
     from .job_makers import Settings, make_here, make_on_ray, prepare_processes
-    from .jobs import batches_of, open_report, read_jobs
+    from .jobs import batches_of, check_job_outputs, images_in, open_report, read_jobs
 
     check_output_folder(output)
     jobs = read_jobs(path, defaults)
+    check_job_outputs(path, jobs, output, replace=replace)
+    if path.is_dir():
+        left_out = sorted({one.name for one in images_in(path)} - {job.image.name for job in jobs})
+        if left_out:
+            teller.say(f"Without a stroke sheet, and so left out: {', '.join(left_out)}", left_out=left_out)
     location = find_model(how.model)
     wanted = how.num_workers or default_workers(how.device)
     if wanted > 1 and how.ray_address is None:
@@ -108,6 +121,7 @@ def generate_all(
     with open_report(output, jobs) as report:
         digests = {job.video: job.digest(f"{location.name} {dtype}") for job in jobs}
         missing = [job for job in jobs if not report.is_done(job, digests[job.video])]
+        report.begin({job.video: digests[job.video] for job in missing})
         teller.say(f"{len(jobs)} videos, of which {len(jobs) - len(missing)} are in {output}", videos=len(jobs))
         grouped = batches_of(missing, how.batch_size, wanted)
         batches = [[(job, digests[job.video]) for job in batch] for batch in grouped]

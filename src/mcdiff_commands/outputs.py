@@ -15,6 +15,8 @@ import typer
 from .errors import InputError
 
 
+# Existing files that a message names.
+LISTED_FILES = 5
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 ReplaceOption = Annotated[
@@ -55,7 +57,7 @@ def check_outputs(
         for other in options[:index]:
             if _is_same(path, given[other]):
                 raise InputError(f"{other} and {option} name the same file, {path}; give each its own.")
-    _check_existing([path for path in given.values() if path.exists() or path.is_symlink()], replace)
+    check_existing([path for path in given.values() if path.exists() or path.is_symlink()], replace)
 
 
 @contextlib.contextmanager
@@ -109,10 +111,16 @@ def is_on_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _check_existing(paths: list[Path], replace: bool | None) -> None:
+def check_existing(paths: list[Path], replace: bool | None) -> None:
+    """Asks whether existing files may be replaced, unless `replace` says it; see [`check_outputs`].
+
+    Raises:
+        InputError: if they may not.
+    """
     if not paths or replace:
         return
-    names = ", ".join(map(str, paths))
+    listed, more = paths[:LISTED_FILES], len(paths) - LISTED_FILES
+    names = ", ".join(map(str, listed)) + (f" and {more} more" if more > 0 else "")
     exist = f"{names} exists" if len(paths) == 1 else f"{names} exist"
     if replace is None and is_on_terminal():
         if typer.confirm(f"{exist}. Replace?", err=True):
@@ -120,6 +128,15 @@ def _check_existing(paths: list[Path], replace: bool | None) -> None:
         stay = "stays as it is" if len(paths) == 1 else "stay as they are"
         raise InputError(f"nothing is done, and {names} {stay}.")
     raise InputError(f"{exist}; give -y to replace what exists, or another name.")
+
+
+def file_identity(path: Path) -> tuple[int, int] | Path:
+    """Equal for paths that are one file, also by links."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return (found.st_dev, found.st_ino)
 
 
 def _is_same(first: Path, second: Path) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from mcdiff_commands.generate import plan_job
 from mcdiff_commands.job_makers import Settings, make_here
 from mcdiff_commands.jobs import Job, batches_of, read_jobs
-from mcdiff_pipeline.video import read_video
+from mcdiff_pipeline.video import VideoWriter, read_video
 
 
 @pytest.fixture
@@ -140,3 +140,89 @@ def test_nothing_is_lost_or_doubled_if_a_process_is_killed(place, tiny_model_dir
     assert sorted(one.video for one in outcomes) == sorted(job.video for job in jobs)
     assert all(one.error is None for one in outcomes)
     assert {len(read_video(place / "videos" / job.video).frames) for job in jobs} == {5}
+
+
+def test_files_that_no_run_has_made_are_replaced_only_if_asked(jobs, mcdiff):
+    command = ("generate", "--jobs", "jobs.jsonl", "--output", "videos", "--num-workers", 1)
+    Path("videos").mkdir()
+    Path("videos/b.mkv").write_bytes(b"mine")
+    for more in ((), ("-n",)):
+        code, _, err = mcdiff(*command, *more)
+        assert code == 2 and "videos/b.mkv exists" in err and Path("videos/b.mkv").read_bytes() == b"mine"
+        assert [path.name for path in Path("videos").iterdir()] == ["b.mkv"]
+    Path("videos/b.mkv").rename("videos/report.jsonl")
+    code, _, err = mcdiff(*command)
+    assert code == 2 and "videos/report.jsonl exists" in err
+    Path("videos/b.mkv").write_bytes(b"mine")
+    assert mcdiff(*command, "-y")[0] == 0
+    assert all(line["error"] is None for line in report_of("videos")) and len(report_of("videos")) == 3
+    assert len(read_video("videos/b.mkv").frames) == 5
+
+
+@pytest.mark.parametrize(("folder", "output"), [(".", "photo.png"), (".", "link.gif")])
+def test_an_input_is_never_written(place, mcdiff, folder, output):
+    image = Path("photo.png").read_bytes()
+    Path("photo.gif").write_bytes(image)
+    Path("link.gif").hardlink_to("photo.gif")
+    line = {"image": "photo.gif", "strokes": "strokes.json", "output": output.replace(".png", ".gif")}
+    Path("jobs.jsonl").write_text(json.dumps(line))
+    code, _, err = mcdiff("generate", "--jobs", "jobs.jsonl", "--output", folder, "-y")
+    assert code == 2 and "is to be written, but it is also an input" in err
+    assert Path("photo.gif").read_bytes() == image
+
+
+def test_a_list_is_not_taken_for_the_report(jobs, mcdiff):
+    Path("videos").mkdir()
+    lines = jobs.read_text().replace("photo.png", "../photo.png").replace("strokes.json", "../strokes.json")
+    Path("videos/report.jsonl").write_text(lines)
+    code, _, err = mcdiff("generate", "--jobs", "videos/report.jsonl", "--output", "videos", "-y")
+    assert code == 2 and "is also an input" in err and Path("videos/report.jsonl").read_text() == lines
+
+
+def test_stopped_runs_leave_no_part_of_a_video_and_know_what_they_made(jobs, mcdiff, monkeypatch):
+    command = ("generate", "--jobs", "jobs.jsonl", "--output", "videos", "--num-workers", 1, "--batch-size", 1)
+    write, written = VideoWriter.write, []
+
+    def stop_in_the_second_video(writer, frame):
+        write(writer, frame)
+        written.append(writer.path.name)
+        if written.count("b.mkv") == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoWriter, "write", stop_in_the_second_video)
+    code, _, err = mcdiff(*command)
+    assert code == 130 and "stopped with 1 of 3 videos in videos" in err
+    assert sorted(path.name for path in Path("videos").glob("[!.]*")) == ["a.mkv", "report.jsonl"]
+    assert [line["error"] is None for line in report_of("videos")] == [True, False, False]
+    monkeypatch.setattr(VideoWriter, "write", write)
+    # as if the process had been killed between a video and its line
+    Path("videos/b.mkv").write_bytes(Path("videos/a.mkv").read_bytes())
+    with open("videos/report.jsonl", "ab") as report:
+        report.write(b"\xff\xfe\n")
+    code, out, err = mcdiff(*command)
+    assert code == 0 and "of which 1 are in videos" in out, err
+    assert all(line["error"] is None for line in report_of("videos"))
+
+
+def test_images_of_a_folder_without_a_sheet_are_left_out(place, mcdiff):
+    Path("pictures").mkdir()
+    for name in ("one.png", "other.png", "one.jpg"):
+        Path("pictures", name).write_bytes(Path("photo.png").read_bytes())
+    Path("pictures/one.json").write_bytes(Path("strokes.json").read_bytes())
+    command = ("generate", "--jobs", "pictures", "--output", "videos", "--num-workers", 1, "--num-frames", 2)
+    code, _, err = mcdiff(*command)
+    assert code == 2 and "one.jpg and one.png in pictures have the same stroke sheet, one.json" in err
+    Path("pictures/one.jpg").unlink()
+    code, out, _ = mcdiff(*command)
+    assert code == 0 and "Without a stroke sheet, and so left out: other.png" in out
+    assert [line["video"] for line in report_of("videos")] == ["one.mp4"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named(jobs, mcdiff, monkeypatch):
+    def fail(writer, frame):
+        Path("/dev/full").write_bytes(b"x" * 10000)
+
+    monkeypatch.setattr(VideoWriter, "write", fail)
+    code, _, err = mcdiff("generate", "--jobs", "jobs.jsonl", "--output", "videos", "--num-workers", 1)
+    assert code == 1 and "failed: the disk is full: make room, then give the same command again." in err

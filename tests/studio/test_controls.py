@@ -54,10 +54,10 @@ def test_sheet_of_version_3_is_rendered_as_by_the_library_and_given_back(kept_se
     fields = {"strokes": found["strokes"], "num_frames": 6, "regions": key}
     sheet = StrokeSheet.from_dict(SHEET)
     with kept_server.page(kept_session) as page:
-        page.send("flow", **fields)
+        page.send("flow", **fields, size=32)
         header, payload = page.until("flow", "refused")
         assert header["type"] == "flow", header
-        node = page.rendered(**fields, preview=False)
+        node = page.rendered(**fields, settings={"size": 32, "output": "image"}, preview=False)
         branch = page.rendered(**fields, parent=node, at=2, preview=False)
         page.send("flow", **(fields | {"strokes": [*found["strokes"], found["strokes"][0] | {"region": "cup"}]}))
         page.render(**(fields | {"strokes": [*found["strokes"], found["strokes"][0] | {"region": "cup"}]}))

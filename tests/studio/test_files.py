@@ -132,7 +132,7 @@ def test_clip_opens_as_the_drawing_that_it_was_made_from(server, session, image)
         opened = server.client.post("/api/sessions", content=clip, params={"name": "other"}).json()
         assert opened["name"] == "cat.png" and opened["sheet"]["strokes"] == [MOVE], name
         assert opened["settings"] | {"fps": 0} == {
-            "num_frames": 5, "fps": 0, "seed": 7, "steps": 1, "guidance": opened["settings"]["guidance"], "size": 32,
+            "num_frames": 5, "fps": 0, "seed": 7, "steps": 1, "guidance": opened["settings"]["guidance"], "size": 40,
         }  # fmt: skip
         picture = server.client.get(f"/api/sessions/{opened['id']}/picture.png").content
         assert np.array_equal(pixels(picture), np.asarray(image))

@@ -272,9 +272,9 @@ def test_nodes_are_named_and_starred(server, session):
 
 def test_exports_of_frames(server, session):
     with server.page(session) as page:
-        node = page.rendered()
+        node = page.rendered(settings={"size": 32})
         refusal(server.client.get(server.url(session, node, "frames/4.webp")), 404, "Frame 4 is not made")
-        assert pixels(server.client.get(server.url(session, node, "frames/0.webp")).content).shape == (32, 32, 3)
+        assert pixels(server.client.get(server.url(session, node, "frames/0.webp")).content).shape == (32, 40, 3)
         full = server.client.get(server.url(session, node, "frames/0.webp?size=output"))
         assert pixels(full.content).shape == (40, 48, 3) and "immutable" in full.headers["cache-control"]
         contact = server.client.get(server.url(session, node, "contact.png"))

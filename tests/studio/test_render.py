@@ -39,11 +39,10 @@ def test_flow_is_that_of_the_library(server, session, tiny_pipeline, image):
     with server.page(session) as page:
         rev = page.send("flow", strokes=STROKES, num_frames=4)
         header, payload = page.until("flow", "refused")
-    assert (header["type"], header["rev"], header["h"], header["w"]) == ("flow", rev, 8, 8)
-    flow = np.frombuffer(payload, "<f2").reshape(2, 8, 8)
-    # the picture at the working size, of 8 bits, is what frames would start from
-    start = tiny_pipeline.image_processor.to_output_size(tiny_pipeline.image_processor.load(image), (32, 32))[0]
-    expected = tiny_pipeline.predict_flow(start, sheet_of(STROKES), num_frames=4)[0]
+    # in the shape of the picture, as the library has it
+    assert (header["type"], header["rev"], header["h"], header["w"]) == ("flow", rev, 10, 12)
+    flow = np.frombuffer(payload, "<f2").reshape(2, 10, 12)
+    expected = tiny_pipeline.predict_flow(image, sheet_of(STROKES), num_frames=4)[0]
     np.testing.assert_allclose(flow, expected.numpy(), atol=2e-3, rtol=2e-3)
 
 
@@ -52,7 +51,7 @@ def test_render_makes_the_frames_of_the_library_at_the_working_size(server, sess
         node = page.rendered()
         made = frames_of(page, node)
     generator = torch.Generator().manual_seed(0)
-    expected = list(tiny_pipeline.stream(image, sheet_of(STROKES), 4, 32, 32, generator=generator))
+    expected = list(tiny_pipeline.stream(image, sheet_of(STROKES), 4, generator=generator))
     assert sorted(made) == [1, 2, 3]
     for index, frame in made.items():
         assert np.array_equal(frame, np.asarray(expected[index]))
@@ -244,13 +243,13 @@ def test_full_frames_are_made_on_request(server, image):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
 def test_clips_have_all_frames(server, session, tmp_path, name):
     with server.page(session) as page:
-        node = page.rendered(fps=12.0)
+        node = page.rendered(fps=12.0, settings={"size": 32, "output": "image"})
     response = server.client.get(server.url(session, node, name))
     assert response.status_code == 200 and 'filename="cat.' in response.headers["content-disposition"]
     (tmp_path / name).write_bytes(response.content)
     video = read_video(tmp_path / name)
     assert len(video.frames) == 4 and video.fps == pytest.approx(12)
-    assert video.frames[0].shape == ((32, 32, 3) if name.endswith("gif") else (40, 48, 3))
+    assert video.frames[0].shape == ((32, 40, 3) if name.endswith("gif") else (40, 48, 3))
 
 
 def test_sheet_of_a_root_is_as_it_was_drawn(server, session):

@@ -1,6 +1,8 @@
 # Copyright 2026 The mcdiff-pipeline authors. Licensed under the Apache License, Version 2.0.
 """Where handles were to go and where they are found, in frames whose motion is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +51,27 @@ def test_tracks_say_where_handles_are(kept_server):
     # it is compared with the frame in which it begins
     assert late["start"] == 1 and late["goals"][0] == late["from"] and late["found"][0] is None
     assert late["found"][2] == [pytest.approx(68.5, abs=0.01), pytest.approx(90.5, abs=0.01)]
+    kept_server.client.delete(f"/api/sessions/{session}")
+
+
+def test_tracks_lie_on_the_picture_though_motion_is_computed_at_another_shape(kept_server):
+    height, right = 96, 4
+    picture = textured().crop((0, 0, SIDE, height))
+    session = kept_server.open(picture)["id"]
+    strokes = [{"kind": "hold", "points": [[40.5, 80.5]]}, {"kind": "hold", "points": [[90.5, 20.5]]}]
+    with kept_server.page(session) as page:
+        node = page.rendered(strokes=strokes, num_frames=2, settings={"size": 32})
+    stored = kept_server.studio.registry.get(session)
+    settings = stored.nodes[node].settings
+    stretched = replace(settings, width=64, height=64)
+    stored.nodes[node] = replace(stored.nodes[node], settings=stretched)
+    stored.files.write(stored.files.frame_name(node, 1, "webp"), lossless_webp(shifted(picture, right)))
+    tracks = kept_server.client.get(kept_server.url(session, node, "tracks.json")).json()
+    for stroke, given in zip(tracks["strokes"], strokes, strict=True):
+        (x, y), (found_x, found_y) = given["points"][0], stroke["found"][0]
+        assert stroke["from"] == [pytest.approx(x, abs=0.02), pytest.approx(y, abs=0.02)]
+        assert found_x == pytest.approx(x + right, abs=1) and found_y == pytest.approx(y, abs=1)
+        assert stroke["off"] == pytest.approx(right, abs=1)
     kept_server.client.delete(f"/api/sessions/{session}")
 
 

@@ -186,6 +186,21 @@ def test_exception_keeps_the_frames_made_so_far(path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_exception_does_not_replace_a_file_by_a_part_but_ctrl_c_does(path):
+    write_video(moving_square(3), path)
+    before = path.read_bytes()
+    for error, kept in ((ValueError, True), (KeyboardInterrupt, False)):
+        with pytest.raises(error), VideoWriter(path, fps=8) as writer:
+            writer.write(moving_square(1)[0])
+            raise error
+        assert (path.read_bytes() == before) == kept
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, fps=8, only_whole=True) as writer:
+        writer.write(moving_square(2)[1])
+        raise KeyboardInterrupt
+    assert len(read_video(path).frames) == 1
+
+
 def test_exception_before_the_first_frame_leaves_nothing(path):
     with pytest.raises(RuntimeError), VideoWriter(path, fps=8):
         raise RuntimeError

@@ -3,6 +3,7 @@
 
 import collections
 import contextlib
+import math
 import os
 import threading
 import warnings
@@ -142,7 +143,8 @@ class Engine:
 
         Args:
             session (`Session`): Has the picture.
-            size (`int`, *optional*): The shorter side; None is the server's default, else the model's.
+            size (`int`, *optional*): The shorter side; None is the server's default, else the size that stretches the
+                picture least.
 
         Raises:
             Refused: If it is too large, or not a multiple of what the model needs.
@@ -164,8 +166,11 @@ class Engine:
                     f"{max(round(size / multiple), 1) * multiple} is the nearest.",
                     field="size",
                 )
-        given = (size, None) if height <= width else (None, size)
-        working = processor.working_size((height, width), *given)
+        if size is None:
+            working = processor.fitting_size((height, width))
+        else:
+            given = (size, None) if height <= width else (None, size)
+            working = processor.working_size((height, width), *given)
         if working[0] * working[1] > LARGEST_AREA * bounds.shorter_side**2:
             raise Refused(
                 f"The motion would be computed at {working[1]} x {working[0]} pixels, which is too much: choose a "
@@ -548,7 +553,7 @@ class Engine:
         if self._has_camera(session, node):  # strokes say where in the scene
             yield {"mean": None, "strokes": [None] * len(sheet.strokes)}
             return
-        scale = session.size[0] / sheet.width
+        scale = math.sqrt(session.size[0] * session.size[1] / (sheet.width * sheet.height))
         found: list[list[float]] = [[] for _ in sheet.strokes]
         for of_frame in drawn_distances(sheet, frame, node.last):
             for stroke, distance in of_frame.items():
@@ -575,8 +580,9 @@ class Engine:
 
     def _searched(self, session: Session, node: Node) -> tuple[StrokeSheet, Callable[[int], torch.Tensor]]:
         """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""
-        width, height = node.settings.width, node.settings.height
-        zoom = min(1.0, SCORED_SIDE / min(width, height))
+        # in the shape of the picture, which the working size stretches
+        width, height = session.size
+        zoom = min(1.0, min(SCORED_SIDE, node.settings.width, node.settings.height) / min(width, height))
         drawn = self.sheet(session, node)
         # of points that move together, the first stands for all
         sheet = replace(drawn, strokes=[stroke.plain(drawn.num_frames)[0] for stroke in drawn.strokes])

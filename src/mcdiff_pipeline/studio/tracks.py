@@ -77,24 +77,28 @@ def _search(engine: "Engine", session: Session, node: Node, answers: queue.Queue
         frames.append(number)
         found.append(handles)
         yield
-    scale = session.size[0] / sheet.width
+    scale = (session.size[0] / sheet.width, session.size[1] / sheet.height)
     strokes = [_track(sheet, index, frames, found, scale) for index in range(len(sheet.strokes))]
-    near = scaled_to(sheet.height, sheet.width)[2] * scale
+    near = scaled_to(sheet.height, sheet.width)[2] * math.sqrt(scale[0] * scale[1])
     answers.put({"node": node.id, "last": node.last, "near": near, "frames": frames, "strokes": strokes})
 
 
 def _track(
-    sheet: "StrokeSheet", index: int, frames: list[int], found: list[dict[int, "FoundHandle"]], scale: float
+    sheet: "StrokeSheet",
+    index: int,
+    frames: list[int],
+    found: list[dict[int, "FoundHandle"]],
+    scale: tuple[float, float],
 ) -> dict[str, Any]:
-    """The track of one stroke."""
+    """The track of one stroke. `scale` is the pixels of the picture in one of the sheet, in x and y."""
     stroke = sheet.strokes[index]
     handles = [one.get(index) for one in found]
-    distances = [handle.distance * scale for handle in handles if handle is not None]
+    distances = [handle.distance * math.sqrt(scale[0] * scale[1]) for handle in handles if handle is not None]
     start = math.ceil(stroke.span(sheet.num_frames)[0])
     beginning = stroke.at(start, sheet.num_frames)
 
     def shown(place: tuple[float, float] | None) -> list[float] | None:
-        return None if place is None else [round(scale * place[0], 2), round(scale * place[1], 2)]
+        return None if place is None else [round(scale[0] * place[0], 2), round(scale[1] * place[1], 2)]
 
     return {
         "kind": stroke.kind,

@@ -51,13 +51,15 @@ class VideoWriter:
     """Writes a video frame by frame, in memory that does not grow with its length.
 
     Use it as a context manager. The file is built under a hidden name in the same folder and gets its name when the
-    block ends. If an exception or Ctrl-C ends the block, the frames written so far become a playable file, and the
-    exception is raised again. If there are no frames, nothing is left behind.
+    block ends. If Ctrl-C ends the block, the frames written so far become a playable file, and the exception is raised
+    again. So they do with any other exception, unless that would replace a file. If there are no frames, nothing is
+    left behind.
 
     Args:
         path (`str` or `os.PathLike`): the file; `.mp4`, `.webm`, `.gif` or `.mkv`. An existing file is replaced.
         fps (`float`): frames per second; at most 50 in a GIF, because browsers slow down faster ones.
         metadata (`dict`, *optional*): a JSON object to keep in the file.
+        only_whole (`bool`, defaults to `False`): whether nothing is kept if an exception or Ctrl-C ends the block.
 
     Attributes:
         num_frames (`int`): number of frames written so far.
@@ -68,7 +70,14 @@ class VideoWriter:
         FileNotFoundError: if the folder does not exist.
     """
 
-    def __init__(self, path: str | os.PathLike, fps: float, metadata: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        fps: float,
+        metadata: dict[str, Any] | None = None,
+        *,
+        only_whole: bool = False,
+    ):
         self.path = Path(path)
         suffix = self.path.suffix.lower()
         if suffix not in _FORMATS:
@@ -89,6 +98,7 @@ class VideoWriter:
         except (TypeError, ValueError) as error:
             raise ValueError(f"`metadata` cannot be written as JSON: {error}.") from error
         self.num_frames = 0
+        self._only_whole = only_whole
         self._metadata = {} if metadata is None else metadata
         self._format = _FORMATS[suffix]
         self._rate = Fraction(float(fps)).limit_denominator(65535)
@@ -103,7 +113,9 @@ class VideoWriter:
     def __exit__(self, exception_type, exception, traceback) -> None:
         if exception is None:
             self.close()
-        elif self.num_frames:
+            return
+        replaces = isinstance(exception, Exception) and self.path.exists()
+        if self.num_frames and not self._only_whole and not replaces:
             try:
                 self.close()
             except (av.FFmpegError, OSError):

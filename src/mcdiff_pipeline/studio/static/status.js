@@ -113,9 +113,9 @@ function showStroke(editor, id) {
 function tryAgain(editor, smaller) {
   editor.store.set({ failure: null });
   if (smaller) {
-    const area = editor.state.model?.area ?? 128 * 128;
-    const working = editor.document.settings.work ?? Math.round(Math.sqrt(area));
-    editor.setSettings({ work: Math.max(64, Math.floor((working * 0.7) / 8) * 8), size: "preview" });
+    const { area, multiple } = editor.state.model ?? { area: 128 * 128, multiple: 8 };
+    const working = editor.document.settings.work ?? Math.sqrt(area);
+    editor.setSettings({ work: Math.max(multiple, Math.floor((working * 0.7) / multiple) * multiple), size: "preview" });
   }
   editor.live.render();
 }

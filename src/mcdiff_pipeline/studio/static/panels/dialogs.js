@@ -68,7 +68,6 @@ function Settings({ editor }) {
   const { model, limits } = editor.state;
   const defaults = model?.defaults ?? {};
   const multiple = model?.multiple ?? 8;
-  const working = settings.work ?? Math.round(Math.sqrt(model?.area ?? 128 * 128));
   const set = (/** @type {any} */ changes) => editor.setSettings(changes);
   return html`
     <${Dialog} editor=${editor} title="Settings of a render">
@@ -82,9 +81,9 @@ function Settings({ editor }) {
         <${NumberField} label="Denoising steps" value=${settings.steps ?? defaults.steps ?? 2} min=${1} max=${50} onChange=${(/** @type {number} */ steps) => set({ steps })} />
         <${NumberField} label="Guidance" value=${settings.guidance ?? defaults.guidance ?? 1} min=${0} max=${20} step=${0.1} onChange=${(/** @type {number} */ guidance) => set({ guidance })} />
         <${NumberField} label="Seed" value=${settings.seed} min=${0} max=${2147483647} onChange=${(/** @type {number} */ seed) => set({ seed })} />
-        <${NumberField} label="Working size" value=${working} min=${8 * multiple} max=${limits?.shorter_side ?? 512} onChange=${(/** @type {number} */ work) => set({ work: Math.max(multiple, Math.round(work / multiple) * multiple) })} />
+        <${NumberField} label="Working size" value=${settings.work} min=${multiple} max=${limits?.shorter_side ?? 512} empty="as it fits" onChange=${(/** @type {number | null} */ work) => set({ work: work && Math.max(multiple, Math.round(work / multiple) * multiple) })} />
       </div>
-      <p>The working size is the shorter side, in pixels, at which the motion is computed. The frames have the picture's own size all the same.
+      <p>The working size is the shorter side, in pixels, at which the motion is computed; left empty, it is the one that stretches the picture least. The frames have the picture's own size all the same.
         Other settings than those of the shown version make a new version from frame 0.</p>
       <button type="button" class="button" onClick=${() => set({ steps: null, guidance: null, seed: 0, work: null, size: "preview" })}>Use the model's own</button>
     <//>`;

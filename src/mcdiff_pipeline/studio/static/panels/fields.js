@@ -15,16 +15,21 @@ export function Input({ value, ...rest }) {
   return html`<input ref=${element} ...${rest} />`;
 }
 
-/** @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => void, step?: number}} props */
-export function NumberField({ label, value, min, max, onChange, step = 1 }) {
+/**
+ * A number. With `empty`, a word for no number, it may be null.
+ *
+ * @param {{label: string, value: number | null, min: number, max: number, onChange: (value: any) => void, step?: number, empty?: string}} props
+ */
+export function NumberField({ label, value, min, max, onChange, step = 1, empty = undefined }) {
   /** @param {any} event */
   const change = (event) => {
     const number = Number(event.target.value);
-    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, step === 1 ? Math.round(number) : number)) : value;
-    event.target.value = String(allowed);
+    const none = empty === undefined ? value : null;
+    const allowed = event.target.value !== "" && Number.isFinite(number) ? Math.min(max, Math.max(min, step === 1 ? Math.round(number) : number)) : none;
+    event.target.value = String(allowed ?? "");
     if (allowed !== value) onChange(allowed);
   };
-  return html`<label class="number"><span>${label}</span><${Input} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value} onChange=${change} /></label>`;
+  return html`<label class="number"><span>${label}</span><${Input} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value ?? ""} placeholder=${empty} onChange=${change} /></label>`;
 }
 
 /** A number in a table; `onChange` returns false if it cannot be taken. @param {{label: string, value: number, min: number, max: number, onChange: (value: number) => unknown}} props */
