@@ -11,7 +11,7 @@ from .errors import checking_input
 from .images import SizeOption, read_image, to_pil, working_size, working_size_reason
 from .memory import check_memory
 from .model import DeviceOption, DtypeOption, ModelOption, find_model, load_model, long_dtype, tell_model
-from .option_values import number
+from .option_values import MAX_FRAMES, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
@@ -35,7 +35,9 @@ def flow(
     ] = 0,
     num_frames: Annotated[
         int | None,
-        typer.Option(parser=number(int, 2), metavar="N", help="Frames of the clip (default: from the sheet)."),
+        typer.Option(
+            parser=number(int, 2, MAX_FRAMES), metavar="N", help="Frames of the clip (default: from the sheet)."
+        ),
     ] = None,
     size: SizeOption = None,
     strokes: StrokesOption = None,

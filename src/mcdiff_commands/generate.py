@@ -68,7 +68,7 @@ from .motion import (
     PhysicsOption,
     lead_frames,
 )
-from .option_values import OutputSize, Size, given, number
+from .option_values import MAX_FRAMES, OutputSize, Size, given, number
 from .outputs import IMAGE_SUFFIXES, ReplaceOption, check_output, check_outputs, reserved
 from .regions import RegionsOption, SegmenterOption, find_regions
 from .strokes import GivenStrokes, HoldOption, StrokeOption, StrokesOption
@@ -119,7 +119,9 @@ def generate(
     num_frames: Annotated[
         int | None,
         typer.Option(
-            parser=number(int, 2), metavar="N", help="Frames, including the image (default: from the sheet)."
+            parser=number(int, 2, MAX_FRAMES),
+            metavar="N",
+            help="Frames, including the image (default: from the sheet).",
         ),
     ] = None,
     steps: Annotated[

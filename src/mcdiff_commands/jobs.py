@@ -17,7 +17,7 @@ import typer
 from mcdiff_pipeline.atomic_files import atomic_path
 
 from .errors import InputError, checking_input, first_line
-from .option_values import OutputSize, Size, number
+from .option_values import MAX_FRAMES, OutputSize, Size, number
 from .outputs import check_existing, file_identity
 
 
@@ -31,7 +31,7 @@ MAX_FRAMES_IN_MEMORY = 256
 _size = Size.parser("size", "256 for the shorter side, or 384x256")
 # What a line may contain besides `image`, `strokes` and `output`: the parser, and the name in the settings of a clip.
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
-    "num_frames": (number(int, 2), "num_frames"),
+    "num_frames": (number(int, 2, MAX_FRAMES), "num_frames"),
     "steps": (number(int, 1), "num_inference_steps"),
     "guidance_scale": (number(float, 0), "guidance_scale"),
     "seed": (number(int, 0, 2**64 - 1), "seed"),

@@ -17,6 +17,10 @@ import typer
 MAX_WHOLE = 2**63 - 1
 
 
+# As in mcdiff_pipeline.strokes, which takes a second to import.
+MAX_FRAMES = 100_000
+
+
 def number(
     convert: type[int] | type[float],
     minimum: float = -math.inf,

@@ -8,7 +8,7 @@ import typer
 
 from .errors import InputError, checking_input
 from .images import read_image
-from .option_values import Size, number
+from .option_values import MAX_FRAMES, Size, number
 from .outputs import ReplaceOption, check_outputs
 from .telling import Teller, told
 from .typer_classes import Command, CommandGroup
@@ -52,7 +52,7 @@ def convert(
     num_frames: Annotated[
         int | None,
         typer.Option(
-            parser=number(int, 2, 100_000),
+            parser=number(int, 2, MAX_FRAMES),
             metavar="N",
             help="Frames of the result; the motion is stretched to them (default: those of IN, or those that the "
             "other program expects).",

@@ -41,7 +41,8 @@ def studio(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(parser=number(int, 1), metavar="N", help=f"Port to listen at (default: {DEFAULT_PORT}).")
+        int,
+        typer.Option(parser=number(int, 1, 65535), metavar="N", help=f"Port to listen at (default: {DEFAULT_PORT})."),
     ] = DEFAULT_PORT,
     threads: Annotated[
         int | None,

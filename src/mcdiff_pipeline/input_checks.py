@@ -26,13 +26,19 @@ SCHEDULER_PARTS = ("set_timesteps", "scale_model_input", "step", "init_noise_sig
 SCHEDULER_TENSORS = ("betas", "alphas_cumprod", "sigmas")
 
 
-def check_scheduler(scheduler: Any) -> None:
-    """Raises `ValueError` if the pipeline cannot run with a scheduler."""
+def check_scheduler(scheduler: Any, num_inference_steps: int) -> None:
+    """Raises `ValueError` if the pipeline cannot run with a scheduler, or not with this number of steps."""
     missing = [name for name in SCHEDULER_PARTS if not hasattr(scheduler, name)]
     if missing:
         raise ValueError(
             f"`scheduler` is a {type(scheduler).__name__}, which has no `{missing[0]}`: give a scheduler for models "
             "that predict noise, such as DDIMScheduler or DPMSolverMultistepScheduler."
+        )
+    timesteps = scheduler.config.get("num_train_timesteps")
+    if timesteps is not None and num_inference_steps > timesteps:
+        raise ValueError(
+            f"`num_inference_steps` is {num_inference_steps}, but `scheduler` has {timesteps} timesteps: give at most "
+            "as many."
         )
     for name in SCHEDULER_TENSORS:
         tensor = getattr(scheduler, name, None)

@@ -2,7 +2,9 @@
 """The networks of a pipeline by OpenVINO (extra `openvino`), which runs them faster on a CPU than PyTorch does."""
 
 import copy
+import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,8 @@ def use_openvino(pipe: MCDiffPipeline) -> None:
 
     These are the UNet, the blocks of F, and the encoder and decoder of the autoencoder. Everything else, and a call of
     the UNet with text, stays with PyTorch. A network is converted when it first gets an input of a shape, which takes
-    seconds; so this pays for many frames of one size. Weights that are changed later have no effect.
+    seconds; so this pays for many frames of one size. Weights that are changed later have no effect. OpenVINO's
+    telemetry is switched off for the process, unless it was imported before.
 
     Args:
         pipe (`MCDiffPipeline`):
@@ -28,6 +31,8 @@ def use_openvino(pipe: MCDiffPipeline) -> None:
         ImportError: If OpenVINO is missing.
         ValueError: If the pipeline is on another device, or in float16.
     """
+    # What OpenVINO converts it reports to Google Analytics, unless this module is missing. It has no switch for that.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino  # noqa: F401
     except ImportError as error:
@@ -107,7 +112,8 @@ class _Converted:
 
         with self._lock:
             if key not in self._models:
-                with torch.no_grad():
+                with torch.no_grad(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of tracing, and of PyTorch's deprecations
                     shapes = [tuple(one.shape) for one in inputs]
                     model = openvino.convert_model(self._network, example_input=inputs, input=shapes)
                 options = {

@@ -59,7 +59,7 @@ from .short_repr import ShortReprMixin
 from .similarity import fit_similarity  # noqa: F401
 from .stroke_controls import CONTROLS  # noqa: F401
 from .stroke_problems import StrokeProblem, find_stroke_problems, warn_of
-from .strokes import Stroke, strokes_at_size
+from .strokes import MAX_FRAMES, Stroke, strokes_at_size
 
 
 @dataclass(repr=False)
@@ -284,6 +284,11 @@ class MCDiffPipeline(SafetensorsLoaderMixin, RunningCallsMixin, DiffusionPipelin
         ):
             if not is_whole(number, 1):
                 raise ValueError(f"`{name}` is {number!r}, but it has to be a whole number from 1 up.")
+        if num_frames > MAX_FRAMES:
+            raise ValueError(
+                f"`num_frames` is {num_frames}, but a video has at most {MAX_FRAMES} frames: make it in parts, or use "
+                "`stream` without `num_frames`."
+            )
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f'`output_type` is {output_type!r}, but it has to be "pil", "np", "pt" or "latent".')
         for name in callback_on_step_end_tensor_inputs:
@@ -295,7 +300,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, RunningCallsMixin, DiffusionPipelin
         completes_strokes = completes_strokes and dense_flow is None
         check_components(self.unet, self.flow_completion, self.conditioner, completes_strokes)
         check_vae(self.vae, self.conditioner)
-        check_scheduler(self.scheduler)
+        check_scheduler(self.scheduler, num_inference_steps)
         grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         check_noise(generator, latents, batch_size, num_frames, (self.latent_channels, *grid))
         check_dense_flow(dense_flow, batch_size, (height, width), self.conditioner)

@@ -55,6 +55,8 @@ SHEET_FIELDS: dict[int, tuple[str, ...]] = {
 
 # Far above what a hand draws, or a tracker follows, and still fast.
 MAX_STROKES, MAX_POINTS = 1000, 100_000
+# Frames of a clip that strokes are drawn for; a stream without `num_frames` has no end.
+MAX_FRAMES = 100_000
 
 
 def check_number(number: int, maximum: int, field: str, what: str) -> None:
@@ -488,6 +490,8 @@ class StrokeSheet:
             if not is_whole(value, minimum):
                 raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {minimum}.")
             object.__setattr__(self, name, int(value))
+        if self.num_frames > MAX_FRAMES:
+            raise ValueError(f"num_frames is {self.num_frames}, but a clip has at most {MAX_FRAMES} frames.")
         if not (is_number(self.fps) and self.fps > 0):
             raise ValueError(f"fps is {reprlib.repr(self.fps)}; it must be a number above 0.")
         object.__setattr__(self, "fps", float(self.fps))

@@ -382,3 +382,16 @@ def test_autoencoder_of_another_shape_is_refused_after_loading(image):
     pipe.vae = make_vae(block_out_channels=(8, 8), **levels)
     with pytest.raises(ValueError, match="`vae` has latents of 4 channels and 2 pixels a cell, but .* for 4 and 4"):
         pipe(image, [])
+
+
+@pytest.mark.parametrize("number", [100_001, 10**9, 2**70])
+def test_video_of_endless_length_is_refused_at_once(pipe, image, number):
+    with pytest.raises(ValueError, match=f"`num_frames` is {number}, but a video has at most 100000 frames"):
+        pipe(image, [DRAG], num_frames=number)
+    with pytest.raises(ValueError, match=f"num_frames is {number}, but a clip has at most 100000 frames"):
+        StrokeSheet([DRAG], 48, 40, num_frames=number)
+
+
+def test_more_steps_than_the_scheduler_has_are_refused(pipe, image):
+    with pytest.raises(ValueError, match="`num_inference_steps` is 1001, but `scheduler` has 1000 timesteps"):
+        pipe(image, [], num_inference_steps=1001)

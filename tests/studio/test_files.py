@@ -340,3 +340,16 @@ def test_server_that_is_killed_loses_at_most_the_frame_being_made(tmp_path, imag
                     process.kill()
                     process.join()
     assert ORIGIN != origin and list((tmp_path / session).rglob("picture.png"))
+
+
+def test_hidden_folders_of_the_user_are_kept_in_a_folder_of_sessions(tmp_path):
+    from mcdiff_pipeline.studio.store import TEMPORARY, Store
+
+    session = "0" * 32
+    left_behind = (f".{session}.unfinished", TEMPORARY + "abc")
+    mine = (".export-2024", ".upload-queue", ".thesis.unfinished", f".{session}.unfinished.old")
+    for name in (*left_behind, *mine):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    Store(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(mine)

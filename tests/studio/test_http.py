@@ -285,7 +285,7 @@ def test_exports_of_frames(server, session):
         page.until("stopped")
         response = server.client.get(server.url(session, empty, "clip.mp4"))
         assert response.status_code in (200, 409, 404)  # frames that were made before are exported
-    assert not list(server.studio.settings.folder.glob(".export-*"))
+    assert not list(server.studio.settings.folder.glob(".*temporary*"))
 
 
 @pytest.mark.parametrize(

@@ -191,12 +191,12 @@ def test_exception_does_not_replace_a_file_by_a_part_but_ctrl_c_does(path):
     before = path.read_bytes()
     for error, kept in ((ValueError, True), (KeyboardInterrupt, False)):
         with pytest.raises(error), VideoWriter(path, fps=8) as writer:
-            writer.write(moving_square(1)[0])
+            writer.write(next(iter(moving_square())))
             raise error
         assert (path.read_bytes() == before) == kept
         assert [one.name for one in path.parent.iterdir()] == [path.name]
     with pytest.raises(KeyboardInterrupt), VideoWriter(path, fps=8, only_whole=True) as writer:
-        writer.write(moving_square(2)[1])
+        writer.write(next(iter(moving_square())))
         raise KeyboardInterrupt
     assert len(read_video(path).frames) == 1
 

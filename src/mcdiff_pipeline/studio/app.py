@@ -45,6 +45,7 @@ from .security import SAFE_METHODS, Guard
 from .server import Studio
 from .sessions import Session, plain_name
 from .settings import CLIP_BYTES, DOCUMENT_BYTES, NAME_LENGTH, PICTURE_BYTES, StudioSettings
+from .store import TEMPORARY
 from .stored_frames import stored_frame
 from .tracks import find_tracks
 from .tree import find_node
@@ -420,7 +421,7 @@ async def _made(
 
 
 async def _made_alone(studio: Studio, name: str, write: Callable[[Any, Path], None], argument: Any) -> Response:
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".export-", dir=studio.settings.folder))
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=TEMPORARY, dir=studio.settings.folder))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = folder / f"export{Path(name).suffix}"
@@ -451,7 +452,7 @@ async def _body_file(request: Request, limit: int, studio: Studio) -> AsyncItera
 
 @contextlib.asynccontextmanager
 async def _temporary_file(request: Request, limit: int, folder: Path) -> AsyncIterator[tuple[Path, bytes, int]]:
-    place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".upload-", dir=folder))
+    place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=TEMPORARY, dir=folder))
     path, beginning, size = place / "upload", b"", 0
     try:
         with open(path, "wb") as file:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
+from ..video.writer import MIN_FPS
 from .refusals import Refused
 from .settings import (
     CAMERA_MOVES,
@@ -118,7 +119,7 @@ class Render(Message):
     at: Frame = 0
     strokes: Strokes
     num_frames: Annotated[int, Field(ge=2)]
-    fps: Annotated[float, Field(gt=0, le=240)] = 8.0
+    fps: Annotated[float, Field(ge=MIN_FPS, le=240)] = 8.0
     regions: Key | None = None
     camera: Camera = []
     settings: TreeSettings | None = None
@@ -265,7 +266,7 @@ class SheetBody(Message):
     width: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=1, le=100_000)]
     num_frames: Annotated[int, Field(ge=2, le=100_000)]
-    fps: Annotated[float, Field(gt=0, le=240)] = 8.0
+    fps: Annotated[float, Field(ge=MIN_FPS, le=240)] = 8.0
     regions: Regions = []
     camera: Camera | dict[str, Any] = []
     strokes: Strokes

@@ -160,6 +160,11 @@ class SessionFiles:
                 yield name
 
 
+# Names of folders that are used while a file is sent or received, and while a session is unpacked.
+TEMPORARY = ".mcdiff-studio-temporary-"
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.unfinished")
+
+
 class Store:
     """
     A folder of sessions.
@@ -174,8 +179,8 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for pattern in (".*.unfinished", ".upload-*", ".export-*"):  # what a crash left behind
-            for path in folder.glob(pattern):
+        for path in folder.iterdir():  # what a crash left behind; other files of the folder are the user's
+            if path.name.startswith(TEMPORARY) or UNFINISHED.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
     def new(self) -> SessionFiles:
