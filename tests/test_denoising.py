@@ -143,6 +143,28 @@ def test_callback_can_change_the_latents(tiny_pipeline, image):
     assert (frames[:, 1] == 1).all() and (frames[:, 2] == 3).all() and (frames[:, 3] == 5).all()
 
 
+@pytest.mark.parametrize("latents", [None, torch.zeros(1)])
+def test_callback_cannot_give_latents_of_another_shape(tiny_pipeline, image, latents):
+    with pytest.raises(ValueError, match="The callback returned `latents` .*, but a tensor of shape .* is needed"):
+        tiny_pipeline(image, [], callback_on_step_end=lambda *arguments: {"latents": latents})
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"eta": "x"}, "`eta` is 'x', but it has to be a number from 0 to 1"),
+        ({"eta": 5.0}, "`eta` is 5.0"),
+        ({"cancel": "x"}, "`cancel` is a str, but it has to be a `threading.Event`"),
+        ({"callback_on_step_end": 5}, "`callback_on_step_end` is a int, but it has to be a function"),
+        ({"dense_flow": ["a"]}, "`dense_flow` holds a str"),
+    ],
+)
+def test_wrong_arguments_of_a_run_are_named(tiny_pipeline, image, argument, message):
+    for call in (tiny_pipeline, tiny_pipeline.stream):
+        with pytest.raises((ValueError, TypeError), match=message):
+            call(image, [], num_frames=3, **argument)
+
+
 def test_callback_can_change_the_guidance_of_its_call(tiny_pipeline, image):
     def video(scale, callback=None):
         return latents_of(tiny_pipeline, image, guidance_scale=scale, callback_on_step_end=callback)

@@ -101,3 +101,15 @@ def test_rigid_region_is_followed_exactly_although_another_one_hides_it(image):
     move, hold = follower.verdicts()
     assert move.followed and move.carried == pytest.approx(16, abs=0.2)
     assert hold.followed and hold.carried == pytest.approx(0, abs=0.1)
+
+
+def test_handles_of_a_stroke_are_judged_as_one_stroke():
+    strokes = [
+        Stroke([(20, 20), (28, 20)], rotate=90, radius=8),
+        Stroke([(40, 30)], kind="hold"),
+    ]
+    sheet = StrokeSheet(strokes, 48, 40, num_frames=3)
+    assert len(sheet.plain().strokes) == 3
+    verdicts = judge_strokes(sheet, torch.zeros(2, 2, 10, 12), cell=4)
+    assert [(one.stroke, one.kind, one.followed) for one in verdicts] == [(0, "move", False), (1, "hold", True)]
+    assert verdicts[0].name.startswith("stroke 1") and verdicts[1].name.startswith("stroke 2")

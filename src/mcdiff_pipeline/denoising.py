@@ -320,12 +320,21 @@ class FrameDenoiser:
             answer = callback(self.pipe, step, timestep, wanted) or {}
         finally:
             _DENOISER_OF_CALLBACK.reset(token)
-        return answer.pop("latents", tensors["latents"])
+        latents, given = tensors["latents"], answer.get("latents", tensors["latents"])
+        if not isinstance(given, torch.Tensor) or given.shape != latents.shape:
+            found = f"of shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given).__name__
+            raise ValueError(
+                f"The callback returned `latents` {found}, but a tensor of shape {tuple(latents.shape)} is needed: leave "
+                "`latents` out to go on with those of the step."
+            )
+        return given
 
 
 class RunningCallsMixin:
-    """What a callback may change in diffusers' pipelines, `_interrupt` and `_guidance_scale`, for each call; to be
-    named before the classes of diffusers."""
+    """What a callback may change in diffusers' pipelines, `_interrupt` and `_guidance_scale`, for each call.
+
+    To be named before the classes of diffusers.
+    """
 
     def __init__(self):
         super().__init__()

@@ -22,6 +22,8 @@ component_logger = logging.get_logger(__name__)
 
 # What the pipeline uses of a scheduler. Flow matching, for example, has no `init_noise_sigma`.
 SCHEDULER_PARTS = ("set_timesteps", "scale_model_input", "step", "init_noise_sigma")
+# Far above what is of use, and too small to overflow in half precision.
+MAX_GUIDANCE = 1000
 # Tensors of schedulers that come from their configuration.
 SCHEDULER_TENSORS = ("betas", "alphas_cumprod", "sigmas")
 
@@ -149,7 +151,7 @@ def check_dense_flow(
     size: tuple[int, int],
     conditioner: FrameConditioner,
 ) -> None:
-    """Raises `ValueError` if `dense_flow` does not fit a call at the working (height, width) `size`."""
+    """Raises `ValueError` or `TypeError` if `dense_flow` does not fit a call at the working (height, width) `size`."""
     if dense_flow is None:
         return
     if not conditioner.needs_dense_flow:
@@ -165,6 +167,10 @@ def check_dense_flow(
     height, width = size
     grid = (height // conditioner.cell, width // conditioner.cell)
     for flow in dense_flow.unbind(1) if isinstance(dense_flow, torch.Tensor) else dense_flow:
+        if flow is not None and not isinstance(flow, torch.Tensor):
+            raise TypeError(
+                f"`dense_flow` holds a {type(flow).__name__}, but each of its entries has to be a tensor or None."
+            )
         if flow is not None and tuple(flow.shape) not in ((batch_size, 2, *grid), (batch_size, 2, height, width)):
             raise ValueError(
                 f"`dense_flow` has the shape {tuple(flow.shape)} for one step, but it has to be "
@@ -188,8 +194,11 @@ def check_flow_steps(dense_flow: Sequence[object], num_frames: int) -> None:
 
 def check_guidance(guidance_scale: object, conditioner: FrameConditioner, scheduler: Any) -> None:
     """Raises `ValueError` if guidance on motion has no number for a scale, or cannot be computed with a scheduler."""
-    if not is_number(guidance_scale):
-        raise ValueError(f"`guidance_scale` is {guidance_scale!r}, but it has to be a number; 1.0 is no guidance.")
+    if not (is_number(guidance_scale) and 0 <= guidance_scale <= MAX_GUIDANCE):  # type: ignore[operator]
+        raise ValueError(
+            f"`guidance_scale` is {guidance_scale!r}, but it has to be a number from 0 to {MAX_GUIDANCE}; 1.0 is no "
+            "guidance."
+        )
     if guidance_scale == 1 or conditioner.residual_condition is None:
         return
     predicts = scheduler.config.get("prediction_type")
@@ -200,6 +209,16 @@ def check_guidance(guidance_scale: object, conditioner: FrameConditioner, schedu
             f"{type(scheduler).__name__} with prediction_type {predicts!r}: give 1.0, or a scheduler such as "
             "DDIMScheduler."
         )
+
+
+def check_running(eta: object, cancel: object, callback: object) -> None:
+    """Raises `ValueError` or `TypeError` if an argument is wrong that tells how a call runs."""
+    if not (is_number(eta) and 0 <= eta <= 1):  # type: ignore[operator]
+        raise ValueError(f"`eta` is {eta!r}, but it has to be a number from 0 to 1.")
+    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        raise TypeError(f"`cancel` is a {type(cancel).__name__}, but it has to be a `threading.Event`.")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback_on_step_end` is a {type(callback).__name__}, but it has to be a function.")
 
 
 def check_carried(

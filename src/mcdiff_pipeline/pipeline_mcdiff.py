@@ -39,6 +39,7 @@ from .input_checks import (
     check_flow_steps,
     check_image_encoder,
     check_noise,
+    check_running,
     check_scheduler,
     check_step,
     check_text,
@@ -1083,7 +1084,8 @@ class MCDiffPipeline(SafetensorsLoaderMixin, RunningCallsMixin, DiffusionPipelin
         callback: StepCallback | None,
         callback_tensor_inputs: Sequence[str],
     ) -> FrameDenoiser:
-        """Make the denoiser of a call, and set the properties of the pipeline that describe the call."""
+        """Check how a call runs, make its denoiser, and set the properties of the pipeline that describe the call."""
+        check_running(eta, cancel, callback)
         denoiser = FrameDenoiser(
             self, inputs.num_inference_steps, inputs.guidance_scale, eta, cancel, callback, callback_tensor_inputs
         )

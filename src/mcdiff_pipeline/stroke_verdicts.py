@@ -22,7 +22,8 @@ MOVE_TOLERANCE_SHARE, MOVE_TOLERANCE, HOLD_TOLERANCE = 0.25, 1.0, 0.5
 @dataclass(frozen=True)
 class StrokeVerdict:
     """
-    How far the flow carried what is under a stroke. Lengths are in pixels of the sheet's image.
+    How far the flow carried what is under a stroke, at the handle that it follows least if the stroke has several.
+    Lengths are in pixels of the sheet's image.
 
     Args:
         stroke (`int`): Index of the stroke in its sheet, from 0.
@@ -62,7 +63,7 @@ class StrokeFollower:
 
     Args:
         sheet (`StrokeSheet`):
-            The strokes, for an image of any size. Each handle is followed as a stroke of its own.
+            The strokes, for an image of any size. Each handle is followed on its own.
         num_frames (`int`, *optional*):
             Length of the video, which ends the strokes without an end of their own; None is the length of the sheet.
     """
@@ -70,6 +71,9 @@ class StrokeFollower:
     def __init__(self, sheet: StrokeSheet, num_frames: int | None = None):
         self.num_frames = num_frames or sheet.num_frames
         self.sheet = sheet.plain(self.num_frames)
+        self._drawn = sheet.strokes
+        # the index of the stroke that each handle belongs to
+        self._owners = [i for i, stroke in enumerate(sheet.strokes) for _ in stroke.plain(self.num_frames)]
         self.frame, self._cell = 0, 1.0
         self._followed: dict[int, _Followed] = {}
 
@@ -84,7 +88,13 @@ class StrokeFollower:
 
     def verdicts(self) -> list[StrokeVerdict]:
         """A verdict for each stroke that was active so far, in the order of the sheet."""
-        return [self._verdict(index) for index in sorted(self._followed)]
+        of_strokes: dict[int, StrokeVerdict] = {}
+        for index in sorted(self._followed):
+            verdict = self._verdict(index)
+            known = of_strokes.setdefault(verdict.stroke, verdict)
+            if (verdict.followed, -verdict.error) < (known.followed, -known.error):
+                of_strokes[verdict.stroke] = verdict
+        return list(of_strokes.values())
 
     def _step(self, flow: torch.Tensor, frame: int, state: RolloutState | None) -> None:
         height, width = flow.shape[1:]
@@ -126,9 +136,10 @@ class StrokeFollower:
         else:
             carried = followed.carried
             tolerance = max(MOVE_TOLERANCE * self._cell, MOVE_TOLERANCE_SHARE * followed.asked)
+        owner = self._owners[index]
         return StrokeVerdict(
-            stroke=index,
-            name=stroke_name(index, stroke),
+            stroke=owner,
+            name=stroke_name(owner, self._drawn[owner]),
             kind=stroke.kind,
             asked=followed.asked,
             carried=carried,

@@ -249,3 +249,9 @@ def test_what_is_no_source_of_motion_is_refused(image):
         make_pipeline()(image, [], motion="zoom")
     with pytest.raises(ValueError, match="`motion` holds a Camera, but this model has no dense flow"):
         make_pipeline(("previous_frame", "sparse_flow"), flow_completion=None)(image, [], motion=THERE_AND_BACK)
+
+
+@pytest.mark.parametrize("name", ["pan", "truck"])
+def test_camera_that_leaves_the_image_far_behind_is_refused(name):
+    with pytest.raises(ValueError, match=rf"keyframes\[0\].{name} is \(1e\+29, 0.0\), more than 32 times"):
+        Camera([CameraKeyframe(3, **{name: (1e29, 0)})], 48, 40)

@@ -344,9 +344,11 @@ def test_flow_completion_has_to_read_the_latents_of_the_autoencoder(settings):
 # Guidance, flow and components
 
 
-@pytest.mark.parametrize("scale", ["a", float("nan"), True])
+@pytest.mark.parametrize("scale", ["a", float("nan"), True, -1.0, 1e38])
 def test_guidance_that_is_no_number_is_refused(pipe, image, scale):
-    with pytest.raises(ValueError, match="`guidance_scale` is .*, but it has to be a number; 1.0 is no guidance"):
+    with pytest.raises(
+        ValueError, match="`guidance_scale` is .*, but it has to be a number from 0 to 1000; 1.0 is no guidance"
+    ):
         pipe(image, [], guidance_scale=scale)
 
 

@@ -42,6 +42,10 @@ LIMITS = {"zoom": (0.05, 20.0), "rotate": (-3600.0, 3600.0), "dolly": (-20.0, 0.
 NEAREST = 0.05
 
 
+# How far a camera may go from the image, in its longer sides: beyond, nothing of it is seen at any zoom.
+FARTHEST = 32
+
+
 @dataclass(frozen=True)
 class CameraKeyframe:
     """
@@ -138,6 +142,15 @@ class Camera:
             if not is_whole(getattr(self, name), 1):
                 raise ValueError(f"{name} is {getattr(self, name)!r:.80}; it must be a whole number from 1.")
         _check_range("parallax", self.parallax)
+        farthest = FARTHEST * max(self.width, self.height)
+        for index, keyframe in enumerate(self.keyframes):
+            for name in ("pan", "truck"):
+                if max(map(abs, getattr(keyframe, name) or (0,))) > farthest:
+                    raise ValueError(
+                        f"keyframes[{index}].{name} is {getattr(keyframe, name)}, more than {FARTHEST} times the "
+                        f"longer side of the image, {max(self.width, self.height)} pixels, so that nothing of it is "
+                        "seen: move less far."
+                    )
         if not self.keyframes:
             raise ValueError("keyframes is empty; a camera that moves needs at least one.")
         for index, (before, after) in enumerate(zip(self.keyframes, self.keyframes[1:]), start=1):

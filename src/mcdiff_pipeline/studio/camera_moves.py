@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..motion.camera import Camera, CameraKeyframe
+from ..motion.camera import FARTHEST, Camera, CameraKeyframe
 from ..stroke_controls import EASINGS
 from .protocol import CameraMove
 from .refusals import Refused
 
 
-# How far a camera may go from the picture, in its longer sides: beyond, nothing of it is seen at any zoom.
-FARTHEST = 32
 # Digits of the values in keyframes: below, nothing is seen of them in 4,096 pixels.
 DIGITS = {"pan": 3, "truck": 3, "zoom": 5, "rotate": 4, "dolly": 5}
 
