@@ -32,10 +32,8 @@ for _ in range(5):
     state = pipe.step(state, [back, background], num_frames=11)
     frames += pipe.decode_frame(state)
 
-write_video(frames, "continued.mp4", fps=8)
+write_video(frames, "longer.mp4", fps=8)
 
 # A video from elsewhere is continued from its last frame, with the colors of its first one.
 other = pipe.start(frames=frames, generator=torch.Generator().manual_seed(0))
-print(
-    f"continued.mp4: {len(frames)} frames; it can go on from frame {state.frame}, or as a new video from {other.frame}"
-)
+print(f"longer.mp4: {len(frames)} frames; it can go on from frame {state.frame}, or as a new video from {other.frame}")

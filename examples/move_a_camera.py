@@ -34,5 +34,5 @@ output = pipe(
     generator=torch.Generator().manual_seed(0),
 )
 
-write_video(output.frames[0], "camera.mp4", fps=strokes.fps)
-print(f"camera.mp4: {len(output.frames[0])} frames; the camera shows layer 0 {1 / (1 - 0.15):.2f} times as large")
+write_video(output.frames[0], "truck.mp4", fps=strokes.fps)
+print(f"truck.mp4: {len(output.frames[0])} frames; the camera shows layer 0 {1 / (1 - 0.15):.2f} times as large")

@@ -28,8 +28,10 @@ output = pipe(
     generator=torch.Generator().manual_seed(0),
 )
 
-write_video(output.frames[0], "cat.mp4", fps=8)
-print(f"cat.mp4: {len(output.frames[0])} frames of {output.frames[0][0].width} x {output.frames[0][0].height} pixels")
+write_video(output.frames[0], "moved.mp4", fps=8)
+print(
+    f"moved.mp4: {len(output.frames[0])} frames of {output.frames[0][0].width} x {output.frames[0][0].height} pixels"
+)
 
 # The dense flow that the strokes were completed to: right and down, in pixels of the working size, one vector per cell
 # of the latent grid.

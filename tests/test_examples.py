@@ -87,9 +87,9 @@ def test_readme_credits_the_photograph(photograph):
 
 
 PROGRAMS = {
-    "move_a_photograph": ("cat.mp4", "16 frames"),
-    "move_a_camera": ("camera.mp4", "8 frames"),
-    "continue_a_video": ("continued.mp4", "11 frames"),
+    "move_a_photograph": ("moved.mp4", "16 frames"),
+    "move_a_camera": ("truck.mp4", "8 frames"),
+    "continue_a_video": ("longer.mp4", "11 frames"),
 }
 
 

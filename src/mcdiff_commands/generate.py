@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,6 +193,7 @@ def generate(
     Ctrl-C keeps the frames made so far as a complete file. With --jobs, finished videos are kept, and the same command
     continues.
     """
+    _refuse_without_effect(context, {"--jobs": jobs, "--motion-from": motion_from, "--continue": continued})
     if jobs is not None:
         of_one: dict[str, Any] = {"IMAGE": image, "--replay": replay, "--strokes": strokes, "--stroke": stroke}
         of_one |= {"--hold": hold, "--regions": regions, "--segmenter": segmenter, "--flow-video": flow_video}
@@ -288,6 +289,29 @@ def _import_library(teller: Teller) -> None:
     """Imports PyTorch and diffusers, which takes longer than loading the embedded model."""
     with teller.doing("Loading PyTorch"):
         from mcdiff_pipeline import public_names  # noqa: F401
+
+
+# Options that say something about another one, which has to be given.
+_ABOUT_OTHERS = {
+    "--jobs": ("batch_size", "num_workers", "ray_address"),
+    "--motion-from": (
+        *("motion_align", "motion_point", "motion_speed", "motion_region", "motion_as"),
+        *("flow_estimator", "flow_weights"),
+    ),
+    "--continue": ("at_frame", "match_color"),
+}
+
+
+def _refuse_without_effect(context: typer.Context, others: Mapping[str, Any]) -> None:
+    """Raises an [`InputError`] if an option is given that says something about one that is not given."""
+    for other, names in _ABOUT_OTHERS.items():
+        if others[other] is not None:
+            continue
+        for parameter in context.command.params:
+            source = context.get_parameter_source(parameter.name or "")
+            if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+                written = "/".join([*parameter.opts[:1], *parameter.secondary_opts[:1]])
+                raise InputError(f"{written} is given without {other}, which it is about; leave it out.")
 
 
 def _refuse_beside(option: str, others: dict[str, Any], reason: str) -> None:

@@ -324,8 +324,8 @@ class FrameDenoiser:
         if not isinstance(given, torch.Tensor) or given.shape != latents.shape:
             found = f"of shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given).__name__
             raise ValueError(
-                f"The callback returned `latents` {found}, but a tensor of shape {tuple(latents.shape)} is needed: leave "
-                "`latents` out to go on with those of the step."
+                f"The callback returned `latents` {found}, but a tensor of shape {tuple(latents.shape)} is needed: "
+                "leave `latents` out to go on with those of the step."
             )
         return given
 

@@ -405,3 +405,20 @@ def test_model_whose_parts_do_not_fit_is_wrong_input(place, mcdiff, tiny_model_d
     code, _, err = mcdiff("generate", "photo.png", "--hold", "1,1", "--output", "a.mp4")
     assert code == 2 and "conv_in.weight" in err and err.count("\n") == 1
     assert not (place / "a.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        (("--at-frame", 3), "--continue"),
+        (("--keep-color",), "--continue"),
+        (("--motion-speed", 3), "--motion-from"),
+        (("--motion-as", "strokes"), "--motion-from"),
+        (("--num-workers", 3), "--jobs"),
+        (("--batch-size", 4), "--jobs"),
+    ],
+)
+def test_options_about_another_one_are_refused_without_it(place, mcdiff, given, other):
+    code, _, err = mcdiff("generate", "photo.png", "--strokes", "strokes.json", "--output", "out.mkv", *given)
+    assert code == 2 and f"is given without {other}, which it is about; leave it out" in err
+    assert given[0] in err and not (place / "out.mkv").exists()
