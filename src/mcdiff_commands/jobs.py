@@ -14,8 +14,6 @@ from typing import IO, Any
 
 import typer
 
-from mcdiff_pipeline.atomic_files import atomic_path
-
 from .errors import InputError, checking_input, first_line
 from .option_values import MAX_FRAMES, OutputSize, Size, number
 from .outputs import check_existing, file_identity
@@ -300,6 +298,8 @@ class Report:
 
     def _rewritten(self) -> IO[str]:
         """Writes the file with one line for each video, and opens it for more."""
+        from mcdiff_pipeline.atomic_files import atomic_path
+
         with atomic_path(self.path) as unfinished:
             unfinished.write_text("".join(_line(one) for one in self.outcomes.values()), encoding="utf-8")
         return open(self.path, "a", encoding="utf-8")

@@ -162,7 +162,7 @@ def test_command_eases_and_turns_strokes_and_replays_them(place, mcdiff):
     group = ("--hold", "50%,50% rotate -20 handles 40,30 8,30")
     arguments = ("generate", "photo.png", *stroke, *group, "--num-frames", 4, "--size", "48x40")
     code, out, err = mcdiff(*arguments, "--output", "a.mkv")
-    assert code == 0 and "4 strokes" in out, err  # each handle is one
+    assert code == 0 and "of 2 strokes" in out, err
     strokes = ClipMetadata.read("a.mkv").strokes.strokes
     assert strokes[0] == Stroke(
         [(20, 20), (30, 24)], easing="ease-in-out", strength=0.5, rotate=30, scale=1.1, radius=4.8

@@ -127,7 +127,11 @@ def test_usage_mistake_is_one_sentence(mcdiff, arguments, message):
     ("error", "code", "message"),
     [
         (RuntimeError("no memory\nleft"), 1, "mcdiff generate: failed: RuntimeError: no memory\n"),
-        (OSError(28, "No space left on device"), 1, "failed: OSError: [Errno 28] No space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "failed: the disk is full: make room, then give the same command again.\n",
+        ),
         (MemoryError(), 1, "mcdiff generate: failed: MemoryError: MemoryError\n"),
         (KeyboardInterrupt(), 130, "mcdiff generate: stopped.\n"),
         (KeyboardInterrupt("stopped; 2 of 4 frames are in a.mp4."), 130, "stopped; 2 of 4 frames are in a.mp4.\n"),
