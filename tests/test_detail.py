@@ -154,6 +154,26 @@ class TestLayers:
         frame = renderer.render(reconstruction, backward, known)
         assert torch.equal(in_8_bits(frame)[:, :, 56:], picture[:, :, 56:].float())
 
+    def test_no_line_stays_where_a_mask_was_larger_than_its_thing(self):
+        picture = torch.tensor([0.6, 0.7, 0.9])[:, None, None].repeat(1, 64, 96)
+        background = picture.clone()
+        picture[:, 20:44, 20:44] = torch.tensor([0.8, 0.2, 0.1])[:, None, None]
+        shares = torch.zeros(2, 64, 96)
+        shares[1, 19:45, 19:45] = 0.5  # an outline beside the thing
+        shares[1, 20:44, 20:44] = 1
+        shares[0] = 1 - shares[1]
+        reconstruction = F.interpolate(picture[None], WORKING, mode="area")[0]
+        renderer = renderer_of(picture, reconstruction, shares)
+        plates = renderer._plates
+        seen = plates[0].colors.float() / (255 if plates[0].colors.dtype == torch.uint8 else 1)
+        outline = shares[1] == 0.5
+        assert (seen - background)[:, outline].abs().max() < 0.06
+        share = plates[1].share.float() / 255
+        inside = outline[
+            plates[1].top : plates[1].top + share.shape[1], plates[1].left : plates[1].left + share.shape[2]
+        ]
+        assert share[0][inside].max() < 0.03
+
     def test_colors_of_layers_make_up_the_picture(self):
         picture, shares = torch.rand(3, *WORKING), left_half(soft=True)
         colors = separate_colors(picture, shares)

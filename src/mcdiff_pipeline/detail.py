@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from .flow import box_mean, sampling_grid
 from .inpainting import inpaint
 from .layer_colors import (
+    clear_outlines,
     composite,
     continued_colors,
     correct_mixture,
@@ -320,13 +321,15 @@ class DetailRenderer:
                 if first >= last or left >= right:
                     continue
                 color = to_output.rows(continued[layer], first, last)[:, :, left:right].clone()
-                share = share_to_output.rows(shares[layer : layer + 1], first, last)[:, :, left:right]
+                share = share_to_output.rows(shares[layer : layer + 1], first, last)[:, :, left:right].clone()
                 if layer == 0 and behind is not None and len(hidden := (share < 1).any(dim=1)[0].nonzero()):
                     columns = slice(int(hidden[0]), int(hidden[-1]) + 1)
                     color[:, :, columns] = behind.part(picture, slice(first, last), columns)
                 layers.append((color, share, (slice(None), slice(first - top, last - top), slice(left, right))))
                 targets.append((color_planes[layer][:, rows], share_planes[layer][:, rows]))
-            correct_mixture(_as_float(picture[:, top:bottom]), layers)
+            strip = _as_float(picture[:, top:bottom])
+            clear_outlines(strip, layers)
+            correct_mixture(strip, layers)
             for (color_target, share_target), (color, share, _) in zip(targets, layers, strict=True):
                 color_target.copy_(_as_dtype(color, picture.dtype))
                 share_target.copy_(_as_dtype(share, torch.uint8))

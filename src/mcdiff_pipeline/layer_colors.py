@@ -17,6 +17,8 @@ OUTLINE_BAND = 0.008
 # Power of the share that weighs a pixel in the estimate of the color of its layer. Pixels on an outline contain the
 # color of other layers.
 PURITY = 8
+# Colors are the same if each channel differs by less than this.
+SAME_COLOR = 0.03
 # Colors are limited to [0, 1] after each correction of the mixture. The next one distributes what this cost. Where
 # that is not enough, all layers take the color of the picture.
 MIXTURE_ROUNDS = 2
@@ -72,6 +74,30 @@ def correct_mixture(
     impossible = (left.abs() > 1 / 512).any(dim=0, keepdim=True)
     for colors, _, here in layers:
         colors.copy_(torch.where(impossible[here], picture[here], colors))
+
+
+def clear_outlines(
+    picture: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor, tuple[slice, slice, slice]]]
+) -> None:
+    """
+    Take pixels out of regions, in place, whose outline is drawn around more than the thing.
+
+    A pixel that the mask divides between a region and layer 0 then shows layer 0 alone. To explain it as a mixture,
+    layer 0 would have to take on the opposite of the region's color, and a line would stay when the region moves.
+
+    Args:
+        picture (`torch.Tensor` of shape `(3, height, width)`): float in [0, 1].
+        layers: As in [`correct_mixture`]; layer 0, which covers the picture, comes first.
+    """
+    behind, rest, _ = layers[0]
+    is_behind = ((picture - behind).abs() < SAME_COLOR).all(dim=0, keepdim=True)
+    for colors, share, here in layers[1:]:
+        left = rest[here]
+        mixed = share * colors + left * behind[here]
+        is_wrong = ((picture[here] - mixed).abs() > 2 * SAME_COLOR).any(dim=0, keepdim=True)
+        cleared = is_behind[here] & is_wrong & (share + left > PURE_SHARE) & (left > 0)
+        left.add_(torch.where(cleared, share, 0.0))  # a part of the share of layer 0
+        share.masked_fill_(cleared, 0.0)
 
 
 def continued_colors(picture: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
