@@ -48,7 +48,8 @@ def read_image(name: str) -> "torch.Tensor":
     from mcdiff_pipeline.image_processor import load_image_tensor
 
     if not name.startswith(("http://", "https://")) and not Path(name).is_file():
-        raise InputError(f"{name}: there is no such image.")
+        why = "this is a folder, not an image" if Path(name).is_dir() else "there is no such image"
+        raise InputError(f"{name}: {why}.")
     try:
         return load_image_tensor(name)
     except (ValueError, TypeError, OSError) as error:

@@ -231,6 +231,10 @@ def serve(
     return app.state.studio.model.ident is not None
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has {name}, which is no number of JSON")
+
+
 def open_image(studio: Any, image: Path, strokes: Path | None) -> str:
     """Opens the picture that is named on the command line; returns the id of its session."""
     import asyncio
@@ -238,7 +242,9 @@ def open_image(studio: Any, image: Path, strokes: Path | None) -> str:
     from mcdiff_pipeline.studio.refusals import Refused
 
     try:
-        sheet = None if strokes is None else json.loads(strokes.read_text(encoding="utf-8-sig"))
+        sheet = None
+        if strokes is not None:
+            sheet = json.loads(strokes.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
         return asyncio.run(studio.open_picture(image.read_bytes(), image.name, sheet)).id
     except Refused as refused:
         raise InputError(f"{image}: {refused.why}") from None

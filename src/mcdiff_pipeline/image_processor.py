@@ -64,8 +64,8 @@ def reading_image(
         yield
     except PIL.Image.DecompressionBombError as error:
         raise ValueError(
-            f"{name} has more pixels than are read ({error}): make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if "
-            "you trust it."
+            f"{name} has more pixels than are read ({error}): make it smaller; in Python, PIL.Image.MAX_IMAGE_PIXELS "
+            "can be raised for an image that you trust."
         ) from error
     except Exception as error:
         if isinstance(error, unless):

@@ -923,6 +923,7 @@ class MCDiffPipeline(SafetensorsLoaderMixin, RunningCallsMixin, DiffusionPipelin
                 The things that move as wholes: [`Region`]s in pixels of the given image, or a label map
                 `(height, width)` of whole numbers, in which 0 says nothing; or one of these for each image. A stroke
                 belongs to the region in which it begins, and acts in it only. None takes those of the stroke sheet.
+                In a batch, all images have regions, or none.
             motion (`MotionSource` or `Sequence[MotionSource]`, *optional*):
                 Further sources of motion, such as a [`~mcdiff_pipeline.motion.camera.Camera`]. Each changes what the
                 strokes and those before it give; see [`~mcdiff_pipeline.motion_completion.MotionSource`].

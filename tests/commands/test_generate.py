@@ -304,7 +304,7 @@ WRONG = {
     "no image": ({"image": None}, "no image is given: name one, or --replay a clip"),
     "missing image": ({"image": "gone.png"}, "gone.png: there is no such image"),
     "file that is not an image": ({"image": "strokes.json"}, "strokes.json cannot be read as an image"),
-    "folder as image": ({"image": "."}, ".: there is no such image"),
+    "folder as image": ({"image": "."}, ".: this is a folder, not an image"),
     "no strokes": ({"--hold": None}, "no strokes are given: draw some with --stroke, --hold or --strokes FILE"),
     "missing sheet": ({"--strokes": "gone.json"}, "gone.json: there is no such stroke sheet"),
     "file that is not a sheet": ({"--strokes": "photo.png"}, "photo.png is not JSON"),

@@ -135,6 +135,8 @@ def layer_of(layers: Layers, index: int, region: str | int) -> int:
         return names.index(region) + 1
     if isinstance(region, int) and 0 <= region <= len(names):
         return region
+    if not names:
+        raise ValueError(f"region is {region!r}, but the image has no regions; give some, or leave it out.")
     raise ValueError(
         f"region is {region!r}, but the image has the regions 1 to {len(names)} (names: "
         f"{', '.join(map(repr, filter(None, names))) or 'none'}): give one of these."

@@ -487,7 +487,7 @@ async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
 def _check_length(size: int, limit: int, what: str) -> None:
     if size > limit:
         raise Refused(
-            f"{what} has {size / 1e6:.1f} MB; at most {limit / 1e6:.0f} MB are possible: make it smaller.", status=413
+            f"{what} has {size / 1e6:.4g} MB; at most {limit / 1e6:.4g} MB are possible: make it smaller.", status=413
         )
 
 
