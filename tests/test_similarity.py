@@ -116,7 +116,6 @@ def test_flow_of_a_similarity_moves_the_centers_of_cells():
         x, y = (column + 0.5) * 3, (row + 0.5) * 2
         u, v = flow[:, row, column].tolist()
         assert (x + 3 * u, y + 2 * v) == pytest.approx(moved(TURN, (x, y)), abs=1e-4)
-    assert torch.equal(similarity_flow(TURN, (6, 8), (12, 24), range(2, 4)), flow[:, 2:4])
 
 
 def test_similarity_of_its_flow_is_found_again():

@@ -81,9 +81,7 @@ def invert_similarity(similarity: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(torch.stack([1 / a, -b / a], dim=-1))
 
 
-def similarity_flow(
-    similarity: torch.Tensor, size: tuple[int, int], image_size: tuple[int, int], rows: range | None = None
-) -> torch.Tensor:
+def similarity_flow(similarity: torch.Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
     """
     The displacement that a similarity gives each cell of a grid over the image.
 
@@ -94,16 +92,13 @@ def similarity_flow(
             (height, width) of the grid. It covers the whole image; its cells do not need to be squares.
         image_size (`tuple[int, int]`):
             (height, width) of the image.
-        rows (`range`, *optional*):
-            Rows of the grid to compute; None computes all.
 
     Returns:
         `torch.Tensor` of shape `(..., 2, height, width)`, float32: displacements in cells of the grid.
     """
-    rows = range(size[0]) if rows is None else rows
     y_scale, x_scale = image_size[0] / size[0], image_size[1] / size[1]
     device = similarity.device
-    y = (torch.arange(rows.start, rows.stop, device=device, dtype=torch.float64)[:, None] + 0.5) * y_scale
+    y = (torch.arange(size[0], device=device, dtype=torch.float64)[:, None] + 0.5) * y_scale
     x = (torch.arange(size[1], device=device, dtype=torch.float64)[None] + 0.5) * x_scale
     (a_x, a_y), (b_x, b_y) = (
         (part[..., 0, None, None], part[..., 1, None, None]) for part in similarity.unbind(dim=-2)

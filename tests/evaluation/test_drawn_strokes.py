@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mcdiff_pipeline import Stroke, StrokeSheet
-from mcdiff_pipeline.evaluation.drawn_strokes import SEARCHED_FRAMES, drawn_distances
+from mcdiff_pipeline.evaluation.drawn_strokes import SEARCHED_FRAMES, found_handles
 
 
 TEXTURE = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -15,7 +15,8 @@ HOLD = Stroke([(70.5, 40.5)], kind="hold")
 def distances(strokes, frame, last=9):
     """All distances by the index of the stroke."""
     found = [[] for _ in strokes]
-    for of_frame in drawn_distances(StrokeSheet(strokes, 96, 64, last + 1), frame, last):
+    for _, handles in found_handles(StrokeSheet(strokes, 96, 64, last + 1), frame, last):
+        of_frame = {index: handle.distance for index, handle in handles.items()}
         for index, distance in of_frame.items():
             found[index].append(distance)
     return found

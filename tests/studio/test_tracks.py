@@ -75,6 +75,30 @@ def test_tracks_lie_on_the_picture_though_motion_is_computed_at_another_shape(ke
     kept_server.client.delete(f"/api/sessions/{session}")
 
 
+def test_handle_behind_another_region_is_not_searched(kept_server):
+    picture = textured()
+    session = kept_server.open(picture)["id"]
+    regions = [
+        {"polygon": [[8, 48], [40, 48], [40, 80], [8, 80]], "name": "ball", "rigid": True, "order": 1},
+        {"polygon": [[52, 16], [78, 16], [78, 112], [52, 112]], "name": "post", "rigid": True, "order": 2},
+    ]
+    strokes = [
+        {"kind": "move", "points": [[24.5, 64.5], [104.5, 64.5]], "region": "ball"},
+        {"kind": "hold", "points": [[68.5, 64.5]], "region": "post"},
+    ]
+    url = f"/api/sessions/{session}"
+    key = kept_server.client.put(f"{url}/regions", json={"regions": regions}).json()["regions"]
+    with kept_server.page(session) as page:
+        node = page.rendered(strokes=strokes, num_frames=6, regions=key, settings={"size": 64})
+    ball, post = kept_server.client.get(kept_server.url(session, node, "tracks.json")).json()["strokes"]
+    goals = [x for x, _ in ball["goals"]]
+    assert goals == [pytest.approx(24.5 + 16 * step, abs=0.1) for step in range(1, 6)]
+    # the post is from 52 to 78, where the ball is in frames 2 and 3
+    assert [place is None for place in ball["found"]] == [False, True, True, False, False]
+    assert None not in post["found"]
+    kept_server.client.delete(url)
+
+
 def test_tracks_of_nothing_are_refused(kept_server, kept_session):
     response = kept_server.client.get(kept_server.url(kept_session, "0" * 32, "tracks.json"))
     assert response.status_code == 404 and "no longer there" in response.json()["why"]

@@ -40,14 +40,6 @@ class FoundHandle:
         return math.dist(self.goal, self.place)
 
 
-def drawn_distances(sheet: StrokeSheet, frame: Callable[[int], torch.Tensor], last: int) -> Iterator[dict[int, float]]:
-    """
-    The distance of each handle from where its stroke says, in pixels of the frames; see [`found_handles`].
-    """
-    for _, found in found_handles(sheet, frame, last):
-        yield {index: handle.distance for index, handle in found.items()}
-
-
 def found_handles(
     sheet: StrokeSheet, frame: Callable[[int], torch.Tensor], last: int, searched: int = SEARCHED_FRAMES
 ) -> Iterator[tuple[int, dict[int, FoundHandle]]]:

@@ -486,8 +486,10 @@ async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 def _check_length(size: int, limit: int, what: str) -> None:
     if size > limit:
+        unit, name = (1e6, "MB") if limit >= 1e6 else (1e3, "kB")
         raise Refused(
-            f"{what} has {size / 1e6:.4g} MB; at most {limit / 1e6:.4g} MB are possible: make it smaller.", status=413
+            f"{what} has {size / unit:.1f} {name}; at most {limit / unit:.0f} {name} are possible: make it smaller.",
+            status=413,
         )
 
 

@@ -13,13 +13,16 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from ..evaluation.drawn_strokes import FoundHandle, drawn_distances, found_handles
+from ..evaluation.drawn_strokes import SEARCHED_FRAMES, FoundHandle, found_handles
+from ..evaluation.metrics.handle_search import scaled_to
 from ..frame_decoder import FrameDecoder
 from ..hub.fingerprint import model_fingerprint
 from ..motion.camera import Camera, CameraKeyframe
 from ..motion.description import describe_camera
+from ..motion_completion import layer_of_stroke
 from ..pipeline_mcdiff import MCDiffPipeline
 from ..regions import Region
 from ..rollout import RolloutState
@@ -44,6 +47,8 @@ DECODER_BYTES = 256 * 1024**2
 
 # Shorter side of the frames in which handles are searched for, in pixels: the time grows with the fourth power of it.
 SCORED_SIDE = 256
+# A handle is hidden if its layer shows in less than this part of what it showed of the patch around it in frame 0.
+VISIBLE_SHARE = 0.98
 # Strokes are compared with each other up to this number of them.
 CHECKED_STROKES = 40
 
@@ -555,9 +560,9 @@ class Engine:
             return
         scale = math.sqrt(session.size[0] * session.size[1] / (sheet.width * sheet.height))
         found: list[list[float]] = [[] for _ in sheet.strokes]
-        for of_frame in drawn_distances(sheet, frame, node.last):
-            for stroke, distance in of_frame.items():
-                found[stroke].append(scale * distance)
+        for number, handles in self._found(session, node, sheet, frame):
+            for stroke, handle in handles.items():
+                found[stroke].append(scale * handle.distance)
             yield None
         means = [sum(one) / len(one) if one else None for one in found]
         measured = [mean for mean in means if mean is not None]
@@ -576,7 +581,52 @@ class Engine:
         if self._has_camera(session, node):
             raise Refused("The camera moves, and strokes say where in the scene: no tracks are searched.", status=409)
         sheet, frame = self._searched(session, node)
-        return sheet, found_handles(sheet, frame, node.last, searched)
+        return sheet, self._found(session, node, sheet, frame, searched)
+
+    def _found(
+        self,
+        session: Session,
+        node: Node,
+        sheet: StrokeSheet,
+        frame: Callable[[int], torch.Tensor],
+        searched: int = SEARCHED_FRAMES,
+    ) -> Iterator[tuple[int, dict[int, FoundHandle]]]:
+        """What [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`] yields, without handles that another
+        region hides: what is found there is something else."""
+        for number, handles in found_handles(sheet, frame, node.last, searched):
+            hidden = self._hidden(session, node, sheet, number) if node.regions is not None else set()
+            yield number, {index: handle for index, handle in handles.items() if index not in hidden}
+
+    def _hidden(self, session: Session, node: Node, sheet: StrokeSheet, number: int) -> set[int]:
+        """The strokes of a sheet of any size, from frame 0 on, whose handle is behind another layer at a frame of a
+        branch."""
+        try:
+            layers = self.state(session, node, number).layers
+        except Refused:  # another model made it, or its state is lost
+            return set()
+        if layers is None:
+            return set()
+        height, width = layers.size
+        radius = scaled_to(height, width)[0]
+        # around each pixel, in the patch that is searched for
+        given, visible = (
+            F.avg_pool2d(one[0], 2 * radius + 1, 1, radius, count_include_pad=False)
+            for one in (layers.shares, layers.visible)
+        )
+        hidden = set()
+        for index, stroke in enumerate(sheet.scaled(width, height).strokes):
+            start = stroke.span(sheet.num_frames)[0]
+            places = [place for at in (start, number) if (place := stroke.at(at, sheet.num_frames)) is not None]
+            inside = [(x, y) for x, y in places if 0 <= x < width and 0 <= y < height]
+            if start > 0 or len(inside) < 2:
+                continue
+            layer = layer_of_stroke(stroke, number, sheet.num_frames, layers, 0)
+            before, now = (
+                share[layer, int(y), int(x)] for share, (x, y) in zip((given, visible), inside, strict=True)
+            )
+            if now < VISIBLE_SHARE * before:
+                hidden.add(index)
+        return hidden
 
     def _searched(self, session: Session, node: Node) -> tuple[StrokeSheet, Callable[[int], torch.Tensor]]:
         """The strokes of a branch at the size at which handles are searched, and its frames, `[3, H, W]` in [0, 1]."""

@@ -50,15 +50,24 @@ export function TrackLayer({ editor }) {
 function OneTrack({ editor, track, at, color }) {
   const { view } = editor;
   const place = (/** @type {import("../geometry.js").Point | null} */ point) => point && view.toStage(point);
-  const line = (/** @type {(import("../geometry.js").Point | null)[]} */ points) =>
-    points.map(place).filter((one) => one !== null).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "); // prettier-ignore
+  /** The points of each part of a way without gaps. @param {(import("../geometry.js").Point | null)[]} points */
+  const lines = (points) => {
+    /** @type {string[][]} */
+    const parts = [[]];
+    for (const one of points.map(place)) {
+      if (one) parts[parts.length - 1].push(`${one[0].toFixed(1)},${one[1].toFixed(1)}`);
+      else parts.push([]);
+    }
+    return parts.filter((part) => part.length > 1).map((part) => part.join(" "));
+  };
   const goals = [track.from, ...track.goals];
   const found = [track.from, ...track.found];
   const goal = at < 0 ? null : place(track.goals[at]);
   const spot = at < 0 ? null : place(track.found[at]);
   return html`
-    <polyline class="case" points=${line(found)} /><polyline class="goal" points=${line(goals)} />
-    <polyline class="found" points=${line(found)} stroke=${color} />
+    ${lines(found).map((points) => html`<polyline class="case" points=${points} />`)}
+    ${lines(goals).map((points) => html`<polyline class="goal" points=${points} />`)}
+    ${lines(found).map((points) => html`<polyline class="found" points=${points} stroke=${color} />`)}
     ${goal && spot && html`<line class="miss" x1=${goal[0]} y1=${goal[1]} x2=${spot[0]} y2=${spot[1]} />`}
     ${goal && html`<circle class="goal" cx=${goal[0]} cy=${goal[1]} r="7" />`}
     ${spot && html`<circle class="spot" cx=${spot[0]} cy=${spot[1]} r="4" fill=${color} />`}`;
