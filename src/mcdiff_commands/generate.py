@@ -90,6 +90,16 @@ EPILOG = 'Example: mcdiff generate cat.jpg --stroke "206,238 160,230" --hold "20
 # With the strokes, the contact sheet has two rows of four tiles.
 CONTACT_SHEET_FRAMES = 7
 
+# Options that say something about another one, which has to be given.
+_ABOUT_OTHERS = {
+    "--jobs": ("batch_size", "num_workers", "ray_address"),
+    "--motion-from": (
+        *("motion_align", "motion_point", "motion_speed", "motion_region", "motion_as"),
+        *("flow_estimator", "flow_weights"),
+    ),
+    "--continue": ("at_frame", "match_color"),
+}
+
 
 @told
 def generate(
@@ -289,17 +299,6 @@ def _import_library(teller: Teller) -> None:
     """Imports PyTorch and diffusers, which takes longer than loading the embedded model."""
     with teller.doing("Loading PyTorch"):
         from mcdiff_pipeline import public_names  # noqa: F401
-
-
-# Options that say something about another one, which has to be given.
-_ABOUT_OTHERS = {
-    "--jobs": ("batch_size", "num_workers", "ray_address"),
-    "--motion-from": (
-        *("motion_align", "motion_point", "motion_speed", "motion_region", "motion_as"),
-        *("flow_estimator", "flow_weights"),
-    ),
-    "--continue": ("at_frame", "match_color"),
-}
 
 
 def _refuse_without_effect(context: typer.Context, others: Mapping[str, Any]) -> None:

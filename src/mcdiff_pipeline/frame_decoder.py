@@ -34,7 +34,7 @@ class FrameDecoder:
     def __init__(self, vae: Autoencoder, conditioner: FrameConditioner, with_detail: bool):
         self.vae, self.conditioner, self.with_detail = vae, conditioner, with_detail
         self._renderers: list[DetailRenderer] = []  # of each image
-        self._rendered: tuple[torch.Tensor | None, ...] = ()  # the images and layers that the renderers are made for
+        self._made_for: RolloutState | None = None  # a state with the images and layers of the renderers
 
     def decode(self, states: Sequence[RolloutState]) -> list[torch.Tensor]:
         """
@@ -84,10 +84,8 @@ class FrameDecoder:
     def _with_detail(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:
         """The same, with the detail of the given image."""
         size, layers = (decoded.shape[2], decoded.shape[3]), state.layers
-        rendered = (state.start_image, None if layers is None else layers.shares)
-        if len(self._rendered) != 2 or any(one is not two for one, two in zip(rendered, self._rendered, strict=True)):
-            # a step may have been given other regions
-            self._renderers, self._rendered = self._make_renderers(state), rendered
+        if self._made_for is None or not _show_the_same(state, self._made_for):  # a step may be given other regions
+            self._renderers, self._made_for = self._make_renderers(state), state
         if layers is not None:
             backward, known = layers.backward_flow(size)
             orders = layers.front_to_back.tolist()
@@ -111,6 +109,16 @@ class FrameDecoder:
             fine = state.layers.output_shares
             shares = list(state.layers.shares if fine is None else fine.to(pictures.device).float() / 255)
         return [DetailRenderer(*inputs) for inputs in zip(pictures, starts, reconstructions, shares, strict=True)]
+
+
+def _show_the_same(one: RolloutState, other: RolloutState) -> bool:
+    """Whether two states have the same image and layers; states that were loaded have copies."""
+    pairs = [(one.given_start_image, other.given_start_image)]
+    if one.layers is not None and other.layers is not None:
+        pairs.append((one.layers.shares, other.layers.shares))
+    elif one.layers is not other.layers:
+        return False
+    return all(first is second or torch.equal(first, second) for first, second in pairs)
 
 
 def shown_images(state: RolloutState, images: torch.Tensor) -> torch.Tensor:
