@@ -209,10 +209,11 @@ def test_replay_gives_the_same_video_without_image_and_sheet(place, mcdiff, suff
     code, _, err = mcdiff("generate", "--replay", clip)
     assert code == 0 and not err
     first, second = read_video(clip), read_video(f"a-replay{suffix}")
-    # where weights lie in memory decides which kernels of PyTorch run: the last bit may be rounded differently
-    errors = [np.abs(one.astype(int) - other) for one, other in zip(first.frames, second.frames, strict=True)]
-    assert max(error.mean() for error in errors) < 0.5
-    assert suffix != ".mkv" or max(error.max() for error in errors) <= 1
+    if suffix == ".mp4":  # of the same frames, x264 makes another file in about one of ten runs at this size
+        errors = [np.abs(one.astype(int) - other) for one, other in zip(first.frames, second.frames, strict=True)]
+        assert max(error.mean() for error in errors) < 0.5
+    else:
+        assert frames_equal(first.frames, second.frames)
     assert (second.fps, second.metadata) == (first.fps, first.metadata)
 
 
