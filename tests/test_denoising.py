@@ -46,33 +46,35 @@ def test_guidance_extrapolates_from_the_still_to_the_moving_prediction(tiny_pipe
     torch.testing.assert_close(next_frame(2.5), still + 2.5 * (moving - still), rtol=0, atol=1e-4)
 
 
-def make_guidance(scale: float, base: bool, prediction_type: str = "epsilon") -> MotionGuidance:
+def make_guidance(base: bool, prediction_type: str = "epsilon") -> MotionGuidance:
     """Guidance of a model with one condition of one channel: 0 if still, 1 if moving."""
     still, moving = torch.zeros(2, 1, 3, 3), torch.ones(2, 1, 3, 3)
     moving_conditions = FrameConditions(moving, 2 * moving if base else None, None)
     still_conditions = FrameConditions(still, still if base else None, None)
     scheduler = DDIMScheduler(prediction_type=prediction_type)
-    return MotionGuidance(scale, moving_conditions, still_conditions, 0.5, scheduler)
+    return MotionGuidance(moving_conditions, still_conditions, 0.5, scheduler)
 
 
 def test_conditions_of_the_still_branch_come_before_the_moving_branch():
-    conditions = make_guidance(2.0, base=False).conditions
+    conditions = make_guidance(base=False).conditions
     assert conditions.shape == (4, 1, 3, 3)
     assert (conditions[:2] == 0).all() and (conditions[2:] == 1).all()
 
 
 def test_without_a_base_both_branches_get_the_same_sample():
     sample, timestep = torch.randn(2, 1, 3, 3, generator=seeded()), torch.tensor(400)
-    guidance = make_guidance(3.0, base=False)
+    guidance = make_guidance(base=False)
     assert torch.equal(guidance.expand(sample, timestep), torch.cat([sample, sample]))
     still, moving = torch.randn(2, 2, 1, 3, 3, generator=seeded())
-    torch.testing.assert_close(guidance.combine(torch.cat([still, moving]), timestep), still + 3 * (moving - still))
+    torch.testing.assert_close(
+        guidance.combine(torch.cat([still, moving]), timestep, 3.0), still + 3 * (moving - still)
+    )
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
 def test_still_branch_is_restated_for_the_difference_of_the_moving_branch(prediction_type):
     # a perfect model of a known difference: both branches then predict the same, at any scale
-    guidance = make_guidance(3.0, base=True, prediction_type=prediction_type)
+    guidance = make_guidance(base=True, prediction_type=prediction_type)
     timestep = torch.tensor(400)
     signal = DDIMScheduler().alphas_cumprod[timestep]
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
@@ -92,7 +94,7 @@ def test_still_branch_is_restated_for_the_difference_of_the_moving_branch(predic
     still_sample, moving_sample = guidance.expand(sample, timestep).chunk(2)
     expected = predict(moving_difference, moving_sample)
     prediction = torch.cat([predict(still_difference, still_sample), expected])
-    torch.testing.assert_close(guidance.combine(prediction, timestep), expected)
+    torch.testing.assert_close(guidance.combine(prediction, timestep, 3.0), expected)
 
 
 # Callbacks

@@ -15,7 +15,7 @@ With `--rollout_steps k` the model also learns to continue from its own frames. 
 each batch a number n from 1 to k is drawn. The model makes n - 1 frames itself, without gradients, and the n-th frame
 has the loss. Clips of k + 1 frames are needed.
 
-With `--region_probability`, the things of the clips are regions in a part of each batch, as when a user gives them.
+With `--region_probability`, the things of a clip are regions with this probability, as when a user gives them.
 """
 
 import argparse
@@ -57,7 +57,7 @@ from mcdiff_pipeline.baselines import moving_pixels, splat_frame
 from mcdiff_pipeline.conditioning import FrameConditions
 from mcdiff_pipeline.drawing import titled_columns
 from mcdiff_pipeline.flow import resize_flow
-from mcdiff_pipeline.input_checks import reads_text
+from mcdiff_pipeline.input_checks import text_blocks
 from mcdiff_pipeline.latent_codec import decode_latents
 
 
@@ -92,7 +92,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--region_probability",
         type=float,
         default=0.0,
-        help="Share of each batch in which the things of the clips are regions. The options that drop conditions do "
+        help="Probability that the things of a clip are regions. The options that drop conditions do "
         "not apply there. Needs the condition start_picture.",
     )
     parser.add_argument(
@@ -154,12 +154,11 @@ def make_unet(args: argparse.Namespace, latent_channels: int, in_channels: int) 
         config = UNet2DConditionModel.load_config(args.model_config)
         config = {**config, "in_channels": in_channels, "out_channels": latent_channels}
         unet = UNet2DConditionModel.from_config(config)
-    if reads_text(unet):
-        blocks = (*unet.config.down_block_types, unet.config.mid_block_type, *unet.config.up_block_types)
+    if blocks := text_blocks(unet):
         raise ValueError(
-            f"The unet has the blocks {', '.join(blocks)}, of which those with CrossAttn attend to text, but there is "
-            "no text encoder: name other blocks, also as mid_block_type, or give --pretrained_model_name_or_path a "
-            "pipeline folder with a text encoder, such as widen_unet.py makes of Stable Diffusion."
+            f"The unet has the blocks {', '.join(blocks)}, which attend to text, but there is no text encoder: name "
+            "other blocks, also as mid_block_type, or give --pretrained_model_name_or_path a pipeline folder with a "
+            "text encoder, such as widen_unet.py makes of Stable Diffusion."
         )
     return unet
 
@@ -259,9 +258,10 @@ class FutureFrameTraining:
         self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         steps = 1 + int(torch.randint(self.args.rollout_steps, ()))
-        probability, with_regions, parts = self.args.region_probability, 0, [batch]
-        if probability:
-            with_regions = int((torch.rand(len(batch["latent"])) < probability).sum())
+        with_regions = 0
+        if self.args.region_probability:
+            with_regions = int((torch.rand(len(batch["latent"])) < self.args.region_probability).sum())
+        parts = [batch]
         if with_regions:
             parts = [{name: tensor[:with_regions] for name, tensor in batch.items()}]
             rest = {name: tensor[with_regions:] for name, tensor in batch.items() if "layer" not in name}

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -150,7 +150,7 @@ def check_job_outputs(path: Path, jobs: Sequence[Job], folder: Path, *, replace:
     for one in outputs:
         if file_identity(one) in read:
             raise InputError(f"{one} is to be written, but it is also an input; give another name, or another folder.")
-    made = {} if not report.is_file() else read_outcomes(report)
+    made = read_outcomes(report)
     foreign = [one for one in outputs[1:] if one.name not in made and (one.exists() or one.is_symlink())]
     if report.exists() and not made and report.stat().st_size:
         foreign.insert(0, report)
@@ -248,9 +248,11 @@ class Outcome:
 
 
 def read_outcomes(report: Path) -> dict[str, Outcome]:
-    """The outcomes in a report, by the video. Lines that are not of a report, or that a run could not finish, are left
-    out."""
-    outcomes = {}
+    """The outcomes in a report, by the video; none if there is no file. Lines that are not of a report, or that a run
+    could not finish, are left out."""
+    outcomes: dict[str, Outcome] = {}
+    if not report.is_file():
+        return outcomes
     for line in report.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError):
             outcome = Outcome(**json.loads(line))
@@ -269,7 +271,7 @@ class Report:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REPORT
-        self.outcomes: dict[str, Outcome] = read_outcomes(self.path) if self.path.is_file() else {}
+        self.outcomes = read_outcomes(self.path)
         self._file = self._rewritten()
 
     def is_done(self, job: Job, digest: str) -> bool:
@@ -301,17 +303,17 @@ class Report:
         from mcdiff_pipeline.atomic_files import atomic_path
 
         with atomic_path(self.path) as unfinished:
-            unfinished.write_text("".join(_line(one) for one in self.outcomes.values()), encoding="utf-8")
+            unfinished.write_text(_lines(self.outcomes.values()), encoding="utf-8")
         return open(self.path, "a", encoding="utf-8")
 
-    def _write(self, outcomes: Any) -> None:
-        self._file.write("".join(_line(one) for one in outcomes))
+    def _write(self, outcomes: Iterable[Outcome]) -> None:
+        self._file.write(_lines(outcomes))
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
-def _line(outcome: Outcome) -> str:
-    return json.dumps(asdict(outcome)) + "\n"
+def _lines(outcomes: Iterable[Outcome]) -> str:
+    return "".join(json.dumps(asdict(one)) + "\n" for one in outcomes)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,6 @@ import typer
 
 # The largest whole number that programs in C take, and so those that this package calls.
 MAX_WHOLE = 2**63 - 1
-
-
 # As in mcdiff_pipeline.strokes, which takes a second to import.
 MAX_FRAMES = 100_000
 

@@ -52,10 +52,10 @@ def check_outputs(
     for index, option in enumerate(options):
         path = given[option]
         for one in read:
-            if _is_same(path, one):
+            if file_identity(path) == file_identity(one):
                 raise InputError(f"{option} {path} is to be written, but it is also an input; give it another name.")
         for other in options[:index]:
-            if _is_same(path, given[other]):
+            if file_identity(path) == file_identity(given[other]):
                 raise InputError(f"{other} and {option} name the same file, {path}; give each its own.")
     check_existing([path for path in given.values() if path.exists() or path.is_symlink()], replace)
 
@@ -134,14 +134,6 @@ def file_identity(path: Path) -> tuple[int, int] | Path:
     """Equal for paths that are one file, also by links."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # it does not exist, or is an address
         return path.resolve()
     return (found.st_dev, found.st_ino)
-
-
-def _is_same(first: Path, second: Path) -> bool:
-    """Whether two paths are one file, also by links."""
-    try:
-        return first.samefile(second)
-    except (OSError, ValueError):  # one of them does not exist, or is an address
-        return first.resolve() == second.resolve()

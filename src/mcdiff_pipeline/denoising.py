@@ -48,8 +48,6 @@ class MotionGuidance:
     difference, so that the result is the same as in a model that denoises the frame itself.
 
     Args:
-        scale (`float`):
-            s in `still + s * (moving - still)`, the guided prediction. 1.0 is the prediction of the moving branch.
         moving (`FrameConditions`):
             Conditions of the step.
         still (`FrameConditions`):
@@ -62,13 +60,12 @@ class MotionGuidance:
 
     def __init__(
         self,
-        scale: float,
         moving: FrameConditions,
         still: FrameConditions,
         residual_scale: float,
         scheduler: KarrasDiffusionSchedulers,
     ):
-        self.scale, self.scheduler = scale, scheduler
+        self.scheduler = scheduler
         self.conditions = torch.cat([still.tensor, moving.tensor])  # [2 * B, C', h, w]
         self.offset = None
         if moving.base is not None and still.base is not None:
@@ -81,12 +78,13 @@ class MotionGuidance:
             still = sample - self._signal_level(timestep)[0] * self.offset
         return torch.cat([still, sample])
 
-    def combine(self, prediction: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """The guided prediction `[B, C, h, w]` from the predictions of both branches `[2 * B, C, h, w]`."""
+    def combine(self, prediction: torch.Tensor, timestep: torch.Tensor, scale: float) -> torch.Tensor:
+        """The guided prediction `[B, C, h, w]`, `still + scale * (moving - still)`, from the predictions of both
+        branches `[2 * B, C, h, w]`. A scale of 1.0 gives that of the moving branch."""
         still, moving = prediction.chunk(2)
         if self.offset is not None:
             still = self._restate(still, timestep, self.offset)
-        return still + self.scale * (moving - still)
+        return still + scale * (moving - still)
 
     def _restate(self, prediction: torch.Tensor, timestep: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """The prediction for a sample, restated as the prediction for that sample plus `offset`."""
@@ -186,9 +184,7 @@ class FrameDenoiser:
         guidance = None
         if self.guidance_scale != 1.0:
             still = pipe.conditioner.build(state, motion.still(), pipe.vae)
-            guidance = MotionGuidance(
-                self.guidance_scale, conditions, still, pipe.conditioner.residual_scale, self.scheduler
-            )
+            guidance = MotionGuidance(conditions, still, pipe.conditioner.residual_scale, self.scheduler)
         if noise is None:
             # drawn in float32, since in half precision older PyTorch draws other numbers from the same seed
             noise = randn_tensor(
@@ -293,8 +289,7 @@ class FrameDenoiser:
                 model_input = torch.cat([sample, conditions], dim=1).to(self._dtype)  # [B, C + C', h, w]
                 prediction = pipe.unet(model_input, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
                 if guidance is not None:
-                    guidance.scale = self.guidance_scale  # which a callback may have changed
-                    prediction = guidance.combine(prediction, timestep)
+                    prediction = guidance.combine(prediction, timestep, self.guidance_scale)
                 latents = scheduler.step(prediction, timestep, latents, **step_arguments, return_dict=False)[0]
                 latents = latents.to(noise.dtype)
                 if self.callback is not None:

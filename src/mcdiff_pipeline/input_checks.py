@@ -22,10 +22,10 @@ component_logger = logging.get_logger(__name__)
 
 # What the pipeline uses of a scheduler. Flow matching, for example, has no `init_noise_sigma`.
 SCHEDULER_PARTS = ("set_timesteps", "scale_model_input", "step", "init_noise_sigma")
-# Far above what is of use, and too small to overflow in half precision.
-MAX_GUIDANCE = 1000
 # Tensors of schedulers that come from their configuration.
 SCHEDULER_TENSORS = ("betas", "alphas_cumprod", "sigmas")
+# Far above what is of use, and too small to overflow in half precision.
+MAX_GUIDANCE = 1000
 
 
 def check_scheduler(scheduler: Any, num_inference_steps: int) -> None:
@@ -314,11 +314,16 @@ def check_step(
         raise ValueError(f"`Motion.mask` has the dtype {motion.mask.dtype}, but it has to be torch.bool: convert it.")
 
 
-def reads_text(unet: UNet2DConditionModel) -> bool:
-    """Whether a UNet has cross-attention to text."""
+def text_blocks(unet: UNet2DConditionModel) -> list[str]:
+    """The types of the blocks of a UNet that have cross-attention to text."""
     config = unet.config
     blocks = (*config.down_block_types, config.mid_block_type or "", *config.up_block_types)
-    return any("CrossAttn" in block for block in blocks)
+    return [block for block in blocks if "CrossAttn" in block]
+
+
+def reads_text(unet: UNet2DConditionModel) -> bool:
+    """Whether a UNet has cross-attention to text."""
+    return bool(text_blocks(unet))
 
 
 def check_text(

@@ -232,11 +232,10 @@ class StrokedBatch:
         num_frames = len(batch.clips[0].frames)
         masks = [clip.masks[0] for clip in batch.clips]
         shown = [index for index, mask in enumerate(masks) if mask.any()]
-        if len(shown) == len(masks):
-            flow = pipe.predict_flow(batch.start_state(pipe), self.strokes, num_frames=num_frames, regions=masks)
-        else:
-            flow = pipe.predict_flow(batch.start_state(pipe), self.strokes, num_frames=num_frames)
-        if 0 < len(shown) < len(masks):
+        are_all_shown = len(shown) == len(masks)
+        regions = masks if are_all_shown else None  # a batch has regions for all images or none
+        flow = pipe.predict_flow(batch.start_state(pipe), self.strokes, num_frames=num_frames, regions=regions)
+        if shown and not are_all_shown:
             height, width = batch.start.shape[2:]
             state = pipe.start(batch.start[shown], height, width)
             strokes, regions = [self.strokes[index] for index in shown], [masks[index] for index in shown]

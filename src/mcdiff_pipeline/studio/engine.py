@@ -593,13 +593,14 @@ class Engine:
     ) -> Iterator[tuple[int, dict[int, FoundHandle]]]:
         """What [`~mcdiff_pipeline.evaluation.drawn_strokes.found_handles`] yields, without handles that another
         region hides: what is found there is something else."""
+        working = sheet.scaled(node.settings.width, node.settings.height)
         for number, handles in found_handles(sheet, frame, node.last, searched):
-            hidden = self._hidden(session, node, sheet, number) if node.regions is not None else set()
+            hidden = self._hidden(session, node, working, number) if node.regions is not None else set()
             yield number, {index: handle for index, handle in handles.items() if index not in hidden}
 
     def _hidden(self, session: Session, node: Node, sheet: StrokeSheet, number: int) -> set[int]:
-        """The strokes of a sheet of any size, from frame 0 on, whose handle is behind another layer at a frame of a
-        branch."""
+        """The strokes of a sheet of the working size, from frame 0 on, whose handle is behind another layer at a frame
+        of a branch."""
         try:
             layers = self.state(session, node, number).layers
         except Refused:  # another model made it, or its state is lost
@@ -614,11 +615,10 @@ class Engine:
             for one in (layers.shares, layers.visible)
         )
         hidden = set()
-        for index, stroke in enumerate(sheet.scaled(width, height).strokes):
-            start = stroke.span(sheet.num_frames)[0]
-            places = [place for at in (start, number) if (place := stroke.at(at, sheet.num_frames)) is not None]
+        for index, stroke in enumerate(sheet.strokes):
+            places = [place for at in (0, number) if (place := stroke.at(at, sheet.num_frames)) is not None]
             inside = [(x, y) for x, y in places if 0 <= x < width and 0 <= y < height]
-            if start > 0 or len(inside) < 2:
+            if len(inside) < 2:
                 continue
             layer = layer_of_stroke(stroke, number, sheet.num_frames, layers, 0)
             before, now = (

@@ -93,7 +93,8 @@ def _track(
     """The track of one stroke. `scale` is the pixels of the picture in one of the sheet, in x and y."""
     stroke = sheet.strokes[index]
     handles = [one.get(index) for one in found]
-    distances = [handle.distance * math.sqrt(scale[0] * scale[1]) for handle in handles if handle is not None]
+    length = math.sqrt(scale[0] * scale[1])
+    distances = [handle.distance * length for handle in handles if handle is not None]
     start = math.ceil(stroke.span(sheet.num_frames)[0])
     beginning = stroke.at(start, sheet.num_frames)
 
