@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from stages import REPOSITORY, Command, Recipe, Stage, StageFailed, shown, write_whole
 
@@ -84,6 +85,23 @@ def stop(processes: Sequence[Process]) -> None:
             process.wait(5)
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM through at the end of the block: no command may start without being noted."""
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for number in received:
+            signal.raise_signal(number)
+
+
 def run(recipe: Recipe) -> None:
     """Runs the chosen stages that are not done.
 
@@ -156,17 +174,22 @@ def run_group(recipe: Recipe, group: Sequence[Stage], stages: Sequence[Stage], e
     running: list[Process] = []
     beside: list[Process] = []
     try:
-        beside += [Process(recipe, *job, minutes) for job in jobs if job[1].accompanies]
+        with interrupts_held():
+            for job in jobs:
+                if job[1].accompanies:
+                    beside.append(Process(recipe, *job, minutes))
         begun = told = time.monotonic()
         while waiting or running:
-            while waiting and len(running) < recipe.jobs:
-                running.append(Process(recipe, *waiting.pop(0), minutes))
+            with interrupts_held():
+                while waiting and len(running) < recipe.jobs:
+                    running.append(Process(recipe, *waiting.pop(0), minutes))
             time.sleep(POLL_SECONDS)
-            for process in list(running):
-                status = process.poll()
-                if status is not None:
-                    running.remove(process)
-                    finish(recipe, process, status)
+            with interrupts_held():
+                for process in list(running):
+                    status = process.poll()
+                    if status is not None:
+                        running.remove(process)
+                        finish(recipe, process, status)
             if time.monotonic() - told >= REPORT_SECONDS:
                 told = time.monotonic()
                 tell(recipe, stages, len(waiting), running, (told - begun) / 60, minutes * recipe.rounds(group))

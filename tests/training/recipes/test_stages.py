@@ -120,8 +120,7 @@ def test_interrupt_lets_commands_finish_their_checkpoint_and_the_same_recipe_goe
         "import pathlib, sys, time\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "if path.exists(): path.write_text('resumed'); sys.exit()\n"
-        "path.with_suffix('.started').touch()\n"
-        "try: time.sleep(60)\n"
+        "try: path.with_suffix('.started').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt: path.write_text('checkpoint'); sys.exit(130)\n"
     )
     program = (
@@ -142,3 +141,22 @@ def test_interrupt_lets_commands_finish_their_checkpoint_and_the_same_recipe_goe
     assert (tmp_path / "slow").read_text() == "checkpoint"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
     assert (tmp_path / "slow").read_text() == "resumed"
+
+
+def test_interrupt_just_after_a_command_started_leaves_none_running(tmp_path, monkeypatch):
+    started = []
+
+    class InterruptedPopen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", InterruptedPopen)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(tmp_path, stage(tmp_path, "slow", code="import time; time.sleep(60)")))
+    (process,) = started
+    try:
+        assert process.wait(timeout=5) != 0
+    finally:
+        process.kill()
