@@ -13,10 +13,10 @@ from mcdiff_pipeline.flow import (
     backward_warp,
     fill_from_behind,
     flow_magnitude,
-    flow_stretch,
     forward_splat,
     invert_flow,
     invert_latent_flow,
+    is_stretched,
     resize_flow,
     splat_image,
     splat_importance,
@@ -86,7 +86,7 @@ class TestResizeFlow:
             resize_flow(flow, size)
 
 
-class TestFlowStretch:
+class TestIsStretched:
     @pytest.mark.parametrize(
         "matrix, largest",
         [
@@ -101,27 +101,31 @@ class TestFlowStretch:
         y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
         places = torch.stack([x, y])
         flow = torch.einsum("ij,jhw->ihw", torch.tensor(matrix).float(), places) - places + 4
-        torch.testing.assert_close(flow_stretch(flow[None])[..., 1:-1, 1:-1], torch.full((1, 1, 4, 5), float(largest)))
+        assert is_stretched(flow[None], 0.999 * largest)[..., 1:-1, 1:-1].all()
+        assert not is_stretched(flow[None], 1.001 * largest)[..., 1:-1, 1:-1].any()
 
     def test_cell_that_moves_like_one_neighbor_is_not_stretched(self):
         flow = torch.zeros(1, 2, 4, 8)
         flow[:, 0, :, 5:] = 10
-        assert (flow_stretch(flow) == 1).all()
+        assert not is_stretched(flow, 1.001).any()
 
     def test_cell_that_moves_unlike_both_neighbors_is_stretched(self):
         flow = torch.zeros(1, 2, 4, 9)
         flow[:, 0, :, 5:] = 10
         flow[:, 0, :, 4] = 4
-        assert flow_stretch(flow)[0, 0, 0].tolist() == [1] * 4 + [5] + [1] * 4
+        for factor, torn in ((1.001, True), (4.999, True), (5.001, False)):
+            assert is_stretched(flow, factor)[0, 0, 0].tolist() == [False] * 4 + [torn] + [False] * 4
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_is_kept(self, dtype):
-        stretch = flow_stretch(torch.full((1, 2, 4, 4), 300.0, dtype=dtype))
-        assert stretch.dtype == dtype and (stretch == 1).all()
+    def test_half_precision_does_not_overflow(self, dtype):
+        flow = torch.zeros(1, 2, 4, 9, dtype=dtype)
+        flow[:, 0, :, 5:] = 600
+        flow[:, 0, :, 4] = 300
+        assert is_stretched(flow, 250.0)[0, 0, 0].tolist() == [False] * 4 + [True] + [False] * 4
 
     def test_tensor_that_is_not_flow_is_refused(self):
         with pytest.raises(ValueError, match="`flow` has shape"):
-            flow_stretch(torch.zeros(1, 3, 4, 4))
+            is_stretched(torch.zeros(1, 3, 4, 4), 3.0)
 
 
 class TestForwardSplat:

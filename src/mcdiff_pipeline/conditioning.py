@@ -62,9 +62,11 @@ class _Step:
         cell: int,
         flow_scale: float,
         vae: Autoencoder | None,
+        vae_dtype: torch.dtype | None,
         is_carried: bool,
     ):
-        self.state, self.motion, self.cell, self.flow_scale, self.vae = state, motion, cell, flow_scale, vae
+        self.state, self.motion, self.cell, self.flow_scale = state, motion, cell, flow_scale
+        self.vae, self.vae_dtype = vae, vae_dtype
         self.is_carried = is_carried  # whether a condition is made of frame 0, carried as an image
 
     @property
@@ -127,7 +129,7 @@ class _Step:
 
     @cached_property
     def start_picture(self) -> torch.Tensor:
-        return encode_images(self.vae, self.carried[0])
+        return encode_images(self.vae, self.carried[0], self.vae_dtype)
 
     @cached_property
     def start_coverage(self) -> torch.Tensor:
@@ -290,7 +292,13 @@ class FrameConditioner:
         """Whether G changes only what is uncovered, where there are layers; see [`from_difference`]."""
         return self.residual_condition == "start_picture"
 
-    def build(self, state: RolloutState, motion: Motion, vae: Autoencoder | None = None) -> FrameConditions:
+    def build(
+        self,
+        state: RolloutState,
+        motion: Motion,
+        vae: Autoencoder | None = None,
+        vae_dtype: torch.dtype | None = None,
+    ) -> FrameConditions:
         """
         Build the conditions of one step. They are differentiable with respect to the flow.
 
@@ -303,6 +311,8 @@ class FrameConditioner:
                 `needs_sparse_flow`.
             vae ([`AutoencoderDC`], [`AutoencoderKL`], [`AutoencoderTiny`] or [`VQModel`], *optional*):
                 The autoencoder, if `needs_start_image`.
+            vae_dtype (`torch.dtype`, *optional*):
+                Its dtype, as for [`~mcdiff_pipeline.latent_codec.encode_images`].
 
         Returns:
             `FrameConditions`: the conditions, in the dtype of `state.latents`.
@@ -313,6 +323,7 @@ class FrameConditioner:
             cell=self.cell,
             flow_scale=self.flow_scale,
             vae=vae,
+            vae_dtype=vae_dtype,
             is_carried=self.needs_start_image,
         )
         # a state with a start image or features needs it for F or to be shown, even if no condition does

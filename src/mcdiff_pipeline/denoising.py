@@ -142,7 +142,8 @@ class FrameDenoiser:
         with _SCHEDULER_LOCK:
             pipe.scheduler.set_timesteps(num_inference_steps)  # callbacks read its timesteps
             self.scheduler = copy.deepcopy(pipe.scheduler)
-        self._dtype = pipe.unet.dtype  # diffusers searches all modules for it, which is too slow for every frame
+        # diffusers searches all modules for these, which is too slow for every frame
+        self._dtype, self._vae_dtype = pipe.unet.dtype, pipe.vae.dtype
         self._step_arguments = inspect.signature(self.scheduler.step).parameters
 
     @staticmethod
@@ -180,10 +181,10 @@ class FrameDenoiser:
             its values are finite is computed, but only [`FrameDenoiser.check_finite`] waits for the answer.
         """
         pipe = self.pipe
-        conditions = pipe.conditioner.build(state, motion, pipe.vae)
+        conditions = pipe.conditioner.build(state, motion, pipe.vae, self._vae_dtype)
         guidance = None
         if self.guidance_scale != 1.0:
-            still = pipe.conditioner.build(state, motion.still(), pipe.vae)
+            still = pipe.conditioner.build(state, motion.still(), pipe.vae, self._vae_dtype)
             guidance = MotionGuidance(conditions, still, pipe.conditioner.residual_scale, self.scheduler)
         if noise is None:
             # drawn in float32, since in half precision older PyTorch draws other numbers from the same seed

@@ -10,6 +10,8 @@ Tensor functions are batched, run on any device in any floating dtype (half prec
 are differentiable and can be compiled without graph breaks. This file needs torch only.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -90,7 +92,7 @@ def _sampling_coordinates(flow: torch.Tensor, size: tuple[int, int]) -> tuple[to
     They are exact for displacements by whole cells if the sides of `size` are powers of two; otherwise they round.
     """
     centers = [
-        (2 * torch.arange(length, device=flow.device, dtype=flow.dtype) + 1) / side - 1
+        torch.arange(1 - side, 1 - side + 2 * length, 2, device=flow.device, dtype=flow.dtype) / side
         for length, side in zip(flow.shape[2:], size, strict=True)
     ]
     x = torch.add(centers[1], flow[:, 0], alpha=2 / size[1])
@@ -112,18 +114,20 @@ def flow_magnitude(flow: torch.Tensor) -> torch.Tensor:
     return flow.float().square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
 
 
-def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
-    """How much flow stretches the surroundings of a cell: the largest singular value of the Jacobian of `p + flow(p)`.
+def is_stretched(flow: torch.Tensor, factor: float) -> torch.Tensor:
+    """Where flow stretches the surroundings of a cell by more than a factor.
 
-    It is 1 under a translation or a rotation, and s where things grow by the factor s. A derivative is the smaller of
-    the differences to both sides (minmod, which keeps edges). So the stretch is large for a cell that moves unlike
-    both of its neighbors, and not for a cell that moves like one of them.
+    The stretch is the largest singular value of the Jacobian of `p + flow(p)`: 1 under a translation or a rotation,
+    and s where things grow by the factor s. A derivative is the smaller of the differences to both sides (minmod,
+    which keeps edges). So the stretch is large for a cell that moves unlike both of its neighbors, and not for a cell
+    that moves like one of them.
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
+        factor (`float`): at least 1.
 
     Returns:
-        `torch.Tensor`: `[B, 1, H, W]`, dtype of `flow`.
+        `torch.Tensor`: `[B, 1, H, W]`, bool.
 
     Raises:
         ValueError: if `flow` is not `[B, 2, H, W]`.
@@ -131,23 +135,21 @@ def flow_stretch(flow: torch.Tensor) -> torch.Tensor:
     check_flow(flow)
     values = flow.to(torch.promote_types(flow.dtype, torch.float32))
     derivatives = []
-    for axis in (3, 2):
-        edge = torch.zeros_like(values.narrow(axis, 0, 1))
-        difference = values.diff(dim=axis)
-        before, after = torch.cat([edge, difference], dim=axis), torch.cat([difference, edge], dim=axis)
-        derivatives.append(torch.where(before.abs() < after.abs(), before, after))
-    (u_x, v_x), (u_y, v_y) = (derivative.split(1, dim=1) for derivative in derivatives)
-    # The sum of the squared singular values of [[1 + u_x, u_y], [v_x, 1 + v_y]] is its squared Frobenius norm, their
-    # product is its squared determinant.
-    total = (1 + u_x).square() + u_y.square() + v_x.square() + (1 + v_y).square()
-    determinant = (1 + u_x) * (1 + v_y) - u_y * v_x
-    largest = (total + (total.square() - 4 * determinant.square()).clamp_min(0).sqrt()) / 2
-    return largest.sqrt().to(flow.dtype)
-
-
-def _weight_of_torn(flow: torch.Tensor) -> torch.Tensor:
-    """The weight of each cell of flow `[B, 2, H, W]` in splatting, `[B, 1, H, W]`: small where it is torn."""
-    return torch.where(flow_stretch(flow) > TORN_STRETCH, TORN_WEIGHT, 1.0)
+    for axis, sides in ((3, (1, 1)), (2, (0, 0, 1, 1))):
+        difference = F.pad(values.diff(dim=axis), sides)  # 0 beyond the edges
+        length, size = values.shape[axis], difference.abs()
+        before_is_smaller = size.narrow(axis, 0, length) < size.narrow(axis, 1, length)
+        derivatives += torch.where(
+            before_is_smaller, difference.narrow(axis, 0, length), difference.narrow(axis, 1, length)
+        ).split(1, dim=1)
+    u_x, v_x, u_y, v_y = derivatives
+    # The singular values of [[1 + u_x, u_y], [v_x, 1 + v_y]] have the sum of squares `total`, its squared Frobenius
+    # norm, and the product `determinant`. So their squares are the roots of x^2 - total x + determinant^2, and the
+    # larger root is above `limit` if this is negative at `limit`, or if both roots together are above twice `limit`.
+    grown_x, grown_y, limit = 1 + u_x, 1 + v_y, factor**2
+    total = grown_x.square().addcmul(grown_y, grown_y).addcmul(u_y, u_y).addcmul(v_x, v_x)
+    determinant = (grown_x * grown_y).addcmul(u_y, v_x, value=-1)
+    return (limit * total > determinant.square() + limit**2) | (total > 2 * limit)
 
 
 def to_cells(flow: torch.Tensor, cell: float) -> torch.Tensor:
@@ -363,6 +365,11 @@ def splat_importance(flow: torch.Tensor, cell: int = 1) -> torch.Tensor:
     return OCCLUSION_SHARPNESS * flow_magnitude(to_cells(flow, cell))
 
 
+def _less_if_torn(importance: torch.Tensor, torn: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the weight of each cell, if torn cells have `TORN_WEIGHT` of it."""
+    return torch.where(torn, importance + math.log(TORN_WEIGHT), importance)
+
+
 def splat_latents(latents: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Splats latents forward along flow on the latent grid. What moves more is in front.
 
@@ -401,9 +408,10 @@ def splat_image_with_coverage(
         `tuple[torch.Tensor, torch.Tensor]`: the images `[B, C, H, W]`; and the share of each pixel that was splatted,
         `[B, 1, H, W]` in [0, 1]. The rest of the pixel is filled from behind.
     """
-    motion, weight = to_cells(flow_magnitude(flow), cell), _weight_of_torn(flow)
+    motion, torn = to_cells(flow_magnitude(flow), cell), is_stretched(flow, TORN_STRETCH)
+    weight = torch.where(torn, TORN_WEIGHT, 1.0)
     payload = torch.cat([images, motion.to(images.dtype), weight.to(images.dtype)], dim=1)
-    splatted, coverage = forward_splat(payload, flow, OCCLUSION_SHARPNESS * motion + weight.log())
+    splatted, coverage = forward_splat(payload, flow, _less_if_torn(OCCLUSION_SHARPNESS * motion, torn))
     images, motion, weight = splatted.split([images.shape[1], 1, 1], dim=1)
     coverage = weight * coverage
     return fill_from_behind(images, coverage, motion), known_share(coverage)
@@ -443,9 +451,9 @@ def invert_flow(flow: torch.Tensor, cell: float) -> tuple[torch.Tensor, torch.Te
         Where nothing moves, they are exactly 0 and 1.
     """
     flow = flow.float()
-    motion, weight = to_cells(flow_magnitude(flow), cell), _weight_of_torn(flow)
-    payload = torch.cat([-flow, motion, weight], dim=1)
-    importance = INVERSION_SHARPNESS * OCCLUSION_SHARPNESS * motion + weight.log()
+    motion, torn = to_cells(flow_magnitude(flow), cell), is_stretched(flow, TORN_STRETCH)
+    payload = torch.cat([-flow, motion, torch.where(torn, TORN_WEIGHT, 1.0)], dim=1)
+    importance = _less_if_torn(INVERSION_SHARPNESS * OCCLUSION_SHARPNESS * motion, torn)
     splatted, coverage = forward_splat(payload, flow, importance)
     values, weight = splatted.split([3, 1], dim=1)
     coverage = (weight * coverage).clamp(max=1)

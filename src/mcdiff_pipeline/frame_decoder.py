@@ -33,6 +33,7 @@ class FrameDecoder:
 
     def __init__(self, vae: Autoencoder, conditioner: FrameConditioner, with_detail: bool):
         self.vae, self.conditioner, self.with_detail = vae, conditioner, with_detail
+        self._dtype = vae.dtype
         self._renderers: list[DetailRenderer] = []  # of each image
         self._made_for: RolloutState | None = None  # a state with the images and layers of the renderers
 
@@ -49,7 +50,8 @@ class FrameDecoder:
             the CPU.
         """
         stacked = torch.stack([state.latents for state in states], dim=1)  # [B, N, C, h, w]
-        decoded = decode_latents(self.vae, stacked.flatten(0, 1)).float().unflatten(0, stacked.shape[:2]).unbind(1)
+        decoded = decode_latents(self.vae, stacked.flatten(0, 1), self._dtype).float()
+        decoded = decoded.unflatten(0, stacked.shape[:2]).unbind(1)
         return [self.finish(state, images) for state, images in zip(states, decoded, strict=True)]
 
     def finish(self, state: RolloutState, decoded: torch.Tensor) -> torch.Tensor:

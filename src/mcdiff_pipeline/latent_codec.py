@@ -30,7 +30,7 @@ def latent_scaling(vae: Autoencoder) -> tuple[float, float]:
     return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
 
 
-def encode_images(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
+def encode_images(vae: Autoencoder, images: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """
     Encode images to scaled latents.
 
@@ -39,15 +39,18 @@ def encode_images(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
             The autoencoder.
         images (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
             Images in [0, 1].
+        dtype (`torch.dtype`, *optional*):
+            That of the autoencoder. None asks for it; diffusers searches all modules for it, which is slow for every
+            frame.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, channels, height / f, width / f)`, in the dtype of the autoencoder.
     """
     factor, shift = latent_scaling(vae)
-    return (retrieve_latents(vae.encode(2 * images.to(vae.dtype) - 1)) - shift) * factor
+    return (retrieve_latents(vae.encode(2 * images.to(dtype or vae.dtype) - 1)) - shift) * factor
 
 
-def decode_latents(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
+def decode_latents(vae: Autoencoder, latents: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """
     Decode scaled latents to images.
 
@@ -56,9 +59,12 @@ def decode_latents(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
             The autoencoder.
         latents (`torch.Tensor` of shape `(batch_size, channels, height, width)`):
             Scaled latents.
+        dtype (`torch.dtype`, *optional*):
+            That of the autoencoder, as for [`encode_images`].
 
     Returns:
         `torch.Tensor` of shape `(batch_size, 3, height * f, width * f)` in [0, 1], in the dtype of the autoencoder.
     """
     factor, shift = latent_scaling(vae)
-    return (vae.decode(latents.to(vae.dtype) / factor + shift, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
+    decoded = vae.decode(latents.to(dtype or vae.dtype) / factor + shift, return_dict=False)[0]
+    return (decoded / 2 + 0.5).clamp(0, 1)
