@@ -94,7 +94,7 @@ def test_page_that_comes_back_finds_what_was_made(server, session):
     with server.page(session) as page:
         node = page.render(num_frames=200)
         page.until("frame")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (shown := server.client.get(f"/api/sessions/{session}").json()["nodes"][0])["state"] == "rendering":
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -256,7 +256,7 @@ def test_idle_sessions_are_closed_and_open_again(server, image, monkeypatch):
     with server.page(session) as page:
         node = page.rendered()
     monkeypatch.setattr("mcdiff_pipeline.studio.sessions.SESSION_SECONDS", -1)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     closed = []
     while not closed and time.monotonic() < deadline:  # the server still takes note of the end of the page
         closed = server.studio.registry.sweep()

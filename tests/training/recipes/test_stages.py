@@ -154,9 +154,9 @@ def test_interrupt_just_after_a_command_started_leaves_none_running(tmp_path, mo
 
     monkeypatch.setattr(subprocess, "Popen", InterruptedPopen)
     with pytest.raises(KeyboardInterrupt):
-        run(recipe(tmp_path, stage(tmp_path, "slow", code="import time; time.sleep(60)")))
+        run(recipe(tmp_path, stage(tmp_path, "slow", code="import time; time.sleep(120)")))
     (process,) = started
     try:
-        assert process.wait(timeout=5) != 0
+        assert process.wait(timeout=60) != 0
     finally:
         process.kill()
