@@ -124,7 +124,7 @@ def is_stretched(flow: torch.Tensor, factor: float) -> torch.Tensor:
 
     Args:
         flow (`torch.Tensor`): `[B, 2, H, W]`, displacements in cells of this grid.
-        factor (`float`): at least 1.
+        factor (`float`): above 0.
 
     Returns:
         `torch.Tensor`: `[B, 1, H, W]`, bool.

@@ -87,7 +87,7 @@ function Start({ api, open, first }) {
         <section aria-labelledby="sessions-title"><h2 id="sessions-title">Go on with</h2>
           <ul class="cards">${sessions.map((session) => html`<${SessionCard} key=${session.id} api=${api} session=${session} open=${open} remove=${() => remove(session)} />`)}</ul>
         </section>`}
-      <section aria-labelledby="examples-title"><h2 id="examples-title">Examples</h2>
+      ${examples?.length !== 0 && html`<section aria-labelledby="examples-title"><h2 id="examples-title">Examples</h2>
         <ul class="cards">
           ${examples === null && [0, 1, 2, 3, 4, 5, 6, 7].map((i) => html`<li key=${i} class="card waiting"><div class="card-picture"></div></li>`)}
           ${examples?.map((example) => html`
@@ -98,7 +98,7 @@ function Start({ api, open, first }) {
               </button>
             </li>`)}
         </ul>
-      </section>
+      </section>`}
     </main>`;
 }
 
