@@ -126,8 +126,8 @@ def write_kitti_png(
         )
     values, valid = flow.detach().float().cpu().numpy(), valid.cpu().numpy()
     stored = np.rint(values * 64 + 2**15)
-    in_range = (stored >= 0) & (stored <= 2**16 - 1)
-    if not in_range.all():
+    if not (stored.min() >= 0 and stored.max() <= 2**16 - 1):  # or if one is NaN
+        in_range = (stored >= 0) & (stored <= 2**16 - 1)
         if (out_of_range := valid & ~in_range).any():
             raise ValueError(
                 f"`flow` holds a displacement of {values[out_of_range][0]:g} pixels, but KITTI's format ends at -512 "

@@ -103,7 +103,7 @@ def annotate_part(
     ) as writer:
         while True:
             try:
-                clip = next(clips, None)
+                annotated = next(clips, None)
             except Exception as error:  # one bad video must not stop the others
                 if is_machine_failure(error):
                     raise
@@ -111,11 +111,12 @@ def annotate_part(
                 reason = f"{type(error).__name__}: {error}".replace(str(video.path), video.name)
                 outcome.error = f"'{video.name}' cannot be annotated: {' '.join(reason.split())}"
                 break
-            if clip is None:
+            if annotated is None:
                 break
+            clip, counts = annotated
             writer.write(clip)
             part.made_with = {name: clip.meta[name] for name in MADE_WITH}
-            part.counts.append(ClipCounts.of(clip))
+            part.counts.append(counts)
             fingerprints.append(fingerprint(clip.frames))
     if fingerprints:
         part.fingerprints = np.stack(fingerprints)

@@ -159,7 +159,7 @@ def _one_minus_correlation(first: np.ndarray, second: np.ndarray) -> float:
     seen = np.maximum(first, second) > BLACK
     if not seen.any():
         return 0.0
-    a, b = first[seen], second[seen]
+    a, b = (first.ravel(), second.ravel()) if seen.all() else (first[seen], second[seen])
     a = a - a.mean()
     b = b - b.mean()
     covariance, variances = np.mean(a * b), (np.mean(a * a) + BLANK_VARIANCE) * (np.mean(b * b) + BLANK_VARIANCE)

@@ -7,6 +7,7 @@ KEY.frame_00.png …  KEY.flow_00.png …  KEY.mask_00.png …  KEY.keypoints.np
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -128,14 +129,24 @@ def encode_clip(clip: Clip, frame_format: Literal["png", "jpg"]) -> dict[str, by
         write_kitti_png(buffer, torch.from_numpy(flow), torch.from_numpy(~occlusion))
         members[f"flow_{t:02d}.png"] = buffer.getvalue()
     for t, mask in enumerate(clip.masks):
-        buffer = io.BytesIO()
-        Image.fromarray(mask).save(buffer, format="PNG", compress_level=1)
-        members[f"mask_{t:02d}.png"] = buffer.getvalue()
+        members[f"mask_{t:02d}.png"] = _encode_mask(mask) if mask.any() else _empty_mask(mask.shape)
     buffer = io.BytesIO()
     np.save(buffer, clip.keypoints, allow_pickle=False)
     members["keypoints.npy"] = buffer.getvalue()
     members["meta.json"] = json.dumps({"version": FORMAT_VERSION, **clip.meta}, sort_keys=True).encode()
     return members
+
+
+def _encode_mask(mask: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=8)
+def _empty_mask(shape: tuple[int, int]) -> bytes:
+    """The encoded mask of a frame without people, as most have it if people are not looked for."""
+    return _encode_mask(np.zeros(shape, dtype=np.uint8))
 
 
 def frame_members(members: Sequence[str]) -> dict[int, str]:
