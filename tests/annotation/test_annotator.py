@@ -40,7 +40,7 @@ def moving_person(tmp_path_factory) -> Path:
 def annotate(path: Path, settings: AnnotationSettings, name: str = "folder/a pan.mkv"):
     outcome = VideoOutcome(name)
     with VideoAnnotator(settings) as annotator:
-        return [clip for clip, _ in annotator.annotate(path, name, outcome)], outcome
+        return list(annotator.annotate(path, name, outcome)), outcome
 
 
 def small(**changes) -> AnnotationSettings:
@@ -154,7 +154,7 @@ def annotate_with_flow(path: Path, displacement: float):
     outcome = VideoOutcome("pan.mkv")
     with VideoAnnotator(small()) as annotator:
         annotator.estimator = GivenFlow()
-        return [clip for clip, _ in annotator.annotate(path, "pan.mkv", outcome)], outcome
+        return list(annotator.annotate(path, "pan.mkv", outcome)), outcome
 
 
 def test_clip_with_nan_in_its_flow_is_dropped(pan):

@@ -73,7 +73,7 @@ class VideoAnnotator:
         name: str,
         outcome: VideoOutcome,
         watch: Callable[[float], object] | None = None,
-    ) -> Iterator[tuple[Clip, ClipCounts]]:
+    ) -> Iterator[Clip]:
         """Yields the clips of one video, in the order of their frames. Memory does not grow with the length.
 
         A bad video raises no error: `outcome.error` states it, and the clips before the damage are kept.
@@ -85,8 +85,7 @@ class VideoAnnotator:
             watch (`Callable`, *optional*): as in `select_clips`.
 
         Yields:
-            `tuple[Clip, ClipCounts]`: a clip, with COCO keypoints of all people found, and its statistics.
-            `docs/dataset-format.md` lists the fields of its meta.
+            [`Clip`]: with COCO keypoints of all people found. `docs/dataset-format.md` lists the fields of its meta.
         """
         slug = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:40]
         identity = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -96,9 +95,8 @@ class VideoAnnotator:
             if isinstance(clip, str):
                 outcome.drop(clip)
             else:
-                counts = ClipCounts.of(clip)
-                outcome.add(counts)
-                yield clip, counts
+                outcome.add(ClipCounts.of(clip))
+                yield clip
 
     def annotate_clip(self, selected: SelectedClip, key: str, meta: dict[str, Any]) -> Clip | str:
         """Computes flow, people and refinement for the frames of one clip.

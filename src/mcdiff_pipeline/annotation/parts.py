@@ -103,7 +103,7 @@ def annotate_part(
     ) as writer:
         while True:
             try:
-                annotated = next(clips, None)
+                clip = next(clips, None)
             except Exception as error:  # one bad video must not stop the others
                 if is_machine_failure(error):
                     raise
@@ -111,12 +111,11 @@ def annotate_part(
                 reason = f"{type(error).__name__}: {error}".replace(str(video.path), video.name)
                 outcome.error = f"'{video.name}' cannot be annotated: {' '.join(reason.split())}"
                 break
-            if annotated is None:
+            if clip is None:
                 break
-            clip, counts = annotated
             writer.write(clip)
             part.made_with = {name: clip.meta[name] for name in MADE_WITH}
-            part.counts.append(counts)
+            part.counts.append(ClipCounts.of(clip))
             fingerprints.append(fingerprint(clip.frames))
     if fingerprints:
         part.fingerprints = np.stack(fingerprints)
