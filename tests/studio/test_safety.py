@@ -150,6 +150,13 @@ def test_deleted_session_closes_its_page(server, session):
     assert list(server.studio.settings.folder.iterdir()) == []
 
 
+def test_frame_on_its_way_does_not_bring_a_deleted_session_back(server, session):
+    files = server.studio.registry.get(session).files
+    assert server.client.delete(f"/api/sessions/{session}").status_code == 204
+    files.write(files.frame_name("0" * 32, 1, "webp"), b"frame")
+    assert list(server.studio.settings.folder.iterdir()) == []
+
+
 def test_page_that_asks_and_never_reads_is_sent_away(server, session):
     with server.page(session) as page:
         found = server.studio.registry.get(session)

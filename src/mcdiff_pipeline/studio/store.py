@@ -17,6 +17,7 @@ import json
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,13 +50,22 @@ class SessionFiles:
 
     def __init__(self, folder: Path, id: str | None = None):
         self.folder, self.id = folder, id or folder.name
+        self._lock, self._is_removed = threading.Lock(), False
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file under one of [`NAMES`]. Raises `OSError` if that is not possible."""
+        """
+        Writes a file under one of [`NAMES`], but not after the session is removed: a frame may be on its way.
+
+        Raises:
+            OSError: If that is not possible.
+        """
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as unfinished:
-            unfinished.write_bytes(content)
+        with self._lock:
+            if self._is_removed:
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as unfinished:
+                unfinished.write_bytes(content)
 
     def read(self, name: str) -> bytes:
         """Raises `OSError` if there is no such file."""
@@ -116,8 +126,10 @@ class SessionFiles:
 
     def remove(self) -> None:
         """Removes the session. It disappears from lists at once."""
-        (self.folder / SESSION_JSON).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with self._lock:
+            self._is_removed = True
+            (self.folder / SESSION_JSON).unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_unfinished(self) -> None:
         """Removes what a crash left behind."""
