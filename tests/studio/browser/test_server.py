@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 
 import numpy as np
 import PIL.Image
@@ -78,9 +79,16 @@ def photo(orientation: int | None = None) -> dict:
 
 
 def open_file(page, file: dict) -> None:
+    """Opens a file, and waits until the page knows that the model is ready: what needs it is refused until then."""
+    received: list[bytes] = []
+    page.once("websocket", lambda socket: socket.on("framereceived", lambda message: received.append(message)))
     page.locator("input[type=file]").first.set_input_files(file)
     page.wait_for_selector(".stage")
     page.get_by_role("button", name="Render", exact=True).wait_for()
+    deadline = time.monotonic() + 60
+    while not any(re.search(rb'"state": ?"ready"', message) for message in received):
+        assert time.monotonic() < deadline, received
+        page.wait_for_timeout(20)
 
 
 def drag(page, start, end) -> None:
